@@ -1,0 +1,152 @@
+package manifest
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+const (
+	digA = digest.Digest("sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+	digB = digest.Digest("sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
+	digC = digest.Digest("sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc")
+)
+
+// manifest returns a text with A, B and C in angle brackets made descriptors'
+// fields.
+func text(s string) []byte {
+	return []byte(strings.NewReplacer(
+		"<A>", `"mediaType":"a/a","size":1,"digest":"`+string(digA)+`"`,
+		"<B>", `"mediaType":"b/b","size":2,"digest":"`+string(digB)+`"`,
+		"<C>", `"mediaType":"c/c","size":3,"digest":"`+string(digC)+`"`,
+	).Replace(s))
+}
+
+var (
+	refA = Ref{MediaType: "a/a", Digest: digA, Size: 1}
+	refB = Ref{MediaType: "b/b", Digest: digB, Size: 2}
+	refC = Ref{MediaType: "c/c", Digest: digC, Size: 3}
+)
+
+func TestParse(t *testing.T) {
+	t.Parallel()
+	elsewhere := func(r Ref, mediaType string) Ref {
+		r.Elsewhere, r.MediaType = true, mediaType
+		return r
+	}
+	const nondist = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+	const foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	tests := []struct {
+		name, mediaType, contents string
+		want                      Info
+	}{{
+		name:      "OCIImage",
+		mediaType: ocispec.MediaTypeImageManifest,
+		contents:  `{"config":{<A>},"layers":[{<B>},{<C>}],"annotations":{"k":"v"}}`,
+		want:      Info{Blobs: []Ref{refA, refB, refC}, ArtifactType: "a/a", Annotations: map[string]string{"k": "v"}},
+	}, {
+		name:      "ArtifactTypeBeforeConfigType",
+		mediaType: ocispec.MediaTypeImageManifest,
+		contents:  `{"config":{<A>},"layers":[],"artifactType":"x/y","subject":{<B>}}`,
+		want:      Info{Blobs: []Ref{refA}, ArtifactType: "x/y", Subject: digB},
+	}, {
+		name:      "LayersElsewhere",
+		mediaType: ocispec.MediaTypeImageManifest,
+		contents: `{"config":{<A>},"layers":[{<B>,"urls":["https://example.com/b"]},{"mediaType":"` + nondist + `","size":3,"digest":"` + string(digC) +
+			`"},{"mediaType":"` + foreign + `","size":3,"digest":"` + string(digC) + `"}]}`,
+		want: Info{Blobs: []Ref{refA, elsewhere(refB, "b/b"), elsewhere(refC, nondist), elsewhere(refC, foreign)}, ArtifactType: "a/a"},
+	}, {
+		name:      "DockerImage",
+		mediaType: MediaTypeDockerManifest,
+		contents:  `{"schemaVersion":2,"mediaType":"` + MediaTypeDockerManifest + `","config":{<A>},"layers":[{<B>}]}`,
+		want:      Info{Blobs: []Ref{refA, refB}, ArtifactType: "a/a"},
+	}, {
+		name:      "OCIIndex",
+		mediaType: ocispec.MediaTypeImageIndex,
+		contents:  ` {"manifests":[{<A>},{<B>}],"artifactType":"x/y","subject":{<C>}}`,
+		want:      Info{Manifests: []Ref{refA, refB}, ArtifactType: "x/y", Subject: digC},
+	}, {
+		name:      "EmptyIndex",
+		mediaType: ocispec.MediaTypeImageIndex,
+		contents:  `{"manifests":[]}`,
+	}, {
+		name:      "DockerList",
+		mediaType: MediaTypeDockerManifestList,
+		contents:  `{"manifests":[{<A>}]}`,
+		want:      Info{Manifests: []Ref{refA}},
+	}, {
+		name:      "ORASArtifact",
+		mediaType: MediaTypeORASArtifact,
+		contents:  `{"artifactType":"x/y","blobs":[{<A>}],"subject":{<C>}}`,
+		want:      Info{Blobs: []Ref{refA}, ArtifactType: "x/y", Subject: digC},
+	}, {
+		name:      "OCIArtifact",
+		mediaType: MediaTypeOCIArtifact,
+		contents:  `{"artifactType":"x/y","blobs":[{<A>}],"subject":{<C>}}`,
+		want:      Info{Blobs: []Ref{refA}, ArtifactType: "x/y", Subject: digC},
+	}, {
+		name:      "UnknownTypeIsNotLookedAt",
+		mediaType: "text/plain",
+		contents:  `{"mediaType":"a/b","config":{<A>}} and more`,
+	}}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := Parse(test.mediaType, text(test.contents))
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.DeepEquals(got, test.want))
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	t.Parallel()
+	const image, index = ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex
+	tests := []struct{ name, mediaType, contents, want string }{
+		{"NoMediaType", "", `{}`, "no media type"},
+		{"Empty", image, ``, "no content"},
+		{"EmptyOfUnknownType", "text/plain", ``, "no content"},
+		{"NotJSON", image, `{secret`, "not well-formed JSON near byte 2"},
+		{"Null", index, ` null`, "not a JSON object"},
+		{"Array", index, `[]`, "not a JSON object"},
+		{"Spaces", index, `  `, "not a JSON object"},
+		{"Trailing", index, `{} secret`, "not well-formed JSON near byte 4"},
+		{"OtherMediaType", image, `{"mediaType":"` + index + `","config":{<A>}}`, "its mediaType field is not " + image + ", which it was pushed as"},
+		{"EmptyMediaTypeField", index, `{"mediaType":""}`, "its mediaType field is not " + index + ", which it was pushed as"},
+		{"WrongType", image, `{"config":{<A>},"layers":"secret"}`, "its field layers has the wrong JSON type"},
+		{"WrongTypeOfAnnotation", index, `{"annotations":{"secret":1}}`, "its field annotations has the wrong JSON type"},
+		{"NoConfig", image, `{"layers":[]}`, "no config"},
+		{"ConfigWithoutDigest", image, `{"config":{},"layers":[]}`, "its config has no valid digest"},
+		{"BadLayerDigest", image, `{"config":{<A>},"layers":[{<B>},{"digest":"sha256:secret"}]}`, "its layer has no valid digest (layer 1)"},
+		{"NegativeSize", image, `{"config":{<A>},"layers":[{"size":-1,"digest":"` + string(digB) + `"}]}`, "its layer has a negative size (layer 0)"},
+		{"BadChildDigest", index, `{"manifests":[{"digest":"x"}]}`, "its manifest has no valid digest (manifest 0)"},
+		{"BadSubject", index, `{"subject":{}}`, "its subject has no valid digest"},
+		{"BadBlob", MediaTypeORASArtifact, `{"blobs":[{}]}`, "its blob has no valid digest (blob 0)"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse(test.mediaType, text(test.contents))
+			qt.Assert(t, qt.IsTrue(errors.Is(err, ociregistry.ErrManifestInvalid)))
+			qt.Assert(t, qt.Equals(err.Error(), "manifest invalid: manifest invalid: "+test.want))
+			qt.Assert(t, qt.Not(qt.StringContains(err.Error(), "secret")))
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(ocispec.MediaTypeImageManifest, text(`{"config":{<A>},"layers":[{<B>}],"subject":{<C>}}`))
+	f.Add(ocispec.MediaTypeImageIndex, text(`{"manifests":[{<B>}],"annotations":{"a":"b"}}`))
+	f.Fuzz(func(t *testing.T, mediaType string, contents []byte) {
+		_, err := Parse(mediaType, contents)
+		if err != nil && !errors.Is(err, ociregistry.ErrManifestInvalid) {
+			t.Errorf("error without sentinel: %v", err)
+		}
+	})
+}

@@ -1,0 +1,151 @@
+package ocimem
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// The sizes of chunks, in bytes: a chunk is never larger than what has come
+// before it, so that nobody's claim makes memory be allocated.
+const (
+	minChunk = 8 << 10
+	maxChunk = 256 << 10
+)
+
+// buffer collects the content of a blob and hashes it as it comes.
+type buffer struct {
+	registry *Registry // accounts for the bytes
+	hash     digest.Digester
+	chunks   [][]byte
+	size     int64
+}
+
+func newBuffer(r *Registry, alg digest.Algorithm) *buffer {
+	return &buffer{registry: r, hash: alg.Digester()}
+}
+
+// append adds a chunk, which then belongs to the buffer.
+func (b *buffer) append(chunk []byte) error {
+	if len(chunk) < minChunk/2 {
+		return b.write(chunk)
+	}
+	if err := b.registry.take(int64(len(chunk))); err != nil {
+		return err
+	}
+	b.chunks = append(b.chunks, trim(chunk))
+	b.add(chunk)
+	return nil
+}
+
+// write adds a copy of p. It fills the room that the last chunk has.
+func (b *buffer) write(p []byte) error {
+	if err := b.registry.take(int64(len(p))); err != nil {
+		return err
+	}
+	for rest := p; len(rest) > 0; {
+		last := len(b.chunks) - 1
+		if last < 0 || len(b.chunks[last]) == cap(b.chunks[last]) {
+			// A sixteenth of what is there bounds what a last chunk wastes.
+			room := max(int64(min(len(rest), maxChunk)), min(b.size/16, maxChunk), 512)
+			b.chunks = append(b.chunks, make([]byte, 0, room))
+			last++
+		}
+		chunk := b.chunks[last]
+		n := min(len(rest), cap(chunk)-len(chunk))
+		b.chunks[last] = append(chunk, rest[:n]...)
+		rest = rest[n:]
+	}
+	b.add(p)
+	return nil
+}
+
+func (b *buffer) add(p []byte) {
+	b.hash.Hash().Write(p)
+	b.size += int64(len(p))
+}
+
+// digest returns the digest of the content, by reading it once more if it was
+// not hashed by alg as it came.
+func (b *buffer) digest(alg digest.Algorithm) digest.Digest {
+	if own := b.hash.Digest(); own.Algorithm() == alg {
+		return own
+	}
+	h := alg.Digester()
+	for _, chunk := range b.chunks {
+		h.Hash().Write(chunk)
+	}
+	return h.Digest()
+}
+
+// content returns what was collected. The buffer must not be used any more.
+func (b *buffer) content() *content {
+	if n := len(b.chunks); n > 0 {
+		b.chunks[n-1] = trim(b.chunks[n-1])
+	}
+	return newContent(slices.Clip(b.chunks))
+}
+
+// free gives back what was collected. The buffer must not be used any more.
+func (b *buffer) free() {
+	b.registry.give(b.size)
+	b.chunks = nil
+}
+
+// trim returns chunk without much unused room behind it.
+func trim(chunk []byte) []byte {
+	if cap(chunk)-len(chunk) > len(chunk)/32 {
+		return slices.Clip(append(make([]byte, 0, len(chunk)), chunk...))
+	}
+	return chunk
+}
+
+// readChunks reads r to its end, straight into chunks that it passes on to
+// sink, and returns how many bytes sink took. The hint says how many bytes are
+// expected, or is negative: it saves room at the end, and is not trusted.
+//
+// When reading fails, what was read before still goes to sink.
+func readChunks(ctx context.Context, r io.Reader, hint int64, sink func(chunk []byte) error) (n int64, err error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return n, err
+		}
+		size := min(max(n, minChunk), maxChunk)
+		if left := hint - n; left > 0 {
+			size = min(size, left)
+		}
+		if hint == n {
+			size = 1 // expect no more than the end
+		}
+		chunk := make([]byte, size)
+		filled, readErr := readFull(ctx, r, chunk)
+		if filled > 0 {
+			if err := sink(chunk[:filled]); err != nil {
+				return n, err
+			}
+			n += int64(filled)
+		}
+		if readErr == io.EOF {
+			return n, nil
+		}
+		if readErr != nil {
+			return n, readErr
+		}
+	}
+}
+
+// readFull is io.ReadFull, but says io.EOF whenever r ended, and stops when ctx
+// does.
+func readFull(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+		if err == nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+	}
+	return n, err
+}

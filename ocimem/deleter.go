@@ -1,0 +1,99 @@
+package ocimem
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// DeleteBlob implements [ociregistry.Deleter.DeleteBlob].
+func (r *Registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return opError(r.deleteBlob(ctx, repo, digest), "DeleteBlob", repo, string(digest))
+}
+
+func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregistry.Digest) error {
+	if err := checkRepoAndDigest(name, digest); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.update(name, func(repo *repository) error {
+		if repo.manifests[digest] != nil {
+			return ociregistry.ErrInUse
+		}
+		c, err := repo.blob(digest)
+		if err != nil {
+			return err
+		}
+		if !r.cfg.Sparse && (repo.blobRefs[digest] > 0 || repo.childRefs[digest] > 0) {
+			return ociregistry.ErrInUse
+		}
+		delete(repo.blobs, digest)
+		r.release(digest, c)
+		return nil
+	})
+}
+
+// DeleteManifest implements [ociregistry.Deleter.DeleteManifest].
+func (r *Registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return opError(r.deleteManifest(ctx, repo, digest), "DeleteManifest", repo, string(digest))
+}
+
+func (r *Registry) deleteManifest(ctx context.Context, name string, digest ociregistry.Digest) error {
+	if err := checkRepoAndDigest(name, digest); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.update(name, func(repo *repository) error {
+		m, err := repo.manifest(digest)
+		if err != nil {
+			return err
+		}
+		if !r.cfg.Sparse && repo.childRefs[digest] > 0 {
+			return ociregistry.ErrInUse
+		}
+		if r.cfg.ImmutableTags && len(m.tags) > 0 {
+			return fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
+		}
+		for tag := range m.tags {
+			repo.removeTag(tag)
+		}
+		repo.removeManifest(m)
+		r.give(m.desc.Size)
+		return nil
+	})
+}
+
+// DeleteTag implements [ociregistry.Deleter.DeleteTag].
+func (r *Registry) DeleteTag(ctx context.Context, repo string, name string) error {
+	return opError(r.deleteTag(ctx, repo, name), "DeleteTag", repo, name)
+}
+
+var errNoTag = fmt.Errorf("%w: tag does not exist", ociregistry.ErrManifestUnknown)
+
+func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
+	if err := checkRepo(name); err != nil {
+		return err
+	}
+	if !ociref.IsValidTag(tag) {
+		return errNoTag
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.update(name, func(repo *repository) error {
+		if _, err := repo.tag(tag); err != nil {
+			return errNoTag
+		}
+		if r.cfg.ImmutableTags {
+			return fmt.Errorf("%w: tags are immutable", ociregistry.ErrDenied)
+		}
+		repo.removeTag(tag)
+		return nil
+	})
+}

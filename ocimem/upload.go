@@ -1,0 +1,335 @@
+package ocimem
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// defaultChunkSize is what a BlobWriter recommends. There is no minimum.
+const defaultChunkSize = 1 << 20
+
+// uploads has the open upload sessions.
+type uploads struct {
+	secret [sha256.Size]byte // tells issued ids from others
+
+	mu   sync.Mutex
+	open map[uploadKey]*upload
+}
+
+type uploadKey struct{ repo, id string }
+
+// upload is one session. A session is open while its buffer is there.
+type upload struct {
+	registry *Registry
+	key      uploadKey
+
+	mu      sync.Mutex
+	buffer  *buffer
+	expiry  *time.Timer
+	touched time.Time
+}
+
+// PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The writer
+// implements [io.ReaderFrom], which reads straight into the blob's chunks.
+func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	err := checkRepo(repo)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, opError(err, "PushBlobChunked", repo, "")
+	}
+	w := r.newWriter(ctx, uploadKey{repo, r.uploads.issue()}, chunkSize)
+	w.upload = r.openUpload(ctx, w.key)
+	return w, nil
+}
+
+// PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
+// An id that this registry never issued is taken for the name of a new session,
+// which begins with the first Write.
+func (r *Registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	w, err := r.resume(ctx, uploadKey{repo, id}, offset, chunkSize)
+	if err != nil {
+		return nil, opError(err, "PushBlobChunkedResume", repo, id)
+	}
+	return w, nil
+}
+
+func (r *Registry) resume(ctx context.Context, key uploadKey, offset int64, chunkSize int) (*writer, error) {
+	if err := checkRepo(key.repo); err != nil {
+		return nil, err
+	}
+	if !validUploadID(key.id) {
+		return nil, ociregistry.ErrBlobUploadUnknown
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w := r.newWriter(ctx, key, chunkSize)
+	w.upload = r.findUpload(key)
+	if w.upload == nil && r.uploads.issued(key.id) {
+		return nil, ociregistry.ErrBlobUploadUnknown
+	}
+	if w.upload != nil {
+		size, err := w.upload.size()
+		if err != nil {
+			return nil, err
+		}
+		w.offset = size
+	}
+	if offset != -1 && offset != w.offset {
+		return nil, fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, w.offset)
+	}
+	return w, nil
+}
+
+// issue returns a new session id: random bytes and a mark that only this
+// registry can make, so that an id that was issued is known as such when its
+// session is long gone.
+func (u *uploads) issue() string {
+	var id [24]byte
+	rand.Read(id[:16])
+	copy(id[16:], u.mark(id[:16]))
+	return hex.EncodeToString(id[:])
+}
+
+func (u *uploads) issued(id string) bool {
+	b, err := hex.DecodeString(id)
+	return err == nil && len(b) == 24 && hmac.Equal(b[16:], u.mark(b[:16]))
+}
+
+func (u *uploads) mark(id []byte) []byte {
+	mac := hmac.New(sha256.New, u.secret[:])
+	mac.Write(id)
+	return mac.Sum(nil)[:8]
+}
+
+// validUploadID reports whether id is text that could name a file: every
+// backend refuses the others.
+func validUploadID(id string) bool {
+	return id != "" && len(id) <= 256 && id != "." && id != ".." &&
+		utf8.ValidString(id) && !strings.ContainsAny(id, `/\`) && !strings.ContainsFunc(id, unicode.IsControl)
+}
+
+// openUpload returns the session of that key, which it opens if need be.
+func (r *Registry) openUpload(ctx context.Context, key uploadKey) *upload {
+	r.uploads.mu.Lock()
+	defer r.uploads.mu.Unlock()
+	if u := r.uploads.open[key]; u != nil {
+		return u
+	}
+	u := &upload{
+		registry: r,
+		key:      key,
+		buffer:   newBuffer(r, ociregistry.DigestAlgorithmFrom(ctx)),
+		touched:  time.Now(),
+	}
+	if expiry := r.cfg.UploadExpiry; expiry > 0 {
+		u.expiry = time.AfterFunc(expiry, u.expire)
+	}
+	r.uploads.open[key] = u
+	return u
+}
+
+func (r *Registry) findUpload(key uploadKey) *upload {
+	r.uploads.mu.Lock()
+	defer r.uploads.mu.Unlock()
+	return r.uploads.open[key]
+}
+
+// size returns how many bytes the session has.
+func (u *upload) size() (int64, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.buffer == nil {
+		return 0, ociregistry.ErrBlobUploadUnknown
+	}
+	u.touched = time.Now()
+	return u.buffer.size, nil
+}
+
+// at calls f with the session locked, if it is open and at offset.
+func (u *upload) at(offset int64, f func(*buffer) error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.buffer == nil {
+		return ociregistry.ErrBlobUploadUnknown
+	}
+	if u.buffer.size != offset {
+		return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, u.buffer.size)
+	}
+	u.touched = time.Now()
+	return f(u.buffer)
+}
+
+// end takes the session's content out of it, and the session out of the
+// registry. It returns nil if that was done before. Its lock is held.
+func (u *upload) end() *buffer {
+	b := u.buffer
+	if b == nil {
+		return nil
+	}
+	u.buffer = nil
+	if u.expiry != nil {
+		u.expiry.Stop()
+	}
+	u.registry.uploads.mu.Lock()
+	defer u.registry.uploads.mu.Unlock()
+	delete(u.registry.uploads.open, u.key)
+	return b
+}
+
+// expire ends the session, unless it was used lately.
+func (u *upload) expire() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if idle := time.Since(u.touched); idle < u.registry.cfg.UploadExpiry {
+		u.expiry.Reset(u.registry.cfg.UploadExpiry - idle)
+		return
+	}
+	if b := u.end(); b != nil {
+		b.free()
+	}
+}
+
+// writer is a position in an upload session.
+type writer struct {
+	ctx       context.Context
+	registry  *Registry
+	key       uploadKey
+	chunkSize int
+
+	mu     sync.Mutex // for Close and Cancel from another goroutine
+	upload *upload    // nil as long as a session of a foreign id has nothing
+	offset int64
+	closed bool
+	done   bool // committed or cancelled
+}
+
+func (r *Registry) newWriter(ctx context.Context, key uploadKey, chunkSize int) *writer {
+	if chunkSize <= 0 {
+		chunkSize = defaultChunkSize
+	}
+	return &writer{ctx: ctx, registry: r, key: key, chunkSize: chunkSize}
+}
+
+func (w *writer) ID() string     { return w.key.id }
+func (w *writer) ChunkSize() int { return w.chunkSize }
+
+func (w *writer) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.offset
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	if err := w.append(len(p), func(b *buffer) error { return b.write(p) }); err != nil {
+		return 0, opError(err, "Write", w.key.repo, w.key.id)
+	}
+	return len(p), nil
+}
+
+// ReadFrom implements [io.ReaderFrom].
+func (w *writer) ReadFrom(rd io.Reader) (int64, error) {
+	n, err := readChunks(w.ctx, rd, -1, func(chunk []byte) error {
+		return w.append(len(chunk), func(b *buffer) error { return b.append(chunk) })
+	})
+	return n, opError(err, "Write", w.key.repo, w.key.id)
+}
+
+// append adds n bytes by f.
+func (w *writer) append(n int, f func(*buffer) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if err := w.upload.at(w.offset, f); err != nil {
+		return err
+	}
+	w.offset += int64(n)
+	return nil
+}
+
+// usable checks that the writer can write or commit, and has a session.
+func (w *writer) usable() error {
+	switch {
+	case w.done:
+		return ociregistry.ErrBlobUploadUnknown
+	case w.closed:
+		return fs.ErrClosed
+	case w.ctx.Err() != nil:
+		return w.ctx.Err()
+	}
+	if w.upload == nil {
+		w.upload = w.registry.openUpload(w.ctx, w.key)
+	}
+	return nil
+}
+
+func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	size, err := w.commit(digest)
+	if err != nil {
+		return ociregistry.Descriptor{}, opError(err, "Commit", w.key.repo, string(digest))
+	}
+	return ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: digest, Size: size}, nil
+}
+
+func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
+	if err := checkDigest(digest); err != nil {
+		return 0, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable(); err != nil {
+		return 0, err
+	}
+	err = w.upload.at(w.offset, func(b *buffer) error {
+		w.done = true
+		w.upload.end()
+		if b.digest(digest.Algorithm()) != digest {
+			b.free()
+			return ociregistry.ErrDigestInvalid
+		}
+		return w.registry.publish(w.key.repo, digest, b)
+	})
+	return w.offset, err
+}
+
+func (w *writer) Cancel() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return nil
+	}
+	w.done = true
+	if w.upload == nil {
+		return nil
+	}
+	w.upload.mu.Lock()
+	defer w.upload.mu.Unlock()
+	if b := w.upload.end(); b != nil {
+		b.free()
+	}
+	return nil
+}
+
+func (w *writer) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	return nil
+}

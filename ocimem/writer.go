@@ -1,0 +1,275 @@
+package ocimem
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// PushBlob implements [ociregistry.Writer.PushBlob]. A context that ends is
+// noticed between two reads: to end a read that blocks is up to r.
+func (r *Registry) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, rd io.Reader) (ociregistry.Descriptor, error) {
+	if err := r.pushBlob(ctx, repo, desc, rd); err != nil {
+		return ociregistry.Descriptor{}, opError(err, "PushBlob", repo, string(desc.Digest))
+	}
+	return desc, nil
+}
+
+func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, rd io.Reader) error {
+	if err := checkRepoAndDigest(repo, desc.Digest); err != nil {
+		return err
+	}
+	if desc.Size < 0 {
+		return fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid)
+	}
+	b := newBuffer(r, desc.Digest.Algorithm())
+	n, err := readChunks(ctx, io.LimitReader(rd, desc.Size), desc.Size, b.append)
+	if err == nil && n == desc.Size {
+		n, err = atEOF(rd, n)
+	}
+	if err == nil && n != desc.Size {
+		err = ociregistry.ErrSizeInvalid
+	}
+	if err == nil && b.hash.Digest() != desc.Digest {
+		err = ociregistry.ErrDigestInvalid
+	}
+	if err != nil {
+		b.free()
+		return err
+	}
+	return r.publish(repo, desc.Digest, b)
+}
+
+// atEOF checks that rd has no more than the n bytes that were read. If it has,
+// atEOF returns a larger n.
+func atEOF(rd io.Reader, n int64) (int64, error) {
+	var next [1]byte
+	m, err := io.ReadFull(rd, next[:])
+	if err == io.EOF {
+		err = nil
+	}
+	return n + int64(m), err
+}
+
+// publish makes the content of b, whose digest was checked, a blob of repo.
+func (r *Registry) publish(repo string, digest ociregistry.Digest, b *buffer) error {
+	c, dup := r.store.add(digest, b.content())
+	if dup {
+		b.free()
+	}
+	return r.hold(repo, digest, c)
+}
+
+// hold adds a blob to a repository, with the reference that the caller has.
+func (r *Registry) hold(name string, digest ociregistry.Digest, c *content) error {
+	return r.upsert(name, func(repo *repository) error {
+		if repo.blobs[digest] != nil {
+			r.release(digest, c)
+			return nil
+		}
+		repo.blobs[digest] = c
+		return nil
+	})
+}
+
+// release takes back a reference to a blob.
+func (r *Registry) release(digest ociregistry.Digest, c *content) {
+	if r.store.release(digest, c) {
+		r.give(c.size)
+	}
+}
+
+// MountBlob implements [ociregistry.Writer.MountBlob].
+func (r *Registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	c, err := r.mountSource(ctx, fromRepo, toRepo, digest)
+	if err == nil {
+		err = r.hold(toRepo, digest, c)
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, opError(err, "MountBlob", toRepo, string(digest))
+	}
+	return blobDescriptor(digest, c), nil
+}
+
+// mountSource finds a blob and counts a reference to it.
+func (r *Registry) mountSource(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (c *content, err error) {
+	if fromRepo != "" {
+		if err := checkRepo(fromRepo); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkRepoAndDigest(toRepo, digest); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if fromRepo == "" {
+		c, ok := r.store.get(digest)
+		if !ok {
+			return nil, ociregistry.ErrBlobUnknown
+		}
+		return c, nil
+	}
+	err = r.view(fromRepo, func(repo *repository) error {
+		if _, err := repo.blob(digest); err != nil {
+			return err
+		}
+		c, _ = r.store.get(digest)
+		return nil
+	})
+	return c, err
+}
+
+// PushManifest implements [ociregistry.Writer.PushManifest]. When the digest is
+// there already, with another media type, that is replaced.
+func (r *Registry) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	desc, err := r.pushManifest(ctx, repo, ref, contents, mediaType, tags)
+	if err != nil {
+		return ociregistry.Descriptor{}, opError(err, "PushManifest", repo, ref)
+	}
+	return desc, nil
+}
+
+func (r *Registry) pushManifest(ctx context.Context, name string, ref string, contents []byte, mediaType string, tags []string) (desc ociregistry.Descriptor, err error) {
+	if err := checkRepo(name); err != nil {
+		return desc, err
+	}
+	dgst, tags, err := resolveRef(ref, contents, tags)
+	if err != nil {
+		return desc, err
+	}
+	info, err := manifest.Parse(mediaType, contents)
+	if err != nil {
+		return desc, err
+	}
+	if err := ctx.Err(); err != nil {
+		return desc, err
+	}
+	m := &storedManifest{
+		desc:     ociregistry.Descriptor{MediaType: mediaType, Digest: dgst, Size: int64(len(contents))},
+		contents: slices.Clone(contents),
+		info:     info,
+	}
+	condition := ociregistry.PushConditionFrom(ctx)
+	err = r.upsert(name, func(repo *repository) error {
+		if err := condition.Check(repo.current(ref, dgst)); err != nil {
+			return err
+		}
+		return r.putManifest(repo, m, tags)
+	})
+	return m.desc, err
+}
+
+// resolveRef checks ref and tags, and returns the digest of contents and all
+// the tags to set.
+func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest, []string, error) {
+	dgst := ociregistry.Digest("")
+	switch {
+	case strings.Contains(ref, ":"):
+		dgst = ociregistry.Digest(ref)
+		if err := checkDigest(dgst); err != nil {
+			return "", nil, err
+		}
+	case ref != "":
+		tags = append([]string{ref}, tags...)
+	}
+	for _, tag := range tags {
+		if !ociref.IsValidTag(tag) {
+			return "", nil, fmt.Errorf("%w: invalid tag %q", ociregistry.ErrManifestInvalid, shorten(tag))
+		}
+	}
+	if dgst == "" {
+		return digest.FromBytes(contents), tags, nil
+	}
+	if dgst.Algorithm().FromBytes(contents) != dgst {
+		return "", nil, ociregistry.ErrDigestInvalid
+	}
+	return dgst, tags, nil
+}
+
+// current returns the digest that ref resolves to, or "". A push without a ref
+// is one by digest.
+func (repo *repository) current(ref string, digest ociregistry.Digest) ociregistry.Digest {
+	m := repo.manifests[digest]
+	if ref != "" && !strings.Contains(ref, ":") {
+		m = repo.tags[ref]
+	}
+	if m == nil {
+		return ""
+	}
+	return m.desc.Digest
+}
+
+// putManifest stores m, if it may be, and points tags at it.
+func (r *Registry) putManifest(repo *repository, m *storedManifest, tags []string) error {
+	if err := r.checkReferences(repo, m); err != nil {
+		return err
+	}
+	if err := r.checkMoves(repo, m, tags); err != nil {
+		return err
+	}
+	old := repo.manifests[m.desc.Digest]
+	switch {
+	case old == nil:
+		if err := r.take(m.desc.Size); err != nil {
+			return err
+		}
+		repo.addManifest(m)
+	case old.desc.MediaType == m.desc.MediaType:
+		m = old
+	default:
+		repo.removeManifest(old)
+		repo.addManifest(m)
+		for tag := range old.tags {
+			repo.setTag(tag, m)
+		}
+	}
+	for _, tag := range tags {
+		repo.setTag(tag, m)
+	}
+	return nil
+}
+
+// checkReferences checks that what m names is there. Image indexes are known to
+// list blobs too: build caches are pushed as such.
+func (r *Registry) checkReferences(repo *repository, m *storedManifest) error {
+	if r.lax() {
+		return nil
+	}
+	for _, ref := range m.info.Blobs {
+		if repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+			return fmt.Errorf("%w: blob %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
+		}
+	}
+	for _, ref := range m.info.Manifests {
+		if repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+			return fmt.Errorf("%w: manifest %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
+		}
+	}
+	return nil
+}
+
+// checkMoves checks that tags may be pointed at m.
+func (r *Registry) checkMoves(repo *repository, m *storedManifest, tags []string) error {
+	if !r.cfg.ImmutableTags {
+		return nil
+	}
+	for _, tag := range tags {
+		if old := repo.tags[tag]; old != nil && old.desc.Digest != m.desc.Digest {
+			return fmt.Errorf("%w: tag %s exists and is immutable", ociregistry.ErrDenied, tag)
+		}
+	}
+	if old := repo.manifests[m.desc.Digest]; old != nil && len(old.tags) > 0 && old.desc.MediaType != m.desc.MediaType {
+		return fmt.Errorf("%w: the manifest's tags are immutable, and so is its media type", ociregistry.ErrDenied)
+	}
+	return nil
+}
