@@ -7,20 +7,17 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A list is read in batches, with no lock held while the caller has an element.
-// The first batch is small, for those who stop soon.
-const (
-	minBatch = 16
-	maxBatch = 1024
-)
+// batchSize is how many names are read at a time, so that no lock is held while
+// the caller has an element. It is a little more than a page of 100.
+const batchSize = 128
 
 // Repositories implements [ociregistry.Lister.Repositories].
 func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := batches(ctx, startAfter, func(batch []string, after string, n int) ([]string, error) {
+		err := batches(ctx, startAfter, func(batch []string, after string) ([]string, error) {
 			r.mu.RLock()
 			defer r.mu.RUnlock()
-			return r.names.AppendAfter(batch, after, n), nil
+			return r.names.AppendAfter(batch, after, batchSize), nil
 		}, func(name string) bool { return yield(name, nil) })
 		if err != nil {
 			yield("", opError(err, "Repositories", "", ""))
@@ -34,9 +31,9 @@ func (r *Registry) Tags(ctx context.Context, repo string, startAfter string) ite
 		return ociregistry.ErrorSeq[string](opError(err, "Tags", repo, ""))
 	}
 	return func(yield func(string, error) bool) {
-		err := batches(ctx, startAfter, func(batch []string, after string, n int) ([]string, error) {
+		err := batches(ctx, startAfter, func(batch []string, after string) ([]string, error) {
 			err := r.view(repo, func(repo *repository) error {
-				batch = repo.tagNames.AppendAfter(batch, after, n)
+				batch = repo.tagNames.AppendAfter(batch, after, batchSize)
 				return nil
 			})
 			if after != startAfter {
@@ -56,10 +53,10 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](opError(err, "Referrers", repo, string(digest)))
 	}
 	return func(yield func(ociregistry.Descriptor, error) bool) {
-		err := batches(ctx, "", func(batch []string, after string, n int) ([]string, error) {
+		err := batches(ctx, "", func(batch []string, after string) ([]string, error) {
 			r.view(repo, func(repo *repository) error {
 				if set := repo.referrers[digest]; set != nil {
-					batch = set.AppendAfter(batch, after, n)
+					batch = set.AppendAfter(batch, after, batchSize)
 				}
 				return nil
 			})
@@ -78,14 +75,14 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 }
 
 // batches calls yield for the strings that next returns, batch by batch.
-func batches(ctx context.Context, after string, next func(batch []string, after string, n int) ([]string, error), yield func(string) bool) error {
-	var batch []string
-	for n := minBatch; ; n = min(2*n, maxBatch) {
+func batches(ctx context.Context, after string, next func(batch []string, after string) ([]string, error), yield func(string) bool) error {
+	batch := make([]string, 0, batchSize)
+	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var err error
-		batch, err = next(batch[:0], after, n)
+		batch, err = next(batch[:0], after)
 		if err != nil {
 			return err
 		}
@@ -94,7 +91,7 @@ func batches(ctx context.Context, after string, next func(batch []string, after 
 				return nil
 			}
 		}
-		if len(batch) < n {
+		if len(batch) < batchSize {
 			return nil
 		}
 		after = batch[len(batch)-1]
