@@ -24,6 +24,9 @@ type buffer struct {
 }
 
 func newBuffer(r *Registry, alg digest.Algorithm) *buffer {
+	if !alg.Available() {
+		alg = digest.SHA256 // it was a hint
+	}
 	return &buffer{registry: r, hash: alg.Digester()}
 }
 

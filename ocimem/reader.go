@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
@@ -158,7 +159,7 @@ type reader struct {
 	desc       ociregistry.Descriptor
 	start, end int64
 	offset     int64 // of the next byte, counted from the blob's first
-	closed     bool
+	closed     atomic.Bool
 }
 
 func newReader(ctx context.Context, c *content, desc ociregistry.Descriptor, start, end int64) *reader {
@@ -168,12 +169,12 @@ func newReader(ctx context.Context, c *content, desc ociregistry.Descriptor, sta
 func (r *reader) Descriptor() ociregistry.Descriptor { return r.desc }
 
 func (r *reader) Close() error {
-	r.closed = true
+	r.closed.Store(true)
 	return nil
 }
 
 func (r *reader) check() error {
-	if r.closed {
+	if r.closed.Load() {
 		return fs.ErrClosed
 	}
 	return r.ctx.Err()

@@ -1,6 +1,7 @@
 package ocimem
 
 import (
+	"maps"
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -144,6 +145,6 @@ func (m *storedManifest) referrer() ociregistry.Descriptor {
 		Digest:       m.desc.Digest,
 		Size:         m.desc.Size,
 		ArtifactType: m.info.ArtifactType,
-		Annotations:  m.info.Annotations,
+		Annotations:  maps.Clone(m.info.Annotations),
 	}
 }

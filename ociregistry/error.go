@@ -162,7 +162,7 @@ func (e *httpError) ResponseBody() []byte     { return e.body }
 func (e *httpError) Is(target error) bool {
 	switch e.status {
 	case http.StatusRequestedRangeNotSatisfiable:
-		return target == ErrRangeInvalid
+		return target == ErrRangeInvalid && !errors.Is(e.err, ErrBlobUploadInvalid)
 	case http.StatusPreconditionFailed:
 		return target == ErrPreconditionFailed
 	case http.StatusMethodNotAllowed:

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+)
+
+// start runs the program until the test ends, and returns the URL it prints.
+func start(t *testing.T, args ...string) (url string, log *lockedBuffer, stop func() int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	log = new(lockedBuffer)
+	status := make(chan int, 1)
+	go func() {
+		status <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log)
+		in.Close()
+	}()
+	first, err := bufio.NewReader(out).ReadString('\n')
+	qt.Assert(t, qt.IsNil(err), qt.Commentf("log: %s", log))
+	go io.Copy(io.Discard, out)
+	url = strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(first), "/")
+	stop = sync.OnceValue(func() int {
+		cancel()
+		return <-status
+	})
+	t.Cleanup(func() { stop() })
+	return url, log, stop
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestServesAndStops(t *testing.T) {
+	t.Parallel()
+	url, log, stop := start(t)
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	resp, err := client.Post(url+"/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", "", strings.NewReader("foo"))
+	qt.Assert(t, qt.IsNil(err))
+	resp.Body.Close()
+	qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusCreated))
+	resp, err = client.Get(url + "/foo/blobs/sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae")
+	qt.Assert(t, qt.IsNil(err))
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(string(body), "foo"))
+	qt.Assert(t, qt.Equals(stop(), 0))
+	qt.Assert(t, qt.StringContains(log.String(), "method=POST path=/v2/foo/blobs/uploads/"))
+	qt.Assert(t, qt.Matches(log.String(), `(?s).*method=GET path=/v2/foo/blobs/sha256:\S+ query="" status=200 bytes=3 .*`))
+	_, err = client.Get(url)
+	qt.Assert(t, qt.IsNotNil(err))
+}
+
+func TestShutdownLetsRequestsFinish(t *testing.T) {
+	t.Parallel()
+	url, _, stop := start(t, "-quiet")
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute, DisableKeepAlives: true}}
+	body, writer := io.Pipe()
+	req, err := http.NewRequest("POST", url+"/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", body)
+	qt.Assert(t, qt.IsNil(err))
+	req.Header.Set("Expect", "100-continue")
+	answer := make(chan int, 1)
+	go func() {
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Error(err)
+			answer <- 0
+			return
+		}
+		resp.Body.Close()
+		answer <- resp.StatusCode
+	}()
+	// The client takes this when the server has said "100 Continue": then the
+	// request is under way.
+	io.WriteString(writer, "fo")
+	stopped := make(chan int, 1)
+	go func() { stopped <- stop() }()
+	io.WriteString(writer, "o")
+	writer.Close()
+	qt.Assert(t, qt.Equals(<-answer, http.StatusCreated))
+	qt.Assert(t, qt.Equals(<-stopped, 0))
+}
+
+func TestQuietLogsNothingForGoodRequests(t *testing.T) {
+	t.Parallel()
+	url, log, stop := start(t, "-quiet")
+	resp, err := http.Get(url + "/foo/tags/list")
+	qt.Assert(t, qt.IsNil(err))
+	resp.Body.Close()
+	qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusNotFound))
+	qt.Assert(t, qt.Equals(stop(), 0))
+	qt.Assert(t, qt.Equals(log.String(), ""))
+}
+
+func TestBadUsage(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	qt.Assert(t, qt.IsNil(err))
+	defer taken.Close()
+	tests := []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"-addr " + taken.Addr().String(), 1, "ociserve: " + taken.Addr().String() + " is in use by another program; choose another address with -addr\n"},
+		{"-addr nonsense", 2, "ociserve: -addr \"nonsense\" is not of the form host:port\nRun 'ociserve -help' for usage.\n"},
+		{"-nonsense", 2, "ociserve: flag provided but not defined: -nonsense\nRun 'ociserve -help' for usage.\n"},
+		{"-max-bytes -1", 2, "ociserve: -max-bytes cannot be negative\nRun 'ociserve -help' for usage.\n"},
+		{"-max-bytes x", 2, "ociserve: invalid value \"x\" for flag -max-bytes: parse error\nRun 'ociserve -help' for usage.\n"},
+		{"-mem=false", 2, "ociserve: -mem=false leaves nothing to serve\nRun 'ociserve -help' for usage.\n"},
+		{"dir", 2, "ociserve: unexpected argument \"dir\"\nRun 'ociserve -help' for usage.\n"},
+	}
+	for _, test := range tests {
+		var stdout, stderr bytes.Buffer
+		qt.Check(t, qt.Equals(run(context.Background(), strings.Fields(test.args), &stdout, &stderr), test.status), qt.Commentf("%s", test.args))
+		qt.Check(t, qt.Equals(stderr.String(), test.want))
+		qt.Check(t, qt.Equals(stdout.String(), ""))
+	}
+	var stdout, stderr bytes.Buffer
+	qt.Check(t, qt.Equals(run(context.Background(), []string{"-help"}, &stdout, &stderr), 0))
+	qt.Check(t, qt.StringContains(stderr.String(), "-addr host:port"))
+}

@@ -1,0 +1,211 @@
+package wire
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Range is one range of bytes as the Range header of a request asks for it
+// (RFC 9110, section 14.1.2).
+type Range struct {
+	// Start is the offset of the first byte; of a suffix, how many of the last
+	// bytes are meant.
+	Start int64
+
+	// End is the offset after the last byte, or -1 for the end of the content.
+	// It may be less than Start: that is for whoever knows the content to
+	// refuse.
+	End int64
+
+	// Suffix says that the range is the last Start bytes. End is -1.
+	Suffix bool
+}
+
+// String returns the value of a Range header.
+func (r Range) String() string {
+	switch {
+	case r.Suffix:
+		return fmt.Sprintf("bytes=-%d", r.Start)
+	case r.End < 0:
+		return fmt.Sprintf("bytes=%d-", r.Start)
+	}
+	return fmt.Sprintf("bytes=%d-%d", r.Start, r.End-1)
+}
+
+// ParseRange parses the value of a request's Range header. It reports false for
+// one that a server is to ignore: several ranges, a unit other than bytes, or
+// what is no range at all.
+//
+// Offsets that are out of this world stand for the greatest offset.
+func ParseRange(s string) (Range, bool) {
+	spec, ok := cutUnit(s, '=')
+	if !ok {
+		return Range{}, false
+	}
+	first, last, ok := strings.Cut(trimSpace(spec), "-")
+	if !ok {
+		return Range{}, false
+	}
+	if first == "" {
+		n, ok := parseOffset(last)
+		return Range{Start: n, End: -1, Suffix: true}, ok
+	}
+	start, ok := parseOffset(first)
+	if !ok {
+		return Range{}, false
+	}
+	if last == "" {
+		return Range{Start: start, End: -1}, true
+	}
+	end, ok := parseOffset(last)
+	if !ok {
+		return Range{}, false
+	}
+	if end == math.MaxInt64 {
+		return Range{Start: start, End: -1}, true
+	}
+	return Range{Start: start, End: end + 1}, true
+}
+
+// ContentRange is the Content-Range header of a response (RFC 9110, section
+// 14.4).
+type ContentRange struct {
+	// Start and End are the offsets of the first byte, and after the last. If
+	// they are equal, the range that was asked for could not be satisfied: the
+	// response has status 416.
+	Start, End int64
+
+	// Size is the size of the whole content in bytes, or -1 if it is unknown.
+	Size int64
+}
+
+// String returns the value of a Content-Range header, as in "bytes 1-4/10" and
+// "bytes */10".
+func (r ContentRange) String() string {
+	size := "*"
+	if r.Size >= 0 {
+		size = strconv.FormatInt(r.Size, 10)
+	}
+	if r.Start == r.End {
+		return "bytes */" + size
+	}
+	return fmt.Sprintf("bytes %d-%d/%s", r.Start, r.End-1, size)
+}
+
+// ParseContentRange parses the Content-Range header of a response. It reports
+// false if it is not valid; also if it contradicts itself.
+func ParseContentRange(s string) (ContentRange, bool) {
+	spec, ok := cutUnit(s, ' ')
+	if !ok {
+		return ContentRange{}, false
+	}
+	bounds, total, ok := strings.Cut(trimSpace(spec), "/")
+	if !ok {
+		return ContentRange{}, false
+	}
+	r := ContentRange{Size: -1}
+	if total != "*" {
+		if r.Size, ok = parseOffset(total); !ok || r.Size == math.MaxInt64 {
+			return ContentRange{}, false
+		}
+	}
+	if bounds == "*" {
+		return r, r.Size >= 0
+	}
+	r.Start, r.End, ok = parseBounds(bounds)
+	if !ok || r.Start == r.End || r.Size >= 0 && r.End > r.Size {
+		return ContentRange{}, false
+	}
+	return r, true
+}
+
+// ChunkRange returns the Content-Range header of a request that uploads the
+// bytes from start up to but not including end, of which there must be some:
+// the specification's section "Pushing a blob in chunks".
+func ChunkRange(start, end int64) string {
+	return fmt.Sprintf("%d-%d", start, end-1)
+}
+
+// ParseChunkRange parses the Content-Range header of a request that uploads a
+// chunk, such as "0-2", and returns the offsets of the first byte and after the
+// last. Since some clients write it, RFC 9110's "bytes 0-2/10" is understood as
+// well, and so is an empty chunk, as in "3-2".
+func ParseChunkRange(s string) (start, end int64, ok bool) {
+	if spec, ok := cutUnit(s, ' '); ok {
+		s = spec
+	} else if spec, ok := cutUnit(s, '='); ok {
+		s = spec
+	}
+	bounds, _, _ := strings.Cut(trimSpace(s), "/")
+	return parseBounds(bounds)
+}
+
+// UploadRange returns the Range header of a response that says how many bytes
+// an upload session has. For none it is what it is for one byte, "0-0": the
+// specification knows no other.
+func UploadRange(size int64) string {
+	return fmt.Sprintf("0-%d", max(size-1, 0))
+}
+
+// ParseUploadRange parses the Range header of a response and returns how many
+// bytes the upload session has. Of "0-0", which means none or one, it returns
+// 1.
+//
+// The forms "bytes=0-9" and, for none, "0--1" are in use as well.
+func ParseUploadRange(s string) (size int64, ok bool) {
+	if spec, ok := cutUnit(s, '='); ok {
+		s = spec
+	}
+	s = trimSpace(s)
+	if s == "0--1" {
+		return 0, true
+	}
+	start, end, ok := parseBounds(s)
+	if !ok || start != 0 {
+		return 0, false
+	}
+	return end, true
+}
+
+// parseBounds parses "first-last", and returns first and last+1. They may be
+// equal.
+func parseBounds(s string) (start, end int64, ok bool) {
+	first, last, _ := strings.Cut(s, "-")
+	start, ok1 := parseOffset(first)
+	end, ok2 := parseOffset(last)
+	if !ok1 || !ok2 || end == math.MaxInt64 || end+1 < start {
+		return 0, 0, false
+	}
+	return start, end + 1, true
+}
+
+// parseOffset parses decimal digits. What is greater than the greatest offset
+// is taken for it.
+func parseOffset(s string) (n int64, ok bool) {
+	for i := range len(s) {
+		digit := int64(s[i]) - '0'
+		if digit < 0 || digit > 9 {
+			return 0, false
+		}
+		if n > (math.MaxInt64-digit)/10 {
+			n = math.MaxInt64
+			continue
+		}
+		n = 10*n + digit
+	}
+	return n, s != ""
+}
+
+// cutUnit cuts the unit "bytes", which is case-insensitive, and sep from s.
+func cutUnit(s string, sep byte) (spec string, ok bool) {
+	const unit = "bytes"
+	s = trimSpace(s)
+	if len(s) <= len(unit) || s[len(unit)] != sep || !strings.EqualFold(s[:len(unit)], unit) {
+		return "", false
+	}
+	return s[len(unit)+1:], true
+}
+
+func trimSpace(s string) string { return strings.Trim(s, " \t") }

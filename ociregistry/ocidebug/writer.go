@@ -1,0 +1,114 @@
+package ocidebug
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// PushBlob does not count what r reads: to wrap content would hide from r
+// whether it can be read again.
+func (r *registry) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
+	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(desc.Digest)), slog.Int64("size", desc.Size))
+	desc, err := r.r.PushBlob(ctx, repo, desc, content)
+	c.end("PushBlob", err)
+	return desc, err
+}
+
+func (r *registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	c := r.begin(ctx, slog.String("repo", repo))
+	w, err := r.r.PushBlobChunked(ctx, repo, chunkSize)
+	if err == nil {
+		c.ofUpload(w.ID())
+	}
+	c.end("PushBlobChunked", err)
+	return c.writer(w, err)
+}
+
+func (r *registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	c := r.begin(ctx, slog.String("repo", repo))
+	c.ofUpload(id)
+	w, err := r.r.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	c.end("PushBlobChunkedResume", err, slog.Int64("offset", offset))
+	return c.writer(w, err)
+}
+
+func (r *registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	c := r.begin(ctx, slog.String("repo", toRepo), slog.String("from", fromRepo), slog.String("digest", string(digest)))
+	desc, err := r.r.MountBlob(ctx, fromRepo, toRepo, digest)
+	c.end("MountBlob", err)
+	return desc, err
+}
+
+func (r *registry) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	c := r.begin(ctx, slog.String("repo", repo), slog.String("ref", ref))
+	if len(tags) > 0 {
+		c.attrs = append(c.attrs, slog.Any("tags", tags))
+	}
+	c.attrs = append(c.attrs, slog.Int("size", len(contents)), slog.String("mediaType", mediaType))
+	desc, err := r.r.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
+	c.endWith("PushManifest", err, desc)
+	return desc, err
+}
+
+// writer returns a writer that counts what goes through w.
+func (c *call) writer(w ociregistry.BlobWriter, err error) (ociregistry.BlobWriter, error) {
+	if err != nil {
+		return w, err
+	}
+	return &writer{w: w, transfer: transfer{call: c}}, nil
+}
+
+type writer struct {
+	w ociregistry.BlobWriter
+	transfer
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.moved(int64(n), err)
+	return n, err
+}
+
+// ReadFrom is there whether or not the writer beneath has one, which [io.Copy]
+// uses if it has.
+func (w *writer) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(w.w, r)
+	w.moved(n, err)
+	return n, err
+}
+
+func (w *writer) Size() int64    { return w.w.Size() }
+func (w *writer) ChunkSize() int { return w.w.ChunkSize() }
+func (w *writer) ID() string     { return w.w.ID() }
+
+func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	desc, err := w.w.Commit(digest)
+	w.end("BlobWriter.Commit", err, slog.String("digest", string(digest)))
+	if err == nil {
+		w.ended.Store(true)
+	}
+	return desc, err
+}
+
+func (w *writer) Close() error {
+	err := w.w.Close()
+	w.endOnce("BlobWriter.Close", err)
+	return err
+}
+
+func (w *writer) Cancel() error {
+	err := w.w.Cancel()
+	w.endOnce("BlobWriter.Cancel", err)
+	return err
+}
+
+// endOnce is for the methods that do nothing when the writer has ended: so that
+// they can be deferred.
+func (w *writer) endOnce(op string, err error) {
+	if !w.ended.Swap(true) || err != nil {
+		w.end(op, err)
+	}
+}
