@@ -18,8 +18,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// defaultChunkSize is what a BlobWriter recommends. There is no minimum.
-const defaultChunkSize = 1 << 20
+// defaultChunkSize is what a BlobWriter recommends, in bytes. There is no
+// minimum; but a server may tell its clients that this is one.
+const defaultChunkSize = minChunk
 
 // uploads has the open upload sessions.
 type uploads struct {
