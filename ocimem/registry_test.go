@@ -432,3 +432,27 @@ func TestRepositoriesComeAndGo(t *testing.T) {
 	qt.Assert(t, qt.Equals(r.names.Len(), 0))
 	qt.Assert(t, qt.Equals(r.used.Load(), 0))
 }
+
+// TestReadFromKeepsWhatWasRead ends the context in the middle of a read.
+func TestReadFromKeepsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	r := New()
+	ctx, cancel := context.WithCancel(context.Background())
+	w, err := r.PushBlobChunked(ctx, "a", 0)
+	qt.Assert(t, qt.IsNil(err))
+	n, err := w.(io.ReaderFrom).ReadFrom(readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, "abc"), nil
+	}))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	qt.Assert(t, qt.Equals(n, 3))
+	_, err = w.Write([]byte("x"))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	qt.Assert(t, qt.IsNil(w.Close()))
+	w, err = r.PushBlobChunkedResume(context.Background(), "a", w.ID(), -1, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Assert(t, qt.IsNil(err))
+}

@@ -237,13 +237,18 @@ func (w *writer) Size() int64 {
 }
 
 func (w *writer) Write(p []byte) (int, error) {
-	if err := w.append(len(p), func(b *buffer) error { return b.write(p) }); err != nil {
+	err := w.ctx.Err()
+	if err == nil {
+		err = w.append(len(p), func(b *buffer) error { return b.write(p) })
+	}
+	if err != nil {
 		return 0, opError(err, "Write", w.key.repo, w.key.id)
 	}
 	return len(p), nil
 }
 
-// ReadFrom implements [io.ReaderFrom].
+// ReadFrom implements [io.ReaderFrom]. When the context ends it reads no more,
+// but what was read is kept.
 func (w *writer) ReadFrom(rd io.Reader) (int64, error) {
 	n, err := readChunks(w.ctx, rd, -1, func(chunk []byte) error {
 		return w.append(len(chunk), func(b *buffer) error { return b.append(chunk) })
@@ -272,8 +277,6 @@ func (w *writer) usable() error {
 		return ociregistry.ErrBlobUploadUnknown
 	case w.closed:
 		return fs.ErrClosed
-	case w.ctx.Err() != nil:
-		return w.ctx.Err()
 	}
 	if w.upload == nil {
 		w.upload = w.registry.openUpload(w.ctx, w.key)
@@ -291,6 +294,9 @@ func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, erro
 
 func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
 	if err := checkDigest(digest); err != nil {
+		return 0, err
+	}
+	if err := w.ctx.Err(); err != nil {
 		return 0, err
 	}
 	w.mu.Lock()

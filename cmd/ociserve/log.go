@@ -7,18 +7,13 @@ import (
 	"time"
 )
 
-// logRequests logs each request when its answer is sent. A 404 is an everyday
-// answer to "do you have it?"; what the server is at fault for is a warning.
+// logRequests logs each request when its answer is sent.
 func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			level := slog.LevelInfo
-			if rec.status >= 500 {
-				level = slog.LevelWarn
-			}
-			logger.LogAttrs(req.Context(), level, "request",
+			logger.LogAttrs(req.Context(), slog.LevelInfo, "request",
 				slog.String("method", req.Method),
 				slog.String("path", req.URL.Path),
 				slog.String("query", req.URL.RawQuery),

@@ -126,17 +126,18 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	level := slog.LevelInfo
-	if cfg.quiet {
-		level = slog.LevelWarn
+	// Every request has its record; the handler tells of problems alone.
+	problems := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	requests := problems
+	if !cfg.quiet {
+		requests = slog.New(slog.NewTextHandler(stderr, nil))
 	}
-	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	backend, name := cfg.backend()
 	server := &http.Server{
-		Handler:           logRequests(ociserver.New(backend, &ociserver.Options{Logger: logger}), logger),
+		Handler:           logRequests(ociserver.New(backend, &ociserver.Options{Logger: problems}), requests),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(problems.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -146,7 +147,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return err
 	case <-ctx.Done():
 	}
-	logger.Info("shutting down")
+	requests.Info("shutting down")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {

@@ -1,0 +1,24 @@
+// Package interop pushes and pulls images with the clients that people use, to
+// and from a freshly built ociserve: crane, regctl, oras, skopeo, podman and
+// buildah. It has tests only.
+//
+// The clients are found in PATH. One command, from the root of the library,
+// installs what is missing and runs everything (as root, for podman and
+// buildah, and for the Debian packages that skopeo, podman and buildah come in):
+//
+//	internal/interop/install.sh DIR && PATH=DIR:$PATH go test -C internal/interop ./...
+//
+// A client that is missing is a failure. To run with some of them only, list
+// them in OCI_INTEROP_CLIENTS, separated by commas; the tests of the others are
+// then skipped.
+//
+// No other registry is needed: the tests make images of their own, the same
+// ones in every run. After each push they read what the registry holds by plain
+// HTTP; after each pull they read what the client wrote; and both must be what
+// was made, byte for byte; podman and buildah unpack images, and there the files
+// are compared. After each test the server's log must have no request that failed
+// in a way that the test does not expect.
+//
+// It is a module of its own, so that what it may come to need stays out of the
+// library's requirements.
+package interop

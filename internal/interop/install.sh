@@ -1,0 +1,60 @@
+#!/bin/sh
+# Installs the clients that the tests of this directory run: crane, regctl and
+# oras, at the versions below, into a directory; skopeo, podman and buildah as
+# Debian packages, where they are missing, for which it has to be run by root.
+#
+# usage: install.sh [directory]
+#
+# The directory is interop in the user's cache unless it is given. Its name is
+# printed at the end, for PATH. What is there already is left alone.
+set -eu
+
+crane=v0.22.1
+regctl=v0.11.7
+oras=v1.3.3
+
+dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/interop}
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+
+# Away from any module, whose go.mod and go.sum the go command would heed.
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp"
+export CGO_ENABLED=0 GOWORK=off
+
+# has tells whether a client in the directory is of a version.
+has() {
+	client=$1 version=$2
+	[ -x "$dir/$client" ] && "$dir/$client" version 2>/dev/null | grep -qwF "${version#v}"
+}
+
+has crane $crane ||
+	GOBIN=$dir go install github.com/google/go-containerregistry/cmd/crane@$crane
+has regctl $regctl ||
+	GOBIN=$dir go install github.com/regclient/regclient/cmd/regctl@$regctl
+# For oras, go install would ask for the list of versions first, which not every
+# module proxy has. To download one version takes no list. The module cache is
+# read-only, hence the copy.
+if ! has oras $oras; then
+	go mod download -json oras.land/oras@$oras >oras.json || {
+		cat oras.json >&2
+		exit 1
+	}
+	cp -R "$(sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p' oras.json)" oras
+	chmod -R u+w oras
+	(cd oras && go build -o "$dir/oras" ./cmd/oras)
+fi
+
+packages=
+for package in skopeo podman buildah; do
+	command -v $package >/dev/null || packages="$packages $package"
+done
+if [ -n "$packages" ]; then
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update
+	# Word splitting is meant.
+	apt-get install -y --no-install-recommends $packages
+fi
+
+echo "$dir"

@@ -1,0 +1,45 @@
+package ociserver
+
+import (
+	"log/slog"
+	"strings"
+)
+
+// noteAccept logs that a client gets a manifest of a type that its Accept
+// headers exclude. It is no reason to refuse: many clients do not list what
+// they can read.
+func (x *exchange) noteAccept(mediaType string) {
+	accept := x.req.Header["Accept"]
+	if len(accept) == 0 || !x.opts.Logger.Enabled(x.ctx(), slog.LevelInfo) || accepts(accept, mediaType) {
+		return
+	}
+	x.log(slog.LevelInfo, "manifest of a type that the client does not accept", slog.String("mediaType", mediaType))
+}
+
+// accepts reports whether the values of Accept headers include mediaType (RFC
+// 9110, section 12.5.1).
+func accepts(values []string, mediaType string) bool {
+	mainType, _, _ := strings.Cut(mediaType, "/")
+	for _, value := range values {
+		for elem := range strings.SplitSeq(value, ",") {
+			pattern, params, _ := strings.Cut(elem, ";")
+			pattern = strings.TrimSpace(pattern)
+			matches := pattern == "*/*" || strings.EqualFold(pattern, mediaType) || strings.EqualFold(pattern, mainType+"/*")
+			if matches && !refused(params) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refused reports whether the parameters of a media range give it no weight.
+func refused(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if strings.EqualFold(name, "q") {
+			return strings.Trim(value, "0.") == ""
+		}
+	}
+	return false
+}

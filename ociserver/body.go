@@ -1,0 +1,162 @@
+package ociserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// body is the body of a request on its way to the backend. It makes sure of its
+// length, and keeps what went wrong with it: the backend wraps that, but it is
+// the client's fault.
+type body struct {
+	r       io.Reader
+	want    int64 // the length that was announced, or -1
+	limit   int64 // how much may come at most, if nothing was announced
+	excess  error // what it is when more comes
+	n       int64 // how much came
+	err     error // what ended it, if not its end
+	release func()
+}
+
+// openBody returns the request's body, which is length bytes, or unknown many
+// if that is negative, and no more than limit, or it is excess. It must be
+// closed.
+func (x *exchange) openBody(length, limit int64, excess error) (*body, error) {
+	if length > limit {
+		return nil, excess
+	}
+	b := &body{r: x.req.Body, want: length, limit: limit, excess: excess, release: func() {}}
+	if x.req.ContentLength != 0 {
+		b.release = endWith(x.ctx(), http.NewResponseController(x.w).SetReadDeadline)
+	}
+	return b, nil
+}
+
+// blobBody returns the request's body, which is length bytes of a blob, or
+// unknown many if that is negative, to come after the size bytes that its
+// session has. It must be closed.
+func (x *exchange) blobBody(length, size int64) (*body, error) {
+	if limit := x.opts.MaxBlobSize; limit > 0 {
+		return x.openBody(length, max(limit-size, 0), errTooLarge("blob", limit, ociregistry.ErrSizeInvalid))
+	}
+	return x.openBody(length, math.MaxInt64, nil)
+}
+
+func errTooLarge(what string, limit int64, like ociregistry.Error) error {
+	msg := fmt.Sprintf("the %s is larger than %d bytes", what, limit)
+	return ociregistry.NewHTTPError(ociregistry.NewError(msg, like.Code(), nil), http.StatusRequestEntityTooLarge, nil, nil)
+}
+
+func errLength(format string, args ...any) error {
+	return ociregistry.NewError(fmt.Sprintf(format, args...), ociregistry.ErrSizeInvalid.Code(), nil)
+}
+
+// Close lets go of the connection.
+func (b *body) Close() { b.release() }
+
+func (b *body) Read(p []byte) (n int, err error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	left := b.limit - b.n
+	if b.want >= 0 {
+		left = b.want - b.n
+	}
+	if int64(len(p))-1 > left {
+		p = p[:left+1]
+	}
+	n, err = b.r.Read(p)
+	b.n += min(int64(n), left)
+	switch {
+	case int64(n) > left && b.want >= 0:
+		b.err = errLength("the body is longer than the %d bytes that were announced", b.want)
+		return int(left), b.err
+	case int64(n) > left:
+		b.err = b.excess
+		return int(left), b.err
+	case err == io.EOF && b.n < b.want:
+		b.err = b.explain(io.ErrUnexpectedEOF)
+		return n, b.err
+	case err != nil && err != io.EOF:
+		b.err = b.explain(err)
+		return n, b.err
+	}
+	return n, err
+}
+
+// explain makes an error of the underlying body one that can be answered.
+func (b *body) explain(err error) error {
+	var tooLarge *http.MaxBytesError
+	status := http.StatusBadRequest
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF) && b.want >= 0:
+		return errLength("the body ended after %d of %d bytes", b.n, b.want)
+	case errors.As(err, &tooLarge):
+		status = http.StatusRequestEntityTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		status = http.StatusRequestTimeout
+	}
+	return ociregistry.NewHTTPError(fmt.Errorf("cannot read the body: %w", err), status, nil, nil)
+}
+
+// blame returns err, or what was wrong with the body if that is where err comes
+// from.
+func (b *body) blame(err error) error {
+	if err != nil && b.err != nil {
+		return b.err
+	}
+	return err
+}
+
+// send answers with content of size bytes, or of unknown size if that is
+// negative, and returns how many they were. If they cannot all be sent, it
+// panics with [http.ErrAbortHandler].
+func (x *exchange) send(status int, content io.Reader, size int64) int64 {
+	x.writeHeader(status)
+	// What fits into a buffer does not block; most manifests do.
+	if size < 0 || size > 32<<10 {
+		defer endWith(x.ctx(), http.NewResponseController(x.w).SetWriteDeadline)()
+	}
+	n, err := io.Copy(x.w, content)
+	if err == nil && size >= 0 && n != size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		level := slog.LevelError
+		if x.ctx().Err() != nil {
+			level = slog.LevelInfo // most often, the client went away
+		}
+		x.log(level, "answer broken off", slog.Int64("sent", n), slog.Any("error", err))
+		panic(http.ErrAbortHandler)
+	}
+	return n
+}
+
+// endWith makes the end of ctx end what blocks on a connection, by setting its
+// deadline. The function that it returns must be called when nothing can block
+// any more; the deadline does not change after it. The HTTP server resets it
+// before the next request.
+func endWith(ctx context.Context, setDeadline func(time.Time) error) (release func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		setDeadline(time.Unix(1, 0)) // not supported by all, and then nothing can be done
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}

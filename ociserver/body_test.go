@@ -1,0 +1,225 @@
+package ociserver_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociserver"
+)
+
+// slow is a middleware that lets a test see when a body begins to arrive, end
+// the request's context, and see when it was handled.
+type slow struct {
+	h       http.Handler
+	arrived chan struct{} // gets a value when the first part of a body was read
+	cancel  chan struct{} // ends the context
+	done    chan struct{} // gets a value when the handler has returned
+}
+
+func newSlow(h http.Handler) *slow {
+	return &slow{h, make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)}
+}
+
+func (s *slow) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	ctx, cancel := context.WithCancel(req.Context())
+	stop := make(chan struct{})
+	go func() {
+		select {
+		case <-s.cancel:
+			cancel()
+		case <-stop:
+		}
+	}()
+	defer func() {
+		close(stop)
+		cancel()
+		s.done <- struct{}{}
+	}()
+	req = req.WithContext(ctx)
+	if req.ContentLength != 0 {
+		req.Body = &tappedBody{ReadCloser: req.Body, arrived: s.arrived}
+	}
+	s.h.ServeHTTP(w, req)
+}
+
+type tappedBody struct {
+	io.ReadCloser
+	arrived chan struct{}
+	tapped  bool
+}
+
+func (b *tappedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 && !b.tapped {
+		b.tapped = true
+		b.arrived <- struct{}{}
+	}
+	return n, err
+}
+
+func TestBehaviour17_SlowBodyEndsWithContext(t *testing.T) {
+	t.Parallel()
+	d := string(digest.FromString("foobar"))
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		for _, r := range []string{
+			"POST /v2/foo/blobs/uploads/?digest=" + d,
+			"PATCH /v2/foo/blobs/uploads/MQ",
+			"PUT /v2/foo/blobs/uploads/MQ?digest=" + d,
+			"PUT /v2/foo/manifests/latest",
+		} {
+			method, path, _ := strings.Cut(r, " ")
+			t.Run(version+" "+method+" "+strings.Split(path, "/")[3], func(t *testing.T) {
+				t.Parallel()
+				backend := ocimem.New()
+				h := newSlow(ociserver.New(backend, nil))
+				var s *site
+				if version == "HTTP/2" {
+					s = serveHTTP2(t, h)
+				} else {
+					s = serveHandler(t, h)
+				}
+				s.backend = backend
+				pr, pw := io.Pipe()
+				go func() {
+					io.WriteString(pw, "foo")
+					<-h.arrived
+					h.cancel <- struct{}{}
+				}()
+				a := s.doReader(method, path, pr)
+				pw.Close()
+				<-h.done
+				qt.Check(t, qt.Equals(a.StatusCode, http.StatusRequestTimeout), qt.Commentf("%s", a.body))
+				qt.Check(t, qt.HasLen(s.repositories(), 0))
+
+				// The connection, or a new one, is good for what follows.
+				wantRange := "0-0"
+				if strings.Contains(path, "/MQ") {
+					wantRange = "0-2"
+				}
+				s.do("GET", "/v2/foo/blobs/uploads/MQ", "").want(t, http.StatusNoContent).wantHeaders(t, "Range", wantRange)
+				<-h.done
+			})
+		}
+	}
+}
+
+// zeros reads as endless zeros.
+var zeros = readerFunc(func(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+})
+
+func endlessBlob(context.Context, string, ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return blobReader{Reader: zeros, desc: ociregistry.Descriptor{Digest: absent, Size: 1 << 40}}, nil
+}
+
+func TestBehaviour17_BlockedAnswerEndsWithContext(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			h := newSlow(ociserver.New(&ociregistry.Funcs{GetBlob_: endlessBlob}, nil))
+			serve := serveHandler
+			if version == "HTTP/2" {
+				serve = func(t testing.TB, h http.Handler) *site { return serveHTTP2(t.(*testing.T), h) }
+			}
+			s := serve(t, h)
+			resp, err := s.client.Get(s.url + "/v2/foo/blobs/" + string(absent))
+			qt.Assert(t, qt.IsNil(err))
+			defer resp.Body.Close()
+			h.cancel <- struct{}{} // while nobody reads the answer
+			<-h.done
+			_, err = io.Copy(io.Discard, resp.Body)
+			qt.Check(t, qt.IsNotNil(err))
+		})
+	}
+}
+
+// A context that ends after its request does not harm the next one on the same
+// connection.
+func TestConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	h := ociserver.New(ocimem.New(), nil)
+	s := serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		h.ServeHTTP(w, req.WithContext(ctx))
+	}))
+	content := strings.Repeat("x", 100_000)
+	d := string(digest.FromString(content))
+	reused := 0
+	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if info.Reused {
+				reused++
+			}
+		},
+	})
+	for range 20 {
+		for _, r := range []string{"POST /v2/foo/blobs/uploads/?digest=" + d, "GET /v2/foo/blobs/" + d} {
+			method, path, _ := strings.Cut(r, " ")
+			req, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(content))
+			qt.Assert(t, qt.IsNil(err))
+			resp, err := s.client.Do(req)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = io.Copy(io.Discard, resp.Body)
+			qt.Assert(t, qt.IsNil(err))
+			resp.Body.Close()
+			qt.Assert(t, qt.IsTrue(resp.StatusCode < 300))
+		}
+	}
+	qt.Check(t, qt.Equals(reused, 39))
+}
+
+// Nothing runs on for a request whose client went away.
+func TestNoGoroutineIsLeft(t *testing.T) {
+	backend := ocimem.New()
+	mux := http.NewServeMux()
+	mux.Handle("/", ociserver.New(backend, nil))
+	mux.Handle("/v2/endless/", ociserver.New(&ociregistry.Funcs{GetBlob_: endlessBlob}, nil))
+	h := newSlow(mux)
+	srv := httptest.NewServer(h)
+	s := newSite(t, srv)
+
+	for _, request := range []string{
+		"POST /v2/foo/blobs/uploads/?digest=" + string(absent),
+		"PATCH /v2/foo/blobs/uploads/MQ",
+		"PUT /v2/foo/blobs/uploads/MQ?digest=" + string(absent),
+		"PUT /v2/foo/manifests/latest",
+	} {
+		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+		qt.Assert(t, qt.IsNil(err))
+		_, err = io.WriteString(conn, request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nfoo")
+		qt.Assert(t, qt.IsNil(err))
+		<-h.arrived
+		conn.Close()
+		<-h.done
+	}
+	resp, err := s.client.Get(s.url + "/v2/endless/blobs/" + string(absent))
+	qt.Assert(t, qt.IsNil(err))
+	resp.Body.Close()
+	<-h.done
+
+	srv.Close()
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if strings.Contains(stack, "/ociserver.") {
+			t.Errorf("still running:\n%s", stack)
+		}
+	}
+	s.backend = backend
+	qt.Check(t, qt.HasLen(s.repositories(), 0))
+}

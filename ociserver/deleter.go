@@ -1,0 +1,45 @@
+package ociserver
+
+import (
+	"net/http"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+func (x *exchange) deleteBlob() error {
+	if err := x.backend.DeleteBlob(x.ctx(), x.Repo, x.Digest); err != nil {
+		return err
+	}
+	return x.answerDeleted(Event{Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
+}
+
+// deleteManifest deletes a manifest or a tag. Unlike a push, it checks its
+// preconditions in a step of its own, before.
+func (x *exchange) deleteManifest() error {
+	if x.conditional() {
+		desc, err := x.resolveManifest()
+		if err != nil {
+			return err
+		}
+		if err := x.condition().Check(desc.Digest); err != nil {
+			return err
+		}
+	}
+	var err error
+	if x.Tag != "" {
+		err = x.backend.DeleteTag(x.ctx(), x.Repo, x.Tag)
+	} else {
+		err = x.backend.DeleteManifest(x.ctx(), x.Repo, x.Digest)
+	}
+	if err != nil {
+		return err
+	}
+	return x.answerDeleted(Event{Manifest: true, Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
+}
+
+func (x *exchange) answerDeleted(e Event) error {
+	e.Action = ActionDelete
+	x.emit(e)
+	x.writeHeader(http.StatusAccepted)
+	return nil
+}

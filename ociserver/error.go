@@ -1,0 +1,100 @@
+package ociserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// fail answers the request with err.
+func (x *exchange) fail(err error) {
+	err = x.explain(err)
+	_, status := ociregistry.MarshalError(err)
+	x.setErrorHeaders(err, status)
+	x.logFailure(err, status)
+	x.begun = true
+	switch {
+	case x.opts.WriteError != nil:
+		x.opts.WriteError(x.w, x.req, err)
+	case x.req.Method == http.MethodHead:
+		x.w.WriteHeader(status)
+	default:
+		ociregistry.WriteError(x.w, err) // if it fails, there is nobody to tell
+	}
+}
+
+// explain gives the error of a context that ended a status that does not blame
+// the backend.
+func (x *exchange) explain(err error) error {
+	var coded ociregistry.Error
+	var status ociregistry.HTTPError
+	if x.ctx().Err() == nil || errors.As(err, &coded) || errors.As(err, &status) {
+		return err
+	}
+	return ociregistry.NewHTTPError(fmt.Errorf("the request was ended: %w", err), http.StatusServiceUnavailable, nil, nil)
+}
+
+// setErrorHeaders sets the headers that belong to an error beside its body.
+func (x *exchange) setErrorHeaders(err error, status int) {
+	switch status {
+	case http.StatusUnauthorized:
+		x.header().Set("WWW-Authenticate", challengeOf(err))
+	case http.StatusMethodNotAllowed:
+		allow := "GET, HEAD" // of content that is in use, which cannot be deleted
+		var methodErr *wire.MethodError
+		if errors.As(err, &methodErr) {
+			allow = methodErr.Allow
+		}
+		x.header().Set("Allow", allow)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		var upstream ociregistry.HTTPError
+		if errors.As(err, &upstream) && upstream.Response() != nil {
+			if after := upstream.Response().Header.Get("Retry-After"); after != "" {
+				x.header().Set("Retry-After", after)
+			}
+		}
+	}
+}
+
+func (x *exchange) logFailure(err error, status int) {
+	level := slog.LevelInfo
+	if status >= 500 && !errors.Is(x.ctx().Err(), context.Canceled) {
+		level = slog.LevelError
+	}
+	x.log(level, "request failed", slog.Int("status", status), slog.Any("error", err))
+}
+
+func (x *exchange) log(level slog.Level, msg string, attrs ...slog.Attr) {
+	if !x.opts.Logger.Enabled(x.ctx(), level) {
+		return
+	}
+	attrs = append(attrs,
+		slog.String("method", x.req.Method),
+		slog.String("path", x.req.URL.Path),
+		slog.String("remote", x.req.RemoteAddr),
+		slog.Duration("duration", time.Since(x.start)))
+	x.opts.Logger.LogAttrs(x.ctx(), level, msg, attrs...)
+}
+
+// recoverPanic is deferred. It answers for a backend, or a hook, that panicked.
+func (x *exchange) recoverPanic() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	x.log(slog.LevelError, "panic", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	if x.begun {
+		panic(http.ErrAbortHandler)
+	}
+	x.fail(errors.New("internal error"))
+}

@@ -1,0 +1,166 @@
+package ociserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+const (
+	defaultPageSize = 1000  // elements of a list, where the client does not say
+	maxPageSize     = 10000 // whatever it says: for the others there is a Link
+
+	// maxReferrersBytes is about how large a page of referrers may be: as large
+	// as the manifests that clients accept.
+	maxReferrersBytes = 4 << 20
+)
+
+func (x *exchange) listRepositories() error {
+	repos, err := x.page(x.backend.Repositories(x.ctx(), x.startAfter()), x.mayPull)
+	if err != nil {
+		return err
+	}
+	return x.writeJSON("application/json", struct {
+		Repositories []string `json:"repositories"`
+	}{repos})
+}
+
+func (x *exchange) listTags() error {
+	tags, err := x.page(x.backend.Tags(x.ctx(), x.Repo, x.startAfter()), nil)
+	if err != nil {
+		return err
+	}
+	return x.writeJSON("application/json", struct {
+		Name string   `json:"name"`
+		Tags []string `json:"tags"`
+	}{x.Repo, tags})
+}
+
+func (x *exchange) startAfter() string {
+	if x.opts.IgnorePagination {
+		return ""
+	}
+	return x.ListLast
+}
+
+// page returns the page that the request asks for of those elements of a list
+// that are visible (if that is nil, all are), and sets the Link to the next
+// page, if there is one. To know that, it looks at one element more than the
+// page has, which the Link does not name.
+func (x *exchange) page(list iter.Seq2[string, error], visible func(string) bool) ([]string, error) {
+	size, err := x.pageSize()
+	if err != nil {
+		return nil, err
+	}
+	items := []string{} // never null
+	for item, err := range list {
+		if err != nil {
+			return nil, err
+		}
+		if visible != nil && !visible(item) {
+			continue
+		}
+		if size >= 0 && len(items) == size {
+			if size > 0 {
+				x.setNextLink(items[size-1])
+			}
+			break
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// pageSize returns how many elements a page of a list has, or -1 for all.
+func (x *exchange) pageSize() (int, error) {
+	n, limit := x.ListN, x.opts.MaxListPageSize
+	switch {
+	case x.opts.IgnorePagination:
+		return -1, nil
+	case limit > 0 && n > limit:
+		return 0, ociregistry.NewError(fmt.Sprintf("query parameter n is too large (n=%d, max=%d)", n, limit), ociregistry.ErrUnsupported.Code(), nil)
+	case x.opts.OmitLinkHeaderFromResponses:
+		return n, nil
+	case n >= 0:
+		return min(n, maxPageSize), nil
+	case limit > 0:
+		return min(limit, defaultPageSize), nil
+	}
+	return defaultPageSize, nil
+}
+
+// setNextLink says that the list goes on after last.
+func (x *exchange) setNextLink(last string) {
+	if x.opts.OmitLinkHeaderFromResponses {
+		return
+	}
+	next := x.Request
+	next.ListLast = last
+	x.header().Set("Link", wire.NextLink(x.location(next)))
+}
+
+// listReferrers answers with an image index of referrers. Backends cannot list
+// them from a certain one on, so those of earlier pages are passed over.
+func (x *exchange) listReferrers() error {
+	if x.opts.DisableReferrersAPI {
+		return wire.ErrNotFound
+	}
+	if x.opts.DisableReferrersFiltering {
+		x.ArtifactType = ""
+	}
+	const head = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
+	index := []byte(head)
+	n, last := 0, ""
+	for desc, err := range x.backend.Referrers(x.ctx(), x.Repo, x.Digest, x.ArtifactType) {
+		if err != nil {
+			return err
+		}
+		if string(desc.Digest) <= x.ListLast {
+			continue
+		}
+		elem, err := json.Marshal(desc)
+		if err != nil {
+			return err
+		}
+		if n == x.opts.ReferrersPageSize || n > 0 && len(index)+len(elem) > maxReferrersBytes {
+			x.setNextLink(last)
+			break
+		}
+		if n > 0 {
+			index = append(index, ',')
+		}
+		index = append(index, elem...)
+		n, last = n+1, string(desc.Digest)
+	}
+	if x.ArtifactType != "" {
+		x.header().Set("OCI-Filters-Applied", "artifactType")
+	}
+	x.write(ocispec.MediaTypeImageIndex, append(index, "]}"...))
+	return nil
+}
+
+func (x *exchange) writeJSON(mediaType string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	x.write(mediaType, data)
+	return nil
+}
+
+func (x *exchange) write(mediaType string, data []byte) {
+	x.header().Set("Content-Type", mediaType)
+	setContentLength(x.header(), int64(len(data)))
+	if x.req.Method == http.MethodHead {
+		x.writeHeader(http.StatusOK)
+		return
+	}
+	x.send(http.StatusOK, bytes.NewReader(data), int64(len(data)))
+}

@@ -1,0 +1,68 @@
+package ociserver
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// wantedRange returns the range of a blob that the request asks for, if it asks
+// for one that must not be ignored (RFC 9110, sections 13.1.5 and 14.2).
+func (x *exchange) wantedRange() (wire.Range, bool) {
+	ranges := x.req.Header["Range"]
+	if len(ranges) != 1 {
+		return wire.Range{}, false
+	}
+	if ifRange := x.req.Header.Get("If-Range"); ifRange != "" && ifRange != etag(x.Digest) {
+		return wire.Range{}, false
+	}
+	return wire.ParseRange(ranges[0])
+}
+
+// getBlobRange answers with a range of a blob. Where the size of the blob
+// cannot be found out, it answers with the whole.
+func (x *exchange) getBlobRange(rng wire.Range) error {
+	if rng.Suffix {
+		desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
+		if err != nil {
+			return err
+		}
+		if desc.Size < 0 {
+			return x.getWholeBlob()
+		}
+		rng.Start = max(desc.Size-rng.Start, 0)
+	}
+	r, err := x.backend.GetBlobRange(x.ctx(), x.Repo, x.Digest, rng.Start, rng.End)
+	if errors.Is(err, ociregistry.ErrRangeInvalid) {
+		if desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest); err == nil && desc.Size >= 0 {
+			x.header().Set("Content-Range", wire.ContentRange{Size: desc.Size}.String())
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	size := r.Descriptor().Size
+	if size < 0 {
+		r.Close()
+		return x.getWholeBlob()
+	}
+	defer r.Close()
+	end := rng.End
+	if end < 0 || end > size {
+		end = size
+	}
+	if rng.Start >= end {
+		x.header().Set("Content-Range", wire.ContentRange{Size: size}.String())
+		return ociregistry.ErrRangeInvalid
+	}
+	x.setBlobHeaders(r.Descriptor())
+	x.header().Set("Content-Range", wire.ContentRange{Start: rng.Start, End: end, Size: size}.String())
+	x.header().Set("Content-Length", strconv.FormatInt(end-rng.Start, 10))
+	n := x.send(http.StatusPartialContent, r, end-rng.Start)
+	x.emit(Event{Action: ActionPull, Descriptor: r.Descriptor(), Bytes: n})
+	return nil
+}

@@ -1,0 +1,223 @@
+// Package ociserver serves any [ociregistry.Interface] over HTTP: the OCI
+// distribution specification 1.1, what its main branch adds, Docker's
+// _catalog, and the parts of RFC 9110 that registries profit from (ranges,
+// entity tags, conditional requests).
+//
+// A complete registry for a test is
+//
+//	srv := httptest.NewServer(ociserver.New(ocimem.New(), nil))
+//
+// The handler keeps no state of its own, streams in both directions, and reads
+// from a body no more than it can use. It may be wrapped: behind
+// [http.StripPrefix] the locations that it names have the prefix that was
+// stripped, and a context with which a middleware replaces the request's ends
+// what is under way when it ends.
+//
+// # Errors
+//
+// Every error is answered as the specification's section "Error Codes" has it,
+// with the status and the code that [ociregistry.MarshalError] finds for what
+// the backend returned. A backend that panics makes a 500.
+//
+// When content cannot be read to its end, the answer that has begun cannot be
+// taken back: the connection is broken, by a panic with
+// [http.ErrAbortHandler], so that the client does not take a part for the
+// whole.
+package ociserver
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// Options has the settings of a handler. Its zero value is a good one.
+type Options struct {
+	// Authorize decides what a request may do. See [AuthorizeFunc]. If it is
+	// nil, everything may be done.
+	Authorize AuthorizeFunc
+
+	// OnEvent is called for each push, pull, mount and delete that succeeded,
+	// before a push, mount or delete is answered and after what is pulled was
+	// sent. The context is the request's. It may be called from many
+	// goroutines at once, and the request waits for it.
+	OnEvent func(ctx context.Context, e Event)
+
+	// Namespace returns the backend for requests that read from a repository
+	// which the client knows by the host ns: the query parameter of that name
+	// in the specification's section "Registry Proxying". Where it returns
+	// false, the repository is unknown. If it is nil, the parameter is ignored.
+	// Authorize comes first, and finds the parameter in its request.
+	Namespace func(ns string) (ociregistry.Interface, bool)
+
+	// Logger gets a record for each request that failed, at level Error where
+	// the fault is on this side, and for other oddities. No record has content
+	// or credentials. If it is nil, nothing is logged.
+	Logger *slog.Logger
+
+	// MaxManifestSize is the size in bytes of the largest manifest that may be
+	// pushed: another is answered with status 413. Zero stands for
+	// DefaultMaxManifestSize; negative for no limit.
+	MaxManifestSize int64
+
+	// MaxBlobSize is the size in bytes of the largest blob that may be pushed:
+	// another is answered with status 413. Zero stands for no limit.
+	MaxBlobSize int64
+
+	// ReferrersPageSize is how many referrers an answer lists at most; the
+	// others can be had by its Link. Zero stands for 1000. However many they
+	// are, an answer ends at 4 MiB.
+	ReferrersPageSize int
+
+	// WriteError answers req with err in place of [ociregistry.WriteError].
+	// Headers that belong to the error, such as WWW-Authenticate and Allow, are
+	// set already.
+	WriteError func(w http.ResponseWriter, req *http.Request, err error)
+
+	// LocationForUploadID returns the URL at which the upload session with that
+	// id, which is a [ociregistry.BlobWriter]'s, goes on: for clients that are
+	// to push to another server than this one. If it is nil or returns an empty
+	// string, the session goes on here.
+	LocationForUploadID func(id string) (string, error)
+
+	// LocationsForDescriptor returns URLs from which content can be had. The
+	// first is the Location in the answer to a push, and a GET for a blob is
+	// redirected there. If it is nil or returns nothing, content is had here.
+	LocationsForDescriptor func(isManifest bool, desc ociregistry.Descriptor) ([]string, error)
+
+	// The options below imitate registries that do less.
+
+	// DisableReferrersAPI makes the referrers API unknown: it is answered with
+	// status 404, and a manifest's subject is not acknowledged.
+	DisableReferrersAPI bool
+
+	// DisableReferrersFiltering makes the referrers API ignore artifactType.
+	DisableReferrersFiltering bool
+
+	// DisableSinglePostUpload makes a POST that has a whole blob begin an
+	// upload session instead, as the specification allows.
+	DisableSinglePostUpload bool
+
+	// MaxListPageSize, if it is greater than zero, is how many elements a
+	// client may ask for in a list. To ask for more is an error, as in AWS ECR.
+	MaxListPageSize int
+
+	// IgnorePagination makes lists complete, whatever is asked for.
+	IgnorePagination bool
+
+	// OmitDigestFromTagGetResponse leaves the digest out of the answer to a GET
+	// of a manifest by tag, as AWS ECR does.
+	OmitDigestFromTagGetResponse bool
+
+	// OmitLinkHeaderFromResponses leaves the Link header out of lists, so that
+	// clients have to use the parameter last. A list that is asked for without
+	// the parameter n is complete then.
+	OmitLinkHeaderFromResponses bool
+}
+
+// DefaultMaxManifestSize is the limit for manifests where Options has none. The
+// specification asks for this much at least.
+const DefaultMaxManifestSize = 4 << 20
+
+// New returns a handler that serves backend. Its paths begin with "/v2/", so it
+// belongs at the root of a site, or behind an [http.StripPrefix]. If opts is
+// nil, it stands for the zero Options.
+func New(backend ociregistry.Interface, opts *Options) http.Handler {
+	s := &server{backend: backend}
+	if opts != nil {
+		s.opts = *opts
+	}
+	if s.opts.Logger == nil {
+		s.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.opts.MaxManifestSize == 0 {
+		s.opts.MaxManifestSize = DefaultMaxManifestSize
+	}
+	if s.opts.ReferrersPageSize <= 0 {
+		s.opts.ReferrersPageSize = defaultPageSize
+	}
+	return s
+}
+
+type server struct {
+	backend ociregistry.Interface
+	opts    Options
+}
+
+// exchange is a request and the answer to it.
+type exchange struct {
+	wire.Request
+	opts    *Options
+	backend ociregistry.Interface // the one that the request is for
+	may     func(Access) bool     // what Options.Authorize returned; may be nil
+	w       http.ResponseWriter
+	req     *http.Request
+	start   time.Time
+	begun   bool // the status was written
+}
+
+var handlers = [...]func(*exchange) error{
+	wire.Ping:           (*exchange).ping,
+	wire.Catalog:        (*exchange).listRepositories,
+	wire.TagsList:       (*exchange).listTags,
+	wire.Referrers:      (*exchange).listReferrers,
+	wire.BlobGet:        (*exchange).getBlob,
+	wire.BlobHead:       (*exchange).headBlob,
+	wire.BlobDelete:     (*exchange).deleteBlob,
+	wire.BlobPost:       (*exchange).postBlob,
+	wire.BlobMount:      (*exchange).mountBlob,
+	wire.UploadStart:    (*exchange).startUpload,
+	wire.UploadStatus:   (*exchange).uploadStatus,
+	wire.UploadChunk:    (*exchange).uploadChunk,
+	wire.UploadFinish:   (*exchange).finishUpload,
+	wire.UploadCancel:   (*exchange).cancelUpload,
+	wire.ManifestGet:    (*exchange).getManifest,
+	wire.ManifestHead:   (*exchange).headManifest,
+	wire.ManifestPut:    (*exchange).putManifest,
+	wire.ManifestDelete: (*exchange).deleteManifest,
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	x := &exchange{opts: &s.opts, backend: s.backend, w: w, req: req, start: time.Now()}
+	defer x.recoverPanic()
+	if err := x.serve(); err != nil {
+		x.fail(err)
+	}
+}
+
+// serve answers the request, or returns an error before it has begun to.
+func (x *exchange) serve() (err error) {
+	if path := x.req.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") {
+		x.w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+	}
+	if x.Request, err = wire.ParseRequest(x.req.Method, x.req.URL); err != nil {
+		return err
+	}
+	if err := x.authorize(); err != nil {
+		return err
+	}
+	if err := x.chooseBackend(); err != nil {
+		return err
+	}
+	return handlers[x.Kind](x)
+}
+
+func (x *exchange) ping() error {
+	x.writeHeader(http.StatusOK)
+	return nil
+}
+
+func (x *exchange) ctx() context.Context { return x.req.Context() }
+
+func (x *exchange) header() http.Header { return x.w.Header() }
+
+// writeHeader begins the answer. Errors cannot be answered from then on.
+func (x *exchange) writeHeader(status int) {
+	x.begun = true
+	x.w.WriteHeader(status)
+}

@@ -1,0 +1,201 @@
+package ociserver_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociserver"
+)
+
+// site is a registry that listens, and a client that follows no redirects.
+type site struct {
+	t       testing.TB
+	url     string
+	client  *http.Client
+	backend ociregistry.Interface
+	close   func() // ends the server, when it has answered
+}
+
+// serve serves a new registry in memory.
+func serve(t testing.TB, opts *ociserver.Options) *site {
+	return serveBackend(t, ocimem.New(), opts)
+}
+
+func serveBackend(t testing.TB, backend ociregistry.Interface, opts *ociserver.Options) *site {
+	s := serveHandler(t, ociserver.New(backend, opts))
+	s.backend = backend
+	return s
+}
+
+func serveHandler(t testing.TB, h http.Handler) *site {
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return newSite(t, srv)
+}
+
+func newSite(t testing.TB, srv *httptest.Server) *site {
+	client := srv.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &site{t: t, url: srv.URL, client: client, close: srv.Close}
+}
+
+// answer is a response with its body.
+type answer struct {
+	*http.Response
+	body string
+}
+
+// do makes a request. The headers are names and values in turn. The body is
+// sent with its length, as HTTP clients do.
+func (s *site) do(method, path, body string, headers ...string) *answer {
+	s.t.Helper()
+	return s.doReader(method, path, strings.NewReader(body), headers...)
+}
+
+// doReader makes a request whose body, unless it is of a type that tells its
+// length, is sent in chunked encoding.
+func (s *site) doReader(method, path string, body io.Reader, headers ...string) *answer {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.url+path, body)
+	qt.Assert(s.t, qt.IsNil(err))
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := s.client.Do(req)
+	qt.Assert(s.t, qt.IsNil(err), qt.Commentf("%s %s", method, path))
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	qt.Assert(s.t, qt.IsNil(err), qt.Commentf("%s %s", method, path))
+	return &answer{resp, string(data)}
+}
+
+// raw sends a request as it stands, closes its half of the connection, and
+// returns the answer.
+func (s *site) raw(request string) *answer {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	qt.Assert(s.t, qt.IsNil(err))
+	defer conn.Close()
+	_, err = io.WriteString(conn, request)
+	qt.Assert(s.t, qt.IsNil(err))
+	qt.Assert(s.t, qt.IsNil(conn.(*net.TCPConn).CloseWrite()))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	qt.Assert(s.t, qt.IsNil(err))
+	data, err := io.ReadAll(resp.Body)
+	qt.Assert(s.t, qt.IsNil(err))
+	return &answer{resp, string(data)}
+}
+
+// want checks the status of an answer, and returns it.
+func (a *answer) want(t testing.TB, status int) *answer {
+	t.Helper()
+	qt.Assert(t, qt.Equals(a.StatusCode, status), qt.Commentf("%s %s: %s", a.Request.Method, a.Request.URL, a.body))
+	return a
+}
+
+// wantError checks the status of an answer, and the code and message in it.
+func (a *answer) wantError(t testing.TB, status int, code, message string) *answer {
+	t.Helper()
+	want, err := json.Marshal(map[string]string{"code": code, "message": message})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(a.body, `{"errors":[`+string(want)+`]}`))
+	qt.Assert(t, qt.Equals(a.StatusCode, status))
+	qt.Assert(t, qt.Equals(a.Header.Get("Content-Type"), "application/json"))
+	return a
+}
+
+// wantHeaders checks headers, given as names and values in turn.
+func (a *answer) wantHeaders(t testing.TB, headers ...string) *answer {
+	t.Helper()
+	for i := 0; i < len(headers); i += 2 {
+		qt.Check(t, qt.Equals(a.Header.Get(headers[i]), headers[i+1]), qt.Commentf("header %s", headers[i]))
+	}
+	return a
+}
+
+func (s *site) pushBlob(repo, content string) ociregistry.Digest {
+	s.t.Helper()
+	d := digest.FromString(content)
+	s.do("POST", "/v2/"+repo+"/blobs/uploads/?digest="+string(d), content).want(s.t, http.StatusCreated)
+	return d
+}
+
+// pushManifest pushes content of no known type, which names nothing.
+func (s *site) pushManifest(repo, ref, content string) ociregistry.Digest {
+	s.t.Helper()
+	s.do("PUT", "/v2/"+repo+"/manifests/"+ref, content, "Content-Type", "application/octet-stream").want(s.t, http.StatusCreated)
+	return digest.FromString(content)
+}
+
+// imageManifest returns a manifest with that config, which is its only blob.
+func imageManifest(config, subject ociregistry.Digest, annotations map[string]string) string {
+	m := ocispec.Manifest{
+		MediaType:    ocispec.MediaTypeImageManifest,
+		ArtifactType: "application/vnd.example.thing",
+		Config:       ociregistry.Descriptor{MediaType: "application/vnd.example.config", Digest: config, Size: 2},
+		Layers:       []ociregistry.Descriptor{},
+		Annotations:  annotations,
+	}
+	m.SchemaVersion = 2
+	if subject != "" {
+		m.Subject = &ociregistry.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: subject, Size: 2}
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+// pushImage pushes a manifest made by imageManifest, and its config.
+func (s *site) pushImage(repo, ref string, subject ociregistry.Digest, annotations map[string]string) ociregistry.Digest {
+	s.t.Helper()
+	m := imageManifest(s.pushBlob(repo, "{}"), subject, annotations)
+	if ref == "" {
+		ref = string(digest.FromString(m))
+	}
+	s.do("PUT", "/v2/"+repo+"/manifests/"+ref, m, "Content-Type", ocispec.MediaTypeImageManifest).want(s.t, http.StatusCreated)
+	return digest.FromString(m)
+}
+
+// startUpload opens an upload session and returns the path of its location.
+func (s *site) startUpload(repo string) string {
+	s.t.Helper()
+	return s.do("POST", "/v2/"+repo+"/blobs/uploads/", "").want(s.t, http.StatusAccepted).Header.Get("Location")
+}
+
+// repositories returns the names of all repositories.
+func (s *site) repositories() []string {
+	s.t.Helper()
+	names, err := ociregistry.All(s.backend.Repositories(context.Background(), ""))
+	qt.Assert(s.t, qt.IsNil(err))
+	return names
+}
+
+var (
+	absent     = digest.FromString("absent")
+	helloWorld = "hello world"
+)
+
+// numbered returns n names in byte order.
+func numbered(prefix string, n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%06d", prefix, i)
+	}
+	return names
+}

@@ -1,0 +1,198 @@
+package ociserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// startUpload opens an upload session: the specification's section "Pushing
+// blobs".
+func (x *exchange) startUpload() error {
+	algorithm := x.Algorithm
+	if x.Digest != "" { // a mount, or a single POST, that became an upload
+		algorithm = x.Digest.Algorithm()
+	}
+	w, err := x.backend.PushBlobChunked(x.withAlgorithm(algorithm), x.Repo, 0)
+	if err != nil {
+		return err
+	}
+	if n := w.ChunkSize(); n > 0 {
+		x.header().Set("OCI-Chunk-Min-Length", strconv.Itoa(n))
+	}
+	return x.answerUpload(w, http.StatusAccepted)
+}
+
+// withAlgorithm returns the request's context, with the algorithm that the
+// blob's digest is going to have if that is known.
+func (x *exchange) withAlgorithm(algorithm digest.Algorithm) context.Context {
+	if algorithm == "" {
+		return x.ctx()
+	}
+	return ociregistry.WithDigestAlgorithm(x.ctx(), algorithm)
+}
+
+func (x *exchange) uploadStatus() error {
+	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
+	if err != nil {
+		return err
+	}
+	return x.answerUpload(w, http.StatusNoContent)
+}
+
+// storeGrace is how long what has come of an upload may take to be stored when
+// the request has ended.
+const storeGrace = 10 * time.Second
+
+// outlast returns a context that ends somewhat later than the request's. That
+// ends as soon as the client's connection breaks, and what came before is worth
+// keeping: the client can continue from there. To read more is not tried.
+func (x *exchange) outlast() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(x.ctx()))
+	stop := context.AfterFunc(x.ctx(), func() { time.AfterFunc(storeGrace, cancel) })
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// uploadChunk appends to an upload session. What has come of a chunk that
+// breaks off stays there.
+func (x *exchange) uploadChunk() error {
+	ctx, cancel := x.outlast()
+	defer cancel()
+	w, b, err := x.resumeUpload(ctx)
+	if err != nil {
+		return err
+	}
+	if err := x.appendChunk(w, b); err != nil {
+		w.Close()
+		return err
+	}
+	return x.answerUpload(w, http.StatusAccepted)
+}
+
+// finishUpload appends what is left, and ends the session. If what is left
+// breaks off, the session stays.
+func (x *exchange) finishUpload() error {
+	ctx, cancel := x.outlast()
+	defer cancel()
+	w, b, err := x.resumeUpload(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if err := x.appendChunk(w, b); err != nil {
+		return err
+	}
+	desc, err := w.Commit(x.Digest)
+	if err != nil {
+		return x.offerResume(err)
+	}
+	return x.answerPushedBlob(desc, Event{Action: ActionPush, Descriptor: desc, Bytes: b.n})
+}
+
+func (x *exchange) cancelUpload() error {
+	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
+	if err != nil {
+		return err
+	}
+	if err := w.Cancel(); err != nil {
+		return err
+	}
+	x.writeHeader(http.StatusNoContent)
+	return nil
+}
+
+// resumeUpload opens a session at the place where the request's chunk begins,
+// and the chunk.
+func (x *exchange) resumeUpload(ctx context.Context) (ociregistry.BlobWriter, *body, error) {
+	offset, length, err := x.chunk()
+	if err != nil {
+		return nil, nil, err
+	}
+	w, err := x.backend.PushBlobChunkedResume(ctx, x.Repo, x.UploadID, offset, 0)
+	if err != nil {
+		return nil, nil, x.offerResume(err)
+	}
+	b, err := x.blobBody(length, w.Size())
+	if err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	return w, b, nil
+}
+
+// chunk returns at what offset the body belongs, or -1 for the end of what is
+// there, and how long it is, or -1 if that is not said.
+func (x *exchange) chunk() (offset, length int64, err error) {
+	offset, length = -1, x.req.ContentLength
+	header := x.req.Header.Get("Content-Range")
+	if header == "" {
+		return offset, length, nil
+	}
+	start, end, ok := wire.ParseChunkRange(header)
+	if !ok {
+		return 0, 0, ociregistry.NewError("we don't understand your Content-Range", ociregistry.ErrUnsupported.Code(), nil)
+	}
+	if length >= 0 && length != end-start {
+		return 0, 0, errLength("the Content-Range is %d bytes long, but the Content-Length is %d", end-start, length)
+	}
+	return start, end - start, nil
+}
+
+// appendChunk appends the request's body to a session. The body is copied
+// straight into a writer that is an [io.ReaderFrom].
+func (x *exchange) appendChunk(w ociregistry.BlobWriter, b *body) error {
+	defer b.Close()
+	_, err := io.Copy(w, b)
+	return x.offerResume(b.blame(err))
+}
+
+// offerResume adds to the answer, if err is that a chunk does not continue its
+// session, where the session goes on.
+func (x *exchange) offerResume(err error) error {
+	if !errors.Is(err, ociregistry.ErrRangeInvalid) {
+		return err
+	}
+	w, resumeErr := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
+	if resumeErr != nil {
+		return err
+	}
+	defer w.Close()
+	x.setUploadHeaders(w) // if this fails, the client can still ask
+	return err
+}
+
+// answerUpload closes w, and answers with the state of its session.
+func (x *exchange) answerUpload(w ociregistry.BlobWriter, status int) error {
+	if err := x.setUploadHeaders(w); err != nil {
+		w.Close()
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	x.writeHeader(status)
+	return nil
+}
+
+func (x *exchange) setUploadHeaders(w ociregistry.BlobWriter) error {
+	loc, err := x.uploadLocation(w.ID())
+	if err != nil {
+		return err
+	}
+	h := x.header()
+	h.Set("Location", loc)
+	h.Set("Range", wire.UploadRange(w.Size()))
+	h.Set("Docker-Upload-Uuid", wire.EncodeUploadID(w.ID()))
+	return nil
+}

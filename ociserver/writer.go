@@ -1,0 +1,185 @@
+package ociserver
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strings"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+const (
+	mediaTypeOctetStream = "application/octet-stream"
+
+	// maxTagsPerPush is how many tags one push may set beside its ref. The
+	// specification asks for 10 at least.
+	maxTagsPerPush = 256
+
+	// maxMediaType is the length of the longest media type in bytes (RFC 6838,
+	// section 4.2).
+	maxMediaType = 127 + len("/") + 127
+)
+
+// postBlob stores a blob that came in one request.
+func (x *exchange) postBlob() error {
+	if x.opts.DisableSinglePostUpload {
+		return x.startUpload()
+	}
+	b, err := x.blobBody(x.req.ContentLength, 0)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	var desc ociregistry.Descriptor
+	if x.req.ContentLength >= 0 {
+		desc, err = x.backend.PushBlob(x.ctx(), x.Repo, ociregistry.Descriptor{
+			MediaType: mediaTypeOctetStream,
+			Digest:    x.Digest,
+			Size:      x.req.ContentLength,
+		}, b)
+	} else {
+		desc, err = x.pushBlobOfUnknownSize(b)
+	}
+	if err != nil {
+		return b.blame(err)
+	}
+	return x.answerPushedBlob(desc, Event{Action: ActionPush, Descriptor: desc, Bytes: b.n})
+}
+
+func (x *exchange) pushBlobOfUnknownSize(b *body) (ociregistry.Descriptor, error) {
+	w, err := x.backend.PushBlobChunked(x.withAlgorithm(x.Digest.Algorithm()), x.Repo, 0)
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	defer w.Cancel()
+	if _, err := io.Copy(w, b); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return w.Commit(x.Digest)
+}
+
+// mountBlob mounts a blob from another repository, or begins an upload session
+// where that cannot be done, or must not.
+func (x *exchange) mountBlob() error {
+	if x.FromRepo == "" && !x.mayPull("") {
+		return x.startUpload() // what other repositories hold is not to be found out
+	}
+	desc, err := x.backend.MountBlob(x.ctx(), x.FromRepo, x.Repo, x.Digest)
+	if cannotMount(err) {
+		return x.startUpload()
+	}
+	if err != nil {
+		return err
+	}
+	return x.answerPushedBlob(desc, Event{Action: ActionMount, From: x.FromRepo, Descriptor: desc})
+}
+
+// cannotMount reports whether err says that a blob must be uploaded instead.
+func cannotMount(err error) bool {
+	return errors.Is(err, ociregistry.ErrBlobUnknown) ||
+		errors.Is(err, ociregistry.ErrNameUnknown) ||
+		errors.Is(err, ociregistry.ErrUnsupported) ||
+		errors.Is(err, ociregistry.ErrDenied) ||
+		errors.Is(err, ociregistry.ErrUnauthorized)
+}
+
+// answerPushedBlob answers a request that added a blob.
+func (x *exchange) answerPushedBlob(desc ociregistry.Descriptor, e Event) error {
+	loc, err := x.contentLocation(false, desc)
+	if err != nil {
+		return err
+	}
+	x.header().Set("Location", loc)
+	x.header().Set("Docker-Content-Digest", string(desc.Digest))
+	x.emit(e)
+	x.writeHeader(http.StatusCreated)
+	return nil
+}
+
+func (x *exchange) putManifest() error {
+	if len(x.Tags) > maxTagsPerPush {
+		return ociregistry.NewHTTPError(fmt.Errorf("more than %d tags", maxTagsPerPush), http.StatusRequestURITooLong, nil, nil)
+	}
+	contents, err := x.readManifest()
+	if err != nil {
+		return err
+	}
+	mediaType, err := manifestMediaType(x.req.Header.Get("Content-Type"), contents)
+	if err != nil {
+		return err
+	}
+	ctx := x.ctx()
+	if x.conditional() {
+		ctx = ociregistry.WithPushCondition(ctx, x.condition())
+	}
+	desc, err := x.backend.PushManifest(ctx, x.Repo, x.Ref(), contents, mediaType, x.Tags...)
+	if err != nil {
+		return err
+	}
+	loc, err := x.contentLocation(true, desc)
+	if err != nil {
+		return err
+	}
+	h := x.header()
+	h.Set("Location", loc)
+	h.Set("Docker-Content-Digest", string(desc.Digest))
+	h.Set("Etag", etag(desc.Digest))
+	for _, tag := range x.Tags {
+		h.Add("OCI-Tag", tag)
+	}
+	if !x.opts.DisableReferrersAPI {
+		if info, err := manifest.Parse(mediaType, contents); err == nil && info.Subject != "" {
+			h.Set("OCI-Subject", string(info.Subject))
+		}
+	}
+	x.emit(Event{Action: ActionPush, Manifest: true, Descriptor: desc, Bytes: int64(len(contents))})
+	x.writeHeader(http.StatusCreated)
+	return nil
+}
+
+// manifestMediaType returns the media type in a Content-Type header, without
+// its parameters; without the header, the one that the manifest itself has.
+func manifestMediaType(contentType string, contents []byte) (string, error) {
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	mediaType = strings.Trim(mediaType, " \t")
+	if mediaType == "" {
+		var self struct {
+			MediaType string `json:"mediaType"`
+		}
+		json.Unmarshal(contents, &self) // whatever is no JSON names no type
+		mediaType = cmp.Or(self.MediaType, mediaTypeOctetStream)
+	}
+	visible := !strings.ContainsFunc(mediaType, func(r rune) bool { return r <= ' ' || r > '~' })
+	if len(mediaType) > maxMediaType || !visible {
+		return "", fmt.Errorf("%w: the Content-Type is no media type", ociregistry.ErrManifestInvalid)
+	}
+	return mediaType, nil
+}
+
+// readManifest reads the request's body. Its buffer grows with what comes, not
+// by what was announced.
+func (x *exchange) readManifest() ([]byte, error) {
+	limit, excess := int64(math.MaxInt64), error(nil)
+	if n := x.opts.MaxManifestSize; n > 0 {
+		limit, excess = n, errTooLarge("manifest", n, ociregistry.ErrManifestInvalid)
+	}
+	length := x.req.ContentLength
+	b, err := x.openBody(length, limit, excess)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	var buf bytes.Buffer
+	buf.Grow(int(min(max(length, 0), 64<<10)) + bytes.MinRead)
+	if _, err := buf.ReadFrom(b); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
