@@ -3,13 +3,11 @@
 package manifest
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -62,118 +60,187 @@ type Info struct {
 	Annotations  map[string]string
 }
 
-// wire has the fields of all the known media types. Those that a registry does
-// not look at, such as the data of a descriptor, are left out: to decode them
-// would be to copy them.
-type wire struct {
-	MediaType    *string           `json:"mediaType"`
-	ArtifactType string            `json:"artifactType"`
-	Config       *wireDescriptor   `json:"config"`
-	Layers       []wireDescriptor  `json:"layers"`
-	Blobs        []wireDescriptor  `json:"blobs"`
-	Manifests    []wireDescriptor  `json:"manifests"`
-	Subject      *wireDescriptor   `json:"subject"`
-	Annotations  map[string]string `json:"annotations"`
-}
-
-type wireDescriptor struct {
-	MediaType string   `json:"mediaType"`
-	Digest    string   `json:"digest"`
-	Size      int64    `json:"size"`
-	URLs      []string `json:"urls"`
-}
-
 // Parse checks the contents of a manifest and returns what a registry must
 // know of it. All errors wrap [ociregistry.ErrManifestInvalid]; none carries
-// content.
+// content. The strings of the result may be parts of contents.
 //
 // Contents of a media type that is not one of [MediaTypes] are not looked at.
 // No media type and no contents are errors for every type.
-func Parse(mediaType string, contents []byte) (Info, error) {
+func Parse(mediaType, contents string) (Info, error) {
 	if mediaType == "" {
 		return Info{}, invalid("no media type")
 	}
-	if len(contents) == 0 {
+	if contents == "" {
 		return Info{}, invalid("no content")
 	}
 	if !slices.Contains(mediaTypes, mediaType) {
 		return Info{}, nil
 	}
-	if trimmed := bytes.TrimLeft(contents, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
-		return Info{}, invalid("not a JSON object")
+	f, err := parseFields(contents)
+	if err != nil {
+		return Info{}, invalid("%v", err)
 	}
-	var w wire
-	if err := json.Unmarshal(contents, &w); err != nil {
-		return Info{}, invalid("%s", jsonProblem(err))
-	}
-	if w.MediaType != nil && *w.MediaType != mediaType {
+	if f.mediaType != mediaType && f.hasMediaType {
 		return Info{}, invalid("its mediaType field is not %s, which it was pushed as", mediaType)
 	}
-	info, err := w.info(mediaType)
+	return f.info(mediaType)
+}
+
+// SelfDescribed returns the media type that a manifest says it is of, or "".
+func SelfDescribed(contents string) string {
+	f, err := parseFields(contents)
+	if err != nil {
+		return ""
+	}
+	return f.mediaType
+}
+
+// fields has the fields of all the known media types, but for those that a
+// registry does not look at. The digests are not checked yet.
+type fields struct {
+	hasMediaType, hasConfig, hasSubject bool
+
+	mediaType    string
+	artifactType string
+	config       Ref
+	layers       []Ref // from the second on, so that the config can be put before them
+	blobs        []Ref
+	manifests    []Ref
+	subject      Ref
+	annotations  map[string]string
+}
+
+// parseFields reads the fields of a manifest. Keys are compared exactly; of
+// several that are equal the last counts.
+func parseFields(contents string) (fields, error) {
+	var f fields
+	r := reader{text: contents}
+	err := r.document(func(key string) error {
+		switch key {
+		case "mediaType":
+			f.hasMediaType = r.next() != 'n'
+			return r.stringField(key, &f.mediaType)
+		case "artifactType":
+			return r.stringField(key, &f.artifactType)
+		case "config":
+			return r.descriptorField(key, &f.config, &f.hasConfig)
+		case "layers":
+			f.layers = make([]Ref, 1, 16)
+			return r.descriptorsField(key, &f.layers)
+		case "blobs":
+			f.blobs = nil
+			return r.descriptorsField(key, &f.blobs)
+		case "manifests":
+			f.manifests = nil
+			return r.descriptorsField(key, &f.manifests)
+		case "subject":
+			return r.descriptorField(key, &f.subject, &f.hasSubject)
+		case "annotations":
+			return r.annotationsField(key, &f.annotations)
+		}
+		return r.skip()
+	})
+	if err == errSyntax {
+		err = fmt.Errorf("%w near byte %d", err, r.pos)
+	}
+	return f, err
+}
+
+func (r *reader) descriptorField(field string, into *Ref, there *bool) error {
+	*into, *there = Ref{}, r.next() != 'n'
+	return r.descriptor(field, into)
+}
+
+func (r *reader) descriptorsField(field string, into *[]Ref) error {
+	return r.arrayField(field, func() error {
+		*into = append(*into, Ref{})
+		return r.descriptor(field, &(*into)[len(*into)-1])
+	})
+}
+
+func (r *reader) descriptor(field string, ref *Ref) error {
+	hasURLs := false
+	err := r.objectField(field, func(key string) error {
+		switch key {
+		case "mediaType":
+			return r.stringField(field, &ref.MediaType)
+		case "digest":
+			return r.stringField(field, (*string)(&ref.Digest))
+		case "size":
+			return r.intField(field, &ref.Size)
+		case "urls":
+			hasURLs = false
+			return r.arrayField(field, func() error {
+				hasURLs = true
+				var url string
+				return r.stringField(field, &url)
+			})
+		}
+		return r.skip()
+	})
+	ref.Elsewhere = hasURLs || nonDistributable(ref.MediaType)
+	return err
+}
+
+func (r *reader) annotationsField(field string, into *map[string]string) error {
+	*into = nil
+	return r.objectField(field, func(key string) error {
+		var value string
+		err := r.stringField(field, &value)
+		if *into == nil {
+			*into = make(map[string]string)
+		}
+		(*into)[key] = value
+		return err
+	})
+}
+
+// info returns what the fields mean in a manifest of mediaType.
+func (f *fields) info(mediaType string) (info Info, err error) {
+	switch mediaType {
+	case ocispec.MediaTypeImageManifest, MediaTypeDockerManifest:
+		if !f.hasConfig {
+			return Info{}, invalid("no config")
+		}
+		if len(f.layers) == 0 {
+			f.layers = make([]Ref, 1)
+		}
+		f.layers[0] = f.config
+		info.Blobs = f.layers
+		err = cmp.Or(check("config", info.Blobs[:1]), check("layer", info.Blobs[1:]))
+	case ocispec.MediaTypeImageIndex, MediaTypeDockerManifestList:
+		info.Manifests = f.manifests
+		err = check("manifest", info.Manifests)
+	default:
+		info.Blobs = f.blobs
+		err = check("blob", info.Blobs)
+	}
+	if f.hasSubject {
+		info.Subject = f.subject.Digest
+		err = cmp.Or(err, check("subject", []Ref{f.subject}))
+	}
 	if err != nil {
 		return Info{}, err
 	}
-	if w.Subject != nil {
-		ref, err := w.Subject.ref("subject")
-		if err != nil {
-			return Info{}, err
-		}
-		info.Subject = ref.Digest
+	info.ArtifactType = f.artifactType
+	if info.ArtifactType == "" {
+		info.ArtifactType = f.config.MediaType
 	}
-	info.ArtifactType = w.ArtifactType
-	if info.ArtifactType == "" && w.Config != nil {
-		info.ArtifactType = w.Config.MediaType
-	}
-	info.Annotations = w.Annotations
+	info.Annotations = f.annotations
 	return info, nil
 }
 
-// info returns what w names, as its media type has it.
-func (w *wire) info(mediaType string) (info Info, err error) {
-	switch mediaType {
-	case ocispec.MediaTypeImageManifest, MediaTypeDockerManifest:
-		if w.Config == nil {
-			return Info{}, invalid("no config")
+// check checks the digests and sizes of refs.
+func check(what string, refs []Ref) error {
+	for i := range refs {
+		switch {
+		case !ociref.IsValidDigest(string(refs[i].Digest)):
+			return invalid("%s %d has no valid digest", what, i)
+		case refs[i].Size < 0:
+			return invalid("%s %d has a negative size", what, i)
 		}
-		config, err := w.Config.ref("config")
-		if err != nil {
-			return Info{}, err
-		}
-		info.Blobs, err = appendRefs([]Ref{config}, "layer", w.Layers)
-		return info, err
-	case ocispec.MediaTypeImageIndex, MediaTypeDockerManifestList:
-		info.Manifests, err = appendRefs(nil, "manifest", w.Manifests)
-		return info, err
-	default:
-		info.Blobs, err = appendRefs(nil, "blob", w.Blobs)
-		return info, err
 	}
-}
-
-func appendRefs(refs []Ref, what string, descs []wireDescriptor) ([]Ref, error) {
-	for i := range descs {
-		ref, err := descs[i].ref(what)
-		if err != nil {
-			return nil, fmt.Errorf("%w (%s %d)", err, what, i)
-		}
-		refs = append(refs, ref)
-	}
-	return refs, nil
-}
-
-func (d *wireDescriptor) ref(what string) (Ref, error) {
-	if !ociref.IsValidDigest(d.Digest) {
-		return Ref{}, invalid("its %s has no valid digest", what)
-	}
-	if d.Size < 0 {
-		return Ref{}, invalid("its %s has a negative size", what)
-	}
-	return Ref{
-		MediaType: d.MediaType,
-		Digest:    digest.Digest(d.Digest),
-		Size:      d.Size,
-		Elsewhere: len(d.URLs) > 0 || nonDistributable(d.MediaType),
-	}, nil
+	return nil
 }
 
 // nonDistributable reports whether content of mediaType may be absent from a
@@ -182,19 +249,6 @@ func nonDistributable(mediaType string) bool {
 	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.") ||
 		mediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" ||
 		mediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar"
-}
-
-// jsonProblem says what is wrong with a manifest without quoting it.
-func jsonProblem(err error) string {
-	switch err := err.(type) {
-	case *json.SyntaxError:
-		return fmt.Sprintf("not well-formed JSON near byte %d", err.Offset)
-	case *json.UnmarshalTypeError:
-		// What is below the first element may be a key that the manifest chose.
-		field, _, _ := strings.Cut(err.Field, ".")
-		return fmt.Sprintf("its field %s has the wrong JSON type", field)
-	}
-	return "not well-formed JSON"
 }
 
 func invalid(format string, args ...any) error {

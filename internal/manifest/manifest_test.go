@@ -20,12 +20,12 @@ const (
 
 // manifest returns a text with A, B and C in angle brackets made descriptors'
 // fields.
-func text(s string) []byte {
-	return []byte(strings.NewReplacer(
+func text(s string) string {
+	return strings.NewReplacer(
 		"<A>", `"mediaType":"a/a","size":1,"digest":"`+string(digA)+`"`,
 		"<B>", `"mediaType":"b/b","size":2,"digest":"`+string(digB)+`"`,
 		"<C>", `"mediaType":"c/c","size":3,"digest":"`+string(digC)+`"`,
-	).Replace(s))
+	).Replace(s)
 }
 
 var (
@@ -112,22 +112,22 @@ func TestParseErrors(t *testing.T) {
 		{"NoMediaType", "", `{}`, "no media type"},
 		{"Empty", image, ``, "no content"},
 		{"EmptyOfUnknownType", "text/plain", ``, "no content"},
-		{"NotJSON", image, `{secret`, "not well-formed JSON near byte 2"},
+		{"NotJSON", image, `{secret`, "not well-formed JSON near byte 1"},
 		{"Null", index, ` null`, "not a JSON object"},
 		{"Array", index, `[]`, "not a JSON object"},
 		{"Spaces", index, `  `, "not a JSON object"},
-		{"Trailing", index, `{} secret`, "not well-formed JSON near byte 4"},
+		{"Trailing", index, `{} secret`, "not well-formed JSON near byte 3"},
 		{"OtherMediaType", image, `{"mediaType":"` + index + `","config":{<A>}}`, "its mediaType field is not " + image + ", which it was pushed as"},
 		{"EmptyMediaTypeField", index, `{"mediaType":""}`, "its mediaType field is not " + index + ", which it was pushed as"},
 		{"WrongType", image, `{"config":{<A>},"layers":"secret"}`, "its field layers has the wrong JSON type"},
 		{"WrongTypeOfAnnotation", index, `{"annotations":{"secret":1}}`, "its field annotations has the wrong JSON type"},
 		{"NoConfig", image, `{"layers":[]}`, "no config"},
-		{"ConfigWithoutDigest", image, `{"config":{},"layers":[]}`, "its config has no valid digest"},
-		{"BadLayerDigest", image, `{"config":{<A>},"layers":[{<B>},{"digest":"sha256:secret"}]}`, "its layer has no valid digest (layer 1)"},
-		{"NegativeSize", image, `{"config":{<A>},"layers":[{"size":-1,"digest":"` + string(digB) + `"}]}`, "its layer has a negative size (layer 0)"},
-		{"BadChildDigest", index, `{"manifests":[{"digest":"x"}]}`, "its manifest has no valid digest (manifest 0)"},
-		{"BadSubject", index, `{"subject":{}}`, "its subject has no valid digest"},
-		{"BadBlob", MediaTypeORASArtifact, `{"blobs":[{}]}`, "its blob has no valid digest (blob 0)"},
+		{"ConfigWithoutDigest", image, `{"config":{},"layers":[]}`, "config 0 has no valid digest"},
+		{"BadLayerDigest", image, `{"config":{<A>},"layers":[{<B>},{"digest":"sha256:secret"}]}`, "layer 1 has no valid digest"},
+		{"NegativeSize", image, `{"config":{<A>},"layers":[{"size":-1,"digest":"` + string(digB) + `"}]}`, "layer 0 has a negative size"},
+		{"BadChildDigest", index, `{"manifests":[{"digest":"x"}]}`, "manifest 0 has no valid digest"},
+		{"BadSubject", index, `{"subject":{}}`, "subject 0 has no valid digest"},
+		{"BadBlob", MediaTypeORASArtifact, `{"blobs":[{}]}`, "blob 0 has no valid digest"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestParseErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(ocispec.MediaTypeImageManifest, text(`{"config":{<A>},"layers":[{<B>}],"subject":{<C>}}`))
 	f.Add(ocispec.MediaTypeImageIndex, text(`{"manifests":[{<B>}],"annotations":{"a":"b"}}`))
-	f.Fuzz(func(t *testing.T, mediaType string, contents []byte) {
+	f.Fuzz(func(t *testing.T, mediaType, contents string) {
 		_, err := Parse(mediaType, contents)
 		if err != nil && !errors.Is(err, ociregistry.ErrManifestInvalid) {
 			t.Errorf("error without sentinel: %v", err)

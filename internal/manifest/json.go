@@ -1,0 +1,343 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// A reader reads JSON (RFC 8259) once, from the left to the right, and tells
+// its caller about the values that it asks for. It exists because a registry
+// reads every manifest that is pushed, wants a few strings of it, and would
+// spend more time in encoding/json than in all the rest of the push. It accepts
+// exactly what [encoding/json.Valid] accepts.
+//
+// The strings that it returns are parts of its text wherever that has them
+// unescaped, so they cost no memory of their own.
+type reader struct {
+	text  string
+	pos   int
+	depth int
+}
+
+// maxDepth is how deep arrays and objects may nest, as in encoding/json.
+const maxDepth = 10000
+
+var errSyntax = errors.New("not well-formed JSON")
+
+// errType is for a value that is of another type than its field.
+type errType struct{ field string }
+
+func (e *errType) Error() string { return fmt.Sprintf("its field %s has the wrong JSON type", e.field) }
+
+// document reads the object that is the whole text. It calls field with the
+// key of each of its members, whose value field must read.
+func (r *reader) document(field func(key string) error) error {
+	if r.next() != '{' {
+		return errors.New("not a JSON object")
+	}
+	if err := r.object(field); err != nil {
+		return err
+	}
+	if r.next(); r.pos < len(r.text) {
+		return errSyntax
+	}
+	return nil
+}
+
+// next returns the byte that the next token begins with, or 0 at the end.
+func (r *reader) next() byte {
+	for r.pos < len(r.text) {
+		switch c := r.text[r.pos]; c {
+		case ' ', '\t', '\r', '\n':
+			r.pos++
+		default:
+			return c
+		}
+	}
+	return 0
+}
+
+// token reads the byte c, after spaces.
+func (r *reader) token(c byte) error {
+	if r.next() != c || r.pos == len(r.text) {
+		return errSyntax
+	}
+	r.pos++
+	return nil
+}
+
+// null reads null, if that is what comes.
+func (r *reader) null() (bool, error) {
+	if r.next() != 'n' {
+		return false, nil
+	}
+	return true, r.literal("null")
+}
+
+func (r *reader) literal(word string) error {
+	if !strings.HasPrefix(r.text[r.pos:], word) {
+		return errSyntax
+	}
+	r.pos += len(word)
+	return nil
+}
+
+// object reads an object. It calls member with the key of each member, whose
+// value member must read.
+func (r *reader) object(member func(key string) error) error {
+	return r.list('{', '}', func() error {
+		if r.next() != '"' {
+			return errSyntax
+		}
+		key, err := r.string()
+		if err != nil {
+			return err
+		}
+		if err := r.token(':'); err != nil {
+			return err
+		}
+		return member(key)
+	})
+}
+
+// array reads an array. It calls element for each element, which element must
+// read.
+func (r *reader) array(element func() error) error { return r.list('[', ']', element) }
+
+func (r *reader) list(open, end byte, element func() error) error {
+	if err := r.token(open); err != nil {
+		return err
+	}
+	if r.depth++; r.depth > maxDepth {
+		return errSyntax
+	}
+	if r.next() == end {
+		r.pos++
+		r.depth--
+		return nil
+	}
+	for {
+		if err := element(); err != nil {
+			return err
+		}
+		if r.next() != ',' {
+			r.depth--
+			return r.token(end)
+		}
+		r.pos++
+	}
+}
+
+// skip reads a value of any type.
+func (r *reader) skip() error {
+	switch c := r.next(); {
+	case c == '{':
+		return r.object(func(string) error { return r.skip() })
+	case c == '[':
+		return r.array(r.skip)
+	case c == '"':
+		return r.skipString()
+	case c == 't':
+		return r.literal("true")
+	case c == 'f':
+		return r.literal("false")
+	case c == 'n':
+		return r.literal("null")
+	default:
+		_, err := r.number()
+		return err
+	}
+}
+
+// number reads a number and returns it as it is written.
+func (r *reader) number() (string, error) {
+	start := r.pos
+	r.accept("-")
+	if !r.accept("0") && !r.digits() {
+		return "", errSyntax
+	}
+	if r.accept(".") && !r.digits() {
+		return "", errSyntax
+	}
+	if r.accept("eE") {
+		r.accept("+-")
+		if !r.digits() {
+			return "", errSyntax
+		}
+	}
+	return r.text[start:r.pos], nil
+}
+
+// accept reads one of the bytes, if one comes.
+func (r *reader) accept(bytes string) bool {
+	if r.pos == len(r.text) || strings.IndexByte(bytes, r.text[r.pos]) < 0 {
+		return false
+	}
+	r.pos++
+	return true
+}
+
+func (r *reader) digits() bool {
+	start := r.pos
+	for r.pos < len(r.text) && '0' <= r.text[r.pos] && r.text[r.pos] <= '9' {
+		r.pos++
+	}
+	return r.pos > start
+}
+
+// skipString reads a string and checks that it is well formed.
+func (r *reader) skipString() error {
+	r.pos++ // the quote
+	for r.pos < len(r.text) {
+		switch c := r.text[r.pos]; {
+		case c == '"':
+			r.pos++
+			return nil
+		case c < ' ':
+			return errSyntax
+		case c == '\\':
+			if err := r.skipEscape(); err != nil {
+				return err
+			}
+		default:
+			r.pos++
+		}
+	}
+	return errSyntax
+}
+
+func (r *reader) skipEscape() error {
+	r.pos++ // the backslash
+	switch {
+	case r.accept(`"\/bfnrt`):
+		return nil
+	case r.accept("u"):
+		for range 4 {
+			if !r.accept("0123456789abcdefABCDEF") {
+				return errSyntax
+			}
+		}
+		return nil
+	}
+	return errSyntax
+}
+
+// string reads a string and returns what it means.
+func (r *reader) string() (string, error) {
+	start := r.pos
+	if err := r.skipString(); err != nil {
+		return "", err
+	}
+	s := r.text[start+1 : r.pos-1]
+	if strings.IndexByte(s, '\\') < 0 {
+		return s, nil
+	}
+	return unescape(s), nil
+}
+
+// unescape returns what a well-formed string between quotes means.
+func unescape(s string) string {
+	var b strings.Builder
+	for s != "" {
+		i := strings.IndexByte(s, '\\')
+		if i < 0 {
+			b.WriteString(s)
+			break
+		}
+		b.WriteString(s[:i])
+		s = s[i+1:]
+		if s[0] != 'u' {
+			b.WriteByte(escapes[s[0]])
+			s = s[1:]
+			continue
+		}
+		c := hex4(s[1:])
+		s = s[5:]
+		if utf16.IsSurrogate(c) {
+			// Only together with the second half does it mean something.
+			c2 := rune(utf8.RuneError)
+			if strings.HasPrefix(s, `\u`) {
+				c2 = utf16.DecodeRune(c, hex4(s[2:]))
+			}
+			if c = c2; c != utf8.RuneError {
+				s = s[6:]
+			}
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
+
+var escapes = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+func hex4(s string) rune {
+	n, _ := strconv.ParseUint(s[:4], 16, 16)
+	return rune(n)
+}
+
+// The functions below read the value of a field into where it belongs. A null
+// leaves that as it is.
+
+func (r *reader) stringField(field string, into *string) error {
+	if null, err := r.null(); null || err != nil {
+		return err
+	}
+	if r.next() != '"' {
+		return r.wrongType(field)
+	}
+	s, err := r.string()
+	*into = s
+	return err
+}
+
+func (r *reader) intField(field string, into *int64) error {
+	if null, err := r.null(); null || err != nil {
+		return err
+	}
+	if c := r.next(); c != '-' && (c < '0' || c > '9') {
+		return r.wrongType(field)
+	}
+	s, err := r.number()
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return &errType{field} // not an integer, or not of this world
+	}
+	*into = n
+	return nil
+}
+
+func (r *reader) arrayField(field string, element func() error) error {
+	if null, err := r.null(); null || err != nil {
+		return err
+	}
+	if r.next() != '[' {
+		return r.wrongType(field)
+	}
+	return r.array(element)
+}
+
+func (r *reader) objectField(field string, member func(key string) error) error {
+	if null, err := r.null(); null || err != nil {
+		return err
+	}
+	if r.next() != '{' {
+		return r.wrongType(field)
+	}
+	return r.object(member)
+}
+
+// wrongType reads a value that is not of the field's type, if it is well formed
+// at all.
+func (r *reader) wrongType(field string) error {
+	if err := r.skip(); err != nil {
+		return err
+	}
+	return &errType{field}
+}
