@@ -1,0 +1,204 @@
+package ocitest
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// What a manifest names has to be in its repository when it is pushed, and stays
+// there as long as it does.
+
+var referenceClauses = []clause{
+	{name: "Present", needs: PushManifests, run: referencesPresent},
+	{name: "Missing", needs: PushManifests, run: referencesMissing, when: isComplete},
+	{name: "MissingInNestedIndex", needs: PushManifests, run: referencesNested, when: isComplete},
+	{name: "OtherRepositoriesDoNotCount", needs: PushManifests, run: referencesElsewhere, when: isComplete},
+	{name: "Malformed", needs: PushManifests, run: referencesMalformed, when: isComplete},
+	{name: "ExemptLayers", needs: PushManifests, run: referencesExempt},
+	{name: "InUse", needs: DeleteBlobs | DeleteManifests | MoveTags, run: referencesInUse, when: isComplete},
+	{name: "SparseAcceptsMissing", needs: PushManifests, run: sparseMissing, when: isSparse},
+	{name: "SparseLetsGo", needs: DeleteBlobs, run: sparseDelete, when: isSparse},
+}
+
+func isComplete(o Options) bool { return !o.Sparse }
+func isSparse(o Options) bool   { return o.Sparse }
+
+// slot is a place in a manifest where a descriptor stands for content.
+type slot struct {
+	name      string
+	mediaType string // of the manifest
+	children  bool   // the content is manifests, else blobs
+	// make returns a manifest with d in the slot. What it needs besides is good.
+	make func(good, d ociregistry.Descriptor) jsonObject
+}
+
+var slots = []slot{
+	{"config", ocispec.MediaTypeImageManifest, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"config": d, "layers": []any{good}}
+	}},
+	{"layer", ocispec.MediaTypeImageManifest, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"config": good, "layers": []any{good, d}}
+	}},
+	{"config", mediaTypeDockerImage, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"config": d, "layers": []any{good}}
+	}},
+	{"layer", mediaTypeDockerImage, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"config": good, "layers": []any{d, good}}
+	}},
+	{"blob", mediaTypeORASArtifact, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"artifactType": "text/plain", "blobs": []any{good, d}}
+	}},
+	{"blob", mediaTypeOCIArtifact, false, func(good, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"artifactType": "text/plain", "blobs": []any{good, d}}
+	}},
+	{"child", ocispec.MediaTypeImageIndex, true, func(_, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"manifests": []any{d}}
+	}},
+	{"child", mediaTypeDockerList, true, func(_, d ociregistry.Descriptor) jsonObject {
+		return jsonObject{"manifests": []any{d}}
+	}},
+}
+
+func (s slot) String() string { return fmt.Sprintf("a %s with a %s", s.mediaType, s.name) }
+
+func (s slot) manifest(good, d ociregistry.Descriptor) []byte {
+	object := s.make(good, d)
+	object["schemaVersion"] = 2
+	object["mediaType"] = s.mediaType
+	return mustMarshal(object)
+}
+
+// mustFill puts content into a repository that can stand in the slot.
+func (s slot) mustFill(t *test, repo, data string) ociregistry.Descriptor {
+	t.Helper()
+	if s.children {
+		return t.mustPushManifest(repo, NewIndex(Spec{Annotations: map[string]string{"data": data}}).Manifest, ocispec.MediaTypeImageIndex)
+	}
+	return t.mustPushBlob(repo, []byte(data))
+}
+
+func (s slot) missing() ociregistry.Descriptor {
+	d := describe([]byte("missing"))
+	if s.children {
+		d.MediaType = ocispec.MediaTypeImageManifest
+	}
+	return d
+}
+
+func referencesPresent(t *test) {
+	good := t.mustPushBlob("foo", []byte("good"))
+	for i, s := range slots {
+		contents, tag := s.manifest(good, s.mustFill(t, "foo", "content")), fmt.Sprint("v", i)
+		t.must(t.pushManifest("foo", tag, contents, s.mediaType), "PushManifest of %v", s)
+		t.wantManifest("foo", contents, describeManifest(contents, s.mediaType), tag)
+	}
+}
+
+func referencesMissing(t *test) {
+	good := t.mustPushBlob("foo", []byte("good"))
+	for _, s := range slots {
+		t.wantRejected("foo", s.manifest(good, s.missing()), s.mediaType, is(ociregistry.ErrManifestBlobUnknown), s.String()+" that is missing")
+	}
+	t.wantTags("foo")
+}
+
+// A child has to be there as a manifest; what is below it has been checked when
+// it was pushed.
+func referencesNested(t *test) {
+	inner := NewIndex(Spec{}, NewImage(Spec{Seed: 1}))
+	outer := NewIndex(Spec{}, inner)
+	unknown := is(ociregistry.ErrManifestBlobUnknown)
+	t.mustPushBlob("foo", []byte("x"))
+	t.wantRejected("foo", inner.Manifest, inner.Descriptor.MediaType, unknown, "an index whose child is missing")
+	t.wantRejected("foo", outer.Manifest, outer.Descriptor.MediaType, unknown, "an index whose child is missing")
+	t.mustPush("foo", inner.Children[0])
+	t.wantRejected("foo", outer.Manifest, outer.Descriptor.MediaType, unknown, "an index whose child is missing")
+	t.must(t.pushManifest("foo", "", inner.Manifest, inner.Descriptor.MediaType), "PushManifest of an index")
+	t.must(t.pushManifest("foo", "v1", outer.Manifest, outer.Descriptor.MediaType), "PushManifest of an index of an index")
+	t.must(outer.Verify(t.Context(), t.reg, "foo"), "reading an index of an index")
+}
+
+func referencesElsewhere(t *test) {
+	for _, s := range slots {
+		good := t.mustPushBlob("foo", []byte("good"))
+		d := s.mustFill(t, "bar", "content")
+		t.wantRejected("foo", s.manifest(good, d), s.mediaType, is(ociregistry.ErrManifestBlobUnknown), s.String()+" that only another repository has")
+	}
+}
+
+// A digest that cannot be is in no repository, nor anywhere else.
+func referencesMalformed(t *test) {
+	good := t.mustPushBlob("foo", []byte("good"))
+	sentinels := is(ociregistry.ErrManifestInvalid, ociregistry.ErrManifestBlobUnknown, ociregistry.ErrDigestInvalid)
+	for _, s := range slots {
+		for _, d := range badDigests {
+			if len(d) > 200 {
+				continue
+			}
+			desc := s.missing()
+			desc.Digest = d
+			t.wantRejected("foo", s.manifest(good, desc), s.mediaType, sentinels, fmt.Sprintf("%v that has digest %q", s, d))
+		}
+	}
+}
+
+// Layers that are had from elsewhere need not be there.
+func referencesExempt(t *test) {
+	config := t.mustPushBlob("foo", []byte("{}"))
+	for i, layer := range []ociregistry.Descriptor{
+		{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar"},
+		{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"},
+		{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"},
+		{MediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"},
+		{MediaType: ocispec.MediaTypeImageLayerGzip, URLs: []string{"https://example.com/layer"}},
+	} {
+		layer.Digest, layer.Size = digest.FromString("missing"), 7
+		for j, mediaType := range []string{ocispec.MediaTypeImageManifest, mediaTypeDockerImage} {
+			contents := mustMarshal(jsonObject{"schemaVersion": 2, "mediaType": mediaType, "config": config, "layers": []any{layer}})
+			tag := fmt.Sprint("v", i, "-", j)
+			t.must(t.pushManifest("foo", tag, contents, mediaType), "PushManifest of a %s with a layer %s and URLs %q that is missing", mediaType, layer.MediaType, layer.URLs)
+			t.wantManifest("foo", contents, describeManifest(contents, mediaType), tag)
+		}
+	}
+}
+
+// Content in each slot of each kind of manifest stays, until its manifest goes.
+func referencesInUse(t *test) {
+	for i, s := range slots {
+		repo := fmt.Sprint("foo", i)
+		good := t.mustPushBlob(repo, []byte("good"))
+		d := s.mustFill(t, repo, "content")
+		manifest := t.mustPushManifest(repo, s.manifest(good, d), s.mediaType)
+		remove := t.reg.DeleteBlob
+		if s.children {
+			remove = t.reg.DeleteManifest
+		}
+		t.wantErr(remove(t.Context(), repo, d.Digest), is(ociregistry.ErrInUse), "deleting the %s of %v", s.name, s)
+		t.must(t.reg.DeleteManifest(t.Context(), repo, manifest.Digest), "DeleteManifest of %v", s)
+		t.must(remove(t.Context(), repo, d.Digest), "deleting what was the %s of %v", s.name, s)
+	}
+}
+
+func sparseMissing(t *test) {
+	for i, s := range slots {
+		contents, tag := s.manifest(s.missing(), s.missing()), fmt.Sprint("v", i)
+		t.must(t.pushManifest("foo", tag, contents, s.mediaType), "PushManifest of %v that is missing, to a sparse registry", s)
+		t.wantManifest("foo", contents, describeManifest(contents, s.mediaType), tag)
+	}
+	t.wantNoBlob("foo", slots[0].missing().Digest, "after only manifests were pushed")
+}
+
+func sparseDelete(t *test) {
+	image := t.mustPushImage("foo", 1, "v1")
+	for _, b := range image.Blobs {
+		t.must(t.reg.DeleteBlob(t.Context(), "foo", b.Descriptor.Digest), "DeleteBlob of what a manifest names, in a sparse registry")
+		t.wantNoBlob("foo", b.Descriptor.Digest, "after it was deleted")
+	}
+	t.wantManifest("foo", image.Manifest, image.Descriptor, "v1")
+	t.mustPush("foo", image, "v1")
+	t.must(image.Verify(t.Context(), t.reg, "foo"), "reading an image whose blobs came back")
+}

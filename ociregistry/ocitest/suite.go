@@ -1,0 +1,110 @@
+package ocitest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// Run checks that registries keep the contract of [ociregistry.Interface]. It
+// calls newRegistry for each clause, which runs as a subtest; clauses run in
+// parallel, and all have ended when Run returns. The registry that newRegistry
+// returns must hold nothing; what it needs to let go of afterwards goes into
+// t.Cleanup.
+//
+// A nil opts is the zero Options. With -short, the clauses about concurrency and
+// long lists do less. The clauses about memory measure what the process
+// allocates, and so are best not run beside other parallel tests.
+func Run(t *testing.T, newRegistry func(t testing.TB) ociregistry.Interface, opts *Options) {
+	s := newSuite(newRegistry, opts)
+	if s.opts.Below == nil && (s.opts.Absent|s.opts.Denied)&(PushBlobs|PushManifests) != 0 {
+		t.Fatal("a registry that cannot push can be checked only with Options.Below")
+	}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) {
+			for _, c := range g.clauses {
+				if c.when != nil && !c.when(s.opts) {
+					continue
+				}
+				t.Run(c.name, func(t *testing.T) {
+					if !g.serial {
+						t.Parallel()
+					}
+					s.check(t, c)
+				})
+			}
+		})
+	}
+}
+
+// group is the clauses about one thing.
+type group struct {
+	name    string
+	serial  bool // the clauses measure something and run one by one
+	clauses []clause
+}
+
+// clause is a sentence of the contract, or a few that belong together.
+type clause struct {
+	name  string
+	needs Capability // what the registry must be able to do, else the clause is skipped
+	run   func(*test)
+	when  func(Options) bool // if not nil, whether the clause is one of this registry's at all
+}
+
+var groups = []group{
+	{name: "Arguments", clauses: argumentClauses},
+	{name: "Repository", clauses: repositoryClauses},
+	{name: "Read", clauses: readClauses},
+	{name: "Snapshot", clauses: snapshotClauses},
+	{name: "PushBlob", clauses: pushBlobClauses},
+	{name: "Upload", clauses: uploadClauses},
+	{name: "Session", clauses: sessionClauses},
+	{name: "MountBlob", clauses: mountClauses},
+	{name: "PushManifest", clauses: pushManifestClauses},
+	{name: "References", clauses: referenceClauses},
+	{name: "PushCondition", clauses: conditionClauses},
+	{name: "Tag", clauses: tagClauses},
+	{name: "DeleteBlob", clauses: deleteBlobClauses},
+	{name: "DeleteManifest", clauses: deleteManifestClauses},
+	{name: "DeleteTag", clauses: deleteTagClauses},
+	{name: "List", clauses: listClauses},
+	{name: "Referrers", clauses: referrersClauses},
+	{name: "Context", clauses: contextClauses},
+	{name: "Blocking", clauses: blockingClauses},
+	{name: "Concurrency", clauses: concurrencyClauses},
+	{name: "Memory", serial: true, clauses: memoryClauses},
+	{name: "Absent", clauses: absentClauses},
+}
+
+type suite struct {
+	newRegistry func(testing.TB) ociregistry.Interface
+	opts        Options
+}
+
+func newSuite(newRegistry func(testing.TB) ociregistry.Interface, opts *Options) *suite {
+	s := &suite{newRegistry: newRegistry}
+	if opts != nil {
+		s.opts = *opts
+	}
+	s.opts.Absent = s.opts.Absent.closure()
+	s.opts.Denied = s.opts.Denied.closure() &^ s.opts.Absent
+	if s.opts.Patience == 0 {
+		s.opts.Patience = 10 * time.Second
+	}
+	return s
+}
+
+// check runs one clause.
+func (s *suite) check(tb testing.TB, c clause) {
+	if missing := c.needs & (s.opts.Absent | s.opts.Denied); missing != 0 {
+		tb.Skipf("the registry is declared not to have %v", missing)
+	}
+	t := &test{TB: tb, opts: s.opts, reg: s.newRegistry(tb)}
+	t.below = t.reg
+	if s.opts.Below != nil {
+		t.below = s.opts.Below(t.reg)
+	}
+	c.run(t)
+}
