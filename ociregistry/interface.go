@@ -220,8 +220,8 @@ type Lister interface {
 	// Referrers lists the descriptors of the manifests whose subject is the
 	// given digest, in byte order of their digests. The descriptors have media
 	// type, digest, size, artifactType and annotations, as the specification's
-	// section "Listing Referrers" says. If artifactType is not empty, only
-	// those of that type are listed.
+	// section "Listing Referrers" says, and belong to the caller. If artifactType
+	// is not empty, only those of that type are listed.
 	//
 	// There are none where the digest or the repository is unknown; that is no
 	// error, since a referrer may be pushed before its subject.
