@@ -1,0 +1,183 @@
+// Bench measures the registries of this library against others: the same work,
+// through the same client. It runs on Linux.
+//
+//	cd internal/bench
+//	go run .                        # everything, as Markdown
+//	go run . -rows BlobPush         # only the rows that a regular expression matches
+//	go run . -servers 'ocimem|ggcr' # only these servers
+//	go run . -counts 10             # more samples
+//	go run . -short                 # a few seconds: does everything work?
+//	go run . -benchfmt new.txt      # also samples for benchstat -col /server new.txt
+//	go run . -json samples.json     # also samples as JSON, one on each line
+//	go run . -profile profiles      # also profiles of each server's process
+//
+// Everything takes a quarter of an hour and 8 GiB of memory.
+//
+// A sample is one row's work, done by one server. The server is a fresh process
+// that has nothing else to do: this program, started once more. The row brings
+// it into its initial state, and uses it a little; then it collects its garbage,
+// gives it back to the system and forgets its peak of memory; and then the
+// measured work begins. Servers take turns, in rounds that each start with
+// another one, so that what else the machine does hits all alike. The first
+// round does not count. The tables show the median and the extremes of the
+// rounds' ratios. The limits beside them are a bare net/http server (bare.go)
+// that does the least that any server must, and SHA-256 over the content alone,
+// by as many goroutines as there are clients.
+//
+// Client and servers share the machine. Where the client is the busier of the
+// two, ratios of time are nearer to 1 than the servers deserve, and ratios of
+// CPU time tell more; the samples have the client's CPU time as well.
+//
+// A server is an entry of the table in servers.go, a row one in rows.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// config is what the command line says.
+type config struct {
+	serve    string // be this server instead
+	rows     *regexp.Regexp
+	servers  *regexp.Regexp
+	counts   int
+	scale    scale
+	profile  string
+	json     string
+	benchfmt string
+}
+
+func parseFlags(args []string) (*config, error) {
+	everything := regexp.MustCompile("")
+	cfg := &config{rows: everything, servers: everything, scale: fullScale}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&cfg.serve, "serve", "", "be the named `server` (for the program's own use)")
+	flags.Func("rows", "measure only rows that match the `regexp`", func(s string) (err error) {
+		cfg.rows, err = regexp.Compile(s)
+		return err
+	})
+	flags.Func("servers", "measure only servers whose short names match the `regexp`", func(s string) (err error) {
+		cfg.servers, err = regexp.Compile(s)
+		return err
+	})
+	flags.IntVar(&cfg.counts, "counts", 0, "samples of each server in each row (default 6; 1 with -short)")
+	short := flags.Bool("short", false, "little work: see that everything works, in seconds")
+	flags.StringVar(&cfg.profile, "profile", "", "write CPU and memory profiles of the servers to the `directory`")
+	flags.StringVar(&cfg.json, "json", "", "write the samples to the `file` as JSON")
+	flags.StringVar(&cfg.benchfmt, "benchfmt", "", "write the samples to the `file` in the format of Go benchmarks")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if *short {
+		cfg.scale = shortScale
+	}
+	if cfg.counts == 0 {
+		cfg.counts = cfg.scale.counts
+	}
+	if cfg.counts < 1 {
+		return nil, errors.New("-counts must be positive")
+	}
+	return cfg, nil
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	cfg, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	if cfg.serve != "" {
+		return serve(cfg.serve, cfg.profile, os.Stdin, out)
+	}
+	if cfg.profile != "" {
+		if err := os.MkdirAll(cfg.profile, 0o777); err != nil {
+			return err
+		}
+	}
+	var selected []row
+	for _, r := range rows(cfg.scale) {
+		if cfg.rows.MatchString(r.name) {
+			selected = append(selected, r)
+		}
+	}
+	if len(selected) == 0 {
+		return errors.New("-rows matches no row")
+	}
+	res, err := measureAll(ctx, cfg, selected)
+	if err != nil {
+		return err
+	}
+	if err := writeTo(cfg.json, res.writeJSON); err != nil {
+		return err
+	}
+	if err := writeTo(cfg.benchfmt, res.writeBenchmarks); err != nil {
+		return err
+	}
+	return res.writeMarkdown(out)
+}
+
+// measureAll samples all servers in all rows, and tells its progress on
+// standard error. Each row has a round 0 that is thrown away: whoever is first
+// to use much memory may have to wait until the machine has found it.
+func measureAll(ctx context.Context, cfg *config, rows []row) (*results, error) {
+	res := newResults(cfg.counts)
+	started := time.Now()
+	for i, r := range rows {
+		fmt.Fprintf(os.Stderr, "%6.0fs  row %d of %d: %s\n", time.Since(started).Seconds(), i+1, len(rows), r.name)
+		m := newMeasurer(r, cfg)
+		for round := range 1 + cfg.counts {
+			for j := range servers {
+				s := servers[(round+j)%len(servers)]
+				if !cfg.servers.MatchString(s.name) {
+					continue
+				}
+				sample, err := m.measure(ctx, s, round)
+				if ctx.Err() != nil {
+					return nil, context.Cause(ctx)
+				}
+				if err != nil && s.against == "" {
+					return nil, fmt.Errorf("%s: %s: %w", r.name, s.name, err)
+				}
+				if round > 0 {
+					res.add(r.name, s, sample, err)
+				}
+			}
+		}
+	}
+	return res, nil
+}
+
+// writeTo has a file written, unless its name is empty.
+func writeTo(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+)
+
+// writeMarkdown writes the tables: for each server of this library and each
+// quantity, a table of the servers that are compared with it.
+func (r *results) writeMarkdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s/%s, %s, GOMAXPROCS %d, %s; %d samples of each.\n",
+		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.GOMAXPROCS(0), runtime.Version(), r.counts)
+	for _, ours := range servers {
+		if ours.against != "" {
+			continue
+		}
+		for _, m := range metrics {
+			r.writeTable(&b, ours, m)
+		}
+		r.writeBehind(&b, ours)
+	}
+	r.writeFails(&b)
+	b.WriteString(`
+How to read this. The second column is ours, for one operation: the median of
+the samples, and how far the furthest of them is from it. The others are ratios,
+theirs ÷ ours: above 1, ours is the faster or smaller one. Each round of samples
+gives one ratio; shown are their median and (the least..the greatest). Bare
+net/http and SHA-256 are limits, not registries: what the work costs at the
+least. Server CPU is user and system time of the server's process, its garbage
+collector included; peak memory is what was resident at most (VmHWM) during the
+measured work, with stored content and the program itself. "–" is nothing to
+measure, "n/a" what a server cannot do.
+`)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
+	others := comparedWith(ours)
+	fmt.Fprintf(b, "\n## %s: %s\n\n| row | %s |", ours.title, m.title, ours.title)
+	for _, s := range others {
+		fmt.Fprintf(b, " %s |", s.title)
+	}
+	fmt.Fprintf(b, "\n| --- | --: |%s\n", strings.Repeat(" --: |", len(others)))
+	for _, row := range r.rows {
+		fmt.Fprintf(b, "| %s | %s |", row, r.ownCell(cell{row, ours.name}, m))
+		for _, s := range others {
+			fmt.Fprintf(b, " %s |", r.ratioCell(cell{row, s.name}, ours, m))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func comparedWith(ours server) []server {
+	var others []server
+	for _, s := range servers {
+		if s.against == ours.name {
+			others = append(others, s)
+		}
+	}
+	return others
+}
+
+func (r *results) ownCell(at cell, m metric) string {
+	v, ok := r.values(at, m)
+	if !ok {
+		return "–"
+	}
+	away := max(v.max-v.median, v.median-v.min) / v.median
+	return fmt.Sprintf("%s ±%.0f%%", m.format(v.median), 100*away)
+}
+
+func (r *results) ratioCell(at cell, ours server, m metric) string {
+	if r.fails[at] != nil {
+		return "n/a"
+	}
+	v, ok := r.ratios(at, ours.name, m)
+	if !ok {
+		return "–"
+	}
+	return formatRatio(v)
+}
+
+func formatRatio(v summary) string {
+	return fmt.Sprintf("%.2f (%.2f..%.2f)", v.median, v.min, v.max)
+}
+
+// writeBehind says where a registry is ahead of ours. One round says nothing.
+func (r *results) writeBehind(b *strings.Builder, ours server) {
+	if r.counts == 1 {
+		return
+	}
+	var behind []string
+	for _, m := range metrics {
+		for _, row := range r.rows {
+			for _, s := range comparedWith(ours) {
+				v, ok := r.ratios(cell{row, s.name}, ours.name, m)
+				if ok && !s.limit && v.median < 0.995 {
+					behind = append(behind, fmt.Sprintf("- %s, %s, %s: %s\n", m.title, row, s.title, formatRatio(v)))
+				}
+			}
+		}
+	}
+	if len(behind) == 0 {
+		fmt.Fprintf(b, "\n%s is behind in no row.\n", ours.title)
+		return
+	}
+	fmt.Fprintf(b, "\n%s is behind in:\n\n%s", ours.title, strings.Join(behind, ""))
+}
+
+// writeFails says why a cell is n/a.
+func (r *results) writeFails(b *strings.Builder) {
+	for _, row := range r.rows {
+		for _, s := range servers {
+			if err := r.fails[cell{row, s.name}]; err != nil {
+				fmt.Fprintf(b, "\nn/a: %s, %s: %v\n", row, s.title, err)
+			}
+		}
+	}
+}
+
+func formatTime(ns float64) string {
+	for _, unit := range []struct {
+		name string
+		ns   float64
+	}{{"s", 1e9}, {"ms", 1e6}, {"µs", 1e3}} {
+		if ns >= unit.ns {
+			return threeDigits(ns/unit.ns) + " " + unit.name
+		}
+	}
+	return threeDigits(ns) + " ns"
+}
+
+func threeDigits(x float64) string {
+	switch {
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
+
+func formatSize(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
+
+// cpuModel returns the name of the processor, as the system has it.
+func cpuModel() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+)
+
+// results are all samples of a run.
+type results struct {
+	counts  int
+	rows    []string // as they came
+	samples map[cell][]*sample
+	fails   map[cell]error
+}
+
+// cell is a place in a table.
+type cell struct{ row, server string }
+
+func newResults(counts int) *results {
+	return &results{counts: counts, samples: make(map[cell][]*sample), fails: make(map[cell]error)}
+}
+
+// add adds a sample, or why there is none. There need not be a reason.
+func (r *results) add(row string, s server, sample *sample, err error) {
+	if !slices.Contains(r.rows, row) {
+		r.rows = append(r.rows, row)
+	}
+	at := cell{row, s.name}
+	if err != nil {
+		r.fails[at] = err
+		return
+	}
+	if sample != nil {
+		r.samples[at] = append(r.samples[at], sample)
+	}
+}
+
+// metric is a quantity of a sample.
+type metric struct {
+	title  string
+	value  func(*sample) float64
+	format func(float64) string
+}
+
+var metrics = []metric{
+	{"time", func(s *sample) float64 { return float64(s.Wall) / float64(s.Ops) }, formatTime},
+	{"server CPU", func(s *sample) float64 { return float64(s.CPU) / float64(s.Ops) }, formatTime},
+	{"peak memory", func(s *sample) float64 { return float64(s.Peak) }, formatSize},
+}
+
+// summary is what there is to say of several values.
+type summary struct{ median, min, max float64 }
+
+func summarize(values []float64) summary {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return summary{
+		median: (sorted[(n-1)/2] + sorted[n/2]) / 2,
+		min:    sorted[0],
+		max:    sorted[n-1],
+	}
+}
+
+// values summarizes a quantity in a cell.
+func (r *results) values(at cell, m metric) (_ summary, ok bool) {
+	var values []float64
+	for _, s := range r.samples[at] {
+		values = append(values, m.value(s))
+	}
+	if len(values) == 0 || slices.Max(values) == 0 {
+		return summary{}, false
+	}
+	return summarize(values), true
+}
+
+// ratios summarizes a quantity in a cell, divided by that of another server in
+// the same row and round.
+func (r *results) ratios(at cell, other string, m metric) (_ summary, ok bool) {
+	var ratios []float64
+	for _, theirs := range r.samples[at] {
+		for _, ours := range r.samples[cell{at.row, other}] {
+			if ours.Round == theirs.Round {
+				ratios = append(ratios, m.value(theirs)/m.value(ours))
+			}
+		}
+	}
+	if len(ratios) == 0 || slices.Max(ratios) == 0 || math.IsInf(slices.Max(ratios), 0) {
+		return summary{}, false
+	}
+	return summarize(ratios), true
+}
+
+// writeJSON writes the samples, one on each line.
+func (r *results) writeJSON(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	return r.each(func(s *sample) error { return enc.Encode(s) })
+}
+
+// writeBenchmarks writes the samples as Go's benchmarks are written.
+func (r *results) writeBenchmarks(w io.Writer) error {
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\ncpu: %s\n", runtime.GOOS, runtime.GOARCH, cpuModel())
+	return r.each(func(s *sample) error {
+		ops := float64(s.Ops)
+		_, err := fmt.Fprintf(w, "Benchmark%s/server=%s-%d %d %.0f ns/op %.0f server-cpu-ns/op %.0f client-cpu-ns/op %.0f B/op %.0f allocs/op %d peak-RSS-B\n",
+			s.Row, s.Server, runtime.GOMAXPROCS(0), s.Ops,
+			float64(s.Wall)/ops, float64(s.CPU)/ops, float64(s.ClientCPU)/ops,
+			float64(s.Bytes)/ops, float64(s.Allocs)/ops, s.Peak)
+		return err
+	})
+}
+
+// each calls f with all samples: by row, and by round, and in the order of the
+// servers.
+func (r *results) each(f func(*sample) error) error {
+	for _, row := range r.rows {
+		for round := 1; round <= r.counts; round++ {
+			for _, s := range servers {
+				for _, sample := range r.samples[cell{row, s.name}] {
+					if sample.Round == round {
+						if err := f(sample); err != nil {
+							return err
+						}
+					}
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// row is a line of the tables: some work for the servers.
+type row struct {
+	name    string // as benchmarks are named
+	clients int    // at a time
+	ops     int    // operations in a sample
+
+	// grows says that operations add content: all of them are done, so that
+	// servers end with the same. Others stop after scale.limit.
+	grows bool
+
+	scale scale
+
+	// work returns the work for operations that are numbered from 0 to n-1.
+	work func(n int) work
+}
+
+// work is what a row does.
+type work struct {
+	// prepare brings a new server into the state that the operations need, and
+	// checks that it answers them as it should. An error means that the server
+	// cannot do the row.
+	prepare func(c *client, s server) error
+
+	// do is one operation.
+	do func(c *client, i int) error
+
+	// hash does the hashing that operation i cannot do without. It is nil if
+	// there is none.
+	hash func(i int)
+}
+
+// scale says how much work there is.
+type scale struct {
+	small, large int64 // sizes of blobs in bytes
+	few, many    int   // numbers of tags
+	page         int   // size of a page of tags
+	divisor      int   // of the number of operations
+	limit        time.Duration
+	counts       int // default of -counts
+}
+
+var (
+	fullScale  = scale{small: 4 << 10, large: 128 << 20, few: 300, many: 5000, page: 100, divisor: 1, limit: time.Second, counts: 6}
+	shortScale = scale{small: 4 << 10, large: 256 << 10, few: 30, many: 60, page: 10, divisor: 500, limit: 50 * time.Millisecond, counts: 1}
+)
+
+// rows returns all rows. The numbers of operations are those of about half a
+// second, or at least one for each client.
+func rows(s scale) []row {
+	data := randomBytes(s.large)
+	small, large := data[:s.small], data
+	push, patch := (*client).pushBlob, (*client).patchBlob
+	table := []row{
+		{name: "BlobPush/size=" + size(s.small), clients: 1, ops: 4000, grows: true, work: pushBlobs(small, push)},
+		{name: "BlobPush/size=" + size(s.small), clients: 16, ops: 8000, grows: true, work: pushBlobs(small, push)},
+		{name: "BlobPush/size=" + size(s.large), clients: 1, ops: 5, grows: true, work: pushBlobs(large, push)},
+		{name: "BlobPush/size=" + size(s.large), clients: 16, ops: 16, grows: true, work: pushBlobs(large, push)},
+		{name: "BlobPatch/size=" + size(s.small), clients: 1, ops: 3000, grows: true, work: pushBlobs(small, patch)},
+		{name: "BlobPatch/size=" + size(s.small), clients: 16, ops: 6000, grows: true, work: pushBlobs(small, patch)},
+		{name: "BlobPatch/size=" + size(s.large), clients: 1, ops: 5, grows: true, work: pushBlobs(large, patch)},
+		{name: "BlobPull/size=" + size(s.small), clients: 1, ops: 8000, work: pullBlobs(small, 16)},
+		{name: "BlobPull/size=" + size(s.small), clients: 16, ops: 16000, work: pullBlobs(small, 16)},
+		{name: "BlobPull/size=" + size(s.large), clients: 1, ops: 10, work: pullBlobs(large, 1)},
+		{name: "BlobPull/size=" + size(s.large), clients: 16, ops: 16, work: pullBlobs(large, 1)},
+		{name: "BlobHead/size=" + size(s.large), clients: 1, ops: 10000, work: headBlob(large)},
+		{name: "ManifestPut", clients: 1, ops: 5000, grows: true, work: putManifests},
+		{name: "ManifestPut", clients: 16, ops: 10000, grows: true, work: putManifests},
+		{name: "ManifestGet", clients: 1, ops: 8000, work: getManifests(16)},
+		{name: "ManifestGet", clients: 16, ops: 16000, work: getManifests(16)},
+		{name: fmt.Sprintf("TagPage/tags=%d", s.few), clients: 1, ops: 8000, work: pageTags(s.few, s.page)},
+		{name: fmt.Sprintf("TagPage/tags=%d", s.many), clients: 1, ops: 8000, work: pageTags(s.many, s.page)},
+		{name: fmt.Sprintf("TagList/tags=%d", s.few), clients: 1, ops: 8000, work: listTags(s.few)},
+		{name: fmt.Sprintf("TagList/tags=%d", s.many), clients: 1, ops: 1000, work: listTags(s.many)},
+	}
+	for i := range table {
+		r := &table[i]
+		r.name += fmt.Sprintf("/clients=%d", r.clients)
+		r.ops = max(r.ops/s.divisor, r.clients)
+		r.scale = s
+	}
+	return table
+}
+
+// size returns a number of bytes as people write it.
+func size(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return fmt.Sprintf("%dMiB", n>>20)
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return fmt.Sprintf("%dKiB", n>>10)
+	}
+	return fmt.Sprintf("%dB", n)
+}
