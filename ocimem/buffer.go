@@ -83,12 +83,13 @@ func (b *buffer) digest(alg digest.Algorithm) digest.Digest {
 	return h.Digest()
 }
 
-// content returns what was collected. The buffer must not be used any more.
-func (b *buffer) content() *content {
+// content returns what was collected, whose digest was checked. The buffer must
+// not be used any more.
+func (b *buffer) content(digest digest.Digest) *content {
 	if n := len(b.chunks); n > 0 {
 		b.chunks[n-1] = trim(b.chunks[n-1])
 	}
-	return newContent(slices.Clip(b.chunks))
+	return newContent(digest, slices.Clip(b.chunks))
 }
 
 // free gives back what was collected. The buffer must not be used any more.

@@ -9,14 +9,15 @@ import (
 
 // content is the bytes of a blob, which never change.
 type content struct {
+	digest ociregistry.Digest
 	chunks [][]byte
 	starts []int64 // the offset of each chunk
 	size   int64
 	refs   int // repositories that hold it; guarded by store.mu
 }
 
-func newContent(chunks [][]byte) *content {
-	c := &content{chunks: chunks, starts: make([]int64, len(chunks))}
+func newContent(digest ociregistry.Digest, chunks [][]byte) *content {
+	c := &content{digest: digest, chunks: chunks, starts: make([]int64, len(chunks))}
 	for i, chunk := range chunks {
 		c.starts[i] = c.size
 		c.size += int64(len(chunk))
@@ -43,15 +44,15 @@ type store struct {
 
 // add adds a blob, or finds it, and counts a reference to it. It reports
 // whether c was not needed.
-func (s *store) add(digest ociregistry.Digest, c *content) (stored *content, dup bool) {
+func (s *store) add(c *content) (stored *content, dup bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.blobs[digest]; old != nil {
+	if old := s.blobs[c.digest]; old != nil {
 		old.refs++
 		return old, true
 	}
 	c.refs = 1
-	s.blobs[digest] = c
+	s.blobs[c.digest] = c
 	return c, false
 }
 
@@ -68,13 +69,13 @@ func (s *store) get(digest ociregistry.Digest) (*content, bool) {
 }
 
 // release takes back a reference, and reports whether it was the last.
-func (s *store) release(digest ociregistry.Digest, c *content) (freed bool) {
+func (s *store) release(c *content) (freed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.refs--
 	if c.refs > 0 {
 		return false
 	}
-	delete(s.blobs, digest)
+	delete(s.blobs, c.digest)
 	return true
 }

@@ -32,7 +32,7 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 			return ociregistry.ErrInUse
 		}
 		delete(repo.blobs, digest)
-		r.release(digest, c)
+		r.release(c)
 		return nil
 	})
 }

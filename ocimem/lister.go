@@ -62,8 +62,12 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 			})
 			return batch, nil // an unknown repository has none
 		}, func(referrer string) bool {
-			m, err := r.manifest(ctx, repo, ociregistry.Digest(referrer))
-			if err != nil || artifactType != "" && m.info.ArtifactType != artifactType {
+			var m *storedManifest
+			r.view(repo, func(repo *repository) error {
+				m = repo.manifests[ociregistry.Digest(referrer)]
+				return nil
+			})
+			if m == nil || artifactType != "" && m.info.ArtifactType != artifactType {
 				return true // deleted meanwhile, or of another type
 			}
 			return yield(m.referrer(), nil)

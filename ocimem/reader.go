@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync/atomic"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -58,7 +59,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregis
 	if err != nil {
 		return nil, opError(err, "GetManifest", repo, string(digest))
 	}
-	return NewBytesReader(m.contents, m.desc), nil
+	return &manifestReader{strings.NewReader(m.contents), m.desc}, nil
 }
 
 // GetTag implements [ociregistry.Reader.GetTag].
@@ -67,7 +68,7 @@ func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (oci
 	if err != nil {
 		return nil, opError(err, "GetTag", repo, tagName)
 	}
-	return NewBytesReader(m.contents, m.desc), nil
+	return &manifestReader{strings.NewReader(m.contents), m.desc}, nil
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
@@ -143,7 +144,6 @@ func NewBytesReader(data []byte, desc ociregistry.Descriptor) ociregistry.BlobRe
 	return &bytesReader{Reader: bytes.NewReader(data), desc: desc}
 }
 
-// bytesReader reads a manifest, which needs no chunks.
 type bytesReader struct {
 	*bytes.Reader
 	desc ociregistry.Descriptor
@@ -151,6 +151,15 @@ type bytesReader struct {
 
 func (r *bytesReader) Descriptor() ociregistry.Descriptor { return r.desc }
 func (r *bytesReader) Close() error                       { return nil }
+
+// manifestReader reads a manifest, which needs no chunks.
+type manifestReader struct {
+	*strings.Reader
+	desc ociregistry.Descriptor
+}
+
+func (r *manifestReader) Descriptor() ociregistry.Descriptor { return r.desc }
+func (r *manifestReader) Close() error                       { return nil }
 
 // reader reads the bytes of a blob from start to end.
 type reader struct {
@@ -205,6 +214,9 @@ func (r *reader) WriteTo(w io.Writer) (written int64, err error) {
 		n, err := w.Write(chunk)
 		written += int64(n)
 		r.offset += int64(n)
+		if err == nil && n != len(chunk) {
+			err = io.ErrShortWrite
+		}
 		if err != nil {
 			return written, err
 		}

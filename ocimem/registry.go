@@ -4,7 +4,7 @@
 // A blob is kept as the list of chunks it arrived in. Chunks are never joined,
 // and never copied to be read: a reader's WriteTo hands them out. A blob that
 // several repositories hold is stored once. What is deleted, cancelled or
-// expired is free at once.
+// expired is free at once, or when the last reader of it is gone.
 package ocimem
 
 import (
@@ -42,7 +42,11 @@ type Config struct {
 
 	// MaxBytes bounds the bytes of blobs, manifests and open uploads, each
 	// blob counted once however many repositories hold it. A push beyond it
-	// returns [ociregistry.ErrDenied] and leaves nothing. Zero is no bound.
+	// returns [ociregistry.ErrDenied] and leaves nothing: an upload session
+	// ends. Zero is no bound.
+	//
+	// Content alone is counted: names, and what is known of manifests, come on
+	// top of it.
 	MaxBytes int64
 
 	// UploadExpiry is how long an upload session may be idle before it ends.
@@ -89,12 +93,17 @@ func (r *Registry) lax() bool { return r.cfg.Sparse || r.cfg.LaxChildReferences 
 
 // take accounts for n more bytes, unless they would be too many.
 func (r *Registry) take(n int64) error {
-	used := r.used.Add(n)
-	if r.cfg.MaxBytes > 0 && used > r.cfg.MaxBytes {
-		r.used.Add(-n)
-		return fmt.Errorf("%w: the registry's limit of %d bytes is reached", ociregistry.ErrDenied, r.cfg.MaxBytes)
+	for {
+		// Bytes that are refused must not be counted even for a moment: others
+		// that fit would be refused with them.
+		used := r.used.Load()
+		if r.cfg.MaxBytes > 0 && n > r.cfg.MaxBytes-used {
+			return fmt.Errorf("%w: the registry's limit of %d bytes is reached", ociregistry.ErrDenied, r.cfg.MaxBytes)
+		}
+		if r.used.CompareAndSwap(used, used+n) {
+			return nil
+		}
 	}
-	return nil
 }
 
 // give accounts for n bytes that were freed.
@@ -149,7 +158,7 @@ func (r *Registry) upsert(name string, f func(*repository) error) error {
 		err := f(repo)
 		if wasEmpty && !repo.empty() {
 			r.mu.Lock()
-			r.names.Add(name)
+			r.names.Add(repo.name)
 			r.mu.Unlock()
 		}
 		r.forget(repo)
@@ -171,7 +180,7 @@ func (r *Registry) repository(name string) *repository {
 		return repo
 	}
 	repo = newRepository(name)
-	r.repos[name] = repo
+	r.repos[repo.name] = repo
 	return repo
 }
 

@@ -2,6 +2,7 @@ package ocimem
 
 import (
 	"maps"
+	"strings"
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,6 +14,10 @@ import (
 
 // repository has the content of one repository. Its methods are called with mu
 // held.
+//
+// The strings in it are its own. Those of a caller may be a few bytes of a long
+// request, and those of a manifest, of one that is deleted: neither must stay for
+// their sake.
 type repository struct {
 	name string
 
@@ -32,14 +37,14 @@ type repository struct {
 // storedManifest is a manifest and the tags that point at it.
 type storedManifest struct {
 	desc     ociregistry.Descriptor
-	contents []byte
+	contents string
 	info     manifest.Info
 	tags     map[string]bool
 }
 
 func newRepository(name string) *repository {
 	return &repository{
-		name:      name,
+		name:      strings.Clone(name),
 		blobs:     make(map[ociregistry.Digest]*content),
 		manifests: make(map[ociregistry.Digest]*storedManifest),
 		tags:      make(map[string]*storedManifest),
@@ -81,14 +86,14 @@ func (repo *repository) tag(name string) (*storedManifest, error) {
 func (repo *repository) addManifest(m *storedManifest) {
 	repo.manifests[m.desc.Digest] = m
 	for _, ref := range m.info.Blobs {
-		repo.blobRefs[ref.Digest]++
+		repo.count(repo.blobRefs, ref.Digest, 1)
 	}
 	for _, ref := range m.info.Manifests {
-		repo.childRefs[ref.Digest]++
+		repo.count(repo.childRefs, ref.Digest, 1)
 	}
 	if subject := m.info.Subject; subject != "" {
 		if repo.referrers[subject] == nil {
-			repo.referrers[subject] = new(ordered.Set)
+			repo.referrers[repo.own(subject)] = new(ordered.Set)
 		}
 		repo.referrers[subject].Add(string(m.desc.Digest))
 	}
@@ -98,10 +103,10 @@ func (repo *repository) addManifest(m *storedManifest) {
 func (repo *repository) removeManifest(m *storedManifest) {
 	delete(repo.manifests, m.desc.Digest)
 	for _, ref := range m.info.Blobs {
-		decrement(repo.blobRefs, ref.Digest)
+		repo.count(repo.blobRefs, ref.Digest, -1)
 	}
 	for _, ref := range m.info.Manifests {
-		decrement(repo.childRefs, ref.Digest)
+		repo.count(repo.childRefs, ref.Digest, -1)
 	}
 	if subject := m.info.Subject; subject != "" {
 		repo.referrers[subject].Delete(string(m.desc.Digest))
@@ -111,15 +116,30 @@ func (repo *repository) removeManifest(m *storedManifest) {
 	}
 }
 
-func decrement(refs map[ociregistry.Digest]int, digest ociregistry.Digest) {
-	refs[digest]--
-	if refs[digest] == 0 {
+// count adds n to how many times a digest is named. Also the key of a digest
+// that is there is replaced by an assignment, and has to be the repository's.
+func (repo *repository) count(refs map[ociregistry.Digest]int, digest ociregistry.Digest, n int) {
+	if n += refs[digest]; n == 0 {
 		delete(refs, digest)
+		return
 	}
+	refs[repo.own(digest)] = n
+}
+
+// own returns a digest that is no part of a manifest, but equal to one that is.
+func (repo *repository) own(digest ociregistry.Digest) ociregistry.Digest {
+	if c := repo.blobs[digest]; c != nil {
+		return c.digest
+	}
+	if m := repo.manifests[digest]; m != nil {
+		return m.desc.Digest
+	}
+	return cloneDigest(digest)
 }
 
 // setTag points a tag at m.
 func (repo *repository) setTag(name string, m *storedManifest) {
+	name = strings.Clone(name)
 	if old := repo.tags[name]; old != nil {
 		delete(old.tags, name)
 	} else {

@@ -134,14 +134,16 @@ func (r *Registry) openUpload(ctx context.Context, key uploadKey) *upload {
 	}
 	u := &upload{
 		registry: r,
-		key:      key,
+		key:      uploadKey{strings.Clone(key.repo), strings.Clone(key.id)}, // see repository
 		buffer:   newBuffer(r, ociregistry.DigestAlgorithmFrom(ctx)),
 		touched:  time.Now(),
 	}
 	if expiry := r.cfg.UploadExpiry; expiry > 0 {
+		u.mu.Lock() // the timer may go off before it is assigned
 		u.expiry = time.AfterFunc(expiry, u.expire)
+		u.mu.Unlock()
 	}
-	r.uploads.open[key] = u
+	r.uploads.open[u.key] = u
 	return u
 }
 
@@ -162,7 +164,9 @@ func (u *upload) size() (int64, error) {
 	return u.buffer.size, nil
 }
 
-// at calls f with the session locked, if it is open and at offset.
+// at calls f with the session locked, if it is open and at offset. If f fails,
+// the bytes are too many for the registry, and the session ends: left open, it
+// would keep its share from others until it expired.
 func (u *upload) at(offset int64, f func(*buffer) error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -173,7 +177,11 @@ func (u *upload) at(offset int64, f func(*buffer) error) error {
 		return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, u.buffer.size)
 	}
 	u.touched = time.Now()
-	return f(u.buffer)
+	err := f(u.buffer)
+	if err != nil {
+		u.end().free()
+	}
+	return err
 }
 
 // end takes the session's content out of it, and the session out of the
@@ -197,13 +205,14 @@ func (u *upload) end() *buffer {
 func (u *upload) expire() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.buffer == nil {
+		return // it ended as the timer went off
+	}
 	if idle := time.Since(u.touched); idle < u.registry.cfg.UploadExpiry {
 		u.expiry.Reset(u.registry.cfg.UploadExpiry - idle)
 		return
 	}
-	if b := u.end(); b != nil {
-		b.free()
-	}
+	u.end().free()
 }
 
 // writer is a position in an upload session.
@@ -304,16 +313,22 @@ func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
 	if err := w.usable(); err != nil {
 		return 0, err
 	}
-	err = w.upload.at(w.offset, func(b *buffer) error {
-		w.done = true
-		w.upload.end()
-		if b.digest(digest.Algorithm()) != digest {
-			b.free()
-			return ociregistry.ErrDigestInvalid
-		}
-		return w.registry.publish(w.key.repo, digest, b)
+	var b *buffer
+	err = w.upload.at(w.offset, func(*buffer) error {
+		b = w.upload.end()
+		return nil
 	})
-	return w.offset, err
+	if err != nil {
+		return 0, err
+	}
+	w.done = true
+	// The session is over and its content cannot change: no other writer waits
+	// while it is hashed.
+	if b.digest(digest.Algorithm()) != digest {
+		b.free()
+		return 0, ociregistry.ErrDigestInvalid
+	}
+	return w.offset, w.registry.publish(w.key.repo, digest, b)
 }
 
 func (w *writer) Cancel() error {

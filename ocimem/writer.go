@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -61,28 +60,33 @@ func atEOF(rd io.Reader, n int64) (int64, error) {
 
 // publish makes the content of b, whose digest was checked, a blob of repo.
 func (r *Registry) publish(repo string, digest ociregistry.Digest, b *buffer) error {
-	c, dup := r.store.add(digest, b.content())
+	c, dup := r.store.add(b.content(cloneDigest(digest)))
 	if dup {
 		b.free()
 	}
-	return r.hold(repo, digest, c)
+	return r.hold(repo, c)
+}
+
+// cloneDigest returns a copy to be kept (see repository).
+func cloneDigest(digest ociregistry.Digest) ociregistry.Digest {
+	return ociregistry.Digest(strings.Clone(string(digest)))
 }
 
 // hold adds a blob to a repository, with the reference that the caller has.
-func (r *Registry) hold(name string, digest ociregistry.Digest, c *content) error {
+func (r *Registry) hold(name string, c *content) error {
 	return r.upsert(name, func(repo *repository) error {
-		if repo.blobs[digest] != nil {
-			r.release(digest, c)
+		if repo.blobs[c.digest] != nil {
+			r.release(c)
 			return nil
 		}
-		repo.blobs[digest] = c
+		repo.blobs[c.digest] = c
 		return nil
 	})
 }
 
 // release takes back a reference to a blob.
-func (r *Registry) release(digest ociregistry.Digest, c *content) {
-	if r.store.release(digest, c) {
+func (r *Registry) release(c *content) {
+	if r.store.release(c) {
 		r.give(c.size)
 	}
 }
@@ -91,7 +95,7 @@ func (r *Registry) release(digest ociregistry.Digest, c *content) {
 func (r *Registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	c, err := r.mountSource(ctx, fromRepo, toRepo, digest)
 	if err == nil {
-		err = r.hold(toRepo, digest, c)
+		err = r.hold(toRepo, c)
 	}
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "MountBlob", toRepo, string(digest))
@@ -147,7 +151,8 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 	if err != nil {
 		return desc, err
 	}
-	info, err := manifest.Parse(mediaType, contents)
+	text := string(contents)
+	info, err := manifest.Parse(mediaType, text)
 	if err != nil {
 		return desc, err
 	}
@@ -155,9 +160,9 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 		return desc, err
 	}
 	m := &storedManifest{
-		desc:     ociregistry.Descriptor{MediaType: mediaType, Digest: dgst, Size: int64(len(contents))},
-		contents: slices.Clone(contents),
-		info:     info,
+		desc:     ociregistry.Descriptor{MediaType: strings.Clone(mediaType), Digest: cloneDigest(dgst), Size: int64(len(text))},
+		contents: text,
+		info:     info, // whose strings are parts of text
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	err = r.upsert(name, func(repo *repository) error {

@@ -29,7 +29,8 @@ func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
 }
 
 // recorder notes the status and counts the bytes of an answer. It passes
-// ReadFrom on, by which files reach the network without being copied.
+// ReadFrom on, by which files reach the network without being copied, and
+// WriteString, by which manifests in memory do.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -48,6 +49,12 @@ func (r *recorder) WriteHeader(status int) {
 
 func (r *recorder) Write(p []byte) (int, error) {
 	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
+}
+
+func (r *recorder) WriteString(s string) (int, error) {
+	n, err := io.WriteString(r.ResponseWriter, s)
 	r.bytes += int64(n)
 	return n, err
 }

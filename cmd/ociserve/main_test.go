@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -145,4 +146,19 @@ func TestBadUsage(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	qt.Check(t, qt.Equals(run(context.Background(), []string{"-help"}, &stdout, &stderr), 0))
 	qt.Check(t, qt.StringContains(stderr.String(), "-addr host:port"))
+}
+
+func TestRecorderCountsEveryWayToWrite(t *testing.T) {
+	t.Parallel()
+	answer := httptest.NewRecorder()
+	rec := &recorder{ResponseWriter: answer}
+	for _, write := range []func() error{
+		func() error { _, err := rec.Write([]byte("abc")); return err },
+		func() error { _, err := rec.WriteString("de"); return err },
+		func() error { _, err := rec.ReadFrom(strings.NewReader("f")); return err },
+	} {
+		qt.Assert(t, qt.IsNil(write()))
+	}
+	qt.Check(t, qt.Equals(rec.bytes, 6))
+	qt.Check(t, qt.Equals(answer.Body.String(), "abcdef"))
 }

@@ -38,8 +38,11 @@ func MediaTypes() []string { return slices.Clone(mediaTypes) }
 // A Ref is a blob or a manifest that a manifest names.
 type Ref struct {
 	MediaType string
-	Digest    ociregistry.Digest
 	Size      int64 // in bytes
+
+	// Digest is well formed. It can be of an algorithm that is not supported;
+	// then it cannot be verified, and no repository has what it names.
+	Digest ociregistry.Digest
 
 	// Elsewhere says that the content need not be in the repository: the layer
 	// is non-distributable, or the descriptor has URLs to fetch it from.
@@ -51,11 +54,13 @@ type Info struct {
 	Blobs     []Ref // config, layers, or an artifact's blobs
 	Manifests []Ref // the children of an index
 
-	// Subject is the digest of the manifest that this one is about, or "".
+	// Subject is the digest of the manifest that this one is about, or "". It
+	// can be of any algorithm, as that of a Ref.
 	Subject ociregistry.Digest
 
 	// ArtifactType is the type that the manifest is listed with as a referrer:
-	// its artifactType, else the media type of its config.
+	// its artifactType, else, of an image, the media type of its config
+	// (distribution specification, section "Listing Referrers").
 	ArtifactType string
 	Annotations  map[string]string
 }
@@ -207,6 +212,7 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 		}
 		f.layers[0] = f.config
 		info.Blobs = f.layers
+		info.ArtifactType = f.config.MediaType
 		err = cmp.Or(check("config", info.Blobs[:1]), check("layer", info.Blobs[1:]))
 	case ocispec.MediaTypeImageIndex, MediaTypeDockerManifestList:
 		info.Manifests = f.manifests
@@ -222,9 +228,8 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 	if err != nil {
 		return Info{}, err
 	}
-	info.ArtifactType = f.artifactType
-	if info.ArtifactType == "" {
-		info.ArtifactType = f.config.MediaType
+	if f.artifactType != "" {
+		info.ArtifactType = f.artifactType
 	}
 	info.Annotations = f.annotations
 	return info, nil
@@ -234,13 +239,44 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 func check(what string, refs []Ref) error {
 	for i := range refs {
 		switch {
-		case !ociref.IsValidDigest(string(refs[i].Digest)):
+		case !wellFormed(string(refs[i].Digest)):
 			return invalid("%s %d has no valid digest", what, i)
 		case refs[i].Size < 0:
 			return invalid("%s %d has a negative size", what, i)
 		}
 	}
 	return nil
+}
+
+// maxForeignDigest, in bytes, is far beyond any hash. Digests go into headers.
+const maxForeignDigest = 255
+
+// wellFormed reports whether a manifest may name something by the digest s. An
+// algorithm that is not supported is no reason to refuse the manifest
+// (image-spec, section "Digests"): what it names is not here, and may not have
+// to be.
+func wellFormed(s string) bool {
+	if ociref.IsValidDigest(s) {
+		return true
+	}
+	algorithm, encoded, _ := strings.Cut(s, ":")
+	if algorithm == "sha256" || algorithm == "sha512" || len(s) > maxForeignDigest {
+		return false
+	}
+	separated := true
+	for _, c := range []byte(algorithm) {
+		switch {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+			separated = false
+		case !separated && strings.IndexByte("+._-", c) >= 0:
+			separated = true
+		default:
+			return false
+		}
+	}
+	return !separated && encoded != "" && !strings.ContainsFunc(encoded, func(c rune) bool {
+		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && !strings.ContainsRune("=_-", c)
+	})
 }
 
 // nonDistributable reports whether content of mediaType may be absent from a

@@ -72,6 +72,24 @@ func TestParse(t *testing.T) {
 		contents:  ` {"manifests":[{<A>},{<B>}],"artifactType":"x/y","subject":{<C>}}`,
 		want:      Info{Manifests: []Ref{refA, refB}, ArtifactType: "x/y", Subject: digC},
 	}, {
+		name:      "IndexWithoutArtifactTypeHasNone",
+		mediaType: ocispec.MediaTypeImageIndex,
+		contents:  `{"manifests":[],"config":{<A>},"subject":{<C>}}`,
+		want:      Info{Subject: digC},
+	}, {
+		name:      "ORASArtifactWithoutArtifactTypeHasNone",
+		mediaType: MediaTypeORASArtifact,
+		contents:  `{"config":{<A>},"blobs":[{<B>}]}`,
+		want:      Info{Blobs: []Ref{refB}},
+	}, {
+		name:      "OtherDigestAlgorithms",
+		mediaType: ocispec.MediaTypeImageIndex,
+		contents:  `{"manifests":[{"digest":"sha384:abc"},{"digest":"multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8"}],"subject":{"digest":"b2.x_y-1:A=_-z"}}`,
+		want: Info{
+			Manifests: []Ref{{Digest: "sha384:abc"}, {Digest: "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8"}},
+			Subject:   "b2.x_y-1:A=_-z",
+		},
+	}, {
 		name:      "EmptyIndex",
 		mediaType: ocispec.MediaTypeImageIndex,
 		contents:  `{"manifests":[]}`,
@@ -149,4 +167,18 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("error without sentinel: %v", err)
 		}
 	})
+}
+
+func TestMalformedDigests(t *testing.T) {
+	t.Parallel()
+	for _, d := range []string{
+		"", ":", "x", "x:", ":x", "sha256:abc", "sha512:" + string(digA[7:]), "sha256:" + strings.ToUpper(string(digA[7:])),
+		"SHA256:" + string(digA[7:]), "a b:x", "a+:x", "+a:x", "a..b:x", "a/b:x", "../a:x", "é:x", "a:x/y", "a:../x", "a:x:y", "a:x+y", "a:é", "a:\u0000",
+		"a:" + strings.Repeat("x", 254),
+	} {
+		_, err := Parse(ocispec.MediaTypeImageIndex, `{"subject":{"digest":"`+d+`"}}`)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestInvalid), qt.Commentf("%q", d))
+	}
+	_, err := Parse(ocispec.MediaTypeImageIndex, `{"subject":{"digest":"a:`+strings.Repeat("x", 253)+`"}}`)
+	qt.Check(t, qt.IsNil(err))
 }

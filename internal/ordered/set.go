@@ -86,7 +86,8 @@ func (s *Set) AppendAfter(dst []string, after string, n int) []string {
 		if found {
 			i++
 		}
-		run = run[i:min(len(run), i+n)]
+		run = run[i:]
+		run = run[:min(len(run), n)]
 		dst = append(dst, run...)
 		n -= len(run)
 	}

@@ -1,0 +1,148 @@
+package ocimem
+
+import (
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+func TestUploadMemoryIsFreed(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(1, 100_000)
+	ends := map[string]func(w ociregistry.BlobWriter) error{
+		"Cancel":      func(w ociregistry.BlobWriter) error { return w.Cancel() },
+		"CommitWrong": func(w ociregistry.BlobWriter) error { _, err := w.Commit(digest.FromString("x")); return err },
+		"CommitDup":   func(w ociregistry.BlobWriter) error { _, err := w.Commit(digest.FromBytes(data)); return err },
+		"Expire":      func(w ociregistry.BlobWriter) error { time.Sleep(DefaultUploadExpiry); return nil },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := New()
+				pushBlob(t, r, "a", data)
+				w, err := r.PushBlobChunked(ctx, "a", 0)
+				qt.Assert(t, qt.IsNil(err))
+				_, err = w.Write(data)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.Equals(r.used.Load(), 200_000))
+				end(w)
+				synctest.Wait()
+				qt.Assert(t, qt.Equals(r.used.Load(), 100_000))
+				qt.Assert(t, qt.HasLen(r.uploads.open, 0))
+				_, err = r.PushBlobChunkedResume(ctx, "a", w.ID(), -1, 0)
+				qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			})
+		})
+	}
+}
+
+func TestUploadsExpireWhenIdle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := NewWithConfig(&Config{UploadExpiry: time.Minute})
+		w, err := r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+		for range 3 { // in use, it lives longer than its expiry
+			time.Sleep(40 * time.Second)
+			_, err = w.Write([]byte("x"))
+			qt.Assert(t, qt.IsNil(err))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		_, err = w.Write([]byte("x"))
+		qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+		qt.Assert(t, qt.Equals(r.used.Load(), 0))
+
+		r = NewWithConfig(&Config{UploadExpiry: -1})
+		w, err = r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+		time.Sleep(1000 * time.Hour)
+		_, err = w.Commit(digest.FromString(""))
+		qt.Assert(t, qt.IsNil(err))
+	})
+}
+
+// TestTimerOfAnUpload looks at the moments when the timer goes off early, before
+// its upload is used, and late, when that has ended.
+func TestTimerOfAnUpload(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := New()
+		_, err := r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+		time.Sleep(DefaultUploadExpiry) // under the race detector, this is the test
+		synctest.Wait()
+		qt.Assert(t, qt.HasLen(r.uploads.open, 0))
+
+		w, err := r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+		u := w.(*writer).upload
+		_, err = w.Commit(digest.FromString(""))
+		qt.Assert(t, qt.IsNil(err))
+		u.expire()
+		qt.Assert(t, qt.IsFalse(u.expiry.Stop()), qt.Commentf("the timer is on again"))
+	})
+}
+
+func TestNeverIssuedUploadID(t *testing.T) {
+	t.Parallel()
+	r := New()
+	_, err := r.PushBlobChunkedResume(ctx, "a", "1", 3, 0)
+	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+	w, err := r.PushBlobChunkedResume(ctx, "a", "1", 0, 0)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(w.ID(), "1"))
+	qt.Assert(t, qt.HasLen(r.uploads.open, 0))
+	other, err := r.PushBlobChunkedResume(ctx, "a", "1", -1, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Write([]byte("abc"))
+	qt.Assert(t, qt.IsNil(err))
+	_, err = other.Write([]byte("xyz"))
+	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Assert(t, qt.IsNil(err))
+
+	for _, id := range []string{"", ".", "..", "a/b", `a\b`, "a\x00", "\xff", "a\nb", strings.Repeat("x", 257)} {
+		_, err := r.PushBlobChunkedResume(ctx, "a", id, -1, 0)
+		qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown), qt.Commentf("%q", id))
+	}
+
+	// An id that was issued for one repository is not a new name in another.
+	w, err = r.PushBlobChunked(ctx, "a", 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = r.PushBlobChunkedResume(ctx, "b", w.ID(), -1, 0)
+	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+}
+
+// TestReadFromKeepsWhatWasRead ends the context in the middle of a read.
+func TestReadFromKeepsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	r := New()
+	ctx, cancel := context.WithCancel(context.Background())
+	w, err := r.PushBlobChunked(ctx, "a", 0)
+	qt.Assert(t, qt.IsNil(err))
+	n, err := w.(io.ReaderFrom).ReadFrom(readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, "abc"), nil
+	}))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	qt.Assert(t, qt.Equals(n, 3))
+	_, err = w.Write([]byte("x"))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+	qt.Assert(t, qt.IsNil(w.Close()))
+	w, err = r.PushBlobChunkedResume(context.Background(), "a", w.ID(), -1, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Assert(t, qt.IsNil(err))
+}
