@@ -3,17 +3,25 @@ package ocimem
 import (
 	"context"
 	"io"
+	"math"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// The sizes of chunks, in bytes: a chunk is never larger than what has come
-// before it, so that nobody's claim makes memory be allocated.
+// The sizes of chunks, in bytes. After the first, a chunk is never larger than
+// what has come before it, so that nobody's claim makes memory be allocated. Nor
+// are chunks larger than what is good for the system call that sends them.
 const (
-	minChunk = 8 << 10
-	maxChunk = 256 << 10
+	minChunk   = 4 << 10
+	firstChunk = 32 << 10
+	maxChunk   = 1 << 20
 )
+
+// scratch has buffers of firstChunk bytes, for the beginning of content whose
+// size is unknown: most is shorter, and is stored in as much memory as it needs.
+var scratch = sync.Pool{New: func() any { return new([firstChunk]byte) }}
 
 // buffer collects the content of a blob and hashes it as it comes.
 type buffer struct {
@@ -30,9 +38,10 @@ func newBuffer(r *Registry, alg digest.Algorithm) *buffer {
 	return &buffer{registry: r, hash: alg.Digester()}
 }
 
-// append adds a chunk, which then belongs to the buffer.
+// append adds a chunk, which then belongs to the buffer. One that is small is
+// copied to where the others are.
 func (b *buffer) append(chunk []byte) error {
-	if len(chunk) < minChunk/2 {
+	if len(chunk) < minChunk && len(b.chunks) > 0 {
 		return b.write(chunk)
 	}
 	if err := b.registry.take(int64(len(chunk))); err != nil {
@@ -107,37 +116,48 @@ func trim(chunk []byte) []byte {
 }
 
 // readChunks reads r to its end, straight into chunks that it passes on to
-// sink, and returns how many bytes sink took. The hint says how many bytes are
-// expected, or is negative: it saves room at the end, and is not trusted.
+// sink, and returns how many bytes sink took. If hint is not negative, it reads
+// no more than that many bytes.
 //
 // When reading fails, what was read before still goes to sink.
 func readChunks(ctx context.Context, r io.Reader, hint int64, sink func(chunk []byte) error) (n int64, err error) {
-	for {
+	read := readChunk
+	if hint < 0 {
+		hint, read = math.MaxInt64, readFirstChunk
+	}
+	for n < hint && err == nil {
 		if err := ctx.Err(); err != nil {
 			return n, err
 		}
-		size := min(max(n, minChunk), maxChunk)
-		if left := hint - n; left > 0 {
-			size = min(size, left)
-		}
-		if hint == n {
-			size = 1 // expect no more than the end
-		}
-		chunk := make([]byte, size)
-		filled, readErr := readFull(ctx, r, chunk)
-		if filled > 0 {
-			if err := sink(chunk[:filled]); err != nil {
+		var chunk []byte
+		chunk, err = read(ctx, r, min(max(n, firstChunk), maxChunk, hint-n))
+		if len(chunk) > 0 {
+			if err := sink(chunk); err != nil {
 				return n, err
 			}
-			n += int64(filled)
+			n += int64(len(chunk))
 		}
-		if readErr == io.EOF {
-			return n, nil
-		}
-		if readErr != nil {
-			return n, readErr
-		}
+		read = readChunk
 	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+// readChunk reads size bytes, or as many as there are.
+func readChunk(ctx context.Context, r io.Reader, size int64) ([]byte, error) {
+	chunk := make([]byte, size)
+	n, err := readFull(ctx, r, chunk)
+	return chunk[:n], err
+}
+
+// readFirstChunk reads as readChunk does, by way of scratch.
+func readFirstChunk(ctx context.Context, r io.Reader, _ int64) ([]byte, error) {
+	buf := scratch.Get().(*[firstChunk]byte)
+	defer scratch.Put(buf)
+	n, err := readFull(ctx, r, buf[:])
+	return append(make([]byte, 0, n), buf[:n]...), err
 }
 
 // readFull is io.ReadFull, but says io.EOF whenever r ended, and stops when ctx

@@ -28,7 +28,7 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		if err != nil {
 			return err
 		}
-		if !r.cfg.Sparse && (repo.blobRefs[digest] > 0 || repo.childRefs[digest] > 0) {
+		if !r.cfg.Sparse && (repo.blobRefs.has(digest) || repo.childRefs.has(digest)) {
 			return ociregistry.ErrInUse
 		}
 		delete(repo.blobs, digest)
@@ -54,17 +54,17 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 		if err != nil {
 			return err
 		}
-		if !r.cfg.Sparse && repo.childRefs[digest] > 0 {
+		if !r.cfg.Sparse && repo.childRefs.has(digest) {
 			return ociregistry.ErrInUse
 		}
-		if r.cfg.ImmutableTags && len(m.tags) > 0 {
+		if r.cfg.ImmutableTags && m.tags != nil {
 			return fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
 		}
-		for tag := range m.tags {
-			repo.removeTag(tag)
+		for m.tags != nil {
+			repo.removeTag(m.tags)
 		}
 		repo.removeManifest(m)
-		r.give(m.desc.Size)
+		r.give(m.size())
 		return nil
 	})
 }
@@ -87,13 +87,14 @@ func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
 		return err
 	}
 	return r.update(name, func(repo *repository) error {
-		if _, err := repo.tag(tag); err != nil {
+		t := repo.tags[tag]
+		if t == nil {
 			return errNoTag
 		}
 		if r.cfg.ImmutableTags {
 			return fmt.Errorf("%w: tags are immutable", ociregistry.ErrDenied)
 		}
-		repo.removeTag(tag)
+		repo.removeTag(t)
 		return nil
 	})
 }

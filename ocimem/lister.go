@@ -67,7 +67,7 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 				m = repo.manifests[ociregistry.Digest(referrer)]
 				return nil
 			})
-			if m == nil || artifactType != "" && m.info.ArtifactType != artifactType {
+			if m == nil || artifactType != "" && m.artifactType != artifactType {
 				return true // deleted meanwhile, or of another type
 			}
 			return yield(m.referrer(), nil)

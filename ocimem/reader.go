@@ -59,7 +59,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregis
 	if err != nil {
 		return nil, opError(err, "GetManifest", repo, string(digest))
 	}
-	return &manifestReader{strings.NewReader(m.contents), m.desc}, nil
+	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
 }
 
 // GetTag implements [ociregistry.Reader.GetTag].
@@ -68,7 +68,7 @@ func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (oci
 	if err != nil {
 		return nil, opError(err, "GetTag", repo, tagName)
 	}
-	return &manifestReader{strings.NewReader(m.contents), m.desc}, nil
+	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
@@ -77,7 +77,7 @@ func (r *Registry) ResolveManifest(ctx context.Context, repo string, digest ocir
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "ResolveManifest", repo, string(digest))
 	}
-	return m.desc, nil
+	return m.desc(), nil
 }
 
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
@@ -86,7 +86,7 @@ func (r *Registry) ResolveTag(ctx context.Context, repo string, tagName string) 
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "ResolveTag", repo, tagName)
 	}
-	return m.desc, nil
+	return m.desc(), nil
 }
 
 func (r *Registry) blob(ctx context.Context, name string, digest ociregistry.Digest) (c *content, err error) {

@@ -1,11 +1,8 @@
 package ocimem
 
 import (
-	"maps"
 	"strings"
 	"sync"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/ordered"
@@ -25,21 +22,43 @@ type repository struct {
 	dropped   bool // no longer in Registry.repos
 	blobs     map[ociregistry.Digest]*content
 	manifests map[ociregistry.Digest]*storedManifest
-	tags      map[string]*storedManifest
+	tags      map[string]*tag
 	tagNames  ordered.Set
 
 	// How many times the manifests here name a digest, and which are about it.
-	blobRefs  map[ociregistry.Digest]int
-	childRefs map[ociregistry.Digest]int
+	blobRefs  refCounts
+	childRefs refCounts
 	referrers map[ociregistry.Digest]*ordered.Set
 }
 
-// storedManifest is a manifest and the tags that point at it.
+// storedManifest is a manifest and the tags that point at it. It is small, since
+// there may be very many: what is seldom asked for is parsed again.
 type storedManifest struct {
-	desc     ociregistry.Descriptor
-	contents string
-	info     manifest.Info
-	tags     map[string]bool
+	mediaType    string
+	digest       ociregistry.Digest
+	contents     string
+	subject      ociregistry.Digest // part of contents, as is artifactType
+	artifactType string
+	tags         *tag // the first of them
+}
+
+// tag points at a manifest. The tags of a manifest are a list.
+type tag struct {
+	name       string
+	manifest   *storedManifest
+	prev, next *tag
+}
+
+func (m *storedManifest) size() int64 { return int64(len(m.contents)) }
+
+func (m *storedManifest) desc() ociregistry.Descriptor {
+	return ociregistry.Descriptor{MediaType: m.mediaType, Digest: m.digest, Size: m.size()}
+}
+
+// info returns what was found in the manifest when it was pushed.
+func (m *storedManifest) info() manifest.Info {
+	info, _ := manifest.Parse(m.mediaType, m.contents) // there was no error then
+	return info
 }
 
 func newRepository(name string) *repository {
@@ -47,9 +66,9 @@ func newRepository(name string) *repository {
 		name:      strings.Clone(name),
 		blobs:     make(map[ociregistry.Digest]*content),
 		manifests: make(map[ociregistry.Digest]*storedManifest),
-		tags:      make(map[string]*storedManifest),
-		blobRefs:  make(map[ociregistry.Digest]int),
-		childRefs: make(map[ociregistry.Digest]int),
+		tags:      make(map[string]*tag),
+		blobRefs:  make(refCounts),
+		childRefs: make(refCounts),
 		referrers: make(map[ociregistry.Digest]*ordered.Set),
 	}
 }
@@ -75,55 +94,61 @@ func (repo *repository) manifest(digest ociregistry.Digest) (*storedManifest, er
 }
 
 func (repo *repository) tag(name string) (*storedManifest, error) {
-	m := repo.tags[name]
-	if m == nil {
+	t := repo.tags[name]
+	if t == nil {
 		return nil, ociregistry.ErrManifestUnknown
 	}
-	return m, nil
+	return t.manifest, nil
 }
 
 // addManifest adds a manifest that is not there yet.
-func (repo *repository) addManifest(m *storedManifest) {
-	repo.manifests[m.desc.Digest] = m
-	for _, ref := range m.info.Blobs {
-		repo.count(repo.blobRefs, ref.Digest, 1)
-	}
-	for _, ref := range m.info.Manifests {
-		repo.count(repo.childRefs, ref.Digest, 1)
-	}
-	if subject := m.info.Subject; subject != "" {
-		if repo.referrers[subject] == nil {
-			repo.referrers[repo.own(subject)] = new(ordered.Set)
+func (repo *repository) addManifest(m *storedManifest, info manifest.Info) {
+	repo.manifests[m.digest] = m
+	repo.countRefs(info, 1)
+	if m.subject != "" {
+		if repo.referrers[m.subject] == nil {
+			repo.referrers[repo.own(m.subject)] = new(ordered.Set)
 		}
-		repo.referrers[subject].Add(string(m.desc.Digest))
+		repo.referrers[m.subject].Add(string(m.digest))
 	}
 }
 
 // removeManifest removes a manifest, but not its tags.
 func (repo *repository) removeManifest(m *storedManifest) {
-	delete(repo.manifests, m.desc.Digest)
-	for _, ref := range m.info.Blobs {
-		repo.count(repo.blobRefs, ref.Digest, -1)
-	}
-	for _, ref := range m.info.Manifests {
-		repo.count(repo.childRefs, ref.Digest, -1)
-	}
-	if subject := m.info.Subject; subject != "" {
-		repo.referrers[subject].Delete(string(m.desc.Digest))
-		if repo.referrers[subject].Len() == 0 {
-			delete(repo.referrers, subject)
+	delete(repo.manifests, m.digest)
+	repo.countRefs(m.info(), -1)
+	if m.subject != "" {
+		repo.referrers[m.subject].Delete(string(m.digest))
+		if repo.referrers[m.subject].Len() == 0 {
+			delete(repo.referrers, m.subject)
 		}
 	}
 }
 
-// count adds n to how many times a digest is named. Also the key of a digest
-// that is there is replaced by an assignment, and has to be the repository's.
-func (repo *repository) count(refs map[ociregistry.Digest]int, digest ociregistry.Digest, n int) {
-	if n += refs[digest]; n == 0 {
-		delete(refs, digest)
-		return
+// refCounts has how many times digests are named.
+type refCounts map[ociregistry.Digest]*int
+
+func (refs refCounts) has(digest ociregistry.Digest) bool { return refs[digest] != nil }
+
+// countRefs adds n to the counts of all that a manifest names.
+func (repo *repository) countRefs(info manifest.Info, n int) {
+	for i := range info.Blobs {
+		repo.count(repo.blobRefs, info.Blobs[i].Digest, n)
 	}
-	refs[repo.own(digest)] = n
+	for i := range info.Manifests {
+		repo.count(repo.childRefs, info.Manifests[i].Digest, n)
+	}
+}
+
+func (repo *repository) count(refs refCounts, digest ociregistry.Digest, n int) {
+	count := refs[digest]
+	if count == nil {
+		count = new(int)
+		refs[repo.own(digest)] = count
+	}
+	if *count += n; *count == 0 {
+		delete(refs, digest)
+	}
 }
 
 // own returns a digest that is no part of a manifest, but equal to one that is.
@@ -132,39 +157,53 @@ func (repo *repository) own(digest ociregistry.Digest) ociregistry.Digest {
 		return c.digest
 	}
 	if m := repo.manifests[digest]; m != nil {
-		return m.desc.Digest
+		return m.digest
 	}
 	return cloneDigest(digest)
 }
 
 // setTag points a tag at m.
 func (repo *repository) setTag(name string, m *storedManifest) {
-	name = strings.Clone(name)
-	if old := repo.tags[name]; old != nil {
-		delete(old.tags, name)
-	} else {
-		repo.tagNames.Add(name)
+	t := repo.tags[name]
+	switch {
+	case t == nil:
+		t = &tag{name: strings.Clone(name)}
+		repo.tags[t.name] = t
+		repo.tagNames.Add(t.name)
+	case t.manifest == m:
+		return
+	default:
+		t.detach()
 	}
-	repo.tags[name] = m
-	if m.tags == nil {
-		m.tags = make(map[string]bool)
+	t.manifest, t.prev, t.next = m, nil, m.tags
+	if m.tags != nil {
+		m.tags.prev = t
 	}
-	m.tags[name] = true
+	m.tags = t
 }
 
-func (repo *repository) removeTag(name string) {
-	delete(repo.tags[name].tags, name)
-	delete(repo.tags, name)
-	repo.tagNames.Delete(name)
+func (repo *repository) removeTag(t *tag) {
+	t.detach()
+	delete(repo.tags, t.name)
+	repo.tagNames.Delete(t.name)
+}
+
+// detach takes t from the tags of its manifest.
+func (t *tag) detach() {
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		t.manifest.tags = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	}
 }
 
 // referrer returns the descriptor that m is listed with as a referrer.
 func (m *storedManifest) referrer() ociregistry.Descriptor {
-	return ocispec.Descriptor{
-		MediaType:    m.desc.MediaType,
-		Digest:       m.desc.Digest,
-		Size:         m.desc.Size,
-		ArtifactType: m.info.ArtifactType,
-		Annotations:  maps.Clone(m.info.Annotations),
-	}
+	desc := m.desc()
+	desc.ArtifactType = m.artifactType
+	desc.Annotations = m.info().Annotations
+	return desc
 }

@@ -2,9 +2,9 @@ package ocimem
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -20,7 +20,7 @@ import (
 
 // defaultChunkSize is what a BlobWriter recommends, in bytes. There is no
 // minimum; but a server may tell its clients that this is one.
-const defaultChunkSize = minChunk
+const defaultChunkSize = 8 << 10
 
 // uploads has the open upload sessions.
 type uploads struct {
@@ -101,21 +101,34 @@ func (r *Registry) resume(ctx context.Context, key uploadKey, offset int64, chun
 // registry can make, so that an id that was issued is known as such when its
 // session is long gone.
 func (u *uploads) issue() string {
-	var id [24]byte
-	rand.Read(id[:16])
-	copy(id[16:], u.mark(id[:16]))
+	var id [2 * idPart]byte
+	rand.Read(id[:idPart])
+	mark := u.mark(id[:idPart])
+	copy(id[idPart:], mark[:])
 	return hex.EncodeToString(id[:])
 }
 
+// idPart is the length of each part of an id in bytes.
+const idPart = 16
+
 func (u *uploads) issued(id string) bool {
 	b, err := hex.DecodeString(id)
-	return err == nil && len(b) == 24 && hmac.Equal(b[16:], u.mark(b[:16]))
+	if err != nil || len(b) != 2*idPart {
+		return false
+	}
+	mark := u.mark(b[:idPart])
+	return subtle.ConstantTimeCompare(b[idPart:], mark[:]) == 1
 }
 
-func (u *uploads) mark(id []byte) []byte {
-	mac := hmac.New(sha256.New, u.secret[:])
-	mac.Write(id)
-	return mac.Sum(nil)[:8]
+// mark returns a hash of the secret and an id. Both have a fixed length, so
+// nobody can extend what is hashed.
+func (u *uploads) mark(id []byte) (mark [idPart]byte) {
+	var text [len(u.secret) + idPart]byte
+	copy(text[:], u.secret[:])
+	copy(text[len(u.secret):], id)
+	sum := sha256.Sum256(text[:])
+	copy(mark[:], sum[:])
+	return mark
 }
 
 // validUploadID reports whether id is text that could name a file: every

@@ -2,11 +2,11 @@ package ocimem
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -30,7 +30,7 @@ func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.D
 		return fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid)
 	}
 	b := newBuffer(r, desc.Digest.Algorithm())
-	n, err := readChunks(ctx, io.LimitReader(rd, desc.Size), desc.Size, b.append)
+	n, err := readChunks(ctx, rd, desc.Size, b.append)
 	if err == nil && n == desc.Size {
 		n, err = atEOF(rd, n)
 	}
@@ -160,22 +160,33 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 		return desc, err
 	}
 	m := &storedManifest{
-		desc:     ociregistry.Descriptor{MediaType: strings.Clone(mediaType), Digest: cloneDigest(dgst), Size: int64(len(text))},
-		contents: text,
-		info:     info, // whose strings are parts of text
+		mediaType:    ownMediaType(mediaType),
+		digest:       dgst,
+		contents:     text,
+		subject:      info.Subject,
+		artifactType: info.ArtifactType,
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	err = r.upsert(name, func(repo *repository) error {
 		if err := condition.Check(repo.current(ref, dgst)); err != nil {
 			return err
 		}
-		return r.putManifest(repo, m, tags)
+		return r.putManifest(repo, m, info, tags)
 	})
-	return m.desc, err
+	return m.desc(), err
 }
 
-// resolveRef checks ref and tags, and returns the digest of contents and all
-// the tags to set.
+// ownMediaType returns a copy to be kept (see repository), of which there is one
+// for each of the usual types.
+func ownMediaType(mediaType string) string {
+	if known, ok := manifest.Known(mediaType); ok {
+		return known
+	}
+	return strings.Clone(mediaType)
+}
+
+// resolveRef checks ref and tags, and returns the digest of contents, to be
+// kept, and all the tags to set.
 func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest, []string, error) {
 	dgst := ociregistry.Digest("")
 	switch {
@@ -193,12 +204,20 @@ func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest,
 		}
 	}
 	if dgst == "" {
-		return digest.FromBytes(contents), tags, nil
+		return sha256Digest(contents), tags, nil
 	}
 	if dgst.Algorithm().FromBytes(contents) != dgst {
 		return "", nil, ociregistry.ErrDigestInvalid
 	}
-	return dgst, tags, nil
+	return cloneDigest(dgst), tags, nil
+}
+
+// sha256Digest is digest.FromBytes with one allocation.
+func sha256Digest(contents []byte) ociregistry.Digest {
+	const prefix = "sha256:"
+	sum := sha256.Sum256(contents)
+	text := append(make([]byte, 0, len(prefix)+2*len(sum)), prefix...)
+	return ociregistry.Digest(hex.AppendEncode(text, sum[:]))
 }
 
 // current returns the digest that ref resolves to, or "". A push without a ref
@@ -206,36 +225,36 @@ func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest,
 func (repo *repository) current(ref string, digest ociregistry.Digest) ociregistry.Digest {
 	m := repo.manifests[digest]
 	if ref != "" && !strings.Contains(ref, ":") {
-		m = repo.tags[ref]
+		m, _ = repo.tag(ref)
 	}
 	if m == nil {
 		return ""
 	}
-	return m.desc.Digest
+	return m.digest
 }
 
 // putManifest stores m, if it may be, and points tags at it.
-func (r *Registry) putManifest(repo *repository, m *storedManifest, tags []string) error {
-	if err := r.checkReferences(repo, m); err != nil {
+func (r *Registry) putManifest(repo *repository, m *storedManifest, info manifest.Info, tags []string) error {
+	if err := r.checkReferences(repo, info); err != nil {
 		return err
 	}
 	if err := r.checkMoves(repo, m, tags); err != nil {
 		return err
 	}
-	old := repo.manifests[m.desc.Digest]
+	old := repo.manifests[m.digest]
 	switch {
 	case old == nil:
-		if err := r.take(m.desc.Size); err != nil {
+		if err := r.take(m.size()); err != nil {
 			return err
 		}
-		repo.addManifest(m)
-	case old.desc.MediaType == m.desc.MediaType:
+		repo.addManifest(m, info)
+	case old.mediaType == m.mediaType:
 		m = old
 	default:
 		repo.removeManifest(old)
-		repo.addManifest(m)
-		for tag := range old.tags {
-			repo.setTag(tag, m)
+		repo.addManifest(m, info)
+		for old.tags != nil {
+			repo.setTag(old.tags.name, m)
 		}
 	}
 	for _, tag := range tags {
@@ -244,19 +263,19 @@ func (r *Registry) putManifest(repo *repository, m *storedManifest, tags []strin
 	return nil
 }
 
-// checkReferences checks that what m names is there. Image indexes are known to
-// list blobs too: build caches are pushed as such.
-func (r *Registry) checkReferences(repo *repository, m *storedManifest) error {
+// checkReferences checks that what a manifest names is there. Image indexes are
+// known to list blobs too: build caches are pushed as such.
+func (r *Registry) checkReferences(repo *repository, info manifest.Info) error {
 	if r.lax() {
 		return nil
 	}
-	for _, ref := range m.info.Blobs {
-		if repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+	for i := range info.Blobs {
+		if ref := &info.Blobs[i]; repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
 			return fmt.Errorf("%w: blob %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
 		}
 	}
-	for _, ref := range m.info.Manifests {
-		if repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+	for i := range info.Manifests {
+		if ref := &info.Manifests[i]; repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
 			return fmt.Errorf("%w: manifest %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
 		}
 	}
@@ -269,11 +288,11 @@ func (r *Registry) checkMoves(repo *repository, m *storedManifest, tags []string
 		return nil
 	}
 	for _, tag := range tags {
-		if old := repo.tags[tag]; old != nil && old.desc.Digest != m.desc.Digest {
+		if old := repo.tags[tag]; old != nil && old.manifest.digest != m.digest {
 			return fmt.Errorf("%w: tag %s exists and is immutable", ociregistry.ErrDenied, tag)
 		}
 	}
-	if old := repo.manifests[m.desc.Digest]; old != nil && len(old.tags) > 0 && old.desc.MediaType != m.desc.MediaType {
+	if old := repo.manifests[m.digest]; old != nil && old.tags != nil && old.mediaType != m.mediaType {
 		return fmt.Errorf("%w: the manifest's tags are immutable, and so is its media type", ociregistry.ErrDenied)
 	}
 	return nil

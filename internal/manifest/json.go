@@ -140,7 +140,8 @@ func (r *reader) skip() error {
 	case c == '[':
 		return r.array(r.skip)
 	case c == '"':
-		return r.skipString()
+		_, err := r.skipString()
+		return err
 	case c == 't':
 		return r.literal("true")
 	case c == 'f':
@@ -189,26 +190,38 @@ func (r *reader) digits() bool {
 	return r.pos > start
 }
 
-// skipString reads a string and checks that it is well formed.
-func (r *reader) skipString() error {
+// skipString reads a string, checks that it is well formed, and reports whether
+// it has escapes.
+func (r *reader) skipString() (escaped bool, err error) {
 	r.pos++ // the quote
-	for r.pos < len(r.text) {
-		switch c := r.text[r.pos]; {
-		case c == '"':
+	for {
+		pos := r.pos
+		for pos < len(r.text) && plain[r.text[pos]] {
+			pos++
+		}
+		r.pos = pos
+		switch {
+		case pos == len(r.text) || r.text[pos] < ' ':
+			return false, errSyntax
+		case r.text[pos] == '"':
 			r.pos++
-			return nil
-		case c < ' ':
-			return errSyntax
-		case c == '\\':
-			if err := r.skipEscape(); err != nil {
-				return err
-			}
-		default:
-			r.pos++
+			return escaped, nil
+		}
+		escaped = true
+		if err := r.skipEscape(); err != nil {
+			return false, err
 		}
 	}
-	return errSyntax
 }
+
+// plain has the bytes that stand for themselves in a string: all but quotes,
+// backslashes and control characters.
+var plain = func() (plain [256]bool) {
+	for c := ' '; c < 256; c++ {
+		plain[c] = c != '"' && c != '\\'
+	}
+	return plain
+}()
 
 func (r *reader) skipEscape() error {
 	r.pos++ // the backslash
@@ -229,14 +242,15 @@ func (r *reader) skipEscape() error {
 // string reads a string and returns what it means.
 func (r *reader) string() (string, error) {
 	start := r.pos
-	if err := r.skipString(); err != nil {
+	escaped, err := r.skipString()
+	if err != nil {
 		return "", err
 	}
 	s := r.text[start+1 : r.pos-1]
-	if strings.IndexByte(s, '\\') < 0 {
-		return s, nil
+	if escaped {
+		return unescape(s), nil
 	}
-	return unescape(s), nil
+	return s, nil
 }
 
 // unescape returns what a well-formed string between quotes means.

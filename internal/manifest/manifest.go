@@ -35,6 +35,16 @@ var mediaTypes = []string{
 // first.
 func MediaTypes() []string { return slices.Clone(mediaTypes) }
 
+// Known reports whether Parse understands mediaType, and returns its own copy of
+// the string.
+func Known(mediaType string) (own string, ok bool) {
+	i := slices.Index(mediaTypes, mediaType)
+	if i < 0 {
+		return "", false
+	}
+	return mediaTypes[i], true
+}
+
 // A Ref is a blob or a manifest that a manifest names.
 type Ref struct {
 	MediaType string
@@ -62,7 +72,10 @@ type Info struct {
 	// its artifactType, else, of an image, the media type of its config
 	// (distribution specification, section "Listing Referrers").
 	ArtifactType string
-	Annotations  map[string]string
+
+	// Annotations are those of a manifest that has a subject, for the same
+	// list. Of others they are left out.
+	Annotations map[string]string
 }
 
 // Parse checks the contents of a manifest and returns what a registry must
@@ -112,7 +125,7 @@ type fields struct {
 	blobs        []Ref
 	manifests    []Ref
 	subject      Ref
-	annotations  map[string]string
+	annotations  string // as they are written
 }
 
 // parseFields reads the fields of a manifest. Keys are compared exactly; of
@@ -141,7 +154,10 @@ func parseFields(contents string) (fields, error) {
 		case "subject":
 			return r.descriptorField(key, &f.subject, &f.hasSubject)
 		case "annotations":
-			return r.annotationsField(key, &f.annotations)
+			start := r.pos
+			err := r.annotationsField(key, nil)
+			f.annotations = contents[start:r.pos]
+			return err
 		}
 		return r.skip()
 	})
@@ -187,17 +203,27 @@ func (r *reader) descriptor(field string, ref *Ref) error {
 	return err
 }
 
-func (r *reader) annotationsField(field string, into *map[string]string) error {
-	*into = nil
+// annotationsField reads annotations into a map, if that is not nil.
+func (r *reader) annotationsField(field string, into map[string]string) error {
 	return r.objectField(field, func(key string) error {
 		var value string
 		err := r.stringField(field, &value)
-		if *into == nil {
-			*into = make(map[string]string)
+		if into != nil {
+			into[key] = value
 		}
-		(*into)[key] = value
 		return err
 	})
+}
+
+// parseAnnotations returns annotations that were read before.
+func parseAnnotations(text string) map[string]string {
+	annotations := make(map[string]string)
+	r := reader{text: text}
+	r.annotationsField("annotations", annotations)
+	if len(annotations) == 0 {
+		return nil
+	}
+	return annotations
 }
 
 // info returns what the fields mean in a manifest of mediaType.
@@ -223,6 +249,7 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 	}
 	if f.hasSubject {
 		info.Subject = f.subject.Digest
+		info.Annotations = parseAnnotations(f.annotations)
 		err = cmp.Or(err, check("subject", []Ref{f.subject}))
 	}
 	if err != nil {
@@ -231,7 +258,6 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 	if f.artifactType != "" {
 		info.ArtifactType = f.artifactType
 	}
-	info.Annotations = f.annotations
 	return info, nil
 }
 

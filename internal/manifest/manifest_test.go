@@ -49,12 +49,12 @@ func TestParse(t *testing.T) {
 		name:      "OCIImage",
 		mediaType: ocispec.MediaTypeImageManifest,
 		contents:  `{"config":{<A>},"layers":[{<B>},{<C>}],"annotations":{"k":"v"}}`,
-		want:      Info{Blobs: []Ref{refA, refB, refC}, ArtifactType: "a/a", Annotations: map[string]string{"k": "v"}},
+		want:      Info{Blobs: []Ref{refA, refB, refC}, ArtifactType: "a/a"},
 	}, {
 		name:      "ArtifactTypeBeforeConfigType",
 		mediaType: ocispec.MediaTypeImageManifest,
-		contents:  `{"config":{<A>},"layers":[],"artifactType":"x/y","subject":{<B>}}`,
-		want:      Info{Blobs: []Ref{refA}, ArtifactType: "x/y", Subject: digB},
+		contents:  `{"config":{<A>},"layers":[],"artifactType":"x/y","subject":{<B>},"annotations":{"k":"v","\u0065":null}}`,
+		want:      Info{Blobs: []Ref{refA}, ArtifactType: "x/y", Subject: digB, Annotations: map[string]string{"k": "v", "e": ""}},
 	}, {
 		name:      "LayersElsewhere",
 		mediaType: ocispec.MediaTypeImageManifest,

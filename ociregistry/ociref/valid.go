@@ -174,11 +174,18 @@ func isHex(s string, n int) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; !isDigit(c) && (c < 'a' || 'f' < c) {
+		if !lowerHex[s[i]] {
 			return false
 		}
 	}
 	return true
+}
+
+// lowerHex has the lower-case hexadecimal digits. Digests are checked often: a
+// manifest may name thousands.
+var lowerHex = [256]bool{
+	'0': true, '1': true, '2': true, '3': true, '4': true, '5': true, '6': true, '7': true, '8': true, '9': true,
+	'a': true, 'b': true, 'c': true, 'd': true, 'e': true, 'f': true,
 }
 
 // isTagByte reports whether c can be in a tag, after the first character.
