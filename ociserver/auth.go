@@ -36,6 +36,10 @@ type Access struct {
 // repository for everything else. It is called once for each request that is
 // well formed, before the backend is, and before the body is read.
 //
+// Many clients, skopeo and podman among them, look at the answer to the ping and
+// never send credentials if that asked for none. So where anything is to be had
+// only with credentials, the ping of a client that has none must be refused.
+//
 // It refuses by an error: one that [Unauthorized] returns, if the client is to
 // authenticate, or one that wraps [ociregistry.ErrDenied]. Any other error is
 // answered as if the backend had returned it.

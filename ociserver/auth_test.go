@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -261,6 +262,8 @@ func TestBehaviour19_Events(t *testing.T) {
 
 	s.do("POST", "/v2/bar/blobs/uploads/?from=foo&mount="+string(d), "").want(t, http.StatusCreated)
 	next(ociserver.Event{Action: ociserver.ActionMount, Repository: "bar", From: "foo", Descriptor: blob})
+	s.do("POST", "/v2/baz/blobs/uploads/?mount="+string(d), "").want(t, http.StatusCreated)
+	next(ociserver.Event{Action: ociserver.ActionMount, Repository: "baz", Descriptor: blob})
 	s.do("POST", "/v2/bar/blobs/uploads/?from=foo&mount="+string(absent), "").want(t, http.StatusAccepted)
 	none()
 
@@ -300,6 +303,50 @@ func TestBehaviour19_Events(t *testing.T) {
 	none()
 }
 
+// journal is a response that notes when it is written to.
+type journal struct {
+	http.ResponseWriter
+	notes *[]string
+}
+
+func (j journal) WriteHeader(status int) {
+	*j.notes = append(*j.notes, "header")
+	j.ResponseWriter.WriteHeader(status)
+}
+
+func (j journal) Write(p []byte) (int, error) {
+	*j.notes = append(*j.notes, "content")
+	return j.ResponseWriter.Write(p)
+}
+
+// Who gets the answer to a push finds what the event has caused.
+func TestBehaviour19_Order(t *testing.T) {
+	t.Parallel()
+	var notes []string
+	h := ociserver.New(ocimem.New(), &ociserver.Options{
+		OnEvent: func(context.Context, ociserver.Event) { notes = append(notes, "event") },
+	})
+	d := string(digest.FromString("x"))
+	for _, test := range []struct {
+		request string
+		want    []string
+	}{
+		{"POST /v2/foo/blobs/uploads/?digest=" + d, []string{"event", "header"}},
+		{"POST /v2/bar/blobs/uploads/?from=foo&mount=" + d, []string{"event", "header"}},
+		{"PUT /v2/foo/blobs/uploads/MQ?digest=" + d, []string{"event", "header"}},
+		{"PUT /v2/foo/manifests/latest", []string{"event", "header"}},
+		{"GET /v2/foo/manifests/latest", []string{"header", "content", "event"}},
+		{"GET /v2/foo/blobs/" + d, []string{"header", "content", "event"}},
+		{"DELETE /v2/foo/manifests/" + d, []string{"event", "header"}},
+		{"DELETE /v2/foo/blobs/" + d, []string{"event", "header"}},
+	} {
+		method, path, _ := strings.Cut(test.request, " ")
+		notes = nil
+		h.ServeHTTP(journal{httptest.NewRecorder(), &notes}, httptest.NewRequest(method, path, strings.NewReader("x")))
+		qt.Check(t, qt.DeepEquals(notes, test.want), qt.Commentf("%s", test.request))
+	}
+}
+
 func TestBehaviour20_Namespace(t *testing.T) {
 	t.Parallel()
 	upstream := ocimem.New()
@@ -308,7 +355,7 @@ func TestBehaviour20_Namespace(t *testing.T) {
 	blob := string(direct.pushBlob("library/debian", helloWorld))
 
 	s := serve(t, &ociserver.Options{Namespace: func(ns string) (ociregistry.Interface, bool) {
-		return upstream, ns == "docker.io"
+		return upstream, ns != "quay.io"
 	}})
 	s.pushManifest("library/debian", "latest", "own")
 	for _, path := range []string{
@@ -332,6 +379,13 @@ func TestBehaviour20_Namespace(t *testing.T) {
 	pages := s.pages("/v2/library/debian/tags/list?n=1&ns=docker.io")
 	qt.Check(t, qt.Equals(len(pages), 2))
 	qt.Check(t, qt.IsTrue(slices.ContainsFunc(pages, func(a *answer) bool { return strings.Contains(a.body, "stable") })))
+
+	// Whether there is such a namespace is not to be found out without leave.
+	guarded := serve(t, &ociserver.Options{
+		Authorize: (&guard{err: ociregistry.ErrDenied}).authorize,
+		Namespace: func(string) (ociregistry.Interface, bool) { return nil, false },
+	})
+	guarded.do("GET", "/v2/foo/tags/list?ns=docker.io", "").want(t, http.StatusForbidden)
 
 	// What is no read goes to the registry itself, and without the option so
 	// does everything.

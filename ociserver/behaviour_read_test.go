@@ -146,6 +146,7 @@ func TestBehaviour05_Ranges(t *testing.T) {
 		a := s.do("GET", path, "", "Range", header).want(t, http.StatusOK).wantHeaders(t, "Content-Range", "")
 		qt.Check(t, qt.Equals(a.body, helloWorld), qt.Commentf("%s", header))
 	}
+	s.do("GET", path, "", "Range", "bytes=1-4", "Range", "bytes=1-4").want(t, http.StatusOK).wantHeaders(t, "Content-Length", "11")
 	s.do("HEAD", path, "", "Range", "bytes=1-4").want(t, http.StatusOK).wantHeaders(t, "Content-Length", "11")
 	s.do("GET", "/v2/foo/blobs/"+string(absent), "", "Range", "bytes=-4").
 		wantError(t, http.StatusNotFound, "BLOB_UNKNOWN", "blob unknown to registry")
@@ -194,6 +195,24 @@ func TestBehaviour13_GetManifest(t *testing.T) {
 			wantError(t, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown to registry")
 		a := s.do("HEAD", "/v2/foo/manifests/"+ref, "").want(t, http.StatusNotFound)
 		qt.Check(t, qt.Equals(a.body, ""))
+	}
+}
+
+// Whoever may push chooses the type of a manifest. A browser does not let it act.
+func TestBehaviour13_ManifestIsNoPage(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil)
+	s.pushBlob("foo", "{}")
+	for mediaType, want := range map[string]string{
+		ocispec.MediaTypeImageIndex: "",
+		"application/vnd.x+json":    "",
+		"application/json":          "",
+		"text/html":                 "sandbox",
+		"image/svg+xml":             "sandbox",
+	} {
+		s.do("PUT", "/v2/foo/manifests/latest", `{"manifests":[]}`, "Content-Type", mediaType).want(t, http.StatusCreated)
+		s.do("GET", "/v2/foo/manifests/latest", "").want(t, http.StatusOK).
+			wantHeaders(t, "Content-Type", mediaType, "Content-Security-Policy", want)
 	}
 }
 

@@ -1,6 +1,8 @@
 package ociserver_test
 
 import (
+	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -12,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -38,6 +41,12 @@ func TestBehaviour06_Delete(t *testing.T) {
 	inUse := s.do("DELETE", config, "").want(t, http.StatusMethodNotAllowed).wantHeaders(t, "Allow", "GET, HEAD")
 	qt.Check(t, qt.StringContains(inUse.body, `"code":"DENIED"`))
 	s.do("GET", config, "").want(t, http.StatusOK)
+
+	index := `{"schemaVersion":2,"manifests":[{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + string(image) + `","size":2}]}`
+	s.do("PUT", "/v2/foo/manifests/index", index, "Content-Type", ocispec.MediaTypeImageIndex).want(t, http.StatusCreated)
+	inUse = s.do("DELETE", "/v2/foo/manifests/"+string(image), "").want(t, http.StatusMethodNotAllowed)
+	qt.Check(t, qt.StringContains(inUse.body, `"code":"DENIED"`))
+	s.do("DELETE", "/v2/foo/manifests/"+string(digest.FromString(index)), "").want(t, http.StatusAccepted)
 
 	s.do("DELETE", "/v2/foo/manifests/latest", "").want(t, http.StatusAccepted)
 	s.do("GET", "/v2/foo/manifests/latest", "").want(t, http.StatusNotFound)
@@ -69,13 +78,24 @@ func TestBehaviour06_DeleteIfMatch(t *testing.T) {
 	s.do("DELETE", "/v2/foo/manifests/latest", "", "If-Match", `"`+d+`"`).want(t, http.StatusAccepted)
 	s.do("DELETE", "/v2/foo/manifests/"+d, "", "If-Match", "*").want(t, http.StatusAccepted)
 	s.do("DELETE", "/v2/foo/manifests/"+d, "", "If-Match", "*").want(t, http.StatusNotFound)
+
+	blob := "/v2/foo/blobs/" + string(s.pushBlob("foo", helloWorld))
+	s.do("DELETE", blob, "", "If-Match", etag(absent)).want(t, http.StatusPreconditionFailed)
+	s.do("DELETE", blob, "", "If-None-Match", "*").want(t, http.StatusPreconditionFailed)
+	s.do("DELETE", blob, "", "If-Match", etag(digest.FromString(helloWorld))).want(t, http.StatusAccepted)
+	s.do("DELETE", blob, "", "If-Match", "*").want(t, http.StatusNotFound)
 }
 
 func TestBehaviour07_StartUpload(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
+	w, err := s.backend.PushBlobChunked(t.Context(), "foo", 0)
+	qt.Assert(t, qt.IsNil(err))
 	for _, path := range []string{"/v2/foo/blobs/uploads/", "/v2/foo/blobs/uploads", "/v2/foo/blobs/uploads/?digest-algorithm=sha512"} {
-		a := s.do("POST", path, "").want(t, http.StatusAccepted).wantHeaders(t, "Range", "0-0", "Content-Length", "0")
+		a := s.do("POST", path, "").want(t, http.StatusAccepted).wantHeaders(t,
+			"Range", "0-0",
+			"Content-Length", "0",
+			"OCI-Chunk-Min-Length", fmt.Sprint(w.ChunkSize()))
 		id := a.Header.Get("Docker-Upload-UUID")
 		qt.Check(t, qt.Not(qt.Equals(id, "")))
 		qt.Check(t, qt.Equals(a.Header.Get("Location"), "/v2/foo/blobs/uploads/"+id))
@@ -83,6 +103,30 @@ func TestBehaviour07_StartUpload(t *testing.T) {
 	s.do("POST", "/v2/foo/blobs/uploads/?digest-algorithm=md5", "").
 		wantError(t, http.StatusBadRequest, "DIGEST_INVALID", "unsupported digest algorithm")
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
+}
+
+// The backend is told with which algorithm the blob will be named.
+func TestBehaviour07_DigestAlgorithm(t *testing.T) {
+	t.Parallel()
+	told := make(chan digest.Algorithm, 1)
+	backend := ocimem.New()
+	s := serveBackend(t, &ociregistry.Funcs{
+		PushBlobChunked_: func(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+			told <- ociregistry.DigestAlgorithmFrom(ctx)
+			return backend.PushBlobChunked(ctx, repo, chunkSize)
+		},
+	}, nil)
+	d := string(digest.SHA512.FromString("foo"))
+	for query, want := range map[string]digest.Algorithm{
+		"":                         digest.SHA256,
+		"?digest-algorithm=sha256": digest.SHA256,
+		"?digest-algorithm=sha512": digest.SHA512,
+		"?mount=" + d:              digest.SHA512,
+		"?digest=" + d:             digest.SHA512,
+	} {
+		s.doReader("POST", "/v2/foo/blobs/uploads/"+query, io.MultiReader(strings.NewReader("foo")))
+		qt.Check(t, qt.Equals(<-told, want), qt.Commentf("%s", query))
+	}
 }
 
 func TestBehaviour07_SinglePost(t *testing.T) {
@@ -184,11 +228,11 @@ func TestBehaviour08_ChunkThatBreaksOff(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	loc := s.startUpload("foo")
-	a := s.raw("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nfoo")
+	a := s.rawCutOff("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nfoo")
 	a.wantError(t, http.StatusBadRequest, "SIZE_INVALID", "the body ended after 3 of 100 bytes")
 	s.do("GET", loc, "").want(t, http.StatusNoContent).wantHeaders(t, "Range", "0-2")
 
-	a = s.raw("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbar\r\n9\r\n")
+	a = s.rawCutOff("PATCH " + loc + " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbar\r\n9\r\n")
 	qt.Check(t, qt.Equals(a.StatusCode, http.StatusBadRequest))
 	s.do("GET", loc, "").want(t, http.StatusNoContent).wantHeaders(t, "Range", "0-5")
 
@@ -259,7 +303,7 @@ func TestBehaviour09_FinishThatBreaksOff(t *testing.T) {
 	s := serve(t, nil)
 	d := string(digest.FromString("foobar"))
 	loc := s.startUpload("foo")
-	a := s.raw("PUT " + loc + "?digest=" + d + " HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nfoo")
+	a := s.rawCutOff("PUT " + loc + "?digest=" + d + " HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nfoo")
 	a.wantError(t, http.StatusBadRequest, "SIZE_INVALID", "the body ended after 3 of 6 bytes")
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
 	s.do("GET", loc, "").want(t, http.StatusNoContent).wantHeaders(t, "Range", "0-2")
@@ -279,12 +323,11 @@ func TestBehaviour10_StatusAndCancel(t *testing.T) {
 	s.do("GET", other, "").want(t, http.StatusNotFound)
 
 	s.do("DELETE", loc, "").want(t, http.StatusNoContent)
-	for _, method := range []string{"GET", "PATCH", "DELETE"} {
-		a := s.do(method, loc, "").want(t, http.StatusNotFound)
-		if method != "HEAD" {
-			a.wantError(t, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
-		}
+	for _, method := range []string{"GET", "PATCH", "PUT", "DELETE"} {
+		s.do(method, loc+"?digest="+string(absent), "").
+			wantError(t, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
 	}
+	s.do("HEAD", loc, "").want(t, http.StatusNotFound)
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
 }
 
@@ -353,6 +396,8 @@ func TestBehaviour12_Subject(t *testing.T) {
 	s.do("PUT", "/v2/foo/manifests/latest", m, "Content-Type", ocispec.MediaTypeImageManifest).
 		want(t, http.StatusCreated).wantHeaders(t, "OCI-Subject", string(absent))
 	s.do("PUT", "/v2/foo/manifests/index", `{"schemaVersion":2,"manifests":[],"subject":{"mediaType":"x","digest":"`+string(absent)+`","size":1}}`,
+		"Content-Type", ocispec.MediaTypeImageIndex).want(t, http.StatusCreated).wantHeaders(t, "OCI-Subject", string(absent))
+	s.do("PUT", "/v2/foo/manifests/escaped", `{"\u0073ubject":{"digest":"`+string(absent)+`","size":1}}`,
 		"Content-Type", ocispec.MediaTypeImageIndex).want(t, http.StatusCreated).wantHeaders(t, "OCI-Subject", string(absent))
 }
 
@@ -442,7 +487,7 @@ func TestBehaviour17_BlobLimit(t *testing.T) {
 	s.do("PUT", loc+"?digest="+fits, "").want(t, http.StatusCreated)
 
 	// What is claimed is refused before the body is sent.
-	a := s.raw("POST " + post + tooBig + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775807\r\n\r\n")
+	a := s.rawCutOff("POST " + post + tooBig + " HTTP/1.1\r\nHost: x\r\nContent-Length: 9223372036854775807\r\n\r\n")
 	a.wantError(t, http.StatusRequestEntityTooLarge, "SIZE_INVALID", message)
 	qt.Check(t, qt.Equals(wire.UploadRange(5), "0-4"))
 }

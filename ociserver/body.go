@@ -19,20 +19,20 @@ import (
 // the client's fault.
 type body struct {
 	r       io.Reader
-	want    int64 // the length that was announced, or -1
-	limit   int64 // how much may come at most, if nothing was announced
-	excess  error // what it is when more comes
-	n       int64 // how much came
-	err     error // what ended it, if not its end
+	want    int64        // the length that was announced, or -1
+	limit   int64        // how much may come at most, if nothing was announced
+	excess  func() error // what it is when more comes
+	n       int64        // how much came
+	err     error        // what ended it, if not its end
 	release func()
 }
 
 // openBody returns the request's body, which is length bytes, or unknown many
-// if that is negative, and no more than limit, or it is excess. It must be
+// if that is negative, and no more than limit, or it is an excess. It must be
 // closed.
-func (x *exchange) openBody(length, limit int64, excess error) (*body, error) {
+func (x *exchange) openBody(length, limit int64, excess func() error) (*body, error) {
 	if length > limit {
-		return nil, excess
+		return nil, excess()
 	}
 	b := &body{r: x.req.Body, want: length, limit: limit, excess: excess, release: func() {}}
 	if x.req.ContentLength != 0 {
@@ -46,7 +46,9 @@ func (x *exchange) openBody(length, limit int64, excess error) (*body, error) {
 // session has. It must be closed.
 func (x *exchange) blobBody(length, size int64) (*body, error) {
 	if limit := x.opts.MaxBlobSize; limit > 0 {
-		return x.openBody(length, max(limit-size, 0), errTooLarge("blob", limit, ociregistry.ErrSizeInvalid))
+		return x.openBody(length, max(limit-size, 0), func() error {
+			return errTooLarge("blob", limit, ociregistry.ErrSizeInvalid)
+		})
 	}
 	return x.openBody(length, math.MaxInt64, nil)
 }
@@ -81,7 +83,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.err = errLength("the body is longer than the %d bytes that were announced", b.want)
 		return int(left), b.err
 	case int64(n) > left:
-		b.err = b.excess
+		b.err = b.excess()
 		return int(left), b.err
 	case err == io.EOF && b.n < b.want:
 		b.err = b.explain(io.ErrUnexpectedEOF)

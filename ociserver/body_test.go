@@ -1,8 +1,10 @@
 package ociserver_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +12,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -145,6 +149,118 @@ func TestBehaviour17_BlockedAnswerEndsWithContext(t *testing.T) {
 			qt.Check(t, qt.IsNotNil(err))
 		})
 	}
+}
+
+// What a session does when its request has ended, it does in a context that has
+// not: keep what came of a chunk, or let go of a blob that cannot be continued.
+func TestBehaviour08_SessionOutlastsRequest(t *testing.T) {
+	t.Parallel()
+	d := string(digest.FromString("foobar"))
+	for _, request := range []string{
+		"POST /v2/foo/blobs/uploads/?digest=" + d,
+		"PATCH /v2/foo/blobs/uploads/MQ",
+		"PUT /v2/foo/blobs/uploads/MQ?digest=" + d,
+	} {
+		backend := ocimem.New()
+		ended := make(chan error, 1)
+		h := newSlow(ociserver.New(&ociregistry.Funcs{
+			PushBlobChunked_: func(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+				w, err := backend.PushBlobChunked(ctx, repo, chunkSize)
+				return endFunc{w, func() { ended <- ctx.Err() }}, err
+			},
+			PushBlobChunkedResume_: func(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+				w, err := backend.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+				return endFunc{w, func() { ended <- ctx.Err() }}, err
+			},
+		}, nil))
+		s := serveHandler(t, h)
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		qt.Assert(t, qt.IsNil(err))
+		defer conn.Close()
+		_, err = io.WriteString(conn, request+" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n")
+		qt.Assert(t, qt.IsNil(err))
+		<-h.arrived
+		h.cancel <- struct{}{}
+		qt.Check(t, qt.IsNil(<-ended), qt.Commentf("%s", request))
+		<-h.done
+	}
+}
+
+// Storage that does not get on is left alone some time after the client has gone.
+// That is nobody's fault.
+func TestBehaviour08_StalledStorage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend := &ociregistry.Funcs{
+			PushBlobChunkedResume_: func(ctx context.Context, _, _ string, _ int64, _ int) (ociregistry.BlobWriter, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
+		}
+		var log bytes.Buffer
+		h := ociserver.New(backend, &ociserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		w, start := httptest.NewRecorder(), time.Now()
+		h.ServeHTTP(w, httptest.NewRequest("PATCH", "/v2/foo/blobs/uploads/MQ", strings.NewReader("x")).WithContext(ctx))
+		qt.Check(t, qt.Equals(time.Since(start), 10*time.Second))
+		qt.Check(t, qt.Equals(w.Code, http.StatusServiceUnavailable))
+		qt.Check(t, qt.StringContains(log.String(), "level=INFO"))
+	})
+}
+
+// endFunc is a BlobWriter that tells when it is closed or cancelled.
+type endFunc struct {
+	ociregistry.BlobWriter
+	ended func()
+}
+
+func (w endFunc) Close() error {
+	w.ended()
+	return w.BlobWriter.Close()
+}
+
+func (w endFunc) Cancel() error {
+	w.ended()
+	return w.BlobWriter.Cancel()
+}
+
+// slowDeadline is a response that takes its time to set a deadline.
+type slowDeadline struct {
+	http.ResponseWriter
+	begun, end chan struct{}
+}
+
+func (w slowDeadline) SetReadDeadline(time.Time) error {
+	close(w.begun)
+	<-w.end
+	return nil
+}
+
+// The deadline that ends a request is not set when it is over: that would end
+// the next one on the connection.
+func TestDeadlineIsSetWithinRequest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := slowDeadline{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+		ctx, cancel := context.WithCancel(t.Context())
+		body := readerFunc(func([]byte) (int, error) {
+			cancel()
+			<-w.begun
+			return 0, io.EOF
+		})
+		req := httptest.NewRequest("PUT", "/v2/foo/manifests/latest", body).WithContext(ctx)
+		over := false
+		go func() {
+			ociserver.New(ocimem.New(), nil).ServeHTTP(w, req)
+			over = true
+		}()
+		synctest.Wait()
+		qt.Check(t, qt.IsFalse(over))
+		close(w.end)
+		synctest.Wait()
+		qt.Check(t, qt.IsTrue(over))
+	})
 }
 
 // A context that ends after its request does not harm the next one on the same

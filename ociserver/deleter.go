@@ -7,6 +7,14 @@ import (
 )
 
 func (x *exchange) deleteBlob() error {
+	if x.conditional() {
+		if _, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest); err != nil {
+			return err
+		}
+		if err := x.condition().Check(x.Digest); err != nil {
+			return err
+		}
+	}
 	if err := x.backend.DeleteBlob(x.ctx(), x.Repo, x.Digest); err != nil {
 		return err
 	}

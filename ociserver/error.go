@@ -7,11 +7,16 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
+
+// maxLogged is how many bytes of a text that may be a client's are logged. No
+// path of the API is longer.
+const maxLogged = 512
 
 // fail answers the request with err.
 func (x *exchange) fail(err error) {
@@ -68,19 +73,36 @@ func (x *exchange) logFailure(err error, status int) {
 	if status >= 500 && !errors.Is(x.ctx().Err(), context.Canceled) {
 		level = slog.LevelError
 	}
-	x.log(level, "request failed", slog.Int("status", status), slog.Any("error", err))
+	x.log(level, "request failed", slog.Int("status", status), slog.String("error", x.loggable(err.Error())))
 }
 
 func (x *exchange) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	if !x.opts.Logger.Enabled(x.ctx(), level) {
 		return
 	}
+	path := x.req.URL.Path
+	if before, _, ok := strings.Cut(path, "/blobs/uploads/"); ok {
+		path = before + "/blobs/uploads/…"
+	}
 	attrs = append(attrs,
-		slog.String("method", x.req.Method),
-		slog.String("path", x.req.URL.Path),
+		slog.String("method", x.loggable(x.req.Method)),
+		slog.String("path", x.loggable(path)),
 		slog.String("remote", x.req.RemoteAddr),
 		slog.Duration("duration", time.Since(x.start)))
 	x.opts.Logger.LogAttrs(x.ctx(), level, msg, attrs...)
+}
+
+// loggable returns s as it may be logged: without the id of an upload, which is
+// as good as a password while the upload is open (a short one is none, and may
+// be a part of any word), and not as long as a client likes.
+func (x *exchange) loggable(s string) string {
+	if len(x.UploadID) >= 8 {
+		s = strings.ReplaceAll(s, x.UploadID, "…")
+	}
+	if len(s) > maxLogged {
+		s = strings.ToValidUTF8(s[:maxLogged], "") + "…"
+	}
+	return s
 }
 
 // recoverPanic is deferred. It answers for a backend, or a hook, that panicked.

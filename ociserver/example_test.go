@@ -47,17 +47,21 @@ func ExampleNew() {
 	// 200 OK {"name":"hello","tags":["latest"]}
 }
 
-// Everybody may pull, and whoever knows the password may do everything.
+// Everybody may pull, and whoever knows the password may do everything. The ping
+// tells clients that there is one.
 func ExampleAuthorizeFunc() {
 	authorize := func(req *http.Request, want []ociserver.Access) (func(ociserver.Access) bool, error) {
 		_, password, _ := req.BasicAuth()
+		known := password == "opensesame"
 		may := func(a ociserver.Access) bool {
-			return password == "opensesame" || a.Action == ociserver.ActionPull
+			return known || a.Action == ociserver.ActionPull
 		}
+		allowed := known || len(want) > 0
 		for _, access := range want {
-			if !may(access) {
-				return nil, ociserver.Unauthorized(`Basic realm="example"`)
-			}
+			allowed = allowed && may(access)
+		}
+		if !allowed {
+			return nil, ociserver.Unauthorized(`Basic realm="example"`)
 		}
 		return may, nil
 	}
@@ -65,10 +69,12 @@ func ExampleAuthorizeFunc() {
 	defer srv.Close()
 
 	manifest := srv.URL + "/v2/hello/manifests/latest"
+	request("GET", srv.URL+"/v2/", "")
 	request("PUT", manifest, "hello world")
 	request("PUT", manifest, "hello world", "Authorization", "Basic YWxpOm9wZW5zZXNhbWU=")
 	request("GET", manifest, "")
 	// Output:
+	// 401 Unauthorized {"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}
 	// 401 Unauthorized {"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}
 	// 201 Created
 	// 200 OK hello world

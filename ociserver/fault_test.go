@@ -3,6 +3,7 @@ package ociserver_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"iter"
@@ -16,6 +17,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -98,13 +100,14 @@ func TestContentThatBreaksOff(t *testing.T) {
 func TestContentOfUnknownSize(t *testing.T) {
 	t.Parallel()
 	desc := ociregistry.Descriptor{MediaType: "text/plain", Digest: digest.FromString(helloWorld), Size: -1}
+	closed := false
 	open := func() (ociregistry.BlobReader, error) {
 		return blobReader{Reader: strings.NewReader(helloWorld), desc: desc}, nil
 	}
 	s := serveBackend(t, &ociregistry.Funcs{
 		GetBlob_: func(context.Context, string, ociregistry.Digest) (ociregistry.BlobReader, error) { return open() },
 		GetBlobRange_: func(_ context.Context, _ string, _ ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
-			return blobReader{Reader: strings.NewReader(helloWorld[o0:]), desc: desc}, nil
+			return blobReader{Reader: strings.NewReader(helloWorld[o0:]), desc: desc, closed: &closed}, nil
 		},
 		ResolveBlob_: func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error) { return desc, nil },
 		GetTag_:      func(context.Context, string, string) (ociregistry.BlobReader, error) { return open() },
@@ -121,6 +124,112 @@ func TestContentOfUnknownSize(t *testing.T) {
 		a := s.do("GET", blob, "", "Range", r).want(t, http.StatusOK)
 		qt.Check(t, qt.Equals(a.body, helloWorld))
 	}
+	qt.Check(t, qt.IsTrue(closed))
+}
+
+// raced is a BlobWriter that another one gets ahead of.
+type raced struct {
+	ociregistry.BlobWriter
+	overtake func()
+}
+
+func (w raced) Write(p []byte) (int, error) {
+	w.overtake()
+	return w.BlobWriter.Write(p)
+}
+
+func (w raced) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	w.overtake()
+	return w.BlobWriter.Commit(digest)
+}
+
+// A client that lost a race learns where the session is now.
+func TestBehaviour08_LostRace(t *testing.T) {
+	t.Parallel()
+	backend := ocimem.New()
+	raceOn := true
+	s := serveBackend(t, &ociregistry.Funcs{
+		PushBlobChunkedResume_: func(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+			w, err := backend.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+			if err != nil || !raceOn {
+				return w, err
+			}
+			raceOn = false
+			return raced{w, func() {
+				other, err := backend.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+				if err == nil {
+					_, err = io.WriteString(other, "other")
+				}
+				qt.Check(t, qt.IsNil(err))
+			}}, nil
+		},
+	}, nil)
+	loc := "/v2/foo/blobs/uploads/MQ"
+	s.do("PATCH", loc, "foo").want(t, http.StatusRequestedRangeNotSatisfiable).wantHeaders(t, "Location", loc, "Range", "0-4")
+	raceOn = true
+	s.do("PUT", loc+"?digest="+string(absent), "").want(t, http.StatusRequestedRangeNotSatisfiable).wantHeaders(t, "Location", loc, "Range", "0-9")
+	s.do("PUT", loc+"?digest="+string(digest.FromString("otherother")), "").want(t, http.StatusCreated)
+}
+
+// forgetful is a BlobWriter that does not tell why it fails.
+type forgetful struct{ ociregistry.BlobWriter }
+
+func (forgetful) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(io.Discard, r)
+	if err != nil {
+		err = errors.New("storage failed")
+	}
+	return n, err
+}
+
+// What is wrong with a body is the client's fault, whatever the backend makes of
+// it.
+func TestBehaviour17_BodyIsToBlame(t *testing.T) {
+	t.Parallel()
+	backend := ocimem.New()
+	s := serveBackend(t, &ociregistry.Funcs{
+		PushBlob_: func(_ context.Context, _ string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
+			_, err := forgetful{}.ReadFrom(r)
+			return desc, err
+		},
+		PushBlobChunkedResume_: func(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+			w, err := backend.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+			return forgetful{w}, err
+		},
+	}, nil)
+	for _, request := range []string{
+		"POST /v2/foo/blobs/uploads/?digest=" + string(absent),
+		"PATCH /v2/foo/blobs/uploads/MQ",
+		"PUT /v2/foo/blobs/uploads/MQ?digest=" + string(absent),
+	} {
+		s.rawCutOff(request+" HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nfoo").
+			wantError(t, http.StatusBadRequest, "SIZE_INVALID", "the body ended after 3 of 5 bytes")
+	}
+}
+
+// Nor need it have ranges, which a server may ignore (RFC 9110, section 14.2).
+func TestBehaviour05_BackendWithoutRanges(t *testing.T) {
+	t.Parallel()
+	desc := ociregistry.Descriptor{Digest: digest.FromString(helloWorld), Size: 11}
+	s := serveBackend(t, &ociregistry.Funcs{
+		GetBlob_: func(context.Context, string, ociregistry.Digest) (ociregistry.BlobReader, error) {
+			return blobReader{Reader: strings.NewReader(helloWorld), desc: desc}, nil
+		},
+		ResolveBlob_: func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error) { return desc, nil },
+	}, nil)
+	for _, r := range []string{"bytes=1-4", "bytes=-4"} {
+		a := s.do("GET", "/v2/foo/blobs/"+string(desc.Digest), "", "Range", r).want(t, http.StatusOK).wantHeaders(t, "Content-Range", "")
+		qt.Check(t, qt.Equals(a.body, helloWorld))
+	}
+}
+
+// Where the referrers API is missing, clients keep lists of their own; they know
+// by the status that it is.
+func TestBehaviour16_BackendWithoutReferrers(t *testing.T) {
+	t.Parallel()
+	s := serveBackend(t, &ociregistry.Funcs{}, nil)
+	s.do("GET", "/v2/foo/referrers/"+string(absent), "").wantError(t, http.StatusNotFound, "UNKNOWN", "page not found")
+	s.do("GET", "/v2/foo/referrers/bad", "").want(t, http.StatusBadRequest)
 }
 
 func TestBackendErrors(t *testing.T) {
@@ -162,6 +271,31 @@ func TestBackendErrors(t *testing.T) {
 	}
 }
 
+// The id of an upload opens it, and a client can write as much as it likes.
+func TestLogHasNoUploadIDs(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	s := serve(t, &ociserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	loc := s.startUpload("foo")
+	encoded := loc[strings.LastIndex(loc, "/")+1:]
+	id, err := base64.RawURLEncoding.DecodeString(encoded)
+	qt.Assert(t, qt.IsNil(err))
+	s.do("PATCH", loc, "foo", "Content-Range", "5-7").want(t, http.StatusRequestedRangeNotSatisfiable)
+	s.do("PUT", loc, "foo").want(t, http.StatusBadRequest)
+	s.do("POST", loc, "foo").want(t, http.StatusMethodNotAllowed)
+	qt.Check(t, qt.Equals(strings.Count(log.String(), "path=/v2/foo/blobs/uploads/…"), 3))
+	for _, secret := range []string{encoded, string(id)} {
+		qt.Check(t, qt.Not(qt.StringContains(log.String(), secret)))
+	}
+
+	log.Reset()
+	long := strings.Repeat("x", 100_000)
+	s.do("GET", "/v2/"+long, "").want(t, http.StatusNotFound)
+	s.do(long, "/v2/", "").want(t, http.StatusMethodNotAllowed)
+	qt.Check(t, qt.Equals(strings.Count(log.String(), "\n"), 2))
+	qt.Check(t, qt.IsTrue(log.Len() < 2000), qt.Commentf("%d bytes", log.Len()))
+}
+
 func TestListThatFails(t *testing.T) {
 	t.Parallel()
 	fail := func(yield func(string, error) bool) {
@@ -175,7 +309,7 @@ func TestListThatFails(t *testing.T) {
 	s.do("GET", "/v2/foo/tags/list?n=1", "").want(t, http.StatusOK).wantHeaders(t, "Link", `</v2/foo/tags/list?n=1&last=a>; rel="next"`)
 }
 
-func TestBackendPanics(t *testing.T) {
+func TestBehaviour17_BackendPanics(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	s := serveBackend(t, &ociregistry.Funcs{

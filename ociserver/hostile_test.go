@@ -63,29 +63,35 @@ func TestBehaviour17_BadLengths(t *testing.T) {
 	d := string(digest.FromString("foo"))
 	post := "POST /v2/foo/blobs/uploads/?digest=" + d + " HTTP/1.1\r\nHost: x\r\n"
 	put := "PUT /v2/foo/manifests/latest HTTP/1.1\r\nHost: x\r\n"
-	tests := []struct {
+	whole := []string{
+		post + "Content-Length: 2\r\n\r\nfoo",
+		post + "Content-Length: 0\r\n\r\n",
+		post + "Content-Length: -1\r\n\r\nfoo",
+		post + "Content-Length: 99999999999999999999\r\n\r\nfoo",
+		post + "Transfer-Encoding: chunked\r\n\r\nzzz\r\nfoo\r\n0\r\n\r\n",
+		post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nfoo\r\n0\r\n\r\n",
+	}
+	for _, request := range whole {
+		a := s.raw(1, request)[0]
+		qt.Check(t, qt.Equals(a.StatusCode, http.StatusBadRequest), qt.Commentf("%q: %s", request, a.body))
+	}
+	cutOff := []struct {
 		request string
 		status  int
 	}{
 		{post + "Content-Length: 9223372036854775807\r\n\r\nfoo", 400},
 		{post + "Content-Length: 4\r\n\r\nfoo", 400},
-		{post + "Content-Length: 2\r\n\r\nfoo", 400},
-		{post + "Content-Length: 0\r\n\r\n", 400},
-		{post + "Content-Length: -1\r\n\r\nfoo", 400},
-		{post + "Content-Length: 99999999999999999999\r\n\r\nfoo", 400},
 		{post + "Transfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n", 400},
-		{post + "Transfer-Encoding: chunked\r\n\r\nzzz\r\nfoo\r\n0\r\n\r\n", 400},
-		{post + "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nfoo\r\n0\r\n\r\n", 400},
 		{put + "Content-Length: 9223372036854775807\r\n\r\nfoo", 413},
 		{put + "Content-Length: 4000000\r\n\r\nfoo", 400},
 		{put + "Transfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n", 400},
 	}
-	for _, test := range tests {
-		a := s.raw(test.request)
+	for _, test := range cutOff {
+		a := s.rawCutOff(test.request)
 		qt.Check(t, qt.Equals(a.StatusCode, test.status), qt.Commentf("%q: %s", test.request, a.body))
 	}
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
-	a := s.raw(post + "Transfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n0\r\n\r\n")
+	a := s.raw(1, post+"Transfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n0\r\n\r\n")[0]
 	qt.Check(t, qt.Equals(a.StatusCode, http.StatusCreated))
 }
 

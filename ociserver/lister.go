@@ -3,6 +3,7 @@ package ociserver
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -119,6 +120,9 @@ func (x *exchange) listReferrers() error {
 	index := []byte(head)
 	n, last := 0, ""
 	for desc, err := range x.backend.Referrers(x.ctx(), x.Repo, x.Digest, x.ArtifactType) {
+		if errors.Is(err, ociregistry.ErrUnsupported) {
+			return wire.ErrNotFound // clients keep their own lists then
+		}
 		if err != nil {
 			return err
 		}
@@ -158,9 +162,5 @@ func (x *exchange) writeJSON(mediaType string, v any) error {
 func (x *exchange) write(mediaType string, data []byte) {
 	x.header().Set("Content-Type", mediaType)
 	setContentLength(x.header(), int64(len(data)))
-	if x.req.Method == http.MethodHead {
-		x.writeHeader(http.StatusOK)
-		return
-	}
 	x.send(http.StatusOK, bytes.NewReader(data), int64(len(data)))
 }

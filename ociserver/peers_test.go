@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
 // The tests in this file, and these, are for defects that other registries have
@@ -94,6 +95,9 @@ func TestListsAreLazy(t *testing.T) {
 		s.do("GET", "/v2/foo/tags/list"+query, "").want(t, http.StatusOK)
 		qt.Check(t, qt.Equals(taken, want), qt.Commentf("%s", query))
 	}
+	s = serveBackend(t, &ociregistry.Funcs{Tags_: endless}, &ociserver.Options{MaxListPageSize: 2000})
+	s.do("GET", "/v2/foo/tags/list", "").want(t, http.StatusOK)
+	qt.Check(t, qt.Equals(taken, 1001))
 }
 
 // writerTo is a BlobReader that insists on writing itself to what takes files.

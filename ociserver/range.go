@@ -22,8 +22,8 @@ func (x *exchange) wantedRange() (wire.Range, bool) {
 	return wire.ParseRange(ranges[0])
 }
 
-// getBlobRange answers with a range of a blob. Where the size of the blob
-// cannot be found out, it answers with the whole.
+// getBlobRange answers with a range of a blob. Where the backend has no ranges,
+// or the size of the blob cannot be found out, it answers with the whole.
 func (x *exchange) getBlobRange(rng wire.Range) error {
 	if rng.Suffix {
 		desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
@@ -36,6 +36,9 @@ func (x *exchange) getBlobRange(rng wire.Range) error {
 		rng.Start = max(desc.Size-rng.Start, 0)
 	}
 	r, err := x.backend.GetBlobRange(x.ctx(), x.Repo, x.Digest, rng.Start, rng.End)
+	if errors.Is(err, ociregistry.ErrUnsupported) {
+		return x.getWholeBlob()
+	}
 	if errors.Is(err, ociregistry.ErrRangeInvalid) {
 		if desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest); err == nil && desc.Size >= 0 {
 			x.header().Set("Content-Range", wire.ContentRange{Size: desc.Size}.String())

@@ -3,6 +3,7 @@ package ociserver
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -124,6 +125,11 @@ func (x *exchange) setManifestHeaders(desc ociregistry.Descriptor) {
 	x.noteAccept(desc.MediaType)
 	h := x.header()
 	h.Set("Content-Type", desc.MediaType)
+	if !strings.HasSuffix(desc.MediaType, "json") {
+		// Whoever may push chooses the type. A page or a picture with a script
+		// must not act in the name of a browser's user on this site.
+		h.Set("Content-Security-Policy", "sandbox")
+	}
 	omit := x.opts.OmitDigestFromTagGetResponse && x.Tag != "" && x.req.Method == http.MethodGet
 	if !omit {
 		h.Set("Docker-Content-Digest", string(desc.Digest))

@@ -17,7 +17,9 @@
 //
 // Every error is answered as the specification's section "Error Codes" has it,
 // with the status and the code that [ociregistry.MarshalError] finds for what
-// the backend returned. A backend that panics makes a 500.
+// the backend returned. With status 429 or 503 goes the Retry-After of the
+// response in an [ociregistry.HTTPError], if there is one. A backend that panics
+// makes a 500.
 //
 // When content cannot be read to its end, the answer that has begun cannot be
 // taken back: the connection is broken, by a panic with
@@ -56,8 +58,8 @@ type Options struct {
 	Namespace func(ns string) (ociregistry.Interface, bool)
 
 	// Logger gets a record for each request that failed, at level Error where
-	// the fault is on this side, and for other oddities. No record has content
-	// or credentials. If it is nil, nothing is logged.
+	// the fault is on this side, and for other oddities. No record has content,
+	// credentials or the id of an upload. If it is nil, nothing is logged.
 	Logger *slog.Logger
 
 	// MaxManifestSize is the size in bytes of the largest manifest that may be
@@ -93,7 +95,8 @@ type Options struct {
 	// The options below imitate registries that do less.
 
 	// DisableReferrersAPI makes the referrers API unknown: it is answered with
-	// status 404, and a manifest's subject is not acknowledged.
+	// status 404, and a manifest's subject is not acknowledged. A backend whose
+	// Referrers is unsupported needs it, so that clients keep lists of their own.
 	DisableReferrersAPI bool
 
 	// DisableReferrersFiltering makes the referrers API ignore artifactType.
@@ -193,7 +196,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // serve answers the request, or returns an error before it has begun to.
 func (x *exchange) serve() (err error) {
 	if path := x.req.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") {
-		x.w.Header().Set("Docker-Distribution-API-Version", "registry/2.0")
+		x.w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
 	if x.Request, err = wire.ParseRequest(x.req.Method, x.req.URL); err != nil {
 		return err

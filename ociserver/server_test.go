@@ -83,21 +83,48 @@ func (s *site) doReader(method, path string, body io.Reader, headers ...string) 
 	return &answer{resp, string(data)}
 }
 
-// raw sends a request as it stands, closes its half of the connection, and
-// returns the answer.
-func (s *site) raw(request string) *answer {
+// raw sends requests as they stand on one connection, and returns the first n
+// answers.
+func (s *site) raw(n int, requests string) []*answer {
+	s.t.Helper()
+	conn := s.send(requests)
+	defer conn.Close()
+	return s.receive(n, conn)
+}
+
+// rawCutOff sends a request that breaks off, closes its half of the connection,
+// and returns the answer. A server takes that for a client that is gone, and ends
+// the request's context: a whole request could fail by it.
+func (s *site) rawCutOff(request string) *answer {
+	s.t.Helper()
+	conn := s.send(request)
+	defer conn.Close()
+	qt.Assert(s.t, qt.IsNil(conn.(*net.TCPConn).CloseWrite()))
+	return s.receive(1, conn)[0]
+}
+
+func (s *site) send(requests string) net.Conn {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	qt.Assert(s.t, qt.IsNil(err))
-	defer conn.Close()
-	_, err = io.WriteString(conn, request)
+	_, err = io.WriteString(conn, requests)
 	qt.Assert(s.t, qt.IsNil(err))
-	qt.Assert(s.t, qt.IsNil(conn.(*net.TCPConn).CloseWrite()))
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	qt.Assert(s.t, qt.IsNil(err))
-	data, err := io.ReadAll(resp.Body)
-	qt.Assert(s.t, qt.IsNil(err))
-	return &answer{resp, string(data)}
+	return conn
+}
+
+// receive reads n answers, none of them to a HEAD.
+func (s *site) receive(n int, conn net.Conn) []*answer {
+	s.t.Helper()
+	r := bufio.NewReader(conn)
+	var answers []*answer
+	for range n {
+		resp, err := http.ReadResponse(r, nil)
+		qt.Assert(s.t, qt.IsNil(err))
+		data, err := io.ReadAll(resp.Body)
+		qt.Assert(s.t, qt.IsNil(err))
+		answers = append(answers, &answer{resp, string(data)})
+	}
+	return answers
 }
 
 // want checks the status of an answer, and returns it.

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -17,11 +15,14 @@ import (
 // startUpload opens an upload session: the specification's section "Pushing
 // blobs".
 func (x *exchange) startUpload() error {
-	algorithm := x.Algorithm
-	if x.Digest != "" { // a mount, or a single POST, that became an upload
-		algorithm = x.Digest.Algorithm()
+	ctx := x.ctx()
+	switch {
+	case x.Digest != "": // a mount, or a single POST, that became an upload
+		ctx = ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm())
+	case x.Algorithm != "":
+		ctx = ociregistry.WithDigestAlgorithm(ctx, x.Algorithm)
 	}
-	w, err := x.backend.PushBlobChunked(x.withAlgorithm(algorithm), x.Repo, 0)
+	w, err := x.backend.PushBlobChunked(ctx, x.Repo, 0)
 	if err != nil {
 		return err
 	}
@@ -29,15 +30,6 @@ func (x *exchange) startUpload() error {
 		x.header().Set("OCI-Chunk-Min-Length", strconv.Itoa(n))
 	}
 	return x.answerUpload(w, http.StatusAccepted)
-}
-
-// withAlgorithm returns the request's context, with the algorithm that the
-// blob's digest is going to have if that is known.
-func (x *exchange) withAlgorithm(algorithm digest.Algorithm) context.Context {
-	if algorithm == "" {
-		return x.ctx()
-	}
-	return ociregistry.WithDigestAlgorithm(x.ctx(), algorithm)
 }
 
 func (x *exchange) uploadStatus() error {

@@ -53,8 +53,12 @@ func (x *exchange) postBlob() error {
 	return x.answerPushedBlob(desc, Event{Action: ActionPush, Descriptor: desc, Bytes: b.n})
 }
 
+// pushBlobOfUnknownSize needs a session, which can be cancelled when the client
+// has gone away too.
 func (x *exchange) pushBlobOfUnknownSize(b *body) (ociregistry.Descriptor, error) {
-	w, err := x.backend.PushBlobChunked(x.withAlgorithm(x.Digest.Algorithm()), x.Repo, 0)
+	ctx, cancel := x.outlast()
+	defer cancel()
+	w, err := x.backend.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm()), x.Repo, 0)
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
@@ -134,14 +138,20 @@ func (x *exchange) putManifest() error {
 	for _, tag := range x.Tags {
 		h.Add("OCI-Tag", tag)
 	}
-	if !x.opts.DisableReferrersAPI {
-		if info, err := manifest.Parse(mediaType, contents); err == nil && info.Subject != "" {
+	if !x.opts.DisableReferrersAPI && mayHaveSubject(contents) {
+		if info, err := manifest.Parse(mediaType, string(contents)); err == nil && info.Subject != "" {
 			h.Set("OCI-Subject", string(info.Subject))
 		}
 	}
 	x.emit(Event{Action: ActionPush, Manifest: true, Descriptor: desc, Bytes: int64(len(contents))})
 	x.writeHeader(http.StatusCreated)
 	return nil
+}
+
+// mayHaveSubject reports whether it is worth parsing a manifest for its subject.
+// Few have one, and a name in JSON is spelled with a backslash or as it is.
+func mayHaveSubject(contents []byte) bool {
+	return bytes.Contains(contents, []byte("subject")) || bytes.IndexByte(contents, '\\') >= 0
 }
 
 // manifestMediaType returns the media type in a Content-Type header, without
@@ -166,12 +176,13 @@ func manifestMediaType(contentType string, contents []byte) (string, error) {
 // readManifest reads the request's body. Its buffer grows with what comes, not
 // by what was announced.
 func (x *exchange) readManifest() ([]byte, error) {
-	limit, excess := int64(math.MaxInt64), error(nil)
+	limit, length := int64(math.MaxInt64), x.req.ContentLength
 	if n := x.opts.MaxManifestSize; n > 0 {
-		limit, excess = n, errTooLarge("manifest", n, ociregistry.ErrManifestInvalid)
+		limit = n
 	}
-	length := x.req.ContentLength
-	b, err := x.openBody(length, limit, excess)
+	b, err := x.openBody(length, limit, func() error {
+		return errTooLarge("manifest", limit, ociregistry.ErrManifestInvalid)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 // "/v2/foo/tags/list?n=10". [ParseRequest] makes the same request of it.
 func (r *Request) URL() string {
 	var b urlBuilder
+	b.Grow(64 + len(r.Repo) + len(r.Digest) + len(r.ListLast))
 	b.path("/v2/", r.Repo)
 	switch r.Kind {
 	case Catalog:
