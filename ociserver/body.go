@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -18,25 +19,37 @@ import (
 // length, and keeps what went wrong with it: the backend wraps that, but it is
 // the client's fault.
 type body struct {
-	r       io.Reader
-	want    int64        // the length that was announced, or -1
-	limit   int64        // how much may come at most, if nothing was announced
-	excess  func() error // what it is when more comes
-	n       int64        // how much came
-	err     error        // what ended it, if not its end
-	release func()
+	leash
+	r     io.Reader
+	want  int64 // the length that was announced, or -1
+	left  int64 // how much may come at most, if nothing was announced
+	limit limit // what it is that is left
+	n     int64 // how much came
+	err   error // what ended it, if not its end
+}
+
+// limit is how large something may be.
+type limit struct {
+	what string
+	max  int64             // bytes
+	like ociregistry.Error // what it is when there are more
+}
+
+func (l limit) exceeded() error {
+	msg := fmt.Sprintf("the %s is larger than %d bytes", l.what, l.max)
+	return ociregistry.NewHTTPError(ociregistry.NewError(msg, l.like.Code(), nil), http.StatusRequestEntityTooLarge, nil, nil)
 }
 
 // openBody returns the request's body, which is length bytes, or unknown many
-// if that is negative, and no more than limit, or it is an excess. It must be
+// if that is negative, and no more than are left of the limit. It must be
 // closed.
-func (x *exchange) openBody(length, limit int64, excess func() error) (*body, error) {
-	if length > limit {
-		return nil, excess()
+func (x *exchange) openBody(length, left int64, l limit) (*body, error) {
+	if length > left {
+		return nil, l.exceeded()
 	}
-	b := &body{r: x.req.Body, want: length, limit: limit, excess: excess, release: func() {}}
+	b := &body{r: x.req.Body, want: length, left: left, limit: l}
 	if x.req.ContentLength != 0 {
-		b.release = endWith(x.ctx(), http.NewResponseController(x.w).SetReadDeadline)
+		b.tie(x, (*http.ResponseController).SetReadDeadline)
 	}
 	return b, nil
 }
@@ -45,17 +58,14 @@ func (x *exchange) openBody(length, limit int64, excess func() error) (*body, er
 // unknown many if that is negative, to come after the size bytes that its
 // session has. It must be closed.
 func (x *exchange) blobBody(length, size int64) (*body, error) {
-	if limit := x.opts.MaxBlobSize; limit > 0 {
-		return x.openBody(length, max(limit-size, 0), func() error {
-			return errTooLarge("blob", limit, ociregistry.ErrSizeInvalid)
-		})
+	if max := x.opts.MaxBlobSize; max > 0 {
+		left := max - size
+		if left < 0 {
+			left = 0
+		}
+		return x.openBody(length, left, limit{"blob", max, ociregistry.ErrSizeInvalid})
 	}
-	return x.openBody(length, math.MaxInt64, nil)
-}
-
-func errTooLarge(what string, limit int64, like ociregistry.Error) error {
-	msg := fmt.Sprintf("the %s is larger than %d bytes", what, limit)
-	return ociregistry.NewHTTPError(ociregistry.NewError(msg, like.Code(), nil), http.StatusRequestEntityTooLarge, nil, nil)
+	return x.openBody(length, math.MaxInt64, limit{})
 }
 
 func errLength(format string, args ...any) error {
@@ -63,13 +73,13 @@ func errLength(format string, args ...any) error {
 }
 
 // Close lets go of the connection.
-func (b *body) Close() { b.release() }
+func (b *body) Close() { b.untie() }
 
 func (b *body) Read(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	left := b.limit - b.n
+	left := b.left - b.n
 	if b.want >= 0 {
 		left = b.want - b.n
 	}
@@ -83,7 +93,7 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.err = errLength("the body is longer than the %d bytes that were announced", b.want)
 		return int(left), b.err
 	case int64(n) > left:
-		b.err = b.excess()
+		b.err = b.limit.exceeded()
 		return int(left), b.err
 	case err == io.EOF && b.n < b.want:
 		b.err = b.explain(io.ErrUnexpectedEOF)
@@ -126,7 +136,9 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 	x.writeHeader(status)
 	// What fits into a buffer does not block; most manifests do.
 	if size < 0 || size > 32<<10 {
-		defer endWith(x.ctx(), http.NewResponseController(x.w).SetWriteDeadline)()
+		var l leash
+		l.tie(x, (*http.ResponseController).SetWriteDeadline)
+		defer l.untie()
 	}
 	n, err := io.Copy(x.w, content)
 	if err == nil && size >= 0 && n != size {
@@ -143,22 +155,34 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 	return n
 }
 
-// endWith makes the end of ctx end what blocks on a connection, by setting its
-// deadline. The function that it returns must be called when nothing can block
-// any more; the deadline does not change after it. The HTTP server resets it
-// before the next request.
-func endWith(ctx context.Context, setDeadline func(time.Time) error) (release func()) {
-	if ctx.Done() == nil {
-		return func() {}
+// leash makes the end of a request's context end what blocks on its connection,
+// by setting a deadline. The HTTP server resets that before the next request.
+type leash struct {
+	w      http.ResponseWriter
+	set    func(*http.ResponseController, time.Time) error
+	stop   func() bool
+	pulled sync.WaitGroup
+}
+
+// tie begins. It must be ended by untie.
+func (l *leash) tie(x *exchange, set func(*http.ResponseController, time.Time) error) {
+	if x.ctx().Done() == nil {
+		return
 	}
-	done := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(done)
-		setDeadline(time.Unix(1, 0)) // not supported by all, and then nothing can be done
-	})
-	return func() {
-		if !stop() {
-			<-done
-		}
+	l.w, l.set = x.w, set
+	l.pulled.Add(1)
+	l.stop = context.AfterFunc(x.ctx(), l.pull)
+}
+
+func (l *leash) pull() {
+	defer l.pulled.Done()
+	l.set(http.NewResponseController(l.w), time.Unix(1, 0)) // not supported by all, and then nothing can be done
+}
+
+// untie is called when nothing can block any more. The deadline does not change
+// after it.
+func (l *leash) untie() {
+	if l.stop != nil && !l.stop() {
+		l.pulled.Wait()
 	}
 }

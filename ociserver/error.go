@@ -20,6 +20,9 @@ const maxLogged = 512
 
 // fail answers the request with err.
 func (x *exchange) fail(err error) {
+	if path := x.req.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") {
+		x.setVersion()
+	}
 	err = x.explain(err)
 	_, status := ociregistry.MarshalError(err)
 	x.setErrorHeaders(err, status)

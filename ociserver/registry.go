@@ -31,7 +31,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/wire"
@@ -195,9 +194,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // serve answers the request, or returns an error before it has begun to.
 func (x *exchange) serve() (err error) {
-	if path := x.req.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") {
-		x.w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
-	}
 	if x.Request, err = wire.ParseRequest(x.req.Method, x.req.URL); err != nil {
 		return err
 	}
@@ -211,8 +207,15 @@ func (x *exchange) serve() (err error) {
 }
 
 func (x *exchange) ping() error {
+	x.setVersion()
 	x.writeHeader(http.StatusOK)
 	return nil
+}
+
+// setVersion says what this is a server of, for Docker: it looks at the answer
+// to a ping, and at errors.
+func (x *exchange) setVersion() {
+	x.header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 }
 
 func (x *exchange) ctx() context.Context { return x.req.Context() }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -40,27 +39,11 @@ func (x *exchange) uploadStatus() error {
 	return x.answerUpload(w, http.StatusNoContent)
 }
 
-// storeGrace is how long what has come of an upload may take to be stored when
-// the request has ended.
-const storeGrace = 10 * time.Second
-
-// outlast returns a context that ends somewhat later than the request's. That
-// ends as soon as the client's connection breaks, and what came before is worth
-// keeping: the client can continue from there. To read more is not tried.
-func (x *exchange) outlast() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(x.ctx()))
-	stop := context.AfterFunc(x.ctx(), func() { time.AfterFunc(storeGrace, cancel) })
-	return ctx, func() {
-		stop()
-		cancel()
-	}
-}
-
 // uploadChunk appends to an upload session. What has come of a chunk that
 // breaks off stays there.
 func (x *exchange) uploadChunk() error {
-	ctx, cancel := x.outlast()
-	defer cancel()
+	ctx := outlast(x.ctx())
+	defer ctx.end()
 	w, b, err := x.resumeUpload(ctx)
 	if err != nil {
 		return err
@@ -75,8 +58,8 @@ func (x *exchange) uploadChunk() error {
 // finishUpload appends what is left, and ends the session. If what is left
 // breaks off, the session stays.
 func (x *exchange) finishUpload() error {
-	ctx, cancel := x.outlast()
-	defer cancel()
+	ctx := outlast(x.ctx())
+	defer ctx.end()
 	w, b, err := x.resumeUpload(ctx)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -56,8 +57,8 @@ func (x *exchange) postBlob() error {
 // pushBlobOfUnknownSize needs a session, which can be cancelled when the client
 // has gone away too.
 func (x *exchange) pushBlobOfUnknownSize(b *body) (ociregistry.Descriptor, error) {
-	ctx, cancel := x.outlast()
-	defer cancel()
+	ctx := outlast(x.ctx())
+	defer ctx.end()
 	w, err := x.backend.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm()), x.Repo, 0)
 	if err != nil {
 		return ociregistry.Descriptor{}, err
@@ -111,10 +112,12 @@ func (x *exchange) putManifest() error {
 	if len(x.Tags) > maxTagsPerPush {
 		return ociregistry.NewHTTPError(fmt.Errorf("more than %d tags", maxTagsPerPush), http.StatusRequestURITooLong, nil, nil)
 	}
-	contents, err := x.readManifest()
-	if err != nil {
+	buf := manifests.Get().(*bytes.Buffer)
+	defer putBack(buf)
+	if err := x.readManifest(buf); err != nil {
 		return err
 	}
+	contents := buf.Bytes() // backends do not keep it
 	mediaType, err := manifestMediaType(x.req.Header.Get("Content-Type"), contents)
 	if err != nil {
 		return err
@@ -134,7 +137,6 @@ func (x *exchange) putManifest() error {
 	h := x.header()
 	h.Set("Location", loc)
 	h.Set("Docker-Content-Digest", string(desc.Digest))
-	h.Set("Etag", etag(desc.Digest))
 	for _, tag := range x.Tags {
 		h.Add("OCI-Tag", tag)
 	}
@@ -149,9 +151,11 @@ func (x *exchange) putManifest() error {
 }
 
 // mayHaveSubject reports whether it is worth parsing a manifest for its subject.
-// Few have one, and a name in JSON is spelled with a backslash or as it is.
+// Few have one, and a name in JSON is spelled with a backslash or as it is. The
+// rest of the word is looked for because few other words of a manifest have a u,
+// which makes it fast.
 func mayHaveSubject(contents []byte) bool {
-	return bytes.Contains(contents, []byte("subject")) || bytes.IndexByte(contents, '\\') >= 0
+	return bytes.Contains(contents, []byte(`ubject"`)) || bytes.IndexByte(contents, '\\') >= 0
 }
 
 // manifestMediaType returns the media type in a Content-Type header, without
@@ -173,24 +177,30 @@ func manifestMediaType(contentType string, contents []byte) (string, error) {
 	return mediaType, nil
 }
 
-// readManifest reads the request's body. Its buffer grows with what comes, not
-// by what was announced.
-func (x *exchange) readManifest() ([]byte, error) {
-	limit, length := int64(math.MaxInt64), x.req.ContentLength
-	if n := x.opts.MaxManifestSize; n > 0 {
-		limit = n
+// manifests has buffers to read manifests into.
+var manifests = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func putBack(buf *bytes.Buffer) {
+	const usual = 64 << 10 // bytes: what is more is not worth keeping
+	if buf.Cap() <= usual {
+		buf.Reset()
+		manifests.Put(buf)
 	}
-	b, err := x.openBody(length, limit, func() error {
-		return errTooLarge("manifest", limit, ociregistry.ErrManifestInvalid)
-	})
+}
+
+// readManifest reads the request's body. The buffer grows with what comes, not
+// by what was announced.
+func (x *exchange) readManifest(buf *bytes.Buffer) error {
+	left, length := int64(math.MaxInt64), x.req.ContentLength
+	if max := x.opts.MaxManifestSize; max > 0 {
+		left = max
+	}
+	b, err := x.openBody(length, left, limit{"manifest", left, ociregistry.ErrManifestInvalid})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer b.Close()
-	var buf bytes.Buffer
 	buf.Grow(int(min(max(length, 0), 64<<10)) + bytes.MinRead)
-	if _, err := buf.ReadFrom(b); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
+	_, err = buf.ReadFrom(b)
+	return err
 }
