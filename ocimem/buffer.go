@@ -2,6 +2,9 @@ package ocimem
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
+	"hash"
 	"io"
 	"math"
 	"slices"
@@ -25,17 +28,18 @@ var scratch = sync.Pool{New: func() any { return new([firstChunk]byte) }}
 
 // buffer collects the content of a blob and hashes it as it comes.
 type buffer struct {
-	registry *Registry // accounts for the bytes
-	hash     digest.Digester
-	chunks   [][]byte
-	size     int64
+	registry  *Registry // accounts for the bytes
+	algorithm digest.Algorithm
+	hash      hash.Hash
+	chunks    [][]byte
+	size      int64
 }
 
 func newBuffer(r *Registry, alg digest.Algorithm) *buffer {
 	if !alg.Available() {
 		alg = digest.SHA256 // it was a hint
 	}
-	return &buffer{registry: r, hash: alg.Digester()}
+	return &buffer{registry: r, algorithm: alg, hash: alg.Hash()}
 }
 
 // append adds a chunk, which then belongs to the buffer. One that is small is
@@ -75,21 +79,23 @@ func (b *buffer) write(p []byte) error {
 }
 
 func (b *buffer) add(p []byte) {
-	b.hash.Hash().Write(p)
+	b.hash.Write(p)
 	b.size += int64(len(p))
 }
 
-// digest returns the digest of the content, by reading it once more if it was
-// not hashed by alg as it came.
-func (b *buffer) digest(alg digest.Algorithm) digest.Digest {
-	if own := b.hash.Digest(); own.Algorithm() == alg {
-		return own
+// is reports whether a digest, which is well formed, is that of the content. It
+// reads the content once more if it was hashed by another algorithm as it came.
+func (b *buffer) is(digest digest.Digest) bool {
+	h := b.hash
+	if digest.Algorithm() != b.algorithm {
+		h = digest.Algorithm().Hash()
+		for _, chunk := range b.chunks {
+			h.Write(chunk)
+		}
 	}
-	h := alg.Digester()
-	for _, chunk := range b.chunks {
-		h.Hash().Write(chunk)
-	}
-	return h.Digest()
+	var sum [sha512.Size]byte
+	var text [2 * len(sum)]byte
+	return string(hex.AppendEncode(text[:0], h.Sum(sum[:0]))) == digest.Encoded()
 }
 
 // content returns what was collected, whose digest was checked. The buffer must

@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"io/fs"
@@ -105,14 +105,16 @@ func (u *uploads) issue() string {
 	rand.Read(id[:idPart])
 	mark := u.mark(id[:idPart])
 	copy(id[idPart:], mark[:])
-	return hex.EncodeToString(id[:])
+	return idEncoding.EncodeToString(id[:])
 }
 
 // idPart is the length of each part of an id in bytes.
 const idPart = 16
 
+var idEncoding = base64.RawURLEncoding.Strict()
+
 func (u *uploads) issued(id string) bool {
-	b, err := hex.DecodeString(id)
+	b, err := idEncoding.DecodeString(id)
 	if err != nil || len(b) != 2*idPart {
 		return false
 	}
@@ -337,7 +339,7 @@ func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
 	w.done = true
 	// The session is over and its content cannot change: no other writer waits
 	// while it is hashed.
-	if b.digest(digest.Algorithm()) != digest {
+	if !b.is(digest) {
 		b.free()
 		return 0, ociregistry.ErrDigestInvalid
 	}

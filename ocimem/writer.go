@@ -37,7 +37,7 @@ func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.D
 	if err == nil && n != desc.Size {
 		err = ociregistry.ErrSizeInvalid
 	}
-	if err == nil && b.hash.Digest() != desc.Digest {
+	if err == nil && !b.is(desc.Digest) {
 		err = ociregistry.ErrDigestInvalid
 	}
 	if err != nil {

@@ -26,7 +26,7 @@ func (x *exchange) startUpload() error {
 		return err
 	}
 	if n := w.ChunkSize(); n > 0 {
-		x.header().Set("OCI-Chunk-Min-Length", strconv.Itoa(n))
+		x.header().Set("Oci-Chunk-Min-Length", strconv.Itoa(n))
 	}
 	return x.answerUpload(w, http.StatusAccepted)
 }

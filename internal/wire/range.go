@@ -146,7 +146,7 @@ func ParseChunkRange(s string) (start, end int64, ok bool) {
 // an upload session has. For none it is what it is for one byte, "0-0": the
 // specification knows no other.
 func UploadRange(size int64) string {
-	return fmt.Sprintf("0-%d", max(size-1, 0))
+	return "0-" + strconv.FormatInt(max(size-1, 0), 10)
 }
 
 // ParseUploadRange parses the Range header of a response and returns how many
