@@ -3,11 +3,14 @@ module github.com/seed-40b21970/oci
 go 1.25.0
 
 require (
-	github.com/go-quicktest/qt v1.102.0 // indirect
+	github.com/go-quicktest/qt v1.102.0
+	github.com/opencontainers/go-digest v1.0.0
+	github.com/opencontainers/image-spec v1.1.1
+)
+
+require (
 	github.com/google/go-cmp v0.6.0 // indirect
 	github.com/kr/pretty v0.3.1 // indirect
 	github.com/kr/text v0.2.0 // indirect
-	github.com/opencontainers/go-digest v1.0.0 // indirect
-	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/rogpeppe/go-internal v1.12.0 // indirect
 )

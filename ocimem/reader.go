@@ -33,7 +33,7 @@ func (r *Registry) GetBlob(ctx context.Context, repo string, digest ociregistry.
 func (r *Registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	c, err := r.blob(ctx, repo, digest)
 	if err == nil && (offset0 < 0 || offset0 > c.size || offset1 >= 0 && offset1 < offset0) {
-		err = fmt.Errorf("%w: bytes %d to %d of %d", ociregistry.ErrRangeInvalid, offset0, offset1, c.size)
+		err = fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, c.size)
 	}
 	if err != nil {
 		return nil, opError(err, "GetBlobRange", repo, string(digest))

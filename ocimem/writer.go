@@ -168,8 +168,10 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	err = r.upsert(name, func(repo *repository) error {
-		if err := condition.Check(repo.current(ref, dgst)); err != nil {
-			return err
+		if condition.IfMatch != nil || condition.IfNoneMatch != nil {
+			if err := condition.Check(repo.current(ref, dgst)); err != nil {
+				return err
+			}
 		}
 		return r.putManifest(repo, m, info, tags)
 	})

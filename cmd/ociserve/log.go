@@ -4,28 +4,54 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 )
 
-// logRequests logs each request when its answer is sent.
+// logRequests logs each request when its answer was sent, or was cut off.
 func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
-			logger.LogAttrs(req.Context(), slog.LevelInfo, "request",
-				slog.String("method", req.Method),
-				slog.String("path", req.URL.Path),
-				slog.String("query", req.URL.RawQuery),
+			cutOff := recover()
+			attrs := []slog.Attr{
+				slog.String("method", loggable(req.Method)),
+				slog.String("path", loggable(withoutUploadID(req.URL.Path))),
+				slog.String("query", loggable(req.URL.RawQuery)),
 				slog.Int("status", rec.status),
 				slog.Int64("bytes", rec.bytes),
 				slog.Duration("took", time.Since(start).Round(time.Microsecond)),
 				slog.String("from", req.RemoteAddr),
-				slog.String("agent", req.UserAgent()),
-			)
+				slog.String("agent", loggable(req.UserAgent())),
+			}
+			if cutOff != nil {
+				attrs = append(attrs, slog.Bool("cutoff", true))
+			}
+			logger.LogAttrs(req.Context(), slog.LevelInfo, "request", attrs...)
+			if cutOff != nil {
+				panic(cutOff)
+			}
 		}()
 		h.ServeHTTP(rec, req)
 	})
+}
+
+// withoutUploadID returns a path without the id of an upload session: who knows
+// it can write to the session.
+func withoutUploadID(path string) string {
+	if before, id, ok := strings.Cut(path, "/blobs/uploads/"); ok && id != "" {
+		return before + "/blobs/uploads/…"
+	}
+	return path
+}
+
+// loggable returns s, but no more of it than fits into a log.
+func loggable(s string) string {
+	if len(s) > 512 {
+		return strings.ToValidUTF8(s[:512], "") + "…"
+	}
+	return s
 }
 
 // recorder notes the status and counts the bytes of an answer. It passes

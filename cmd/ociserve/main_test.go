@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -76,6 +77,31 @@ func TestServesAndStops(t *testing.T) {
 	qt.Assert(t, qt.Matches(log.String(), `(?s).*method=GET path=/v2/foo/blobs/sha256:\S+ query="" status=200 bytes=3 .*`))
 	_, err = client.Get(url)
 	qt.Assert(t, qt.IsNotNil(err))
+}
+
+func TestLogRequests(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ path, want string }{
+		{"/v2/foo/blobs/uploads/c2VjcmV0?digest=x", `method=GET path=/v2/foo/blobs/uploads/… query="digest=x" status=418 bytes=5 took=`},
+		{"/v2/" + strings.Repeat("x", 600), `method=GET path=/v2/` + strings.Repeat("x", 508) + `… query=""`},
+		{"/cut", `path=/cut query="" status=418 bytes=5 .* cutoff=true`},
+	}
+	for _, test := range tests {
+		var log bytes.Buffer
+		h := logRequests(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			w.WriteHeader(http.StatusTeapot)
+			io.WriteString(w, "short")
+			if req.URL.Path == "/cut" {
+				panic(http.ErrAbortHandler)
+			}
+		}), slog.New(slog.NewTextHandler(&log, nil)))
+		func() {
+			defer func() { qt.Check(t, qt.Equals(recover() != nil, test.path == "/cut")) }()
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", test.path, nil))
+		}()
+		qt.Check(t, qt.Matches(log.String(), `(?s).*`+test.want+`.*`))
+		qt.Check(t, qt.Not(qt.StringContains(log.String(), "c2VjcmV0")))
+	}
 }
 
 func TestShutdownLetsRequestsFinish(t *testing.T) {
