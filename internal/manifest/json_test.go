@@ -127,6 +127,41 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
+// FuzzDescriptor compares the two ways to read a descriptor.
+func FuzzDescriptor(f *testing.F) {
+	for _, text := range []string{
+		`{"mediaType":"a/b","digest":"sha256:00","size":12}`,
+		`{"mediaType":"","digest":"","size":0} `,
+		`{"mediaType":"a","digest":"b","size":-1}`,
+		`{"mediaType":"a","digest":"b","size":01}`,
+		`{"mediaType":"a","digest":"b","size":}`,
+		`{"mediaType":"a","digest":"b","size":1.0}`,
+		`{"mediaType":"a","digest":"b","size":1`,
+		`{"mediaType":"a","digest":"b","size":999999999999999999}`,
+		`{"mediaType":"a","digest":"b","size":9999999999999999999}`,
+		`{"mediaType":"\u0061","digest":"b","size":1}`,
+		`{"mediaType":"a","digest":"b","size":1,"urls":["c"]}`,
+		`{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":"b","size":1}`,
+		`{"mediaType":"a","digest":"b"}`, `{"mediaType":"a`, `{"mediaType":"a","digest":"b`, `{}`, ``,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var compact, general Ref
+		r := reader{text: text}
+		if !r.compactDescriptor(&compact) {
+			qt.Assert(t, qt.Equals(r.pos, 0))
+			qt.Assert(t, qt.Equals(compact, Ref{}))
+			return
+		}
+		// With a space in front it is not compact any more.
+		g := reader{text: "{ " + strings.TrimPrefix(text, "{")}
+		qt.Assert(t, qt.IsNil(g.descriptor("", &general)))
+		qt.Assert(t, qt.Equals(compact, general))
+		qt.Assert(t, qt.Equals(r.pos+1, g.pos))
+	})
+}
+
 func layersManifest(n int) string {
 	var b strings.Builder
 	b.WriteString(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{<A>},"layers":[`)

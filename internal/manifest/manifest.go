@@ -180,6 +180,9 @@ func (r *reader) descriptorsField(field string, into *[]Ref) error {
 }
 
 func (r *reader) descriptor(field string, ref *Ref) error {
+	if r.next() == '{' && r.compactDescriptor(ref) {
+		return nil
+	}
 	hasURLs := false
 	err := r.objectField(field, func(key string) error {
 		switch key {
@@ -201,6 +204,44 @@ func (r *reader) descriptor(field string, ref *Ref) error {
 	})
 	ref.Elsewhere = hasURLs || nonDistributable(ref.MediaType)
 	return err
+}
+
+// compactDescriptor reads a descriptor that is written as most are: without
+// spaces, and with a mediaType, a digest and a size in this order and nothing
+// else. Of any other it reads nothing, and reports false.
+func (r *reader) compactDescriptor(ref *Ref) bool {
+	mediaType, rest, ok1 := cutPlain(r.text[r.pos:], `{"mediaType":"`)
+	digest, rest, ok2 := cutPlain(rest, `,"digest":"`)
+	rest, ok3 := strings.CutPrefix(rest, `,"size":`)
+	if !ok1 || !ok2 || !ok3 {
+		return false
+	}
+	const most = 18 // digits, so that the size cannot overflow
+	n, size := 0, int64(0)
+	for n < len(rest) && n < most && '0' <= rest[n] && rest[n] <= '9' {
+		size = 10*size + int64(rest[n]-'0')
+		n++
+	}
+	if n == 0 || n == len(rest) || rest[n] != '}' || rest[0] == '0' && n > 1 {
+		return false
+	}
+	*ref = Ref{MediaType: mediaType, Digest: ociregistry.Digest(digest), Size: size, Elsewhere: nonDistributable(mediaType)}
+	r.pos = len(r.text) - len(rest) + n + 1
+	return true
+}
+
+// cutPlain cuts prefix, which ends in the quote that begins a string, and the
+// string, if nothing in it has to be unescaped.
+func cutPlain(text, prefix string) (value, rest string, ok bool) {
+	text, ok = strings.CutPrefix(text, prefix)
+	n := 0
+	for n < len(text) && plain[text[n]] {
+		n++
+	}
+	if !ok || n == len(text) || text[n] != '"' {
+		return "", "", false
+	}
+	return text[:n], text[n+1:], true
 }
 
 // annotationsField reads annotations into a map, if that is not nil.
