@@ -26,8 +26,9 @@ const defaultChunkSize = 8 << 10
 type uploads struct {
 	secret [sha256.Size]byte // tells issued ids from others
 
-	mu   sync.Mutex
-	open map[uploadKey]*upload
+	mu       sync.Mutex
+	open     map[uploadKey]*upload
+	sweeping bool // a sweep is going to come
 }
 
 type uploadKey struct{ repo, id string }
@@ -39,7 +40,6 @@ type upload struct {
 
 	mu      sync.Mutex
 	buffer  *buffer
-	expiry  *time.Timer
 	touched time.Time
 }
 
@@ -153,12 +153,11 @@ func (r *Registry) openUpload(ctx context.Context, key uploadKey) *upload {
 		buffer:   newBuffer(r, ociregistry.DigestAlgorithmFrom(ctx)),
 		touched:  time.Now(),
 	}
-	if expiry := r.cfg.UploadExpiry; expiry > 0 {
-		u.mu.Lock() // the timer may go off before it is assigned
-		u.expiry = time.AfterFunc(expiry, u.expire)
-		u.mu.Unlock()
-	}
 	r.uploads.open[u.key] = u
+	if expiry := r.cfg.UploadExpiry; expiry > 0 && !r.uploads.sweeping {
+		r.uploads.sweeping = true
+		r.sweepAfter(expiry)
+	}
 	return u
 }
 
@@ -207,27 +206,10 @@ func (u *upload) end() *buffer {
 		return nil
 	}
 	u.buffer = nil
-	if u.expiry != nil {
-		u.expiry.Stop()
-	}
 	u.registry.uploads.mu.Lock()
 	defer u.registry.uploads.mu.Unlock()
 	delete(u.registry.uploads.open, u.key)
 	return b
-}
-
-// expire ends the session, unless it was used lately.
-func (u *upload) expire() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.buffer == nil {
-		return // it ended as the timer went off
-	}
-	if idle := time.Since(u.touched); idle < u.registry.cfg.UploadExpiry {
-		u.expiry.Reset(u.registry.cfg.UploadExpiry - idle)
-		return
-	}
-	u.end().free()
 }
 
 // writer is a position in an upload session.

@@ -3,6 +3,7 @@ package ocimem
 import (
 	"context"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,24 +74,58 @@ func TestUploadsExpireWhenIdle(t *testing.T) {
 
 // TestTimerOfAnUpload looks at the moments when the timer goes off early, before
 // its upload is used, and late, when that has ended.
-func TestTimerOfAnUpload(t *testing.T) {
+func TestSweepsComeOnlyWhileNeeded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := New()
-		_, err := r.PushBlobChunked(ctx, "a", 0)
-		qt.Assert(t, qt.IsNil(err))
-		time.Sleep(DefaultUploadExpiry) // under the race detector, this is the test
-		synctest.Wait()
-		qt.Assert(t, qt.HasLen(r.uploads.open, 0))
-
+		sweeping := func() bool {
+			synctest.Wait()
+			r.uploads.mu.Lock()
+			defer r.uploads.mu.Unlock()
+			return r.uploads.sweeping
+		}
+		qt.Check(t, qt.IsFalse(sweeping()))
 		w, err := r.PushBlobChunked(ctx, "a", 0)
 		qt.Assert(t, qt.IsNil(err))
-		u := w.(*writer).upload
 		_, err = w.Commit(digest.FromString(""))
 		qt.Assert(t, qt.IsNil(err))
-		u.expire()
-		qt.Assert(t, qt.IsFalse(u.expiry.Stop()), qt.Commentf("the timer is on again"))
+		qt.Check(t, qt.IsTrue(sweeping()))
+
+		// The sweep that was meant for the first upload finds another, later one.
+		time.Sleep(DefaultUploadExpiry / 2)
+		w, err = r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+		time.Sleep(DefaultUploadExpiry / 2)
+		qt.Check(t, qt.IsTrue(sweeping()))
+		qt.Check(t, qt.HasLen(r.uploads.open, 1))
+		time.Sleep(DefaultUploadExpiry / 2)
+		qt.Check(t, qt.IsFalse(sweeping()))
+		qt.Check(t, qt.HasLen(r.uploads.open, 0))
+		_, err = w.Write([]byte("x"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
 	})
+}
+
+// TestTimerDoesNotKeepTheRegistry drops a registry that has an open upload.
+func TestTimerDoesNotKeepTheRegistry(t *testing.T) {
+	t.Parallel()
+	gone := make(chan struct{})
+	func() {
+		r := New()
+		runtime.AddCleanup(r, func(gone chan struct{}) { close(gone) }, gone)
+		_, err := r.PushBlobChunked(ctx, "a", 0)
+		qt.Assert(t, qt.IsNil(err))
+	}()
+	for range 10_000 {
+		runtime.GC()
+		select {
+		case <-gone:
+			return
+		default:
+			runtime.Gosched()
+		}
+	}
+	t.Error("the registry is still in memory")
 }
 
 func TestNeverIssuedUploadID(t *testing.T) {
