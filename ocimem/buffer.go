@@ -19,7 +19,7 @@ import (
 const (
 	minChunk   = 4 << 10
 	firstChunk = 32 << 10
-	maxChunk   = 1 << 20
+	maxChunk   = 512 << 10
 )
 
 // scratch has buffers of firstChunk bytes, for the beginning of content whose
