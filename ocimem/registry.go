@@ -10,7 +10,6 @@ package ocimem
 import (
 	"crypto/rand"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -224,13 +223,5 @@ func opError(err error, op, repo, ref string) error {
 	if err == nil {
 		return nil
 	}
-	// Callers may pass anything; an error need not repeat all of it.
-	return &ociregistry.OpError{Op: op, Repo: shorten(repo), Ref: shorten(ref), Err: err}
-}
-
-func shorten(s string) string {
-	if len(s) > 256 {
-		return strings.ToValidUTF8(s[:256], "") + "…"
-	}
-	return s
+	return &ociregistry.OpError{Op: op, Repo: repo, Ref: ref, Err: err}
 }

@@ -202,7 +202,7 @@ func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest,
 	}
 	for _, tag := range tags {
 		if !ociref.IsValidTag(tag) {
-			return "", nil, fmt.Errorf("%w: invalid tag %q", ociregistry.ErrManifestInvalid, shorten(tag))
+			return "", nil, fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
 		}
 	}
 	if dgst == "" {

@@ -77,12 +77,13 @@ type OpError struct {
 	Err      error
 }
 
-// Error returns a message of the form "GetBlob host/repo@digest: why".
+// Error returns a message of the form "GetBlob host/repo@digest: why". Names that
+// are not valid can have any length: it does not repeat all of them.
 func (e *OpError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
 	sep := " "
-	for _, part := range []string{e.Registry, e.Repo} {
+	for _, part := range []string{shorten(e.Registry), shorten(e.Repo)} {
 		if part != "" {
 			b.WriteString(sep)
 			b.WriteString(part)
@@ -98,11 +99,20 @@ func (e *OpError) Error() string {
 		default:
 			b.WriteString(":")
 		}
-		b.WriteString(e.Ref)
+		b.WriteString(shorten(e.Ref))
 	}
 	b.WriteString(": ")
 	b.WriteString(e.Err.Error())
 	return b.String()
+}
+
+// shorten returns as much of s as an error repeats.
+func shorten(s string) string {
+	const most = 256 // bytes; no valid name is longer
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // Unwrap returns e.Err.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -254,4 +255,14 @@ func TestOpErrorMessage(t *testing.T) {
 		qt.Check(t, qt.Equals(test.err.Error(), test.want))
 		qt.Check(t, qt.ErrorIs(&test.err, io.EOF))
 	}
+}
+
+// TestOpErrorIsBounded passes what no registry has: it must not fill a log.
+func TestOpErrorIsBounded(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", 1000)
+	err := &ociregistry.OpError{Op: "GetTag", Registry: long, Repo: long, Ref: long, Err: ociregistry.ErrManifestUnknown}
+	short := strings.Repeat("é", 128) + "…"
+	qt.Check(t, qt.Equals(err.Error(), "GetTag "+short+"/"+short+":"+short+": "+ociregistry.ErrManifestUnknown.Error()))
+	qt.Check(t, qt.Equals(err.Ref, long))
 }

@@ -22,6 +22,7 @@ const (
 	MediaTypeOCIArtifact        = "application/vnd.oci.artifact.manifest.v1+json"
 )
 
+// mediaTypes are those that Parse understands, the most common first.
 var mediaTypes = []string{
 	ocispec.MediaTypeImageManifest,
 	ocispec.MediaTypeImageIndex,
@@ -30,10 +31,6 @@ var mediaTypes = []string{
 	MediaTypeORASArtifact,
 	MediaTypeOCIArtifact,
 }
-
-// MediaTypes returns the media types that Parse understands, the most common
-// first.
-func MediaTypes() []string { return slices.Clone(mediaTypes) }
 
 // Known reports whether Parse understands mediaType, and returns its own copy of
 // the string.
@@ -82,7 +79,7 @@ type Info struct {
 // know of it. All errors wrap [ociregistry.ErrManifestInvalid]; none carries
 // content. The strings of the result may be parts of contents.
 //
-// Contents of a media type that is not one of [MediaTypes] are not looked at.
+// Contents of a media type that is not [Known] are not looked at.
 // No media type and no contents are errors for every type.
 func Parse(mediaType, contents string) (Info, error) {
 	if mediaType == "" {
@@ -91,7 +88,7 @@ func Parse(mediaType, contents string) (Info, error) {
 	if contents == "" {
 		return Info{}, invalid("no content")
 	}
-	if !slices.Contains(mediaTypes, mediaType) {
+	if _, ok := Known(mediaType); !ok {
 		return Info{}, nil
 	}
 	f, err := parseFields(contents)
@@ -102,15 +99,6 @@ func Parse(mediaType, contents string) (Info, error) {
 		return Info{}, invalid("its mediaType field is not %s, which it was pushed as", mediaType)
 	}
 	return f.info(mediaType)
-}
-
-// SelfDescribed returns the media type that a manifest says it is of, or "".
-func SelfDescribed(contents string) string {
-	f, err := parseFields(contents)
-	if err != nil {
-		return ""
-	}
-	return f.mediaType
 }
 
 // fields has the fields of all the known media types, but for those that a

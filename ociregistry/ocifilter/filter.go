@@ -21,7 +21,6 @@ package ocifilter
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
@@ -36,17 +35,7 @@ type refusing struct{ *ociregistry.Funcs }
 type target struct{ op, repo, ref string }
 
 func (t target) fail(err error) error {
-	return &ociregistry.OpError{Op: t.op, Repo: shorten(t.repo), Ref: shorten(t.ref), Err: err}
-}
-
-// shorten cuts what an error need not repeat in full: names that are not valid
-// can have any length.
-func shorten(s string) string {
-	const maxLen = 256 // bytes; no valid name is longer
-	if len(s) <= maxLen {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxLen], "") + "…"
+	return &ociregistry.OpError{Op: t.op, Repo: t.repo, Ref: t.ref, Err: err}
 }
 
 func (t target) checkRepo() error {
