@@ -14,7 +14,7 @@ func (r *Registry) DeleteBlob(ctx context.Context, repo string, digest ociregist
 }
 
 func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregistry.Digest) error {
-	if err := checkRepoAndDigest(name, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -43,7 +43,7 @@ func (r *Registry) DeleteManifest(ctx context.Context, repo string, digest ocire
 }
 
 func (r *Registry) deleteManifest(ctx context.Context, name string, digest ociregistry.Digest) error {
-	if err := checkRepoAndDigest(name, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -77,7 +77,7 @@ func (r *Registry) DeleteTag(ctx context.Context, repo string, name string) erro
 var errNoTag = fmt.Errorf("%w: tag does not exist", ociregistry.ErrManifestUnknown)
 
 func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
-	if err := checkRepo(name); err != nil {
+	if err := ociregistry.CheckRepository(name); err != nil {
 		return err
 	}
 	if !ociref.IsValidTag(tag) {

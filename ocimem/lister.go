@@ -27,7 +27,7 @@ func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq
 
 // Tags implements [ociregistry.Lister.Tags].
 func (r *Registry) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	if err := checkRepo(repo); err != nil {
+	if err := ociregistry.CheckRepository(repo); err != nil {
 		return ociregistry.ErrorSeq[string](opError(err, "Tags", repo, ""))
 	}
 	return func(yield func(string, error) bool) {
@@ -49,7 +49,7 @@ func (r *Registry) Tags(ctx context.Context, repo string, startAfter string) ite
 
 // Referrers implements [ociregistry.Lister.Referrers].
 func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	if err := checkRepoAndDigest(repo, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](opError(err, "Referrers", repo, string(digest)))
 	}
 	return func(yield func(ociregistry.Descriptor, error) bool) {

@@ -90,7 +90,7 @@ func (r *Registry) ResolveTag(ctx context.Context, repo string, tagName string) 
 }
 
 func (r *Registry) blob(ctx context.Context, name string, digest ociregistry.Digest) (c *content, err error) {
-	if err := checkRepoAndDigest(name, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -104,7 +104,7 @@ func (r *Registry) blob(ctx context.Context, name string, digest ociregistry.Dig
 }
 
 func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry.Digest) (m *storedManifest, err error) {
-	if err := checkRepoAndDigest(name, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -118,7 +118,7 @@ func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry
 }
 
 func (r *Registry) tag(ctx context.Context, name, tag string) (m *storedManifest, err error) {
-	if err := checkRepo(name); err != nil {
+	if err := ociregistry.CheckRepository(name); err != nil {
 		return nil, err
 	}
 	if !ociref.IsValidTag(tag) {

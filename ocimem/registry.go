@@ -16,7 +16,6 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/ordered"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
 // DefaultUploadExpiry is how long an upload session may be idle when the
@@ -193,29 +192,6 @@ func (r *Registry) forget(repo *repository) {
 	defer r.mu.Unlock()
 	r.names.Delete(repo.name)
 	delete(r.repos, repo.name)
-}
-
-func checkRepo(repo string) error {
-	if !ociref.IsValidRepository(repo) {
-		return ociregistry.ErrNameInvalid
-	}
-	return nil
-}
-
-func checkDigest(digest ociregistry.Digest) error {
-	if !ociref.IsValidDigest(string(digest)) {
-		return errBadDigest
-	}
-	return nil
-}
-
-var errBadDigest = ociregistry.NewError("badly formed digest", ociregistry.ErrDigestInvalid.Code(), nil)
-
-func checkRepoAndDigest(repo string, digest ociregistry.Digest) error {
-	if err := checkRepo(repo); err != nil {
-		return err
-	}
-	return checkDigest(digest)
 }
 
 // opError makes err, if there is one, tell what was asked.

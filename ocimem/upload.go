@@ -46,7 +46,7 @@ type upload struct {
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The writer
 // implements [io.ReaderFrom], which reads straight into the blob's chunks.
 func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
-	err := checkRepo(repo)
+	err := ociregistry.CheckRepository(repo)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -70,7 +70,7 @@ func (r *Registry) PushBlobChunkedResume(ctx context.Context, repo, id string, o
 }
 
 func (r *Registry) resume(ctx context.Context, key uploadKey, offset int64, chunkSize int) (*writer, error) {
-	if err := checkRepo(key.repo); err != nil {
+	if err := ociregistry.CheckRepository(key.repo); err != nil {
 		return nil, err
 	}
 	if !validUploadID(key.id) {
@@ -299,7 +299,7 @@ func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, erro
 }
 
 func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
-	if err := checkDigest(digest); err != nil {
+	if err := ociregistry.CheckDigest(digest); err != nil {
 		return 0, err
 	}
 	if err := w.ctx.Err(); err != nil {

@@ -23,7 +23,7 @@ func (r *Registry) PushBlob(ctx context.Context, repo string, desc ociregistry.D
 }
 
 func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, rd io.Reader) error {
-	if err := checkRepoAndDigest(repo, desc.Digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(repo, desc.Digest); err != nil {
 		return err
 	}
 	if desc.Size < 0 {
@@ -106,11 +106,11 @@ func (r *Registry) MountBlob(ctx context.Context, fromRepo, toRepo string, diges
 // mountSource finds a blob and counts a reference to it.
 func (r *Registry) mountSource(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (c *content, err error) {
 	if fromRepo != "" {
-		if err := checkRepo(fromRepo); err != nil {
+		if err := ociregistry.CheckRepository(fromRepo); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkRepoAndDigest(toRepo, digest); err != nil {
+	if err := ociregistry.CheckRepositoryAndDigest(toRepo, digest); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -144,7 +144,7 @@ func (r *Registry) PushManifest(ctx context.Context, repo string, ref string, co
 }
 
 func (r *Registry) pushManifest(ctx context.Context, name string, ref string, contents []byte, mediaType string, tags []string) (desc ociregistry.Descriptor, err error) {
-	if err := checkRepo(name); err != nil {
+	if err := ociregistry.CheckRepository(name); err != nil {
 		return desc, err
 	}
 	dgst, tags, err := resolveRef(ref, contents, tags)
@@ -194,7 +194,7 @@ func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest,
 	switch {
 	case strings.Contains(ref, ":"):
 		dgst = ociregistry.Digest(ref)
-		if err := checkDigest(dgst); err != nil {
+		if err := ociregistry.CheckDigest(dgst); err != nil {
 			return "", nil, err
 		}
 	case ref != "":

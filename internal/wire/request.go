@@ -132,15 +132,19 @@ func (r *Request) Ref() string {
 // well formed: it wraps [ociregistry.ErrNameInvalid], ErrDigestInvalid,
 // ErrManifestInvalid, ErrManifestUnknown or ErrBlobUploadUnknown.
 func (r *Request) Check() error {
-	if r.Kind != Ping && r.Kind != Catalog && !ociref.IsValidRepository(r.Repo) {
-		return ociregistry.ErrNameInvalid
+	if r.Kind != Ping && r.Kind != Catalog {
+		if err := ociregistry.CheckRepository(r.Repo); err != nil {
+			return err
+		}
 	}
-	if r.FromRepo != "" && !ociref.IsValidRepository(r.FromRepo) {
-		return ociregistry.ErrNameInvalid
+	if r.FromRepo != "" {
+		if err := ociregistry.CheckRepository(r.FromRepo); err != nil {
+			return err
+		}
 	}
 	switch r.Kind {
 	case Referrers, BlobGet, BlobHead, BlobDelete, BlobPost, BlobMount, UploadFinish:
-		if err := checkDigest(r.Digest); err != nil {
+		if err := ociregistry.CheckDigest(r.Digest); err != nil {
 			return err
 		}
 	case ManifestGet, ManifestHead, ManifestPut, ManifestDelete:
@@ -161,21 +165,11 @@ func (r *Request) Check() error {
 	return errBadAlgorithm
 }
 
-var (
-	errBadDigest    = ociregistry.NewError("badly formed digest", ociregistry.ErrDigestInvalid.Code(), nil)
-	errBadAlgorithm = ociregistry.NewError("unsupported digest algorithm", ociregistry.ErrDigestInvalid.Code(), nil)
-)
-
-func checkDigest(digest ociregistry.Digest) error {
-	if !ociref.IsValidDigest(string(digest)) {
-		return errBadDigest
-	}
-	return nil
-}
+var errBadAlgorithm = ociregistry.NewError("unsupported digest algorithm", ociregistry.ErrDigestInvalid.Code(), nil)
 
 func (r *Request) checkRef() error {
 	if r.Tag == "" {
-		if err := checkDigest(r.Digest); err != nil {
+		if err := ociregistry.CheckDigest(r.Digest); err != nil {
 			return err
 		}
 	} else if err := r.checkTag(r.Tag); err != nil {

@@ -39,19 +39,16 @@ func (t target) fail(err error) error {
 }
 
 func (t target) checkRepo() error {
-	if !ociref.IsValidRepository(t.repo) {
-		return t.fail(ociregistry.ErrNameInvalid)
+	if err := ociregistry.CheckRepository(t.repo); err != nil {
+		return t.fail(err)
 	}
 	return nil
 }
 
 // checkDigest checks the repository and the ref, which is to be a digest.
 func (t target) checkDigest() error {
-	if err := t.checkRepo(); err != nil {
-		return err
-	}
-	if !ociref.IsValidDigest(t.ref) {
-		return t.fail(errMalformedDigest)
+	if err := ociregistry.CheckRepositoryAndDigest(t.repo, ociregistry.Digest(t.ref)); err != nil {
+		return t.fail(err)
 	}
 	return nil
 }
@@ -67,10 +64,6 @@ func (t target) checkTag() error {
 	return nil
 }
 
-var (
-	errMalformedDigest = ociregistry.NewError("badly formed digest", ociregistry.ErrDigestInvalid.Code(), nil)
-
-	// errMountFromAny is for an empty fromRepo in views that hide repositories:
-	// the registry beneath would look into those too.
-	errMountFromAny = fmt.Errorf("%w: a mount needs the repository to take from", ociregistry.ErrUnsupported)
-)
+// errMountFromAny is for an empty fromRepo in views that hide repositories: the
+// registry beneath would look into those too.
+var errMountFromAny = fmt.Errorf("%w: a mount needs the repository to take from", ociregistry.ErrUnsupported)
