@@ -1,0 +1,86 @@
+package ocifs
+
+import (
+	"strings"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// batch has the operations of some changes that are about to be written, and
+// shows the state as it will be with them.
+type batch struct {
+	repo *repository
+	ops  []op
+	puts map[ociregistry.Digest]string // the media types of manifests
+	tags map[string]ociregistry.Digest // "" for those that are deleted
+}
+
+func newBatch(repo *repository) *batch {
+	return &batch{repo: repo}
+}
+
+// add adds an operation that can be made.
+func (b *batch) add(o op) {
+	b.ops = append(b.ops, o)
+	if o.kind == opPut || o.kind == opUntag {
+		b.note(&o)
+	}
+}
+
+func (b *batch) note(o *op) {
+	if b.tags == nil {
+		b.puts = make(map[ociregistry.Digest]string)
+		b.tags = make(map[string]ociregistry.Digest)
+	}
+	if o.kind == opPut {
+		b.puts[o.digest] = o.mediaType
+	}
+	for _, tag := range o.tags {
+		b.tags[tag] = o.digest // none when the tag is deleted
+	}
+}
+
+// view calls f with the state, which lacks the operations of b.
+func (b *batch) view(f func(s *state)) {
+	b.repo.mu.RLock()
+	defer b.repo.mu.RUnlock()
+	f(b.repo.state)
+}
+
+// mediaType returns the media type of a manifest, or "" if it is not there.
+func (b *batch) mediaType(digest ociregistry.Digest) (mediaType string, ok bool) {
+	if mediaType, ok = b.puts[digest]; ok {
+		return mediaType, ok
+	}
+	b.view(func(s *state) {
+		if m := s.manifests[digest]; m != nil {
+			mediaType, ok = m.mediaType, true
+		}
+	})
+	return mediaType, ok
+}
+
+// tag returns what a tag points at, or "".
+func (b *batch) tag(name string) (digest ociregistry.Digest) {
+	if digest, ok := b.tags[name]; ok {
+		return digest
+	}
+	b.view(func(s *state) {
+		if t := s.tags[name]; t != nil {
+			digest = t.manifest.digest
+		}
+	})
+	return digest
+}
+
+// current returns what ref, of a push of a manifest with that digest, resolves
+// to. A push without a ref is one by digest.
+func (b *batch) current(ref string, digest ociregistry.Digest) ociregistry.Digest {
+	if ref != "" && !strings.Contains(ref, ":") {
+		return b.tag(ref)
+	}
+	if _, ok := b.mediaType(digest); ok {
+		return digest
+	}
+	return ""
+}

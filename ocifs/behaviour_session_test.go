@@ -1,0 +1,500 @@
+package ocifs_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// A session outlives the registry that opened it.
+func TestBehaviour11_Restart(t *testing.T) {
+	t.Parallel()
+	const repo = "team/app"
+	for _, single := range []string{"", repo} {
+		for _, hint := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			for _, closed := range []bool{true, false} { // the writer, before the registry
+				f := openFixture(t, t.TempDir(), single, ocifs.Options{})
+				ctx := ociregistry.WithDigestAlgorithm(t.Context(), hint)
+				content := data(7, 123_457)
+				w, err := f.PushBlobChunked(ctx, repo, 0)
+				qt.Assert(t, qt.IsNil(err))
+				id, sent := w.ID(), 0
+				for _, n := range []int{0, 1, 63, 64, 65, 50_000, 73_264} { // in the middle of the hash's blocks, and between them
+					_, err = w.Write(content[sent : sent+n])
+					qt.Assert(t, qt.IsNil(err))
+					sent += n
+					if closed {
+						qt.Assert(t, qt.IsNil(w.Close()))
+					}
+					f.reopen()
+					_, err = f.PushBlobChunkedResume(ctx, repo, id, int64(sent+1), 0)
+					qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+					if single == "" {
+						_, err = f.PushBlobChunkedResume(ctx, "other", id, int64(sent), 0)
+						qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+					}
+					w, err = f.PushBlobChunkedResume(ctx, repo, id, -1, 0)
+					qt.Assert(t, qt.IsNil(err))
+					qt.Check(t, qt.Equals(w.Size(), int64(sent)))
+				}
+				qt.Assert(t, qt.Equals(sent, len(content)))
+				f.reopen()
+				w, err = f.PushBlobChunkedResume(ctx, repo, id, int64(sent), 0)
+				qt.Assert(t, qt.IsNil(err))
+				d := hint.FromBytes(content)
+				_, err = w.Commit(d)
+				qt.Assert(t, qt.IsNil(err))
+				text, err := read(f.GetBlob(ctx, repo, d))
+				qt.Assert(t, qt.IsNil(err))
+				qt.Check(t, qt.IsTrue(text == string(content)))
+				f.close()
+				_, ok := f.layout(repo).blobs[d]
+				qt.Check(t, qt.IsTrue(ok))
+			}
+		}
+	}
+}
+
+// After a restart, too, content that is not the digest's is refused.
+func TestBehaviour11_RestartWrongDigest(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, ocifs.Options{})
+	w, err := f.PushBlobChunked(t.Context(), "app", 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Write(data(1, 50_000))
+	qt.Assert(t, qt.IsNil(err))
+	f.reopen()
+	w, err = f.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Write([]byte("x"))
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Commit(describe(data(1, 50_000)).Digest)
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)))
+	wantRepositories(t, f)
+}
+
+// Two processes share a session.
+func TestBehaviour11_OtherProcess(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, ocifs.Options{})
+	content := data(1, 50_000)
+	w, err := f.PushBlobChunked(t.Context(), "app", 0)
+	qt.Assert(t, qt.IsNil(err))
+	other := openFixture(t, f.dir, "", ocifs.Options{})
+	registries := []*fixture{f, other}
+	for i := range 5 {
+		w, err = registries[i%2].PushBlobChunkedResume(t.Context(), "app", w.ID(), int64(i)*10_000, 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(content[i*10_000:][:10_000])
+		qt.Assert(t, qt.IsNil(err))
+	}
+	other.close() // leaves the session
+	w, err = f.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Commit(describe(content).Digest)
+	qt.Assert(t, qt.IsNil(err))
+	wantBlob(t, f, "app", content)
+}
+
+// A session ends when it was idle for too long, and not before.
+func TestBehaviour11_Expiry(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	tests := []struct {
+		name    string
+		expiry  time.Duration
+		idle    time.Duration
+		expires bool
+	}{
+		{"young", time.Hour, 50 * time.Minute, false},
+		{"old", time.Hour, 70 * time.Minute, true},
+		{"young by default", 0, 23 * time.Hour, false},
+		{"old by default", 0, 25 * time.Hour, true},
+		{"never", -1, 10_000 * time.Hour, false},
+	}
+	for _, test := range tests {
+		for _, written := range []bool{false, true} {
+			for _, restart := range []bool{false, true} {
+				f := newFixture(t, ocifs.Options{UploadExpiry: test.expiry})
+				w, err := f.PushBlobChunked(t.Context(), repo, 0)
+				qt.Assert(t, qt.IsNil(err))
+				content := []byte(nil)
+				if written {
+					content = data(1, 50_000)
+					_, err = w.Write(content)
+					qt.Assert(t, qt.IsNil(err))
+				}
+				if restart {
+					f.close()
+				}
+				age(t, filepath.Join(f.dir, ".ocifs", "uploads"), test.idle)
+				if restart {
+					f.open()
+				}
+				if !test.expires {
+					w, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+					qt.Assert(t, qt.IsNil(err), qt.Commentf(test.name))
+					_, err = w.Commit(describe(content).Digest)
+					qt.Assert(t, qt.IsNil(err), qt.Commentf(test.name))
+					continue
+				}
+				_, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(test.name))
+				eventually(t, "no files of the session", func() bool { return len(sessionFiles(t, f.dir)) == 0 })
+			}
+		}
+	}
+}
+
+// What expires while nobody asks for it is removed when the registry is opened.
+func TestBehaviour13_ExpiredIsSwept(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, ocifs.Options{UploadExpiry: time.Hour})
+	for range 3 {
+		w, err := f.PushBlobChunked(t.Context(), "app", 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(data(1, 50_000))
+		qt.Assert(t, qt.IsNil(err))
+	}
+	f.close()
+	age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
+	f.open()
+	young, err := f.PushBlobChunked(t.Context(), "app", 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = young.Write(data(2, 50_000))
+	qt.Assert(t, qt.IsNil(err))
+	eventually(t, "the old sessions are gone", func() bool {
+		for _, name := range sessionFiles(t, f.dir) {
+			if !strings.HasPrefix(name, young.ID()) {
+				return false
+			}
+		}
+		return true
+	})
+	_, err = young.Commit(describe(data(2, 50_000)).Digest)
+	qt.Assert(t, qt.IsNil(err))
+	wantEmptyPrivate(t, f)
+}
+
+// age makes all files below dir older.
+func age(t testing.TB, dir string, by time.Duration) {
+	t.Helper()
+	then := time.Now().Add(-by)
+	err := filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			err = os.Chtimes(name, then, then)
+		}
+		return err
+	})
+	qt.Assert(t, qt.IsNil(err))
+}
+
+// sessionFiles returns the names of the files of upload sessions.
+func sessionFiles(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, ".ocifs", "uploads"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		qt.Assert(t, qt.IsNil(err))
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// wantEmptyPrivate checks that a registry keeps no content but blobs: while it is
+// open there may be empty files, and afterwards nothing at all.
+func wantEmptyPrivate(t testing.TB, f *fixture) {
+	t.Helper()
+	private := func(visit func(name string, e fs.DirEntry)) {
+		for _, dir := range []string{"uploads", "staging"} {
+			filepath.WalkDir(filepath.Join(f.dir, ".ocifs", dir), func(name string, e fs.DirEntry, err error) error {
+				if err == nil && !e.IsDir() {
+					visit(name, e)
+				}
+				return nil
+			})
+		}
+	}
+	qt.Check(t, qt.HasLen(sessionFiles(t, f.dir), 0))
+	private(func(name string, e fs.DirEntry) {
+		if info, err := e.Info(); err == nil {
+			qt.Check(t, qt.Equals(info.Size(), 0), qt.Commentf(name))
+		}
+	})
+	f.close()
+	private(func(name string, e fs.DirEntry) { t.Errorf("%s is left", name) })
+	staged, _ := os.ReadDir(filepath.Join(f.dir, ".ocifs", "staging"))
+	qt.Check(t, qt.HasLen(staged, 0))
+}
+
+// Of two writers at one offset one wins; what they write is never mixed.
+func TestBehaviour12_TwoWriters(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	const writers, rounds, size = 4, 10, 3000
+	race := func(t *testing.T, registries ...ociregistry.Interface) {
+		ctx := t.Context()
+		w, err := registries[0].PushBlobChunked(ctx, repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		id := w.ID()
+		var want []byte
+		for round := range rounds {
+			var ws [writers]ociregistry.BlobWriter
+			for i := range ws {
+				ws[i], err = registries[i%len(registries)].PushBlobChunkedResume(ctx, repo, id, int64(len(want)), 0)
+				qt.Assert(t, qt.IsNil(err))
+			}
+			var errs [writers]error
+			var wg sync.WaitGroup
+			for i, w := range ws {
+				wg.Go(func() {
+					if n, err := w.Write(bytes.Repeat([]byte{byte('a' + i)}, size)); err != nil {
+						errs[i] = err
+						if n != 0 {
+							errs[i] = fmt.Errorf("%d bytes with error %w", n, err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			winner := -1
+			for i, err := range errs {
+				if err == nil {
+					qt.Check(t, qt.Equals(winner, -1))
+					winner = i
+					qt.Check(t, qt.Equals(ws[i].Size(), int64(len(want)+size)))
+					continue
+				}
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+				qt.Check(t, qt.Equals(ws[i].Size(), int64(len(want))))
+			}
+			qt.Assert(t, qt.Not(qt.Equals(winner, -1)), qt.Commentf("round %d", round))
+			want = append(want, bytes.Repeat([]byte{byte('a' + winner)}, size)...)
+			for _, w := range ws {
+				qt.Assert(t, qt.IsNil(w.Close()))
+			}
+		}
+		w, err = registries[0].PushBlobChunkedResume(ctx, repo, id, -1, 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Commit(describe(want).Digest)
+		qt.Assert(t, qt.IsNil(err))
+		wantBlob(t, registries[0], repo, want)
+	}
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) { race(t, r) })
+	t.Run("two processes", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t, ocifs.Options{})
+		race(t, f, openFixture(t, f.dir, "", ocifs.Options{}))
+	})
+}
+
+// A commit and a write at the same offset exclude each other, too.
+func TestBehaviour12_CommitAndWrite(t *testing.T) {
+	t.Parallel()
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		for i := range 20 {
+			repo, content := fmt.Sprint("app-", i), data(uint64(i), 20_000)
+			w1, err := r.PushBlobChunked(ctx, repo, 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = w1.Write(content)
+			qt.Assert(t, qt.IsNil(err))
+			w2, err := r.PushBlobChunkedResume(ctx, repo, w1.ID(), -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			var commitErr, writeErr error
+			var wg sync.WaitGroup
+			wg.Go(func() { _, commitErr = w1.Commit(describe(content).Digest) })
+			wg.Go(func() { _, writeErr = w2.Write([]byte("more")) })
+			wg.Wait()
+			if commitErr == nil {
+				qt.Check(t, qt.ErrorIs(writeErr, error(ociregistry.ErrBlobUploadUnknown)))
+				wantBlob(t, r, repo, content)
+				continue
+			}
+			qt.Check(t, qt.ErrorIs(commitErr, error(ociregistry.ErrRangeInvalid)))
+			qt.Assert(t, qt.IsNil(writeErr))
+			more := append(content, "more"...)
+			_, err = w2.Commit(describe(more).Digest)
+			qt.Assert(t, qt.IsNil(err))
+			wantBlob(t, r, repo, more)
+		}
+	})
+}
+
+// Nothing is left of uploads that ended, in whatever way.
+func TestBehaviour13_NothingIsLeft(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	start := func(t *testing.T, f *fixture, content []byte) ociregistry.BlobWriter {
+		w, err := f.PushBlobChunked(t.Context(), repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(content)
+		qt.Assert(t, qt.IsNil(err))
+		return w
+	}
+	errRead := errors.New("reader failed")
+	ends := []struct {
+		name string
+		end  func(t *testing.T, f *fixture, content []byte)
+		blob bool // whether it became one
+	}{
+		{"cancelled", func(t *testing.T, f *fixture, content []byte) {
+			qt.Check(t, qt.IsNil(start(t, f, content).Cancel()))
+		}, false},
+		{"cancelled after Close", func(t *testing.T, f *fixture, content []byte) {
+			w := start(t, f, content)
+			qt.Check(t, qt.IsNil(w.Close()))
+			qt.Check(t, qt.IsNil(w.Cancel()))
+		}, false},
+		{"cancelled after a restart", func(t *testing.T, f *fixture, content []byte) {
+			w := start(t, f, content)
+			f.reopen()
+			w, err := f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.IsNil(w.Cancel()))
+		}, false},
+		{"committed", func(t *testing.T, f *fixture, content []byte) {
+			_, err := start(t, f, content).Commit(describe(content).Digest)
+			qt.Check(t, qt.IsNil(err))
+		}, true},
+		{"committed as SHA-512", func(t *testing.T, f *fixture, content []byte) {
+			_, err := start(t, f, content).Commit(digest.SHA512.FromBytes(content))
+			qt.Check(t, qt.IsNil(err))
+			_, err = start(t, f, content).Commit(describe(content).Digest)
+			qt.Check(t, qt.IsNil(err))
+		}, true},
+		{"committed twice", func(t *testing.T, f *fixture, content []byte) {
+			for range 2 {
+				_, err := start(t, f, content).Commit(describe(content).Digest)
+				qt.Check(t, qt.IsNil(err))
+			}
+		}, true},
+		{"committed with the wrong digest", func(t *testing.T, f *fixture, content []byte) {
+			_, err := start(t, f, content).Commit(digest.FromString("other"))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)))
+		}, false},
+		{"pushed", func(t *testing.T, f *fixture, content []byte) {
+			qt.Check(t, qt.IsNil(pushBlob(t.Context(), f, repo, content)))
+		}, true},
+		{"pushed twice", func(t *testing.T, f *fixture, content []byte) {
+			qt.Check(t, qt.IsNil(pushBlob(t.Context(), f, repo, content)))
+			qt.Check(t, qt.IsNil(pushBlob(t.Context(), f, repo, content)))
+		}, true},
+		{"pushed with the wrong digest", func(t *testing.T, f *fixture, content []byte) {
+			desc := describe(content)
+			desc.Digest = digest.FromString("other")
+			_, err := f.PushBlob(t.Context(), repo, desc, bytes.NewReader(content))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)))
+		}, false},
+		{"pushed with the wrong size", func(t *testing.T, f *fixture, content []byte) {
+			for _, by := range []int64{-1, 1} {
+				desc := describe(content)
+				desc.Size += by
+				_, err := f.PushBlob(t.Context(), repo, desc, bytes.NewReader(content))
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrSizeInvalid)))
+			}
+		}, false},
+		{"pushed by a reader that fails", func(t *testing.T, f *fixture, content []byte) {
+			r := io.MultiReader(bytes.NewReader(content[:len(content)-1]), failingReader{errRead})
+			_, err := f.PushBlob(t.Context(), repo, describe(content), r)
+			qt.Check(t, qt.ErrorIs(err, errRead))
+		}, false},
+		{"pushed when the context has ended", func(t *testing.T, f *fixture, content []byte) {
+			ctx, cancel := context.WithCancel(t.Context())
+			r := io.MultiReader(bytes.NewReader(content[:100]), readerFunc(func(p []byte) (int, error) {
+				cancel()
+				return copy(p, content[100:]), nil
+			}))
+			_, err := f.PushBlob(ctx, repo, describe(content), r)
+			qt.Check(t, qt.IsNotNil(err))
+		}, false},
+	}
+	for _, e := range ends {
+		for _, size := range []int64{200, 300_000} {
+			t.Run(fmt.Sprint(e.name, "/", size), func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t, ocifs.Options{})
+				content := data(1, size)
+				e.end(t, f, content)
+				if e.blob {
+					wantBlob(t, f, repo, content)
+				} else {
+					wantRepositories(t, f)
+				}
+				wantEmptyPrivate(t, f)
+				var bytes int64
+				for name, what := range tree(t, f.dir) {
+					if strings.Contains(what, string(content[:100])) {
+						bytes++
+						qt.Check(t, qt.StringContains(name, "blobs"))
+					}
+				}
+				if !e.blob {
+					qt.Check(t, qt.Equals(bytes, 0))
+				}
+			})
+		}
+	}
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A limit on bytes shows whether what ended is accounted for as gone.
+func TestBehaviour13_BytesAreGivenBack(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	f := newFixture(t, ocifs.Options{MaxBytes: 100_000, UploadExpiry: time.Hour})
+	content := data(1, 90_000)
+	for i := range 10 {
+		w, err := f.PushBlobChunked(t.Context(), repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(content)
+		qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
+		switch i % 5 {
+		case 0:
+			err = w.Cancel()
+		case 1:
+			if _, err = w.Commit(digest.FromString("other")); errors.Is(err, ociregistry.ErrDigestInvalid) {
+				err = nil
+			}
+		case 2:
+			_, err = w.Commit(describe(content).Digest)
+			qt.Check(t, qt.IsNil(f.DeleteBlob(t.Context(), repo, describe(content).Digest)))
+		case 3:
+			f.reopen()
+			w, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			err = w.Cancel()
+		case 4:
+			age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
+			if _, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0); errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+				err = nil
+			}
+		}
+		qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
+	}
+	wantEmptyPrivate(t, f)
+}

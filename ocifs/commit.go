@@ -1,0 +1,366 @@
+package ocifs
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// Changes of a repository go through its journal. Those that come while another
+// is being written wait in a queue; then one of them leads: it takes the lock of
+// the journal, writes them all with one append and one fsync, and wakes the
+// others. So concurrent writers share what is slow.
+
+// change is a call that changes a repository.
+type change struct {
+	ctx context.Context
+
+	// check checks, with the journal locked, whether the change can be made,
+	// and adds the operations that make it to the batch. When it returns an
+	// error it has added nothing. It may be called more than once.
+	check func(b *batch) error
+
+	// finish does what is to be done after the operations are durable, still
+	// with the journal locked. It may be nil.
+	finish func() error
+
+	creates bool // makes the repository if there is none
+	alone   bool // has a batch of its own: check looks at all of the state
+	folds   bool // is a fold, and has no check
+
+	turn chan struct{} // tells the waiting call that it is done, or that it leads
+	done bool
+	err  error
+}
+
+// maxRecord bounds, in bytes, the buffer for records that a repository keeps.
+const maxRecord = 256 << 10
+
+// maxBatch bounds how many changes are written at once.
+const maxBatch = 1024
+
+// queue has the changes of a repository that wait.
+type queue struct {
+	mu      sync.Mutex
+	waiting []*change // if somebody leads, the first of them is the leader's
+	leading bool
+}
+
+// commit makes a change and returns when it is durable. When the context ends
+// before the change's batch began, it is not made.
+func (repo *repository) commit(c *change) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	if !repo.commits.join(c) {
+		select {
+		case <-c.turn:
+		case <-c.ctx.Done():
+			if repo.commits.leave(c) {
+				return c.ctx.Err()
+			}
+			<-c.turn
+		}
+		if c.done {
+			return c.err
+		}
+	}
+	repo.lead(c)
+	return c.err
+}
+
+// join adds c to the queue, and reports whether it leads.
+func (q *queue) join(c *change) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, c)
+	if !q.leading {
+		q.leading = true
+		return true
+	}
+	c.turn = make(chan struct{}, 1)
+	return false
+}
+
+// leave takes c out of the queue if its batch has not begun.
+func (q *queue) leave(c *change) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, c)
+	if i < 0 {
+		return false
+	}
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	select {
+	case <-c.turn: // it was just made the leader
+		q.pass()
+	default:
+	}
+	return true
+}
+
+// take takes the next batch out of the queue.
+func (q *queue) take() []*change {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 1
+	for n < len(q.waiting) && n < maxBatch && !q.waiting[0].alone && !q.waiting[n].alone {
+		n++
+	}
+	changes := slices.Clone(q.waiting[:n])
+	q.waiting = slices.Delete(q.waiting, 0, n)
+	return changes
+}
+
+// resign makes the next in the queue the leader.
+func (q *queue) resign() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pass()
+}
+
+func (q *queue) pass() {
+	q.leading = len(q.waiting) > 0
+	if q.leading {
+		q.waiting[0].turn <- struct{}{}
+	}
+}
+
+// lead writes the batch that begins with c.
+func (repo *repository) lead(c *change) {
+	journal, info, err := repo.lock(c)
+	if err != nil {
+		c.err = err
+		repo.commits.leave(c)
+		repo.commits.resign()
+		return
+	}
+	changes := repo.commits.take()
+	repo.write(journal, info, changes)
+	journal.Close()
+	for _, other := range changes {
+		if other != c {
+			other.done = true
+			other.turn <- struct{}{}
+		}
+	}
+	repo.commits.resign()
+}
+
+// lock opens the journal, which it makes if need be, and takes its lock.
+func (repo *repository) lock(c *change) (file, fs.FileInfo, error) {
+	for {
+		journal, err := repo.registry.fs.OpenFile(repo.journal, os.O_RDWR, 0)
+		if isAbsent(err) {
+			if c.folds {
+				return nil, nil, ociregistry.ErrNameUnknown // there is nothing to fold
+			}
+			if err := repo.lay(c); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		info, err := repo.registry.lockFile(c.ctx, journal, repo.journal)
+		if info != nil {
+			return journal, info, nil
+		}
+		journal.Close()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// lockFile takes the lock of a journal and returns what the system says of it. It
+// returns nil if it is not the one of that name any more: the repository may have
+// been removed meanwhile.
+func (r *Registry) lockFile(ctx context.Context, journal file, name string) (fs.FileInfo, error) {
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		locked, err := r.fs.TryLock(journal)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if locked {
+			break
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	mine, err := journal.Stat()
+	if err != nil {
+		return nil, err
+	}
+	there, err := r.lstat(name)
+	if err != nil || there == nil || !os.SameFile(mine, there) {
+		return nil, err
+	}
+	return there, nil
+}
+
+// lay makes what a change needs for a journal to be there, if the change can be
+// made in a repository that holds nothing.
+func (repo *repository) lay(c *change) error {
+	index, err := repo.registry.lstat(repo.index)
+	if err != nil {
+		return err
+	}
+	if index == nil {
+		if !c.creates {
+			return ociregistry.ErrNameUnknown
+		}
+		if err := repo.refresh(); err != nil {
+			return err
+		}
+		if c.check != nil {
+			if err := c.check(newBatch(repo)); err != nil {
+				return err
+			}
+		}
+	}
+	repo.scheduleFold() // which removes what may be left empty
+	return repo.registry.makeLayout(c.ctx, repo.dir)
+}
+
+// write makes the changes. The journal is locked.
+func (repo *repository) write(journal file, info fs.FileInfo, changes []*change) {
+	repo.loading.Lock()
+	index, err := repo.registry.lstat(repo.index)
+	if err == nil {
+		err = repo.catchUp(stamps{index, info})
+	}
+	repo.writing.Store(err == nil)
+	repo.loading.Unlock()
+	if err != nil {
+		for _, c := range changes {
+			c.err = err
+		}
+		return
+	}
+	defer repo.writing.Store(false)
+	b := newBatch(repo)
+	wrote := make([]bool, len(changes))
+	for i, c := range changes {
+		before := len(b.ops)
+		if !c.folds {
+			c.err = c.check(b)
+		}
+		wrote[i] = len(b.ops) > before
+	}
+	if err := repo.append(journal, info.Size(), b.ops); err != nil {
+		for i, c := range changes {
+			if wrote[i] {
+				c.err = err
+			}
+		}
+		repo.removeIfEmpty(journal)
+		return
+	}
+	repo.finish(journal, changes)
+}
+
+// finish does what follows when the operations of changes are durable.
+func (repo *repository) finish(journal file, changes []*change) {
+	shrunk := false
+	for _, c := range changes {
+		if c.finish != nil && c.err == nil {
+			c.err = c.finish()
+		}
+		if c.folds {
+			c.err = repo.fold(journal)
+		}
+		shrunk = shrunk || c.alone || c.err != nil
+	}
+	if shrunk && repo.removeIfEmpty(journal) {
+		return
+	}
+	repo.mu.RLock()
+	long := repo.at.offset > max(maxJournal, repo.indexSize())
+	repo.mu.RUnlock()
+	if long {
+		if err := repo.fold(journal); err != nil {
+			repo.registry.log.Error("folding the journal", "repository", repo.name, "err", err)
+		}
+	}
+}
+
+// indexSize returns the size of index.json in bytes. repo.mu is held.
+func (repo *repository) indexSize() int64 {
+	if repo.seen.index == nil {
+		return 0
+	}
+	return repo.seen.index.Size()
+}
+
+// append writes operations to the journal, which has size bytes, makes them
+// durable, and applies them.
+// If it fails it takes back what it wrote.
+func (repo *repository) append(journal file, size int64, ops []op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	at := repo.at
+	text := repo.record[:0]
+	start := at.offset
+	if at.offset == 0 { // a new journal, or none that can be read
+		var header []byte
+		header, at = newHeader()
+		text = append(text, header...)
+	}
+	if size > start {
+		if err := journal.Truncate(start); err != nil {
+			return err
+		}
+	}
+	text, end := appendRecord(text, at, ops)
+	if cap(text) <= maxRecord {
+		repo.record = text
+	}
+	if err := repo.writeJournal(journal, text, start); err != nil {
+		if undo := journal.Truncate(start); undo != nil {
+			// Whether the operations are there, the next call finds out.
+			repo.mu.Lock()
+			repo.seen = stamps{}
+			repo.mu.Unlock()
+		}
+		return err
+	}
+	now, err := journal.Stat()
+	repo.registry.keep(repo)
+	repo.mu.Lock()
+	for i := range ops {
+		repo.state.apply(&ops[i])
+	}
+	repo.at = end
+	if err == nil {
+		repo.seen.journal = now
+	}
+	repo.mu.Unlock()
+	repo.scheduleFold()
+	return nil
+}
+
+func (repo *repository) writeJournal(journal file, text []byte, offset int64) error {
+	if _, err := journal.WriteAt(text, offset); err != nil {
+		return err
+	}
+	return repo.sync(journal)
+}
+
+func (repo *repository) sync(journal file) error {
+	if repo.registry.opts.NoSync {
+		return nil
+	}
+	return journal.Sync()
+}

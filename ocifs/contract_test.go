@@ -1,0 +1,39 @@
+package ocifs_test
+
+import (
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		opts ocifs.Options
+		test ocitest.Options
+	}{
+		{name: "default"},
+		{name: "nosync", opts: ocifs.Options{NoSync: true}},
+		{name: "sparse", opts: ocifs.Options{NoSync: true, Sparse: true}, test: ocitest.Options{Sparse: true}},
+		{name: "immutable", opts: ocifs.Options{NoSync: true, ImmutableTags: true}, test: ocitest.Options{Denied: ocitest.MoveTags | ocitest.DeleteTags}},
+		{name: "limited", opts: ocifs.Options{NoSync: true, MaxBytes: 1 << 30}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ocitest.Run(t, func(t testing.TB) ociregistry.Interface { return newRegistry(t, &test.opts) }, &test.test)
+		})
+	}
+}
+
+func newRegistry(t testing.TB, opts *ocifs.Options) *ocifs.Registry {
+	r, err := ocifs.New(t.TempDir(), opts)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
+	return r
+}

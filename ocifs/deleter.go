@@ -1,0 +1,193 @@
+package ocifs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// DeleteBlob implements [ociregistry.Deleter.DeleteBlob]. When a manifest cannot
+// be read, it is not known what it names, and nothing is deleted.
+func (r *Registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return opError(r.deleteBlob(ctx, repo, digest), "DeleteBlob", repo, string(digest))
+}
+
+func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregistry.Digest) error {
+	if err := check(ctx, name, digest); err != nil {
+		return err
+	}
+	return r.change(ctx, name, func(repo *repository) *change {
+		size, pending := int64(0), false
+		return &change{
+			alone: true,
+			check: func(b *batch) (err error) {
+				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
+					return err
+				}
+				// A fold that was cut short may have made a file of it.
+				if err := r.store.remove(repo.dir, digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+				b.add(op{kind: opDeleteBlob, digest: digest})
+				return nil
+			},
+			finish: func() error {
+				if pending {
+					r.give(size)
+					return nil
+				}
+				return r.store.remove(repo.dir, digest)
+			},
+		}
+	})
+}
+
+// checkDeleteBlob checks that a blob is there and can be deleted, and returns its
+// size, and whether it is in the journal.
+func (repo *repository) checkDeleteBlob(digest ociregistry.Digest) (size int64, pending bool, err error) {
+	sparse := repo.registry.opts.Sparse
+	if err := repo.readAll(); err != nil && !sparse {
+		return 0, false, err
+	}
+	repo.mu.RLock()
+	m := repo.state.manifests[digest]
+	ref := repo.state.refs[digest]
+	repo.mu.RUnlock()
+	if m != nil {
+		return 0, false, ociregistry.ErrInUse
+	}
+	contents, _, err := repo.knownBlob(digest)
+	if err != nil {
+		return 0, false, repo.missing(err)
+	}
+	if size = int64(len(contents)); contents == "" {
+		if size, err = repo.registry.store.stat(repo.dir, digest); err != nil {
+			return 0, false, repo.checkFile(err, digest, 0, -1)
+		}
+	}
+	if ref != nil && !sparse {
+		return 0, false, ociregistry.ErrInUse
+	}
+	return size, contents != "", nil
+}
+
+// DeleteManifest implements [ociregistry.Deleter.DeleteManifest]. When a manifest
+// cannot be read, it is not known what it names, and nothing is deleted.
+func (r *Registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return opError(r.deleteManifest(ctx, repo, digest), "DeleteManifest", repo, string(digest))
+}
+
+func (r *Registry) deleteManifest(ctx context.Context, name string, digest ociregistry.Digest) error {
+	if err := check(ctx, name, digest); err != nil {
+		return err
+	}
+	return r.change(ctx, name, func(repo *repository) *change {
+		var m *stored
+		return &change{
+			alone: true,
+			check: func(b *batch) (err error) {
+				if m, err = repo.checkDeleteManifest(digest); err != nil {
+					return err
+				}
+				for _, child := range repo.onlyBy(m) {
+					b.add(op{kind: opPut, digest: child.digest, mediaType: child.mediaType, size: child.size})
+				}
+				b.add(op{kind: opDelete, digest: m.digest})
+				return nil
+			},
+			finish: func() error {
+				if !m.blob {
+					r.give(m.size)
+				}
+				return nil
+			},
+		}
+	})
+}
+
+func (repo *repository) checkDeleteManifest(digest ociregistry.Digest) (*stored, error) {
+	opts := &repo.registry.opts
+	if err := repo.readAll(); err != nil && !opts.Sparse {
+		return nil, err
+	}
+	repo.mu.RLock()
+	m := repo.state.manifests[digest]
+	ref := repo.state.refs[digest]
+	named := ref != nil && ref.manifests > 0
+	tagged := m != nil && m.tags != nil
+	shared := tagged && m.tags.next != nil
+	repo.mu.RUnlock()
+	switch {
+	case m == nil:
+		return nil, repo.missing(ociregistry.ErrManifestUnknown)
+	case named && !opts.Sparse:
+		return nil, ociregistry.ErrInUse
+	case tagged && opts.ImmutableTags:
+		return nil, fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
+	case shared && opts.ProtectShared:
+		return nil, fmt.Errorf("%w: several tags point at the manifest", ociregistry.ErrDenied)
+	}
+	return m, nil
+}
+
+// onlyBy returns the manifests that nothing but m says are manifests.
+func (repo *repository) onlyBy(m *stored) []*stored {
+	repo.mu.RLock()
+	defer repo.mu.RUnlock()
+	var children []*stored
+	for _, c := range m.manifests {
+		if child := repo.state.manifests[c.digest]; child != nil && child.implicit {
+			children = append(children, child)
+		}
+	}
+	return children
+}
+
+// DeleteTag implements [ociregistry.Deleter.DeleteTag].
+func (r *Registry) DeleteTag(ctx context.Context, repo string, name string) error {
+	return opError(r.deleteTag(ctx, repo, name), "DeleteTag", repo, name)
+}
+
+var errNoTag = fmt.Errorf("%w: tag does not exist", ociregistry.ErrManifestUnknown)
+
+func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
+	if err := ociregistry.CheckRepository(name); err != nil {
+		return err
+	}
+	if !ociref.IsValidTag(tag) {
+		return errNoTag
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.change(ctx, name, func(repo *repository) *change {
+		return &change{check: func(b *batch) error {
+			if b.tag(tag) == "" {
+				return repo.missing(errNoTag)
+			}
+			if r.opts.ImmutableTags {
+				return fmt.Errorf("%w: tags are immutable", ociregistry.ErrDenied)
+			}
+			b.add(op{kind: opUntag, tags: []string{tag}})
+			return nil
+		}}
+	})
+}
+
+// change makes a change of a repository that exists.
+func (r *Registry) change(ctx context.Context, name string, f func(*repository) *change) error {
+	repo, err := r.open(name)
+	if err == nil {
+		err = r.writable(name)
+	}
+	if err != nil {
+		return err
+	}
+	c := f(repo)
+	c.ctx = ctx
+	return repo.commit(c)
+}

@@ -1,0 +1,116 @@
+// Package ocifs is a registry in a directory, in which every repository is an
+// OCI image layout: what is pushed over HTTP can be read in place by every tool
+// that reads layouts (skopeo's oci:, regctl's ocidir://, oras, crane, umoci), and
+// what such a tool wrote is served as it is.
+//
+// What was acknowledged survives the end of the process and, unless
+// [Options.NoSync] is set, a power cut. The cost of a call does not grow with the
+// number of repositories, tags and blobs. Several processes may use one directory
+// at a time.
+//
+// # Files
+//
+// A repository NAME is the directory ROOT/NAME, an image layout (image-spec, "OCI
+// Image Layout Specification") with one thing more:
+//
+//	oci-layout          the mark of a layout
+//	index.json          an entry for each tag, and for each manifest without one
+//	blobs/ALG/HEX       blobs and manifests
+//	.ocifs/journal      changes that index.json does not have yet
+//
+// An element of NAME that a layout uses itself ("blobs", "index.json",
+// "oci-layout"), or that is a device on Windows, has a "_" before it on disk. No
+// element of a name begins with "_" or ".", so that names and directories
+// correspond, and no name leads out of ROOT. Symbolic links are not followed.
+//
+// A repository exists while it holds something. Its directory is made in
+// ROOT/.ocifs/staging and renamed, so that it is a valid layout as soon as it is
+// there. When the last of its content is deleted, it is removed: files that are
+// part of an empty layout, and directories that are empty.
+//
+// What is not part of a layout is in ROOT/.ocifs:
+//
+//	blobs/ALG/HEX       the pool: a second name (hard link) of each blob
+//	uploads/ID          what has come of an upload
+//	uploads/ID.state    how much of it counts, and the state of its hash
+//	staging/RANDOM/     files that one process is writing
+//	staging/RANDOM.lock locked as long as that process lives
+//	unfolded/SUM        the name of a repository whose journal is to be folded
+//
+// [NewLayout] serves one layout, wherever it is; all of these are in its own
+// .ocifs then.
+//
+// # Changes
+//
+// All changes of a repository but large blobs go through its journal, a file that
+// is appended to: manifests with their contents and their tags, deleted tags and
+// manifests, and blobs of up to 16 KiB with their contents. So a push is one
+// append and one fsync, however many tags it sets, and whatever index.json has.
+// Changes that come while one is being written are written together next, with
+// one fsync for all.
+//
+// A process takes the lock of the journal (flock; LockFileEx on Windows), reads
+// what others have appended, checks the change, and appends. The lock is held for
+// no longer than that. Reading takes no lock: a call looks whether index.json or
+// the journal have changed, and reads on if so.
+//
+// The journal begins with a header, whose generation is random. Each record has a
+// length and a checksum, which is continued from the record before. An end that
+// was not written whole has no valid checksum; it is ignored, and overwritten by
+// the next change. It was never acknowledged.
+//
+// A larger blob is written to the staging directory and hashed on the way, synced,
+// and linked into the pool and the layout, whose directory is synced. If the pool
+// has the blob, what comes is compared with it, and not written again. If they
+// differ, the old file was damaged, and the new one takes its place.
+//
+// # Folding
+//
+// When a repository was at rest for 0.3 seconds, when its journal has 4 MiB and
+// is longer than index.json, and when the Registry is closed, the journal is
+// folded, under its lock:
+//
+//  1. Contents that only the journal has become files: written, synced together,
+//     then named; their directories are synced.
+//  2. index.json is written anew, synced, and renamed into place; the directory is
+//     synced. Entries that other programs wrote, and that were not changed, are
+//     kept byte for byte.
+//  3. The files of deleted manifests are removed.
+//  4. The journal is cut to nothing and gets a header with a new generation.
+//
+// # Recovery
+//
+// At any point in this, index.json and the journal say together what was
+// acknowledged: to apply a journal to an index.json that has its changes already
+// makes no difference. So there is nothing to repair when a process has died. The
+// next Registry removes what the dead one was writing (its lock is free), and
+// folds the journals that it left.
+//
+// Upload sessions are not synced. After the end of a process they go on where they
+// were, with the saved state of the hash. After a power cut, which is noticed by
+// the system's boot id, the bytes are hashed again and must be what they were;
+// else the session is unknown.
+//
+// # Other programs
+//
+// They may read layouts at any time. What was pushed less than a second ago may not
+// be there yet; what is there is complete: a manifest's file is there before
+// index.json names it.
+//
+// They may add blobs, and replace index.json (by a rename, or in place), while the
+// repository is not being pushed to: the next call sees it. Two programs that
+// replace index.json at the same time lose one of the changes, as always with
+// layouts; a Registry does not replace an index.json that has changed since it read
+// it. An entry's tag is its org.opencontainers.image.ref.name if that is one, else
+// what follows the last colon there ("repo:tag", or a full reference). Manifests
+// that only an index names are served as well. Entries whose content is absent are
+// not served, and kept.
+//
+// They must leave .ocifs alone. When no Registry has the directory open, .ocifs may
+// be deleted, except for journals that are longer than their header of 32 bytes;
+// a directory that was closed has none.
+//
+// Without hard links (FAT, some network filesystems) blobs are stored once for each
+// repository. Without file locks (Solaris, AIX, Plan 9, WebAssembly) only one
+// Registry may have a directory open.
+package ocifs

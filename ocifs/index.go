@@ -1,0 +1,264 @@
+package ocifs
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// annotationBlob marks the entry of a manifest that was pushed as a blob, too.
+const annotationBlob = "org.ocifs.blob"
+
+// indexRest is what index.json has beside entries for manifests: it is written
+// back as it was read.
+type indexRest struct {
+	fields  map[string]json.RawMessage
+	strange []string // entries of a kind that this package does not understand
+}
+
+// entry is what an element of index.json's manifests says.
+type entry struct {
+	MediaType   string             `json:"mediaType"`
+	Digest      ociregistry.Digest `json:"digest"`
+	Size        int64              `json:"size"`
+	Annotations map[string]string  `json:"annotations"`
+}
+
+// parseIndex adds to the state what index.json says (image-spec, "OCI Image
+// Layout Specification", section "index.json file").
+func (s *state) parseIndex(text []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return err
+	}
+	if fields == nil {
+		return fmt.Errorf("not a JSON object")
+	}
+	var entries []json.RawMessage
+	if list := fields["manifests"]; list != nil {
+		if err := json.Unmarshal(list, &entries); err != nil {
+			return fmt.Errorf("manifests: %w", err)
+		}
+	}
+	delete(fields, "manifests")
+	s.index.fields = make(map[string]json.RawMessage, len(fields))
+	for name, value := range fields {
+		s.index.fields[name] = bytes.Clone(value)
+	}
+	for _, raw := range entries {
+		s.addEntry(raw)
+	}
+	return nil
+}
+
+// addEntry adds an entry. Of several for one tag the one that names it exactly
+// counts, else the first; the others are kept beside it.
+func (s *state) addEntry(raw []byte) {
+	var e entry
+	if json.Unmarshal(raw, &e) != nil || !ociref.IsValidDigest(string(e.Digest)) || e.Size < 0 {
+		s.index.strange = append(s.index.strange, string(raw))
+		return
+	}
+	m := s.manifests[e.Digest]
+	if m == nil {
+		m = &stored{digest: e.Digest, mediaType: ownMediaType(e.MediaType), size: e.Size}
+		s.add(m)
+		s.unsure[m] = struct{}{}
+	}
+	m.blob = m.blob || e.Annotations[annotationBlob] != ""
+	name := e.Annotations[ocispec.AnnotationRefName]
+	tag := tagOf(name)
+	if tag == "" {
+		if isOurs(raw, m, "") {
+			m.plain = true
+		} else {
+			m.raws = append(m.raws, string(raw))
+		}
+		return
+	}
+	old, exact := s.tags[tag], name == tag
+	if old != nil && (old.exact || !exact) {
+		old.shadowed = append(old.shadowed, shadow{e.Digest, string(raw)})
+		return
+	}
+	var shadowed []shadow
+	if old != nil {
+		shadowed = append(old.shadowed, shadow{old.manifest.digest, old.text()})
+		s.removeTag(old)
+	}
+	s.setTag(tag, m)
+	s.tags[tag].exact, s.tags[tag].shadowed = exact, shadowed
+	if !isOurs(raw, m, tag) {
+		s.tags[tag].raw = string(raw)
+	}
+}
+
+// isOurs reports whether an entry is as this package writes it.
+func isOurs(raw []byte, m *stored, tag string) bool {
+	var buf [512]byte
+	return bytes.Equal(appendEntry(buf[:0], m, tag), raw)
+}
+
+// tagOf returns the tag that a ref.name stands for, or "". What tools write there
+// is a tag, or a reference that ends in one (image-spec leaves it open).
+func tagOf(name string) string {
+	if ociref.IsValidTag(name) {
+		return name
+	}
+	name, _, _ = strings.Cut(name, "@")
+	tag := name[strings.LastIndexByte(name, ':')+1:]
+	if tag == name || !ociref.IsValidTag(tag) { // also when it is the port of a host
+		return ""
+	}
+	return tag
+}
+
+// text returns the entry of a tag in index.json.
+func (t *tag) text() string {
+	if t.raw != "" {
+		return t.raw
+	}
+	return string(appendEntry(nil, t.manifest, t.name))
+}
+
+// appendEntry appends the entry for a manifest and a tag, which may be empty.
+func appendEntry(dst []byte, m *stored, tag string) []byte {
+	dst = append(dst, `{"mediaType":`...)
+	dst = appendJSON(dst, m.mediaType)
+	dst = append(dst, `,"digest":"`...)
+	dst = append(dst, m.digest...)
+	dst = append(dst, `","size":`...)
+	dst = strconv.AppendInt(dst, m.size, 10)
+	if tag == "" && !m.blob {
+		return append(dst, '}')
+	}
+	dst = append(dst, `,"annotations":{`...)
+	if m.blob {
+		dst = append(dst, `"`+annotationBlob+`":"true"`...)
+	}
+	if m.blob && tag != "" {
+		dst = append(dst, ',')
+	}
+	if tag != "" {
+		dst = append(dst, `"`+ocispec.AnnotationRefName+`":"`...)
+		dst = append(dst, tag...)
+		dst = append(dst, '"')
+	}
+	return append(dst, `}}`...)
+}
+
+func appendJSON(dst []byte, s string) []byte {
+	if _, ok := manifest.Known(s); ok {
+		return append(append(append(dst, '"'), s...), '"')
+	}
+	text, _ := json.Marshal(s) // of a string there is no error
+	return append(dst, text...)
+}
+
+// writeIndex writes the text of an index.json that says what the state does. It
+// has a line for each entry: tags in byte order, then manifests without one.
+func (s *state) writeIndex(to io.Writer) error {
+	w := indexWriter{Writer: bufio.NewWriterSize(to, 64<<10)}
+	w.WriteString(`{"schemaVersion":2`)
+	for _, name := range slices.Sorted(maps.Keys(s.index.fields)) {
+		if name != "schemaVersion" {
+			w.Write(append(appendJSON([]byte{','}, name), ':'))
+			w.Write(s.index.fields[name])
+		}
+	}
+	w.WriteString(`,"manifests":[`)
+	shadowed := s.writeTags(&w)
+	for _, digest := range s.untagged() {
+		m := s.manifests[digest]
+		for _, raw := range m.raws {
+			w.entry(nil, "", raw)
+		}
+		if m.plain || m.raws == nil && !shadowed[digest] {
+			w.entry(m, "", "")
+		}
+	}
+	for _, raw := range s.index.strange {
+		w.entry(nil, "", raw)
+	}
+	w.WriteString("\n]}\n")
+	return w.Flush()
+}
+
+// writeTags writes the entries of tags. It returns the manifests that have one
+// beside that of their tag.
+func (s *state) writeTags(w *indexWriter) (shadowed map[ociregistry.Digest]bool) {
+	var names []string
+	for after := ""; ; after = names[len(names)-1] {
+		names = s.tagNames.AppendAfter(names[:0], after, 256)
+		if len(names) == 0 {
+			return shadowed
+		}
+		for _, name := range names {
+			t := s.tags[name]
+			w.entry(t.manifest, name, t.raw)
+			for _, other := range t.shadowed {
+				if s.manifests[other.digest] == nil {
+					continue
+				}
+				w.entry(nil, "", other.raw)
+				if shadowed == nil {
+					shadowed = make(map[ociregistry.Digest]bool)
+				}
+				shadowed[other.digest] = true
+			}
+		}
+	}
+}
+
+// indexWriter writes the entries of an index.json. Errors come with Flush.
+type indexWriter struct {
+	*bufio.Writer
+	text  []byte
+	comma bool
+}
+
+// entry writes an entry: raw, or that of a manifest and a tag.
+func (w *indexWriter) entry(m *stored, tag, raw string) {
+	w.text = w.text[:0]
+	if w.comma {
+		w.text = append(w.text, ',')
+	}
+	w.comma = true
+	w.text = append(w.text, '\n')
+	if raw != "" {
+		w.text = append(w.text, raw...)
+	} else {
+		w.text = appendEntry(w.text, m, tag)
+	}
+	w.Write(w.text)
+}
+
+// untagged returns the manifests that have an entry without a tag.
+func (s *state) untagged() []ociregistry.Digest {
+	var digests []ociregistry.Digest
+	for digest, m := range s.manifests {
+		if m.plain || m.raws != nil || m.tags == nil && !m.implicit {
+			digests = append(digests, digest)
+		}
+	}
+	slices.Sort(digests)
+	return digests
+}
+
+// emptyIndex is the index.json of a new layout, and emptyLayout its oci-layout.
+const (
+	emptyIndex  = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + "\n]}\n"
+	emptyLayout = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
+)

@@ -1,0 +1,207 @@
+package ocifs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// privateDir has what is not part of a layout: in a repository its journal, in
+// the root all else.
+const privateDir = ".ocifs"
+
+// algorithms are those of which there may be blobs.
+var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA512}
+
+// makeLayout makes dir a layout with a journal, or adds what is missing.
+func (r *Registry) makeLayout(ctx context.Context, dir string) error {
+	var err error
+	for range 100 {
+		err = r.tryLayout(ctx, dir)
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			break
+		}
+		// Somebody has just made the directory, or removed one on the way.
+	}
+	return err
+}
+
+// tryLayout brings a directory that is not there into being with all that a
+// layout has.
+func (r *Registry) tryLayout(ctx context.Context, dir string) error {
+	info, err := r.lstat(dir)
+	if err != nil {
+		return err
+	}
+	if info != nil {
+		return r.completeLayout(ctx, dir)
+	}
+	staged, err := r.store.stageDir()
+	if err != nil {
+		return err
+	}
+	journal, err := r.openNewJournal(staged)
+	if err == nil {
+		journal.Close()
+		err = r.fillLayout(staged)
+	}
+	if err == nil {
+		err = r.makeDirs(filepath.Dir(dir))
+	}
+	if err == nil {
+		err = r.fs.Rename(staged, dir)
+	}
+	if err != nil {
+		r.removeLayout(staged)
+		return err
+	}
+	return r.store.syncDir(filepath.Dir(dir))
+}
+
+// completeLayout makes everything in a directory that a layout has and it has
+// not. It takes the journal's lock: nobody removes the repository meanwhile.
+func (r *Registry) completeLayout(ctx context.Context, dir string) error {
+	for {
+		journal, err := r.openNewJournal(dir)
+		if err != nil {
+			return err
+		}
+		info, err := r.lockFile(ctx, journal, filepath.Join(dir, privateDir, "journal"))
+		if info != nil {
+			err = r.fillLayout(dir)
+		}
+		journal.Close()
+		if info != nil || err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Registry) openNewJournal(dir string) (file, error) {
+	dir = filepath.Join(dir, privateDir)
+	if err := r.mkdir(dir); err != nil {
+		return nil, err
+	}
+	return r.fs.OpenFile(filepath.Join(dir, "journal"), os.O_RDWR|os.O_CREATE, 0o666)
+}
+
+// fillLayout makes what a layout has beside the journal. Whatever finds an
+// oci-layout finds the rest: it comes last.
+func (r *Registry) fillLayout(dir string) error {
+	for _, name := range []string{"blobs", filepath.Join("blobs", "sha256")} {
+		if err := r.mkdir(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, f := range []struct{ name, text string }{{"index.json", emptyIndex}, {"oci-layout", emptyLayout}} {
+		if err := r.provide(filepath.Join(dir, f.name), f.text); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"blobs", privateDir, "."} {
+		if err := r.store.syncDir(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// provide makes a file with the given text, unless it is there.
+func (r *Registry) provide(name, text string) error {
+	info, err := r.lstat(name)
+	if err != nil || info != nil {
+		return err
+	}
+	return r.store.writeFile(name, writeText(text))
+}
+
+func (r *Registry) mkdir(name string) error {
+	err := r.fs.Mkdir(name, 0o777)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// makeDirs makes a directory below the root and those that lead to it, durably.
+func (r *Registry) makeDirs(dir string) error {
+	info, err := r.lstat(dir)
+	if err != nil || info != nil {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if err := r.makeDirs(parent); err != nil {
+		return err
+	}
+	if err := r.mkdir(dir); err != nil {
+		return err
+	}
+	return r.store.syncDir(parent)
+}
+
+// removeIfEmpty removes the repository's directory if it holds nothing. If so, it
+// reports true, and the state is not up to date any more. The journal is locked.
+func (repo *repository) removeIfEmpty(journal file) bool {
+	r := repo.registry
+	repo.mu.RLock()
+	empty := repo.state.empty() && len(repo.state.index.strange) == 0
+	repo.mu.RUnlock()
+	if !empty || r.single != "" {
+		return false
+	}
+	if has, err := repo.hasBlobs(); has || err != nil {
+		return false
+	}
+	for digest := range repo.state.deleted {
+		if err := r.store.removeFile(repo.dir, digest); err != nil {
+			return false
+		}
+	}
+	// As soon as the journal is gone, others may make the repository anew: what
+	// is known of it here counts no more.
+	repo.mu.Lock()
+	repo.state, repo.seen, repo.at = newState(), stamps{}, place{}
+	repo.mu.Unlock()
+	repo.writing.Store(false)
+	r.unmark(repo)
+	// Once their directories are gone, nobody can add a blob without making them
+	// again, which waits for the lock.
+	if r.removeLayout(repo.dir) {
+		r.forget(repo)
+		r.removeParents(repo.dir)
+	}
+	return true
+}
+
+// removeLayout removes a layout that has no blobs. It removes directories only
+// when they are empty, so that nothing can be lost; if the blobs' are not, it
+// removes nothing.
+func (r *Registry) removeLayout(dir string) bool {
+	for _, name := range []string{filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha512"), "blobs"} {
+		if err := r.fs.Remove(filepath.Join(dir, name)); err != nil && !isAbsent(err) {
+			return false
+		}
+	}
+	for _, name := range []string{"oci-layout", "index.json", filepath.Join(privateDir, "journal"), privateDir} {
+		if err := r.fs.Remove(filepath.Join(dir, name)); err != nil && !isAbsent(err) {
+			return false
+		}
+	}
+	r.fs.Remove(dir) // there may be other repositories below
+	r.store.syncDir(filepath.Dir(dir))
+	return true
+}
+
+// removeParents removes the directories that led to a repository, as long as
+// they are empty.
+func (r *Registry) removeParents(dir string) {
+	for dir = filepath.Dir(dir); dir != r.dir && len(dir) > len(r.dir); dir = filepath.Dir(dir) {
+		if r.fs.Remove(dir) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package ocifs_test
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// The model test (behaviours of storage, line 43) runs random programs on a
+// registry and on mapRegistry, and compares what each operation returns.
+
+// modelBackend is a kind of registry that is compared with the map.
+type modelBackend struct {
+	name string
+	cfg  mapConfig
+	open func(t testing.TB, cfg mapConfig) *modelDriver
+}
+
+var modelBackends = []modelBackend{
+	{"Memory", mapConfig{}, openMemory},
+	{"MemorySparse", mapConfig{sparse: true}, openMemory},
+	{"MemoryImmutable", mapConfig{immutableTags: true}, openMemory},
+	{"Directory", mapConfig{}, openDirectory},
+	{"DirectorySparse", mapConfig{sparse: true}, openDirectory},
+	{"DirectoryImmutable", mapConfig{immutableTags: true}, openDirectory},
+	{"DirectoryShared", mapConfig{protectShared: true}, openDirectory},
+	{"TwoRegistries", mapConfig{}, openDirectoryTwice},
+	{"TwoRegistriesSparse", mapConfig{sparse: true}, openDirectoryTwice},
+}
+
+// TestModel runs a few programs. OCIFS_MODEL_PROGRAMS is how many for each
+// backend, and OCIFS_MODEL_SEED the seed of the first.
+func TestModel(t *testing.T) {
+	t.Parallel()
+	programs, first := envInt(t, "OCIFS_MODEL_PROGRAMS", 8), envInt(t, "OCIFS_MODEL_SEED", 1)
+	for _, b := range modelBackends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			for i := range programs {
+				if report := modelFailure(t, b, modelProgram(uint64(first+i), 120)); report != "" {
+					t.Fatalf("the program of seed %d, made shorter:\n%s", first+i, report)
+				}
+			}
+		})
+	}
+}
+
+func envInt(t testing.TB, name string, otherwise int) int {
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", name))
+	return n
+}
+
+func openMemory(_ testing.TB, cfg mapConfig) *modelDriver {
+	return newModelDriver(ocimem.NewWithConfig(&ocimem.Config{Sparse: cfg.sparse, ImmutableTags: cfg.immutableTags}))
+}
+
+func newModelDriver(regs ...ociregistry.Interface) *modelDriver {
+	return &modelDriver{regs: regs, data: make(map[string][]byte), close: func() error { return nil }}
+}
+
+func openDirectory(t testing.TB, cfg mapConfig) *modelDriver { return openDirectories(t, cfg, 1) }
+
+func openDirectoryTwice(t testing.TB, cfg mapConfig) *modelDriver { return openDirectories(t, cfg, 2) }
+
+// openDirectories opens n registries of one directory.
+func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
+	dir := t.TempDir()
+	opts := &ocifs.Options{NoSync: true, Sparse: cfg.sparse, ImmutableTags: cfg.immutableTags, ProtectShared: cfg.protectShared}
+	d := newModelDriver(make([]ociregistry.Interface, n)...)
+	var opened []*ocifs.Registry
+	d.reopen = func(i int, closes bool) error {
+		if old, ok := d.regs[i].(*ocifs.Registry); ok && closes {
+			if err := old.Close(); err != nil {
+				return err
+			}
+		}
+		r, err := ocifs.New(dir, opts)
+		if err == nil {
+			d.regs[i] = r
+			opened = append(opened, r)
+		}
+		return err
+	}
+	for i := range n {
+		qt.Assert(t, qt.IsNil(d.reopen(i, false)))
+	}
+	d.close = func() (err error) {
+		for _, r := range opened {
+			err = cmp.Or(err, r.Close())
+		}
+		return err
+	}
+	return d
+}
+
+// modelMismatch is where a program's results differ from the model's.
+type modelMismatch struct {
+	at        int // the index of the operation
+	want, got modelResult
+}
+
+// runModel runs a program. It returns nil if the model allows every result.
+func runModel(t testing.TB, b modelBackend, ops []modelOp) *modelMismatch {
+	model, real := newModelDriver(newMapRegistry(b.cfg)), b.open(t, b.cfg)
+	defer func() { qt.Check(t, qt.IsNil(cmp.Or(real.dropWriters(), real.close()))) }()
+	for i, op := range ops {
+		want := op.run(model)
+		if want.err != nil && slices.Contains(errorNames(want.err), "unspecified") {
+			continue
+		}
+		if got := op.run(real); !want.allows(got) {
+			return &modelMismatch{i, want, got}
+		}
+	}
+	return nil
+}
+
+// modelFailure runs a program. If it fails, modelFailure makes it as short as it
+// can, and returns it as text.
+func modelFailure(t testing.TB, b modelBackend, ops []modelOp) string {
+	m := runModel(t, b, ops)
+	if m == nil {
+		return ""
+	}
+	ops = ops[:m.at+1]
+	for n := len(ops) / 2; n > 0; {
+		shrunk := false
+		for i := len(ops) - 1 - n; i >= 0; i -= n { // the last operation is the one that fails
+			shorter := slices.Delete(slices.Clone(ops), i, i+n)
+			if m2 := runModel(t, b, shorter); m2 != nil {
+				ops, m, shrunk = shorter[:m2.at+1], m2, true
+				i = min(i, len(ops)-1)
+			}
+		}
+		if n > 1 || !shrunk {
+			n /= 2
+		}
+	}
+	return showProgram(ops, m)
+}
+
+func showProgram(ops []modelOp, m *modelMismatch) string {
+	var b strings.Builder
+	for i, op := range ops {
+		fmt.Fprintf(&b, "\t%s\n", op.text)
+		if i < m.at {
+			continue
+		}
+		want, got := m.want.String(), m.got.String()
+		if diffs := differences(strings.Split(want, "\n"), strings.Split(got, "\n")); strings.Contains(want, "\n") && diffs != nil {
+			fmt.Fprintf(&b, "\t    %s\n", strings.Join(diffs, "\n\t    "))
+		} else {
+			fmt.Fprintf(&b, "\t    want %s\n\t    got  %s\n", want, got)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,194 @@
+package ocifs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// push is a manifest on its way into a repository.
+type push struct {
+	repo      *repository
+	ref       string
+	condition ociregistry.PushCondition
+	op        op
+	taken     int64 // bytes that were accounted for
+}
+
+// check is the check of its [change].
+func (p *push) check(b *batch) error {
+	if p.condition.IfMatch != nil || p.condition.IfNoneMatch != nil {
+		if err := p.condition.Check(b.current(p.ref, p.op.digest)); err != nil {
+			return err
+		}
+	}
+	if err := p.checkReferences(b); err != nil {
+		return err
+	}
+	if err := p.checkMoves(b); err != nil {
+		return err
+	}
+	o := p.op
+	mediaType, there := b.mediaType(o.digest)
+	if there {
+		intact, err := p.intact()
+		if err != nil {
+			return err
+		}
+		if intact {
+			o.contents = ""
+		}
+		if intact && mediaType == o.mediaType && p.tagged(b) {
+			return nil // all is as it should be
+		}
+	} else {
+		has, err := p.repo.hasBlob(o.digest, -1)
+		if err != nil {
+			return err
+		}
+		o.blob = has
+		if !has {
+			if err := p.take(); err != nil {
+				return err
+			}
+		}
+	}
+	b.add(o)
+	return nil
+}
+
+func (p *push) take() error {
+	if p.taken > 0 {
+		return nil // this is checked a second time
+	}
+	if err := p.repo.registry.take(p.op.size); err != nil {
+		return err
+	}
+	p.taken = p.op.size
+	return nil
+}
+
+// checkReferences checks that what the manifest names is there. Image indexes
+// are known to list blobs too: build caches are pushed as such.
+func (p *push) checkReferences(b *batch) error {
+	if p.repo.registry.opts.Sparse {
+		return nil
+	}
+	info := p.op.info
+	for i := range info.Blobs {
+		if ref := &info.Blobs[i]; !ref.Elsewhere {
+			if err := p.checkBlob(ref, "blob"); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range info.Manifests {
+		ref := &info.Manifests[i]
+		if ref.Elsewhere || p.hasManifest(b, ref.Digest) {
+			continue
+		}
+		if err := p.checkBlob(ref, "manifest"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *push) checkBlob(ref *manifest.Ref, what string) error {
+	has := false
+	err := ociregistry.CheckDigest(ref.Digest)
+	if err == nil {
+		if has, err = p.repo.hasBlob(ref.Digest, ref.Size); err != nil {
+			return err
+		}
+	}
+	if !has {
+		return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
+	}
+	return nil
+}
+
+// hasBlob reports whether there is a blob. A file that has not the given size, if
+// that is not -1, may be damaged.
+func (repo *repository) hasBlob(digest ociregistry.Digest, size int64) (bool, error) {
+	repo.mu.RLock()
+	_, pending := repo.state.blobs[digest]
+	m := repo.state.manifests[digest]
+	_, deleted := repo.state.deleted[digest]
+	repo.mu.RUnlock()
+	if pending {
+		return true, nil
+	}
+	if deleted || m != nil && !m.blob {
+		return false, nil
+	}
+	n, err := repo.registry.store.stat(repo.dir, digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || size < 0 || size == n {
+		return err == nil, err
+	}
+	return repo.isSound(digest)
+}
+
+// hasManifest reports whether there is a manifest, in the state or in b.
+func (p *push) hasManifest(b *batch, digest ociregistry.Digest) bool {
+	_, there := b.mediaType(digest)
+	return there
+}
+
+// checkMoves checks that the tags may be pointed at the manifest.
+func (p *push) checkMoves(b *batch) error {
+	if !p.repo.registry.opts.ImmutableTags {
+		return nil
+	}
+	for _, tag := range p.op.tags {
+		if old := b.tag(tag); old != "" && old != p.op.digest {
+			return fmt.Errorf("%w: tag %s exists and is immutable", ociregistry.ErrDenied, tag)
+		}
+	}
+	mediaType, there := b.mediaType(p.op.digest)
+	if there && mediaType != p.op.mediaType && p.isTagged() {
+		return fmt.Errorf("%w: the manifest's tags are immutable, and so is its media type", ociregistry.ErrDenied)
+	}
+	return nil
+}
+
+// isTagged reports whether some tag points at the manifest.
+func (p *push) isTagged() (tagged bool) {
+	p.repo.mu.RLock()
+	defer p.repo.mu.RUnlock()
+	m := p.repo.state.manifests[p.op.digest]
+	return m != nil && m.tags != nil
+}
+
+// tagged reports whether all tags of the push point at the manifest.
+func (p *push) tagged(b *batch) bool {
+	for _, tag := range p.op.tags {
+		if b.tag(tag) != p.op.digest {
+			return false
+		}
+	}
+	return true
+}
+
+// intact reports whether the contents of a manifest that is known are there as
+// they were pushed.
+func (p *push) intact() (bool, error) {
+	p.repo.mu.RLock()
+	m := p.repo.state.manifests[p.op.digest]
+	fresh := m == nil || m.contents != "" // nil: it comes with the same batch
+	p.repo.mu.RUnlock()
+	if fresh {
+		return true, nil
+	}
+	_, err := p.repo.readFile(m.digest, m.size)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

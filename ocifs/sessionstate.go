@@ -1,0 +1,170 @@
+package ocifs
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"hash/crc32"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// sessionState is what is known of an upload session. Its file has:
+//
+//	bytes  what
+//	0-15   stateMagic, or zeros if the session has ended
+//	16-19  CRC-32 (IEEE) of all that follows
+//	20     1 if it can only be committed, 2 if its content is a blob's as well
+//	21     1 for SHA-256, 2 for SHA-512
+//	24-31  size of the content
+//	32-47  boot
+//	48-    length and text of the repository's name, and of the hash state
+//
+// Numbers are little-endian, lengths have two bytes. The file is shorter than a
+// page, and is written by one call, in whole.
+type sessionState struct {
+	repo   string
+	alg    digest.Algorithm
+	size   int64
+	sealed bool // it can only be committed
+	stored bool // its content is a blob's, which accounts for the bytes
+	boot   bootID
+	hash   []byte // as the hash's MarshalBinary returns it
+}
+
+const (
+	stateMagic = "ocifs upload 1\n\x00"
+	stateSize  = 640
+)
+
+// stateText is a sessionState as it is stored.
+type stateText [stateSize]byte
+
+var errState = errors.New("malformed state of an upload session")
+
+// newSessionState returns the state of a session that has nothing. Algorithms
+// that cannot name blobs give way to SHA-256: they were a hint.
+func newSessionState(repo string, alg digest.Algorithm, boot bootID) sessionState {
+	if alg != digest.SHA512 {
+		alg = digest.SHA256
+	}
+	st := sessionState{repo: repo, alg: alg, boot: boot}
+	st.setHash(alg.Hash())
+	return st
+}
+
+// setHash saves h. All hashes of the algorithms that there are can be saved.
+func (st *sessionState) setHash(h hash.Hash) {
+	st.hash, _ = h.(encoding.BinaryAppender).AppendBinary(st.hash[:0])
+}
+
+// newHash returns the hash that was saved.
+func (st *sessionState) newHash() (hash.Hash, error) {
+	h := st.alg.Hash()
+	return h, h.(encoding.BinaryUnmarshaler).UnmarshalBinary(st.hash)
+}
+
+// counted returns how many bytes are taken from the limit for the session.
+func (st *sessionState) counted() int64 {
+	if st.stored {
+		return 0
+	}
+	return st.size
+}
+
+// encode fails if the repository's name is too long to be one.
+func (st *sessionState) encode() (text stateText, err error) {
+	b := append(make([]byte, 0, stateSize), stateMagic...)
+	b = append(b, 0, 0, 0, 0, 0, 1, 0, 0)
+	switch {
+	case st.stored:
+		b[20] = 2
+	case st.sealed:
+		b[20] = 1
+	}
+	if st.alg == digest.SHA512 {
+		b[21] = 2
+	}
+	b = binary.LittleEndian.AppendUint64(b, uint64(st.size))
+	b = append(b, st.boot[:]...)
+	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.repo))), st.repo...)
+	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.hash))), st.hash...)
+	if len(st.repo) > stateSize || len(b) > stateSize {
+		return text, errState
+	}
+	copy(text[:], b)
+	binary.LittleEndian.PutUint32(text[16:], crc32.ChecksumIEEE(text[20:]))
+	return text, nil
+}
+
+// parseSessionState is the inverse of encode. It returns errState for all that
+// encode does not return.
+func parseSessionState(text *stateText) (st sessionState, err error) {
+	if string(text[:16]) != stateMagic || binary.LittleEndian.Uint32(text[16:]) != crc32.ChecksumIEEE(text[20:]) {
+		return st, errState
+	}
+	switch text[21] {
+	case 1:
+		st.alg = digest.SHA256
+	case 2:
+		st.alg = digest.SHA512
+	default:
+		return st, errState
+	}
+	st.sealed, st.stored = text[20] > 0, text[20] == 2
+	st.size = int64(binary.LittleEndian.Uint64(text[24:]))
+	copy(st.boot[:], text[32:])
+	repo, rest, ok1 := cutCounted(text[48:])
+	saved, _, ok2 := cutCounted(rest)
+	if !ok1 || !ok2 || st.size < 0 {
+		return st, errState
+	}
+	st.repo, st.hash = string(repo), append([]byte(nil), saved...)
+	return st, nil
+}
+
+// cutCounted returns the text that begins b, after its length, and what follows.
+func cutCounted(b []byte) (text, rest []byte, ok bool) {
+	if len(b) < 2 {
+		return nil, nil, false
+	}
+	n := int(binary.LittleEndian.Uint16(b))
+	b = b[2:]
+	if len(b) < n {
+		return nil, nil, false
+	}
+	return b[:n], b[n:], true
+}
+
+// bootID names the time from a start of the system to its end. Within it, what
+// was written can be read, synced or not. Where the system has no such name,
+// that of the time of one process has to do.
+type bootID [16]byte
+
+func currentBoot(fsys filesystem) (id bootID) {
+	text, err := readBoot(fsys)
+	if err != nil || text == "" {
+		rand.Read(id[:])
+		return id
+	}
+	sum := sha256.Sum256([]byte(text))
+	copy(id[:], sum[:])
+	return id
+}
+
+// readBoot reads what Linux calls itself since it was started (random(4)).
+func readBoot(fsys filesystem) (string, error) {
+	f, err := fsys.OpenFile("/proc/sys/kernel/random/boot_id", os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 64))
+	return strings.TrimSpace(string(text)), err
+}

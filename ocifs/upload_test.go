@@ -1,0 +1,702 @@
+package ocifs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// uploadTest has upload sessions whose content is published in the layout a.
+type uploadTest struct {
+	*storeTest
+	u *uploads
+}
+
+func newUploadTest(t *testing.T) *uploadTest {
+	ut := &uploadTest{storeTest: newStoreTest(t)}
+	ut.u = ut.process()
+	return ut
+}
+
+// process returns what another process that has the same directory would have.
+func (t *uploadTest) process() *uploads {
+	u := newUploads(t.s, t.s.private, time.Hour, nil)
+	u.publish = func(ctx context.Context, repo string, d ociregistry.Digest, content *staged) error {
+		return t.s.put(ctx, t.a, d, content)
+	}
+	t.Cleanup(u.close)
+	return u
+}
+
+func (t *uploadTest) start() *uploadWriter {
+	t.Helper()
+	w, err := t.u.start(background, "repo", 0)
+	qt.Assert(t, qt.IsNil(err))
+	return w.(*uploadWriter)
+}
+
+func (t *uploadTest) write(w io.Writer, data []byte) {
+	t.Helper()
+	n, err := w.Write(data)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(n, len(data)))
+}
+
+func (t *uploadTest) resume(u *uploads, id string, offset int64) *uploadWriter {
+	t.Helper()
+	w, err := u.resume(background, "repo", id, offset, 0)
+	qt.Assert(t, qt.IsNil(err))
+	return w.(*uploadWriter)
+}
+
+func (t *uploadTest) checkUnknown(id string) {
+	t.Helper()
+	_, err := t.u.resume(background, "repo", id, -1, 0)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+}
+
+// checkNoFiles checks that no session left anything.
+func (t *uploadTest) checkNoFiles() {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(t.u.dir, "*"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.HasLen(names, 0))
+	qt.Check(t, qt.HasLen(t.u.sessions, 0))
+	t.fs.checkClosed(t.T)
+}
+
+func TestUpload(t *testing.T) {
+	t.Parallel()
+	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		for _, hint := range []digest.Algorithm{digest.SHA256, digest.SHA512, "md5", digest.SHA384} {
+			t := newUploadTest(t)
+			data := randomBytes(1, 3*bufferSize+10)
+			d := alg.FromBytes(data)
+			ctx := ociregistry.WithDigestAlgorithm(background, hint)
+			w, err := t.u.start(ctx, "repo", 0)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(w.ChunkSize(), defaultChunkSize))
+			t.write(w, data[:10])
+			qt.Check(t, qt.Equals(w.Size(), 10))
+			qt.Check(t, qt.IsNil(w.Close()))
+			_, err = w.Write(nil)
+			qt.Check(t, qt.ErrorIs(err, fs.ErrClosed))
+			t.fs.checkClosed(t.T)
+
+			_, err = t.u.resume(background, "repo", w.ID(), 9, 0) // behaviour 8
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+			_, err = t.u.resume(background, "other", w.ID(), 10, 0)
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			w = t.resume(t.u, w.ID(), -1)
+			qt.Check(t, qt.Equals(w.Size(), 10))
+			n, err := w.(io.ReaderFrom).ReadFrom(bytes.NewReader(data[10:]))
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(n, 3*bufferSize))
+			_, err = w.Commit("sha256:x")
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
+			desc, err := w.Commit(d)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(desc.Size, int64(len(data))))
+			qt.Check(t, qt.Equals(desc.Digest, d))
+			f, size, err := t.s.open(t.a, d)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(size, desc.Size))
+			f.Close()
+
+			_, err = w.Write([]byte("x"))
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			_, err = w.Commit(d)
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			qt.Check(t, qt.IsNil(w.Cancel()))
+			qt.Check(t, qt.IsNil(w.Close()))
+			t.checkUnknown(w.ID())
+			t.checkNoFiles()
+		}
+	}
+}
+
+func TestUploadOfNothing(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	w := tt.start()
+	_, err := w.Commit(digest.FromString(""))
+	qt.Assert(t, qt.IsNil(err))
+	tt.checkBlob(tt.a, nil)
+	tt.checkNoFiles()
+}
+
+// TestUploadEnds is behaviour 13.
+func TestUploadEnds(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(1, 1000)
+	for name, end := range map[string]func(*uploadTest, *uploadWriter){
+		"Cancel": func(t *uploadTest, w *uploadWriter) { qt.Check(t, qt.IsNil(w.Cancel())) },
+		"CloseAndCancel": func(t *uploadTest, w *uploadWriter) {
+			qt.Check(t, qt.IsNil(w.Close()))
+			qt.Check(t, qt.IsNil(w.Cancel()))
+		},
+		"CancelWithOldWriter": func(t *uploadTest, w *uploadWriter) {
+			other := t.resume(t.u, w.ID(), -1)
+			t.write(other, data)
+			qt.Check(t, qt.IsNil(w.Cancel()))
+			_, err := other.Write(data)
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			qt.Check(t, qt.IsNil(other.Cancel()))
+		},
+		"CommitWrong": func(t *uploadTest, w *uploadWriter) {
+			_, err := w.Commit(digest.FromString("x"))
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
+			_, err = w.Commit(digest.FromBytes(data))
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+		},
+		"Expire": func(t *uploadTest, w *uploadWriter) {
+			t.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+			n, err := t.u.sweep()
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(n, 0))
+			_, err = w.Write(data)
+			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			qt.Check(t, qt.IsNil(w.Close()))
+		},
+		"ExpireUnswept": func(t *uploadTest, w *uploadWriter) {
+			t.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+			qt.Check(t, qt.IsNil(w.Close()))
+			t.checkUnknown(w.ID())
+		},
+	} {
+		t := newUploadTest(t)
+		var used int64
+		t.s.take = func(n int64) error { used += n; return nil }
+		t.s.give = func(n int64) { used -= n }
+		w := t.start()
+		t.write(w, data)
+		end(t, w)
+		t.checkUnknown(w.ID())
+		t.checkNoFiles()
+		qt.Check(t, qt.Equals(used, 0), qt.Commentf("%s", name))
+		_, err := t.s.stat(t.a, digest.FromBytes(data))
+		qt.Check(t, qt.ErrorIs(err, fs.ErrNotExist))
+	}
+}
+
+func TestUploadOverTheLimit(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	var used int64
+	tt.s.take = func(n int64) error {
+		if used+n > 1500 {
+			return ociregistry.ErrDenied
+		}
+		used += n
+		return nil
+	}
+	tt.s.give = func(n int64) { used -= n }
+	data := randomBytes(1, 1000)
+	w := tt.start()
+	tt.write(w, data)
+	_, err := w.Write(data)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDenied))
+	qt.Check(t, qt.Equals(used, 0))
+	qt.Check(t, qt.IsNil(w.Close()))
+	tt.checkNoFiles()
+
+	for range 2 {
+		w = tt.start()
+		tt.write(w, data[:500])
+		w.Close()
+		w = tt.resume(tt.u, w.ID(), 500)
+		tt.write(w, data[500:])
+		_, err = w.Commit(digest.FromBytes(data))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(used, 1000))
+		tt.s.take = func(n int64) error { used += n; return nil }
+	}
+}
+
+// TestUploadIDs is behaviour 7: ids of other forms come to no path.
+func TestUploadIDs(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	w := tt.start()
+	tt.fs.set(func(op, name string) error { t.Errorf("%s %s", op, name); return nil })
+	for _, id := range []string{
+		"", ".", "..", "x", "../../etc/passwd", w.ID() + "A", w.ID()[1:], strings.ToLower(w.ID()), w.ID() + stateSuffix,
+		w.ID()[:25] + "\x00", w.ID()[:25] + "/", w.ID()[:25] + "1", strings.Repeat("é", 13),
+	} {
+		tt.checkUnknown(id)
+	}
+	tt.fs.set(nil)
+	tt.checkUnknown(strings.Repeat("A", 26))
+	qt.Check(t, qt.IsNil(w.Cancel()))
+	tt.checkUnknown(w.ID())
+	qt.Check(t, qt.IsNil(w.Cancel()))
+	tt.checkNoFiles()
+}
+
+// TestUploadAfterRestart is behaviour 11: the bytes are not read again, unless
+// the whole system was started again.
+func TestUploadAfterRestart(t *testing.T) {
+	t.Parallel()
+	for _, rebooted := range []bool{false, true} {
+		t := newUploadTest(t)
+		data := randomBytes(1, 4*bufferSize)
+		w := t.start()
+		_, err := w.ReadFrom(bytes.NewReader(data[:len(data)-1]))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(w.Close()))
+		// What was written and not acknowledged is no part of it.
+		f, err := os.OpenFile(t.u.dataPath(w.ID()), os.O_WRONLY|os.O_APPEND, 0)
+		qt.Assert(t, qt.IsNil(err))
+		f.WriteString("torn")
+		f.Close()
+
+		next := t.process()
+		if rebooted {
+			next.boot[0]++
+		}
+		reads := 0
+		t.fs.set(func(op, name string) error {
+			if strings.HasPrefix(op, "file.Read") && name == next.dataPath(w.ID()) {
+				reads++
+			}
+			return nil
+		})
+		w = t.resume(next, w.ID(), -1)
+		qt.Check(t, qt.Equals(w.Size(), int64(len(data))-1))
+		t.write(w, data[len(data)-1:])
+		_, err = w.Commit(digest.FromBytes(data))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(reads > 0, rebooted))
+		t.checkBlob(t.a, data)
+		t.checkNoFiles()
+	}
+}
+
+// TestUploadDamaged changes the files of a session in all ways that a crash can.
+// It is unknown then, or goes on where it was; what it commits is right.
+func TestUploadDamaged(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(1, 1000)
+	d := digest.FromBytes(data)
+	write := func(name string, change func([]byte) []byte) {
+		text, err := os.ReadFile(name)
+		if err == nil {
+			os.WriteFile(name, change(text), 0o644)
+		}
+	}
+	type damage struct {
+		name     string
+		rebooted bool
+		damage   func(state, data string)
+	}
+	tests := []damage{
+		{"no data", false, func(_, data string) { os.Remove(data) }},
+		{"short data", false, func(_, data string) { os.Truncate(data, 999) }},
+		{"no state", false, func(state, _ string) { os.Remove(state) }},
+		{"empty state", false, func(state, _ string) { os.Truncate(state, 0) }},
+		{"zeros", false, func(state, _ string) { write(state, func(b []byte) []byte { return make([]byte, len(b)) }) }},
+		{"no data after a start", true, func(_, data string) { os.Remove(data) }},
+		{"short data after a start", true, func(_, data string) { os.Truncate(data, 999) }},
+		{"zeros in the data after a start", true, func(_, data string) {
+			write(data, func(b []byte) []byte { clear(b[500:]); return b })
+		}},
+	}
+	for i := range 200 { // more than the part that has a meaning
+		tests = append(tests, damage{"flipped bit", false, func(state, _ string) {
+			write(state, func(b []byte) []byte { b[i] ^= 1 << (i % 8); return b })
+		}})
+	}
+	tt := newUploadTest(t)
+	for _, test := range tests {
+		w := tt.start()
+		tt.write(w, data)
+		qt.Assert(t, qt.IsNil(w.Close()))
+		u := tt.process()
+		if test.rebooted {
+			u.boot[0]++
+		}
+		test.damage(u.statePath(w.ID()), u.dataPath(w.ID()))
+		_, err := u.resume(background, "repo", w.ID(), -1, 0)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown), qt.Commentf("%s", test.name))
+	}
+	tt.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+	_, err := tt.u.sweep()
+	qt.Check(t, qt.IsNil(err))
+	tt.checkNoFiles()
+	_, err = tt.s.stat(tt.a, d)
+	qt.Check(t, qt.ErrorIs(err, fs.ErrNotExist))
+}
+
+func FuzzParseSessionState(f *testing.F) {
+	st := newSessionState("repo", digest.SHA512, bootID{1})
+	text, err := st.encode()
+	qt.Assert(f, qt.IsNil(err))
+	f.Add(text[:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var text stateText
+		copy(text[:], b)
+		st, err := parseSessionState(&text)
+		if err != nil {
+			return
+		}
+		again, err := st.encode()
+		qt.Assert(t, qt.IsNil(err))
+		if st2, err := parseSessionState(&again); err != nil || st2.size != st.size || st2.repo != st.repo {
+			t.Errorf("%v, %+v became %+v", err, st, st2)
+		}
+		st.newHash()
+	})
+}
+
+func TestSessionState(t *testing.T) {
+	t.Parallel()
+	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		st := newSessionState(strings.Repeat("r", 255), alg, bootID{1, 2, 3})
+		h := alg.Hash()
+		h.Write([]byte("content"))
+		st.setHash(h)
+		st.size, st.sealed = 7, true
+		text, err := st.encode()
+		qt.Assert(t, qt.IsNil(err))
+		got, err := parseSessionState(&text)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(got.repo, st.repo))
+		qt.Check(t, qt.Equals(got.boot, st.boot))
+		qt.Check(t, qt.Equals(got.size, 7))
+		qt.Check(t, qt.IsTrue(got.sealed))
+		h, err = got.newHash()
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(hasSum(h, alg.FromString("content"))))
+	}
+	st := newSessionState(strings.Repeat("r", 600), digest.SHA256, bootID{})
+	_, err := st.encode()
+	qt.Check(t, qt.ErrorIs(err, errState))
+}
+
+// TestTwoWriters is behaviour 12, within a process and across two.
+func TestTwoWriters(t *testing.T) {
+	t.Parallel()
+	for _, two := range []bool{false, true} {
+		t := newUploadTest(t)
+		other := t.u
+		if two {
+			other = t.process()
+		}
+		w1 := t.start()
+		w2 := t.resume(other, w1.ID(), 0)
+		t.write(w1, []byte("abc"))
+		_, err := w2.Write([]byte("xyz"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+		_, err = w2.Commit(digest.FromString(""))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+		w3 := t.resume(other, w1.ID(), -1)
+		t.write(w3, []byte("def"))
+		_, err = w1.Write([]byte("x"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+		w4 := t.resume(t.u, w1.ID(), 6)
+		_, err = w4.Commit(digest.FromString("abcdef"))
+		qt.Check(t, qt.IsNil(err))
+		_, err = w3.Write([]byte("x"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+		for _, w := range []*uploadWriter{w1, w2, w3} {
+			qt.Check(t, qt.IsNil(w.Close()))
+		}
+		t.checkBlob(t.a, []byte("abcdef"))
+		t.checkNoFiles()
+	}
+}
+
+// TestManyWriters lets writers in two processes race for each offset.
+func TestManyWriters(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	processes := []*uploads{tt.u, tt.process()}
+	id := tt.start()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	got := make(map[int64]byte) // by offset, the one that was told that it won
+	for i := range 6 {
+		wg.Go(func() {
+			for range 20 {
+				w, err := processes[i%2].resume(background, "repo", id.ID(), -1, 0)
+				if !qt.Check(t, qt.IsNil(err)) {
+					return
+				}
+				offset, c := w.Size(), byte('a'+i)
+				_, err = w.Write([]byte{c})
+				if err == nil {
+					mu.Lock()
+					_, twice := got[offset]
+					qt.Check(t, qt.IsFalse(twice))
+					got[offset] = c
+					mu.Unlock()
+				} else {
+					qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
+				}
+				qt.Check(t, qt.IsNil(w.Close()))
+			}
+		})
+	}
+	wg.Wait()
+	qt.Assert(t, qt.IsNil(id.Close()))
+	want := make([]byte, len(got))
+	for offset, c := range got {
+		want[offset] = c
+	}
+	// Of several that commit, one wins.
+	won := make(chan bool)
+	for i := range 4 {
+		w := tt.resume(processes[i%2], id.ID(), int64(len(want)))
+		go func() {
+			_, err := w.Commit(digest.FromBytes(want))
+			if err != nil {
+				qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			}
+			w.Close()
+			won <- err == nil
+		}()
+	}
+	n := 0
+	for range 4 {
+		if <-won {
+			n++
+		}
+	}
+	qt.Check(t, qt.Equals(n, 1))
+	tt.checkBlob(tt.a, want)
+	tt.checkNoFiles()
+}
+
+// TestLockedElsewhere waits for another process until the context ends.
+func TestLockedElsewhere(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	w := tt.start()
+	f, err := tt.u.openState(background, w.ID())
+	qt.Assert(t, qt.IsNil(err))
+	n, err := tt.u.sweep() // does not wait
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(n, 1))
+	ctx, cancel := context.WithCancel(background)
+	waits := 0
+	tt.fs.set(func(op, name string) error {
+		if op == "TryLock" {
+			if waits++; waits == 3 {
+				cancel()
+			}
+		}
+		return nil
+	})
+	_, err = tt.u.resume(ctx, "repo", w.ID(), -1, 0)
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	tt.fs.set(func(op, name string) error {
+		if op == "TryLock" && tt.fs.count(op) == 2 {
+			f.Close()
+		}
+		return nil
+	})
+	tt.write(w, []byte("x"))
+	qt.Check(t, qt.IsNil(w.Cancel()))
+	tt.checkNoFiles()
+}
+
+// TestReadFromKeepsWhatWasRead ends the context, or the reader, in the middle.
+func TestReadFromKeepsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	ctx, cancel := context.WithCancel(background)
+	w, err := tt.u.start(ctx, "repo", 0)
+	qt.Assert(t, qt.IsNil(err))
+	n, err := w.(io.ReaderFrom).ReadFrom(readerFunc(func(p []byte) (int, error) {
+		cancel()
+		return copy(p, "abc"), nil
+	}))
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	qt.Check(t, qt.Equals(n, 3))
+	_, err = w.Write([]byte("x"))
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	_, err = w.Commit(digest.FromString("abc"))
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	qt.Assert(t, qt.IsNil(w.Close()))
+
+	w2 := tt.resume(tt.u, w.ID(), 3)
+	broken := errors.New("broken")
+	data := randomBytes(1, 5*bufferSize+1)
+	n, err = w2.ReadFrom(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(broken)))
+	qt.Check(t, qt.ErrorIs(err, broken))
+	qt.Check(t, qt.Equals(n, int64(len(data))))
+	_, err = w2.Commit(digest.FromBytes(append([]byte("abc"), data...)))
+	qt.Check(t, qt.IsNil(err))
+	tt.checkNoFiles()
+}
+
+// TestUploadFaults lets each call of a write fail in turn: nothing of it is kept
+// then, and the session goes on.
+func TestUploadFaults(t *testing.T) {
+	t.Parallel()
+	data := randomBytes(1, 1000)
+	for _, op := range []string{"OpenFile", "TryLock", "file.WriteAt", "file.ReadAt"} {
+		t := newUploadTest(t)
+		w := t.start()
+		t.write(w, data[:500])
+		qt.Assert(t, qt.IsNil(w.Close()))
+		faults := 0
+		for {
+			w = t.resume(t.u, w.ID(), 500)
+			t.fs.set(func(got, name string) error {
+				if got == op && t.fs.count(op) == faults+1 {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			_, err := w.Write(data[500:])
+			t.fs.set(nil)
+			if err == nil {
+				break
+			}
+			faults++
+			qt.Check(t, qt.ErrorIs(err, syscall.ENOSPC), qt.Commentf("%s %d", op, faults))
+			qt.Check(t, qt.Equals(w.Size(), 500))
+			qt.Check(t, qt.IsNil(w.Close()))
+		}
+		qt.Check(t, qt.IsTrue(faults > 0), qt.Commentf("%s", op))
+		_, err := w.Commit(digest.FromBytes(data))
+		qt.Check(t, qt.IsNil(err))
+		t.checkNoFiles()
+	}
+}
+
+// TestCommitFails for a reason that may pass, and for one that may not.
+func TestCommitFails(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	data := randomBytes(1, 1000)
+	d := digest.FromBytes(data)
+	w := tt.start()
+	tt.write(w, data)
+	sub := filepath.Dir(blobPath(tt.a, d))
+	for _, op := range []string{"Mkdir", "Link", "SyncDir"} {
+		tt.fs.set(func(got, name string) error {
+			if got == op && (op == "Link" || name == sub) {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		_, err := w.Commit(d)
+		qt.Check(t, qt.ErrorIs(err, syscall.ENOSPC), qt.Commentf("%s", op))
+		tt.fs.set(nil)
+		_, err = w.Write([]byte("x"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+	}
+	// The content is that of a blob by now, and stays the same.
+	w.Close()
+	w = tt.resume(tt.process(), w.ID(), 1000)
+	_, err := w.Write([]byte("x"))
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+	tt.checkBlob(tt.a, data)
+	_, err = w.Commit(d)
+	qt.Check(t, qt.IsNil(err))
+	tt.checkBlob(tt.a, data)
+	tt.checkNoFiles()
+
+	w = tt.start()
+	tt.write(w, data)
+	tt.fs.set(failing("file.Sync", syscall.EIO))
+	_, err = w.Commit(d)
+	qt.Check(t, qt.ErrorIs(err, syscall.EIO))
+	tt.fs.set(nil)
+	_, err = w.Commit(d)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+	tt.checkNoFiles()
+}
+
+// TestSweep leaves what is in use and removes what dead processes left.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	w := tt.start()
+	tt.write(w, []byte("abc"))
+	qt.Check(t, qt.IsNil(w.Close()))
+	id := func(c string) string { return strings.Repeat(c, 26) }
+	orphan, ended, begun, published := id("A"), id("B"), id("C"), id("D")
+	for name, text := range map[string]string{
+		tt.u.dataPath(orphan):              "data",
+		tt.u.dataPath(ended):               "data",
+		tt.u.statePath(ended):              string(make([]byte, stateSize)),
+		tt.u.statePath(begun):              "",
+		filepath.Join(tt.u.dir, "foreign"): "",
+	} {
+		qt.Assert(t, qt.IsNil(os.WriteFile(name, []byte(text), 0o644)))
+	}
+	st := newSessionState("repo", digest.SHA256, tt.u.boot)
+	st.sealed, st.size = true, 3
+	qt.Assert(t, qt.IsNil(tt.u.create(published, st)))
+
+	u := tt.process()
+	u.expiry = -1 // then there is one sweep
+	u.watch()
+	u.sweeping.Wait()
+	names, err := filepath.Glob(filepath.Join(tt.u.dir, "*"))
+	qt.Assert(t, qt.IsNil(err))
+	want := []string{tt.u.statePath(begun), filepath.Join(tt.u.dir, "foreign"), tt.u.dataPath(w.ID()), tt.u.statePath(w.ID())}
+	qt.Check(t, qt.ContentEquals(names, want))
+}
+
+// TestSweepsComeWhileThereAreSessions counts the looks at the directory.
+func TestSweepsComeWhileThereAreSessions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tt := newUploadTest(t)
+		sweeps := func() int {
+			synctest.Wait()
+			n := tt.fs.count("ReadDir")
+			tt.fs.set(nil)
+			return n
+		}
+		var later atomic.Bool
+		tt.u.now = func() time.Time { // files have the time of the system, not that of the bubble
+			if later.Load() {
+				return time.Now().Add(100 * 365 * 24 * time.Hour)
+			}
+			return time.Now()
+		}
+		tt.u.watch()
+		time.Sleep(10 * time.Hour)
+		qt.Check(t, qt.Equals(sweeps(), 1))
+		w := tt.start()
+		time.Sleep(tt.u.expiry/16*5 + time.Second)
+		qt.Check(t, qt.Equals(sweeps(), 5))
+		later.Store(true)
+		time.Sleep(tt.u.expiry)
+		qt.Check(t, qt.Equals(sweeps(), 1))
+		tt.checkUnknown(w.ID())
+		qt.Check(t, qt.IsNil(w.Close()))
+		tt.checkNoFiles()
+
+		w = tt.start()
+		tt.u.close()
+		time.Sleep(tt.u.expiry)
+		qt.Check(t, qt.Equals(sweeps(), 0))
+		tt.u.sweepLater()
+		time.Sleep(tt.u.expiry)
+		qt.Check(t, qt.Equals(sweeps(), 0))
+		qt.Check(t, qt.IsNil(w.Cancel()))
+	})
+}

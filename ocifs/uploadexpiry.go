@@ -1,0 +1,187 @@
+package ocifs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// Sessions that are idle for too long are swept away, and so is what is left of
+// those that ended when a process did. The sweeps come while there are sessions,
+// and once when the registry is opened.
+
+// watch sweeps now, in the background, and from then on while there are
+// sessions.
+func (u *uploads) watch() { u.sweepAfter(0) }
+
+func (u *uploads) sweepLater() {
+	if u.expiry > 0 {
+		u.sweepAfter(min(max(u.expiry/16, time.Second), time.Hour))
+	}
+}
+
+// sweepAfter lets a sweep come, if none is going to come before.
+func (u *uploads) sweepAfter(d time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed || u.sweeper != nil {
+		u.unswept = true
+		return
+	}
+	u.sweeping.Add(1)
+	u.sweeper = time.AfterFunc(d, u.sweepNow)
+}
+
+func (u *uploads) sweepNow() {
+	defer u.sweeping.Done()
+	u.mu.Lock()
+	u.unswept = false
+	u.mu.Unlock()
+	n, err := u.sweep()
+	if err != nil {
+		u.log.Warn("sweeping upload sessions", "error", err)
+	}
+	u.mu.Lock()
+	u.sweeper = nil
+	more := n > 0 || u.unswept
+	u.mu.Unlock()
+	if more {
+		u.sweepLater()
+	}
+}
+
+// close ends the sweeps. Sessions stay.
+func (u *uploads) close() {
+	u.mu.Lock()
+	u.closed = true
+	if u.sweeper != nil && u.sweeper.Stop() {
+		u.sweeping.Done()
+	}
+	u.mu.Unlock()
+	u.sweeping.Wait()
+}
+
+// sweep removes sessions that expired and files that belong to none. It returns
+// how many sessions stay.
+func (u *uploads) sweep() (n int, err error) {
+	entries, err := u.store.fs.ReadDir(u.dir, -1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	var errs []error
+	for _, e := range entries {
+		id, isState := strings.CutSuffix(e.Name(), stateSuffix)
+		if !isUploadID(id) {
+			continue
+		}
+		var stays bool
+		var err error
+		if isState {
+			stays, err = u.sweepSession(id)
+		} else {
+			err = u.sweepData(id)
+		}
+		if stays {
+			n++
+		}
+		errs = append(errs, err)
+	}
+	return n, errors.Join(append(errs, err)...)
+}
+
+// sweepSession ends a session that expired, removes what is left of one that
+// ended, and reports whether it stays. One that is in use stays.
+func (u *uploads) sweepSession(id string) (stays bool, err error) {
+	s := u.acquire(id)
+	defer u.release(s)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // it does not wait for locks
+	err = s.use(ctx, "", func(f file) error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if u.isIdle(info, u.expiry) || s.state.sealed && !u.hasData(id) {
+			s.end(f)
+			return ociregistry.ErrBlobUploadUnknown
+		}
+		return nil
+	})
+	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		stays, err = u.clean(ctx, id)
+	} else {
+		stays = true
+	}
+	if errors.Is(err, context.Canceled) {
+		err = nil // it is in use
+	}
+	return stays, err
+}
+
+// clean removes the files of a session that has no good state, unless it is only
+// about to begin.
+func (u *uploads) clean(ctx context.Context, id string) (stays bool, err error) {
+	f, err := u.openState(ctx, id)
+	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		return false, nil
+	}
+	if err != nil {
+		return true, err
+	}
+	defer f.Close()
+	var text stateText
+	n, _ := f.ReadAt(text[:], 0)
+	if _, err := parseSessionState(&text); err == nil {
+		return true, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return true, err
+	}
+	ended := n == len(text) && len(bytes.Trim(text[:len(stateMagic)], "\x00")) == 0
+	if !ended && !u.isIdle(info, max(u.expiry, time.Hour)) {
+		return true, nil
+	}
+	if err := u.removeData(id); err != nil {
+		return true, err
+	}
+	return false, u.removeState(id, f)
+}
+
+// isIdle reports whether a state file was not written for as long as expiry.
+func (u *uploads) isIdle(info fs.FileInfo, expiry time.Duration) bool {
+	return expiry > 0 && u.now().Sub(info.ModTime()) >= expiry
+}
+
+func (u *uploads) hasData(id string) bool {
+	_, err := u.store.fs.Lstat(u.dataPath(id))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// sweepData removes a data file that has no state file, which is made before it
+// and removed after it.
+func (u *uploads) sweepData(id string) error {
+	if _, err := u.store.fs.Lstat(u.statePath(id)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return u.removeData(id)
+}
+
+func (u *uploads) removeData(id string) error {
+	info, err := u.store.fs.Lstat(u.dataPath(id))
+	if err == nil {
+		err = u.store.fs.Remove(u.dataPath(id))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		u.store.release(info.Size())
+	}
+	return err
+}

@@ -1,0 +1,112 @@
+package ocifs
+
+import (
+	"io/fs"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// countBytes accounts for all that is there, for the limit of the options.
+func (r *Registry) countBytes() error {
+	counted := make(map[ociregistry.Digest]bool)
+	count := func(digest ociregistry.Digest, size int64) {
+		if !counted[digest] {
+			counted[digest] = true
+			r.used.Add(size)
+		}
+	}
+	err := r.eachDir(func(name, dir string) (bool, error) {
+		return true, r.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
+			if links(info) == 1 {
+				r.used.Add(info.Size())
+			} else {
+				count(digest, info.Size())
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	r.recover(r.ctx)
+	for _, repo := range r.unfolded.all() {
+		repo.mu.RLock()
+		for digest, text := range repo.state.blobs {
+			count(digest, int64(len(text)))
+		}
+		for _, m := range repo.state.fresh {
+			count(m.digest, m.size)
+		}
+		repo.mu.RUnlock()
+	}
+	size, err := r.uploads.bytes()
+	r.used.Add(size)
+	return err
+}
+
+// eachDir calls f for all directories that may be repositories.
+func (r *Registry) eachDir(f func(name, dir string) (bool, error)) error {
+	if r.single != "" {
+		_, err := f(r.single, r.dir)
+		return err
+	}
+	return walkRepos(r.fs, r.dir, "", f)
+}
+
+// eachBlob calls f for all blobs of a layout directory that are files.
+func (r *Registry) eachBlob(dir string, f func(digest ociregistry.Digest, info fs.FileInfo) error) error {
+	for _, alg := range algorithms {
+		err := r.eachBlobOf(filepath.Join(dir, "blobs", alg.String()), alg, f)
+		if err != nil && !isAbsent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Registry) eachBlobOf(dir string, alg digest.Algorithm, f func(digest ociregistry.Digest, info fs.FileInfo) error) error {
+	entries, err := r.fs.ReadDir(dir, 0)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		digest := digest.NewDigestFromEncoded(alg, e.Name())
+		if ociregistry.CheckDigest(digest) != nil || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := r.fs.Lstat(filepath.Join(dir, e.Name()))
+		if isAbsent(err) {
+			continue // it was just deleted
+		}
+		if err == nil {
+			err = f(digest, info)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bytes returns how many bytes the open sessions have.
+func (u *uploads) bytes() (size int64, err error) {
+	entries, err := u.store.fs.ReadDir(u.dir, 0)
+	if err != nil && !isAbsent(err) {
+		return 0, err
+	}
+	for _, e := range entries {
+		if !isUploadID(e.Name()) {
+			continue
+		}
+		info, err := u.store.fs.Lstat(filepath.Join(u.dir, e.Name()))
+		if err == nil {
+			size += info.Size()
+		} else if !isAbsent(err) {
+			return 0, err
+		}
+	}
+	return size, nil
+}
