@@ -4,27 +4,47 @@
 //
 //	ociserve [flags]
 //
-// It listens on localhost:5000 and keeps everything in memory. It serves until
-// it is interrupted, and then lets the requests that are under way finish. The
-// requests are logged to standard error.
+// It listens on localhost:5000, and serves what -dir, -layout or -mem say. It
+// serves until it is interrupted, and then lets the requests that are under way
+// finish. The requests are logged to standard error.
 //
-// The flags are:
+// The flags that say what to serve are:
 //
-//	-addr host:port
-//		the address to listen on; port 0 picks a free one (default localhost:5000)
 //	-mem
-//		serve memory, which is the default
+//		serve memory, which is the default: all is gone when the program ends
+//	-dir path
+//		serve a directory, which has an OCI image layout for each repository
+//		and is made if it is not there
+//	-layout path
+//		serve one directory with an OCI image layout as the only repository
+//	-repo name
+//		the repository that -layout serves (default the last element of its path)
+//
+// The flags for all of them are:
+//
 //	-sparse
 //		accept manifests whose blobs are absent, and deletes of blobs in use
 //	-immutable
 //		refuse to move or delete tags
 //	-max-bytes n
 //		refuse pushes beyond n bytes in all (default no limit)
+//
+// The flags for directories are:
+//
+//	-read-only
+//		refuse all pushes and deletes, and write nothing
+//	-no-sync
+//		do not wait for the disk: faster, but a power cut may lose what was pushed
+//
+// The other flags are:
+//
+//	-addr host:port
+//		the address to listen on; port 0 picks a free one (default localhost:5000)
 //	-quiet
 //		do not log requests, only problems
 //
-// The exit status is 0 after an interrupt, 1 when serving failed, and 2 for
-// flags that make no sense.
+// The exit status is 0 after an interrupt, 1 when serving failed or a directory
+// could not be brought up to date at the end, and 2 for flags that make no sense.
 package main
 
 import (
@@ -41,8 +61,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-40b21970/oci/ocimem"
-	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
@@ -73,52 +91,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// config is what the flags say.
-type config struct {
-	addr  string
-	mem   ocimem.Config
-	quiet bool
-}
-
-func parseFlags(args []string, stderr io.Writer) (config, error) {
-	var cfg config
-	flags := flag.NewFlagSet("ociserve", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
-	flags.Bool("mem", true, "serve memory, which is the default")
-	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
-	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
-	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all; 0 is no limit")
-	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "Ociserve serves an OCI registry from memory.\n\nUsage: ociserve [flags]")
-		flags.SetOutput(stderr)
-		flags.PrintDefaults()
-		return cfg, err
-	case err != nil:
-		return cfg, err
-	case flags.NArg() > 0:
-		return cfg, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	case cfg.mem.MaxBytes < 0:
-		return cfg, errors.New("-max-bytes cannot be negative")
-	case flags.Lookup("mem").Value.String() == "false":
-		return cfg, errors.New("-mem=false leaves nothing to serve")
-	}
-	if _, _, err := net.SplitHostPort(cfg.addr); err != nil {
-		return cfg, fmt.Errorf("-addr %q is not of the form host:port", cfg.addr)
-	}
-	return cfg, nil
-}
-
-// backend returns the registry to serve, and what to call it.
-func (cfg config) backend() (ociregistry.Interface, string) {
-	return ocimem.NewWithConfig(&cfg.mem), "memory"
-}
-
 // serve serves until ctx ends.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
+	// Every request has its record; the handler tells of problems alone.
+	problems := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	requests := problems
+	if !cfg.quiet {
+		requests = slog.New(slog.NewTextHandler(stderr, nil))
+	}
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -126,13 +106,11 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	// Every request has its record; the handler tells of problems alone.
-	problems := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	requests := problems
-	if !cfg.quiet {
-		requests = slog.New(slog.NewTextHandler(stderr, nil))
+	backend, err := cfg.open(problems)
+	if err != nil {
+		listener.Close()
+		return err
 	}
-	backend, name := cfg.backend()
 	server := &http.Server{
 		Handler:           logRequests(ociserver.New(backend, &ociserver.Options{Logger: problems}), requests),
 		ReadHeaderTimeout: 10 * time.Second,
@@ -141,16 +119,24 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	greet(stdout, name, visibleAddr(cfg.addr, listener.Addr()))
+	greet(stdout, cfg, visibleAddr(cfg.addr, listener.Addr()))
 	select {
-	case err := <-served:
-		return err
+	case err = <-served:
 	case <-ctx.Done():
+		requests.Info("shutting down")
+		err = drain(server)
 	}
-	requests.Info("shutting down")
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	if closeErr := backend.Close(); closeErr != nil {
+		err = errors.Join(err, fmt.Errorf("closing the registry: %w", closeErr))
+	}
+	return err
+}
+
+// drain lets the requests that are under way finish.
+func drain(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
+	if err := server.Shutdown(ctx); err != nil {
 		server.Close()
 		return fmt.Errorf("requests were cut off at shutdown: %w", err)
 	}
@@ -168,17 +154,21 @@ func visibleAddr(asked string, bound net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-func greet(w io.Writer, name, addr string) {
-	fmt.Fprintf(w, `Serving %[1]s on http://%[2]s/v2/
-
-Push to it with any of:
-  crane copy alpine:latest %[2]s/alpine:latest
-  skopeo copy --dest-tls-verify=false docker://alpine:latest docker://%[2]s/alpine:latest
-  regctl registry set --tls disabled %[2]s && regctl image copy alpine:latest %[2]s/alpine:latest
-  oras push --plain-http %[2]s/notes:v1 README.md
-  docker tag alpine:latest %[2]s/alpine:latest && docker push %[2]s/alpine:latest
-List what it has:
-  curl http://%[2]s/v2/_catalog
-
-`, name, addr)
+// greet says what is served and where, and how to use it.
+func greet(w io.Writer, cfg config, addr string) {
+	fmt.Fprintf(w, "Serving %s on http://%s/v2/\n\n", cfg.what(), addr)
+	if !cfg.disk.ReadOnly {
+		repo := cfg.repo
+		if repo == "" {
+			repo = "alpine"
+		}
+		fmt.Fprintf(w, `Push to it with any of:
+  crane copy alpine:latest %[1]s/%[2]s:latest
+  skopeo copy --dest-tls-verify=false docker://alpine:latest docker://%[1]s/%[2]s:latest
+  regctl registry set --tls disabled %[1]s && regctl image copy alpine:latest %[1]s/%[2]s:latest
+  oras push --plain-http %[1]s/%[2]s:notes README.md
+  docker tag alpine:latest %[1]s/%[2]s:latest && docker push %[1]s/%[2]s:latest
+`, addr, repo)
+	}
+	fmt.Fprintf(w, "List what it has:\n  curl http://%s/v2/_catalog\n\n", addr)
 }

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -106,7 +108,8 @@ func TestLogRequests(t *testing.T) {
 
 func TestShutdownLetsRequestsFinish(t *testing.T) {
 	t.Parallel()
-	url, _, stop := start(t, "-quiet")
+	dir := t.TempDir()
+	url, _, stop := start(t, "-quiet", "-dir", dir)
 	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute, DisableKeepAlives: true}}
 	body, writer := io.Pipe()
 	req, err := http.NewRequest("POST", url+"/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", body)
@@ -132,6 +135,10 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	writer.Close()
 	qt.Assert(t, qt.Equals(<-answer, http.StatusCreated))
 	qt.Assert(t, qt.Equals(<-stopped, 0))
+	// The registry was closed after that.
+	data, err := os.ReadFile(filepath.Join(dir, "foo/blobs/sha256/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(string(data), "foo"))
 }
 
 func TestQuietLogsNothingForGoodRequests(t *testing.T) {
@@ -162,6 +169,18 @@ func TestBadUsage(t *testing.T) {
 		{"-max-bytes x", 2, "ociserve: invalid value \"x\" for flag -max-bytes: parse error\nRun 'ociserve -help' for usage.\n"},
 		{"-mem=false", 2, "ociserve: -mem=false leaves nothing to serve\nRun 'ociserve -help' for usage.\n"},
 		{"dir", 2, "ociserve: unexpected argument \"dir\"\nRun 'ociserve -help' for usage.\n"},
+		{"-dir=", 2, "ociserve: -dir needs a path\nRun 'ociserve -help' for usage.\n"},
+		{"-layout=", 2, "ociserve: -layout needs a path\nRun 'ociserve -help' for usage.\n"},
+		{"-dir x -layout y", 2, "ociserve: -dir and -layout exclude each other\nRun 'ociserve -help' for usage.\n"},
+		{"-mem -dir x", 2, "ociserve: -mem excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-mem -layout x", 2, "ociserve: -mem excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-repo x", 2, "ociserve: -repo is for -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-repo x -dir y", 2, "ociserve: -repo is for -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-layout x -repo X", 2, "ociserve: -repo \"X\" is not a repository name\nRun 'ociserve -help' for usage.\n"},
+		{"-layout x/Y", 2, "ociserve: -layout \"x/Y\": \"Y\" is not a repository name; give one with -repo\nRun 'ociserve -help' for usage.\n"},
+		{"-read-only", 2, "ociserve: -read-only is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-no-sync", 2, "ociserve: -no-sync is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-dir x -no-sync -read-only", 2, "ociserve: -no-sync and -read-only exclude each other\nRun 'ociserve -help' for usage.\n"},
 	}
 	for _, test := range tests {
 		var stdout, stderr bytes.Buffer
@@ -172,6 +191,34 @@ func TestBadUsage(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	qt.Check(t, qt.Equals(run(context.Background(), []string{"-help"}, &stdout, &stderr), 0))
 	qt.Check(t, qt.StringContains(stderr.String(), "-addr host:port"))
+}
+
+func TestGreeting(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		args, first string
+		push        string // something in the rest; if empty, nothing about pushing is
+	}{
+		{"", "Serving memory on http://h:1/v2/", "skopeo copy --dest-tls-verify=false docker://alpine:latest docker://h:1/alpine:latest"},
+		{"-dir some/where", "Serving the directory some/where on http://h:1/v2/", "docker push h:1/alpine:latest"},
+		{"-dir some/where -read-only", "Serving the directory some/where on http://h:1/v2/", ""},
+		{"-layout some/where", "Serving the image layout some/where as where on http://h:1/v2/", "docker push h:1/where:latest"},
+		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
+	}
+	for _, test := range tests {
+		cfg, err := parseFlags(strings.Fields(test.args), io.Discard)
+		qt.Assert(t, qt.IsNil(err))
+		var out bytes.Buffer
+		greet(&out, cfg, "h:1")
+		first, rest, _ := strings.Cut(out.String(), "\n")
+		qt.Check(t, qt.Equals(first, test.first))
+		qt.Check(t, qt.StringContains(rest, "curl http://h:1/v2/_catalog"))
+		if test.push != "" {
+			qt.Check(t, qt.StringContains(rest, test.push))
+		} else {
+			qt.Check(t, qt.Not(qt.StringContains(rest, "Push")))
+		}
+	}
 }
 
 func TestRecorderCountsEveryWayToWrite(t *testing.T) {

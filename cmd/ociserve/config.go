@@ -1,0 +1,148 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// config is what the flags say.
+type config struct {
+	addr  string
+	quiet bool
+
+	// What to serve: a directory of layouts, or one layout as the repository
+	// repo. If there is neither, it is memory.
+	dir, layout, repo string
+
+	mem  ocimem.Config
+	disk ocifs.Options
+}
+
+func parseFlags(args []string, stderr io.Writer) (config, error) {
+	var cfg config
+	flags := flag.NewFlagSet("ociserve", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Bool("mem", true, "serve memory, which is the default: all is gone when the program ends")
+	flags.StringVar(&cfg.dir, "dir", "", "serve the directory `path`, which has an OCI image layout for each repository")
+	flags.StringVar(&cfg.layout, "layout", "", "serve the OCI image layout in the directory `path` as the only repository")
+	flags.StringVar(&cfg.repo, "repo", "", "the `name` of the repository that -layout serves (default the last element of its path)")
+	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
+	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
+	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all; 0 is no limit")
+	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir and -layout)")
+	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
+	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
+	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintln(stderr, "Ociserve serves an OCI registry from memory or a directory.\n\nUsage: ociserve [flags]")
+		flags.SetOutput(stderr)
+		flags.PrintDefaults()
+		return cfg, err
+	case err != nil:
+		return cfg, err
+	case flags.NArg() > 0:
+		return cfg, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case cfg.mem.MaxBytes < 0:
+		return cfg, errors.New("-max-bytes cannot be negative")
+	}
+	if err := cfg.choose(flags); err != nil {
+		return cfg, err
+	}
+	if _, _, err := net.SplitHostPort(cfg.addr); err != nil {
+		return cfg, fmt.Errorf("-addr %q is not of the form host:port", cfg.addr)
+	}
+	cfg.disk.Sparse = cfg.mem.Sparse
+	cfg.disk.ImmutableTags = cfg.mem.ImmutableTags
+	cfg.disk.MaxBytes = cfg.mem.MaxBytes
+	return cfg, nil
+}
+
+// choose checks that the flags agree about what to serve, and finds the name of
+// a single repository.
+func (cfg *config) choose(flags *flag.FlagSet) error {
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	inMemory := !given["dir"] && !given["layout"]
+	mem := flags.Lookup("mem").Value.String() == "true"
+	switch {
+	case given["dir"] && given["layout"]:
+		return errors.New("-dir and -layout exclude each other")
+	case given["dir"] && cfg.dir == "":
+		return errors.New("-dir needs a path")
+	case given["layout"] && cfg.layout == "":
+		return errors.New("-layout needs a path")
+	case given["mem"] && mem && !inMemory:
+		return errors.New("-mem excludes -dir and -layout")
+	case !mem && inMemory:
+		return errors.New("-mem=false leaves nothing to serve")
+	case given["repo"] && !given["layout"]:
+		return errors.New("-repo is for -layout")
+	case cfg.disk.ReadOnly && inMemory:
+		return errors.New("-read-only is for -dir and -layout")
+	case cfg.disk.NoSync && inMemory:
+		return errors.New("-no-sync is for -dir and -layout")
+	case cfg.disk.NoSync && cfg.disk.ReadOnly:
+		return errors.New("-no-sync and -read-only exclude each other")
+	case !given["layout"]:
+		return nil
+	case given["repo"]:
+		if !ociref.IsValidRepository(cfg.repo) {
+			return fmt.Errorf("-repo %q is not a repository name", cfg.repo)
+		}
+		return nil
+	}
+	path, err := filepath.Abs(cfg.layout)
+	if err != nil {
+		return fmt.Errorf("-layout %q: %w", cfg.layout, err)
+	}
+	if cfg.repo = filepath.Base(path); !ociref.IsValidRepository(cfg.repo) {
+		return fmt.Errorf("-layout %q: %q is not a repository name; give one with -repo", cfg.layout, cfg.repo)
+	}
+	return nil
+}
+
+// what returns what to call that which is served.
+func (cfg config) what() string {
+	switch {
+	case cfg.layout != "":
+		return fmt.Sprintf("the image layout %s as %s", cfg.layout, cfg.repo)
+	case cfg.dir != "":
+		return "the directory " + cfg.dir
+	}
+	return "memory"
+}
+
+// backend is a registry that is closed at the end.
+type backend interface {
+	ociregistry.Interface
+	io.Closer
+}
+
+// memory is closed by letting go of it.
+type memory struct{ *ocimem.Registry }
+
+func (memory) Close() error { return nil }
+
+// open returns the registry to serve.
+func (cfg config) open(logger *slog.Logger) (backend, error) {
+	cfg.disk.Logger = logger
+	switch {
+	case cfg.layout != "":
+		return ocifs.NewLayout(cfg.layout, cfg.repo, &cfg.disk)
+	case cfg.dir != "":
+		return ocifs.New(cfg.dir, &cfg.disk)
+	}
+	return memory{ocimem.NewWithConfig(&cfg.mem)}, nil
+}
