@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,16 +27,43 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestShort does all the work of all servers, in small.
+// TestShort does all the work of all servers, in small: each group's in one run.
 func TestShort(t *testing.T) {
 	t.Parallel()
+	for _, ours := range servers {
+		if ours.group == "" {
+			continue
+		}
+		t.Run(ours.name, func(t *testing.T) {
+			t.Parallel()
+			testGroup(t, append(comparedWith(ours), ours))
+		})
+	}
+}
+
+func testGroup(t *testing.T, group []server) {
 	dir := t.TempDir()
 	samplesFile, benchFile := filepath.Join(dir, "samples"), filepath.Join(dir, "bench")
+	var names []string
+	for _, s := range group {
+		names = append(names, s.name)
+	}
 	var out strings.Builder
-	err := run(t.Context(), []string{"-short", "-json", samplesFile, "-benchfmt", benchFile, "-profile", dir}, &out)
+	err := run(t.Context(), []string{
+		"-short", "-servers", "^(" + strings.Join(names, "|") + ")$",
+		"-dir", t.TempDir(), "-json", samplesFile, "-benchfmt", benchFile,
+	}, &out)
 	qt.Assert(t, qt.IsNil(err))
 	report := out.String()
 	qt.Check(t, qt.Not(qt.StringContains(report, "| n/a |")), qt.Commentf("%s", report))
+	qt.Check(t, qt.Not(qt.StringContains(report, "| too slow")), qt.Commentf("%s", report))
+	for _, s := range servers {
+		for _, m := range metrics {
+			heading := "\n## " + s.group + ": " + m.title + "\n\n| row | " + s.title + " | "
+			want := s.group != "" && slices.Contains(names, s.name)
+			qt.Check(t, qt.Equals(strings.Contains(report, heading), want), qt.Commentf("%q", heading))
+		}
+	}
 
 	data, err := os.ReadFile(samplesFile)
 	qt.Assert(t, qt.IsNil(err))
@@ -49,15 +77,16 @@ func TestShort(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	for _, r := range rows(shortScale) {
 		pushes := strings.Contains(r.name, "Push") || strings.Contains(r.name, "Patch") || strings.Contains(r.name, "Put")
-		for _, s := range servers {
+		for _, s := range group {
 			sample, ok := got[cell{r.name, s.name}]
 			what := qt.Commentf("%s %s: %+v", r.name, s.name, sample)
 			qt.Check(t, qt.Equals(ok, s.open != nil || pushes), what)
 			if !ok {
 				continue
 			}
-			qt.Check(t, qt.IsTrue(sample.Ops > 0 && sample.Ops <= r.ops), what)
-			qt.Check(t, qt.IsTrue(!r.grows || sample.Ops == r.ops), what)
+			ops := r.opsOn(s)
+			qt.Check(t, qt.IsTrue(sample.Ops > 0 && sample.Ops <= ops), what)
+			qt.Check(t, qt.IsTrue(!r.grows || sample.Ops == ops), what)
 			qt.Check(t, qt.IsTrue(sample.Wall > 0), what)
 			if s.open != nil {
 				qt.Check(t, qt.IsTrue(sample.CPU > 0 && sample.ClientCPU > 0 && sample.Allocs > 0 && sample.Peak > 1<<20), what)
@@ -66,9 +95,22 @@ func TestShort(t *testing.T) {
 		}
 		qt.Check(t, qt.Equals(strings.Count(report, "\n| "+r.name+" | "), len(metrics)))
 	}
-	profile, err := os.Stat(filepath.Join(dir, "ManifestPut_clients-16.ocimem.1.cpu.pprof"))
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(profile.Size() > 0))
+}
+
+// TestProfile has one server's profiles written, of its own process and of one
+// that it goes on with.
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	args := []string{"-short", "-counts", "2", "-servers", "^ocimem$", "-rows", "^(ManifestPut/clients=16|TagPut/tags=40/clients=1)$", "-profile", dir}
+	qt.Assert(t, qt.IsNil(run(t.Context(), args, io.Discard)))
+	for _, name := range []string{"ManifestPut_clients-16.ocimem.1", "TagPut_tags-40_clients-1.ocimem.1", "TagPut_tags-40_clients-1.ocimem.2"} {
+		for _, kind := range []string{".cpu.pprof", ".mem.pprof"} {
+			profile, err := os.Stat(filepath.Join(dir, name+kind))
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.IsTrue(profile.Size() > 0))
+		}
+	}
 }
 
 func TestFlags(t *testing.T) {
@@ -79,6 +121,10 @@ func TestFlags(t *testing.T) {
 	cfg, err := parseFlags(nil)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(cfg.counts, 6))
+	qt.Check(t, qt.Equals(cfg.scale.prepare, 2*time.Minute))
+	cfg, err = parseFlags([]string{"-prepare", "20m"})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(cfg.scale.prepare, 20*time.Minute))
 }
 
 // TestFailure checks who may fail: another's failure is told, ours is the end.
@@ -93,7 +139,7 @@ func TestFailure(t *testing.T) {
 			return nil
 		}, do: func(*client, int) error { return nil }}
 	}}
-	cfg := &config{counts: 1, servers: regexp.MustCompile("ocimem|ggcr")}
+	cfg := &config{counts: 1, servers: regexp.MustCompile("^(ocimem|ggcr)$")}
 	res, err := measureAll(t.Context(), cfg, []row{r})
 	qt.Assert(t, qt.IsNil(err))
 	var out strings.Builder
@@ -115,7 +161,7 @@ func TestFailure(t *testing.T) {
 
 func TestRatios(t *testing.T) {
 	t.Parallel()
-	res := newResults(3)
+	res := newResults(3, "")
 	ours, theirs := servers[0], servers[1]
 	for round, wall := range []time.Duration{100, 200, 400} {
 		res.add("Row", ours, &sample{Row: "Row", Server: ours.name, Round: round + 1, Ops: 10, Wall: wall}, nil)

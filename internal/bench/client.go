@@ -33,6 +33,11 @@ type client struct {
 	tee  io.Writer    // gets what is pulled, if it is not nil
 }
 
+// clone returns another client of the same server.
+func (c *client) clone() *client {
+	return &client{ctx: c.ctx, http: c.http, base: c.base, buf: make([]byte, len(c.buf))}
+}
+
 // newHTTPClient returns the one HTTP client of the program. Its buffers are so
 // large that small requests are one write.
 func newHTTPClient() *http.Client {

@@ -2,16 +2,21 @@
 // through the same client. It runs on Linux.
 //
 //	cd internal/bench
-//	go run .                        # everything, as Markdown
-//	go run . -rows BlobPush         # only the rows that a regular expression matches
-//	go run . -servers 'ocimem|ggcr' # only these servers
-//	go run . -counts 10             # more samples
-//	go run . -short                 # a few seconds: does everything work?
-//	go run . -benchfmt new.txt      # also samples for benchstat -col /server new.txt
-//	go run . -json samples.json     # also samples as JSON, one on each line
-//	go run . -profile profiles      # also profiles of each server's process
+//	go run .                          # everything, as Markdown
+//	go run . -rows BlobPush           # only the rows that a regular expression matches
+//	go run . -servers ocifs           # only servers whose names it matches
+//	go run . -counts 10               # more samples
+//	go run . -short                   # some seconds: does everything work?
+//	go run . -dir /mnt/disk           # where servers on disk keep content
+//	go run . -prepare 20m             # more patience with those that push slowly
+//	go run . -benchfmt new.txt        # also samples for benchstat -col /server new.txt
+//	go run . -json samples.json       # also samples as JSON, one on each line
+//	go run . -profile profiles        # also profiles of each server's process
 //
-// Everything takes a quarter of an hour and 8 GiB of memory.
+// Everything takes more than an hour, 8 GiB of memory and 8 GiB of disk.
+//
+// There are three groups, and servers are compared within theirs: in memory; on
+// disk, where a power cut may take what was acknowledged; and on disk for sure.
 //
 // A sample is one row's work, done by one server. The server is a fresh process
 // that has nothing else to do: this program, started once more. The row brings
@@ -20,9 +25,21 @@
 // measured work begins. Servers take turns, in rounds that each start with
 // another one, so that what else the machine does hits all alike. The first
 // round does not count. The tables show the median and the extremes of the
-// rounds' ratios. The limits beside them are a bare net/http server (bare.go)
-// that does the least that any server must, and SHA-256 over the content alone,
-// by as many goroutines as there are clients.
+// rounds' ratios.
+//
+// Servers on disk get a pause before the measured work, and one after it if it
+// adds content: what they have put off until then counts in their CPU time and
+// memory, but not in the time that clients have waited.
+//
+// The largest repository is pushed once for all rows and rounds, and its servers
+// go on from one to the next. A server that needs minutes for that is not
+// measured.
+//
+// The limits beside them are a bare net/http server (bare.go) that does the
+// least that any server must, with its content where the group's is, and
+// SHA-256 over the content alone, by as many goroutines as there are clients.
+// Durable servers do a tenth of the operations that add content, since each of
+// them waits for the disk, but for 64 clients they do all.
 //
 // Client and servers share the machine. Where the client is the busier of the
 // two, ratios of time are nearer to 1 than the servers deserve, and ratios of
@@ -59,6 +76,7 @@ type config struct {
 	servers  *regexp.Regexp
 	counts   int
 	scale    scale
+	dir      string
 	profile  string
 	json     string
 	benchfmt string
@@ -79,6 +97,8 @@ func parseFlags(args []string) (*config, error) {
 	})
 	flags.IntVar(&cfg.counts, "counts", 0, "samples of each server in each row (default 6; 1 with -short)")
 	short := flags.Bool("short", false, "little work: see that everything works, in seconds")
+	flags.StringVar(&cfg.dir, "dir", "", "keep the content of servers below the `directory` (default that for temporary files)")
+	prepare := flags.Duration("prepare", 0, "how long a server may take to get ready (default 2m)")
 	flags.StringVar(&cfg.profile, "profile", "", "write CPU and memory profiles of the servers to the `directory`")
 	flags.StringVar(&cfg.json, "json", "", "write the samples to the `file` as JSON")
 	flags.StringVar(&cfg.benchfmt, "benchfmt", "", "write the samples to the `file` in the format of Go benchmarks")
@@ -90,6 +110,9 @@ func parseFlags(args []string) (*config, error) {
 	}
 	if *short {
 		cfg.scale = shortScale
+	}
+	if *prepare != 0 {
+		cfg.scale.prepare = *prepare
 	}
 	if cfg.counts == 0 {
 		cfg.counts = cfg.scale.counts
@@ -106,7 +129,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if cfg.serve != "" {
-		return serve(cfg.serve, cfg.profile, os.Stdin, out)
+		s, err := serverNamed(cfg.serve)
+		if err != nil {
+			return err
+		}
+		return s.serve(os.Stdin, out)
 	}
 	if cfg.profile != "" {
 		if err := os.MkdirAll(cfg.profile, 0o777); err != nil {
@@ -136,34 +163,47 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 // measureAll samples all servers in all rows, and tells its progress on
-// standard error. Each row has a round 0 that is thrown away: whoever is first
-// to use much memory may have to wait until the machine has found it.
-func measureAll(ctx context.Context, cfg *config, rows []row) (*results, error) {
-	res := newResults(cfg.counts)
+// standard error. The first round is thrown away: whoever is first to use much
+// memory may have to wait until the machine has found it.
+func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err error) {
+	res := newResults(cfg.counts, cfg.dir)
+	f := newFleet(cfg.dir)
+	defer func() {
+		if endErr := f.end(); err == nil {
+			err = endErr
+		}
+	}()
 	started := time.Now()
 	for i, r := range rows {
 		fmt.Fprintf(os.Stderr, "%6.0fs  row %d of %d: %s\n", time.Since(started).Seconds(), i+1, len(rows), r.name)
-		m := newMeasurer(r, cfg)
-		for round := range 1 + cfg.counts {
-			for j := range servers {
-				s := servers[(round+j)%len(servers)]
-				if !cfg.servers.MatchString(s.name) {
-					continue
-				}
-				sample, err := m.measure(ctx, s, round)
-				if ctx.Err() != nil {
-					return nil, context.Cause(ctx)
-				}
-				if err != nil && s.against == "" {
-					return nil, fmt.Errorf("%s: %s: %w", r.name, s.name, err)
-				}
-				if round > 0 {
-					res.add(r.name, s, sample, err)
-				}
-			}
+		if err := measureRow(ctx, cfg, newMeasurer(r, cfg, f), res); err != nil {
+			return nil, err
 		}
 	}
 	return res, nil
+}
+
+// measureRow samples all servers in a row.
+func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
+	for round := 1 - cfg.scale.discard; round <= cfg.counts; round++ {
+		for j := range servers {
+			s := servers[(round+j)%len(servers)]
+			if !cfg.servers.MatchString(s.name) || errors.Is(res.fails[cell{m.name, s.name}], errTooSlow) {
+				continue
+			}
+			sample, err := m.measure(ctx, s, round)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err != nil && s.against == "" && !errors.Is(err, errTooSlow) {
+				return fmt.Errorf("%s: %s: %w", m.name, s.name, err)
+			}
+			if round > 0 || errors.Is(err, errTooSlow) {
+				res.add(m.name, s, sample, err)
+			}
+		}
+	}
+	return nil
 }
 
 // writeTo has a file written, unless its name is empty.

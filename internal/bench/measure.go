@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -34,35 +35,34 @@ type sample struct {
 // measurer takes the samples of a row.
 type measurer struct {
 	row
-	work    work
-	warm    int // operations before the measured ones
-	http    *http.Client
+	work    work // for the warm-up too
+	fleet   *fleet
 	profile string
 }
 
-func newMeasurer(r row, cfg *config) *measurer {
-	warm := r.ops / 20
+func newMeasurer(r row, cfg *config, f *fleet) *measurer {
 	return &measurer{
 		row:     r,
-		warm:    warm,
-		work:    r.work(r.ops + warm),
-		http:    newHTTPClient(),
+		work:    r.work(r.ops + warmUp(r.ops)),
+		fleet:   f,
 		profile: cfg.profile,
 	}
 }
+
+// warmUp returns the number of operations before the measured ones.
+func warmUp(ops int) int { return ops / 20 }
 
 // measure returns a sample. It is nil if there is nothing to measure.
 func (m *measurer) measure(ctx context.Context, s server, round int) (*sample, error) {
 	if s.open == nil {
 		return m.hash(s, round)
 	}
-	p, err := start(ctx, s, m.profileName(s, round))
+	p, err := m.fleet.get(ctx, s, m.repo)
 	if err != nil {
 		return nil, err
 	}
 	sample, err := m.sample(ctx, s, p, round)
-	m.http.CloseIdleConnections()
-	if stopErr := p.stop(); err == nil && stopErr != nil {
+	if stopErr := m.fleet.put(p); err == nil && stopErr != nil {
 		return nil, fmt.Errorf("stop: %w", stopErr)
 	}
 	return sample, err
@@ -77,23 +77,29 @@ func (m *measurer) profileName(s server, round int) string {
 }
 
 func (m *measurer) sample(ctx context.Context, s server, p *process, round int) (*sample, error) {
-	newClient := func() *client {
-		return &client{ctx: ctx, http: m.http, base: "http://" + p.addr, buf: make([]byte, bufferSize)}
-	}
-	if err := m.work.prepare(newClient(), s); err != nil {
+	if err := m.work.prepare(m.fleet.client(ctx, p), s); err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
 	clients := make([]*client, m.clients)
 	for i := range clients {
-		clients[i] = newClient()
+		clients[i] = m.fleet.client(ctx, p)
 	}
-	if _, err := m.run(m.ops, m.warm, m.scale.limit/10, func(worker, i int) error {
-		return m.work.do(clients[worker], i)
+	ops := m.opsOn(s)
+	warm := warmUp(ops)
+	first := 0
+	if m.repo != nil && m.repo.shared {
+		first = round * (ops + warm)
+	}
+	if _, err := m.run(ops, warm, m.scale.limit/10, func(worker, i int) error {
+		return m.work.do(clients[worker], first+i)
 	}); err != nil {
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 
-	before, err := p.reset()
+	if err := m.settle(s, p); err != nil {
+		return nil, err
+	}
+	before, err := p.reset(m.profileName(s, round))
 	if err != nil {
 		return nil, err
 	}
@@ -102,18 +108,23 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		return nil, err
 	}
 	start := time.Now()
-	done, err := m.run(0, m.ops, m.scale.limit, func(worker, i int) error {
-		return m.work.do(clients[worker], i)
+	done, err := m.run(0, ops, m.scale.limit, func(worker, i int) error {
+		return m.work.do(clients[worker], first+i)
 	})
 	wall := time.Since(start)
 	if err != nil {
 		return nil, err
 	}
-	after, err := p.usage()
+	clientAfter, err := ownUsage()
 	if err != nil {
 		return nil, err
 	}
-	clientAfter, err := ownUsage()
+	if m.grows {
+		if err := m.settle(s, p); err != nil {
+			return nil, err
+		}
+	}
+	after, err := p.usage()
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +140,28 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		Bytes:     after.Bytes - before.Bytes,
 		Peak:      after.Peak,
 	}, nil
+}
+
+// settle waits until a server on disk rests, and nothing is left to be written.
+// Some put off a part of their work until there is a pause.
+func (m *measurer) settle(s server, p *process) error {
+	if s.storage == inMemory || m.scale.rest == 0 {
+		return nil
+	}
+	var last time.Duration
+	for i := range 50 {
+		u, err := p.peek()
+		if err != nil {
+			return err
+		}
+		if i > 0 && u.CPU-last <= m.scale.rest/50 {
+			break
+		}
+		last = u.CPU
+		time.Sleep(m.scale.rest)
+	}
+	syscall.Sync()
+	return nil
 }
 
 // hash measures the hashing of the row's content, in this process.
@@ -157,22 +190,39 @@ func (m *measurer) hash(s server, round int) (*sample, error) {
 // clients, and returns how many it has done. If they change nothing, each
 // client does one, and starts none after the limit.
 func (m *measurer) run(first, n int, limit time.Duration, do func(worker, i int) error) (done int, err error) {
+	start := time.Now()
+	return inParallel(m.clients, n, func(worker, i int) error {
+		if i >= m.clients && !m.grows && time.Since(start) > limit {
+			return errEnough
+		}
+		return do(worker, first+i)
+	})
+}
+
+// errEnough ends a worker, and is no failure.
+var errEnough = errors.New("enough")
+
+// inParallel does the operations from 0 to n-1, as many at a time as there are
+// workers, and returns how many it has done. A worker ends at its first error;
+// one of these errors is returned.
+func inParallel(workers, n int, do func(worker, i int) error) (done int, err error) {
 	var (
 		wg    sync.WaitGroup
 		next  atomic.Int64
 		did   atomic.Int64
-		fails = make(chan error, m.clients)
-		start = time.Now()
+		fails = make(chan error, workers)
 	)
-	for worker := range m.clients {
+	for worker := range workers {
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= n || i >= m.clients && !m.grows && time.Since(start) > limit {
+				if i >= n {
 					return
 				}
-				if err := do(worker, first+i); err != nil {
-					fails <- err
+				if err := do(worker, i); err != nil {
+					if err != errEnough {
+						fails <- err
+					}
 					return
 				}
 				did.Add(1)

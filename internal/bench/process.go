@@ -37,14 +37,14 @@ type process struct {
 	addr    string
 }
 
-// start starts a server. If profile is not empty, it is how the names of the
-// files begin that profiles are written to.
-func start(ctx context.Context, s server, profile string) (_ *process, err error) {
+// start starts a server. Its directory is made in the one that is given, or in
+// the system's for temporary files if none is.
+func start(ctx context.Context, s server, parent string) (_ *process, err error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "bench-")
+	dir, err := os.MkdirTemp(parent, "bench-")
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func start(ctx context.Context, s server, profile string) (_ *process, err error
 			os.RemoveAll(dir)
 		}
 	}()
-	cmd := exec.CommandContext(ctx, program, "-serve", s.name, "-profile", profile)
+	cmd := exec.CommandContext(ctx, program, "-serve", s.name)
 	cmd.Dir = dir
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -75,11 +75,15 @@ func start(ctx context.Context, s server, profile string) (_ *process, err error
 	return p, nil
 }
 
-// reset lets the process tidy up and begin to measure.
-func (p *process) reset() (usage, error) { return p.ask("reset") }
+// reset lets the process tidy up and begin to measure. If profile is not empty,
+// it is how the names of the files begin that profiles are written to.
+func (p *process) reset(profile string) (usage, error) { return p.ask("reset " + profile) }
 
-// usage returns what the process has used so far.
+// usage returns what the process has used so far, and ends its profiles.
 func (p *process) usage() (usage, error) { return p.ask("usage") }
+
+// peek returns what usage does, and ends nothing.
+func (p *process) peek() (usage, error) { return p.ask("peek") }
 
 func (p *process) ask(command string) (u usage, err error) {
 	if _, err := io.WriteString(p.stdin, command+"\n"); err != nil {
@@ -96,31 +100,41 @@ func (p *process) stop() error {
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
-// serve is the other end of a process: it serves until there is no more input.
-// Its directory is the current one.
-func serve(name, profile string, in io.Reader, out io.Writer) error {
-	s, err := serverNamed(name)
+// serve is the other end of a process: it serves until there is no more input,
+// and ends well. Its directory is the current one.
+func (s server) serve(in io.Reader, out io.Writer) (err error) {
+	handler, end, err := s.open(".")
 	if err != nil {
 		return err
 	}
-	handler, err := s.open(".")
-	if err != nil {
-		return err
+	if end != nil {
+		defer func() { err = errors.Join(err, end()) }()
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	go http.Serve(l, handler)
+	httpServer := &http.Server{Handler: handler}
+	go httpServer.Serve(l)
+	defer httpServer.Close()
+	return answer(l.Addr().String(), in, out)
+}
 
+// answer answers commands until there are no more.
+func answer(addr string, in io.Reader, out io.Writer) error {
 	answers := json.NewEncoder(out)
-	if err := answers.Encode(l.Addr().String()); err != nil {
+	if err := answers.Encode(addr); err != nil {
 		return err
 	}
-	commands := bufio.NewScanner(in)
-	for commands.Scan() {
-		if commands.Text() == "reset" {
+	profile := ""
+	for commands := bufio.NewScanner(in); ; {
+		if !commands.Scan() {
+			return commands.Err()
+		}
+		command, prefix, _ := strings.Cut(commands.Text(), " ")
+		if command == "reset" {
 			tidy()
+			profile = prefix
 			if err := startProfile(profile); err != nil {
 				return err
 			}
@@ -129,11 +143,15 @@ func serve(name, profile string, in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
+		if command == "usage" {
+			if err := stopProfile(profile); err != nil {
+				return err
+			}
+		}
 		if err := answers.Encode(u); err != nil {
 			return err
 		}
 	}
-	return errors.Join(commands.Err(), stopProfile(profile))
 }
 
 // tidy frees what can be freed, and makes the system forget the peak of this
@@ -142,7 +160,31 @@ func serve(name, profile string, in io.Reader, out io.Writer) error {
 func tidy() {
 	runtime.GC()
 	debug.FreeOSMemory()
+	forgetProgram()
 	os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+}
+
+// forgetProgram gives back those pages of the program's file that were read and
+// not written. The program has all servers in it, and the start-up of one's
+// packages is nothing that another needs memory for; what is needed comes back
+// as it is used.
+func forgetProgram() {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(maps)) {
+		var from, to uintptr
+		var mode string
+		_, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode)
+		if err == nil && strings.HasSuffix(strings.TrimSpace(line), program) && !strings.Contains(mode, "w") {
+			syscall.Syscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED)
+		}
+	}
 }
 
 func ownUsage() (usage, error) {
@@ -177,6 +219,7 @@ func peakMemory() (int64, error) {
 }
 
 func startProfile(prefix string) error {
+	pprof.StopCPUProfile() // of work that has failed
 	if prefix == "" {
 		return nil
 	}

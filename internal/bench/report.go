@@ -1,21 +1,25 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 )
 
 // writeMarkdown writes the tables: for each server of this library and each
 // quantity, a table of the servers that are compared with it.
 func (r *results) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s/%s, %s, GOMAXPROCS %d, %s; %d samples of each.\n",
-		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.GOMAXPROCS(0), runtime.Version(), r.counts)
+	fmt.Fprintf(&b, "%s/%s, %s, GOMAXPROCS %d, %s, content on %s; %d samples of each.\n",
+		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.GOMAXPROCS(0), runtime.Version(),
+		filesystem(cmp.Or(r.dir, os.TempDir())), r.counts)
 	for _, ours := range servers {
-		if ours.against != "" {
+		if ours.against != "" || !r.hasGroup(ours) {
 			continue
 		}
 		for _, m := range metrics {
@@ -29,11 +33,13 @@ How to read this. The second column is ours, for one operation: the median of
 the samples, and how far the furthest of them is from it. The others are ratios,
 theirs ÷ ours: above 1, ours is the faster or smaller one. Each round of samples
 gives one ratio; shown are their median and (the least..the greatest). Bare
-net/http and SHA-256 are limits, not registries: what the work costs at the
-least. Server CPU is user and system time of the server's process, its garbage
-collector included; peak memory is what was resident at most (VmHWM) during the
-measured work, with stored content and the program itself. "–" is nothing to
-measure, "n/a" what a server cannot do.
+servers and SHA-256 are limits, not registries: what the work costs at the
+least, if each body is kept by itself. Server CPU is user and system time of the
+server's process, its garbage collector included, and on disk also what it has
+put off until after the measured work; peak memory is what was resident at most
+(VmHWM), with stored content and the program itself. "–" is nothing to measure,
+"n/a" what a server cannot do, "too slow to prepare" what it would take too long
+to get ready for.
 `)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -41,7 +47,7 @@ measure, "n/a" what a server cannot do.
 
 func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 	others := comparedWith(ours)
-	fmt.Fprintf(b, "\n## %s: %s\n\n| row | %s |", ours.title, m.title, ours.title)
+	fmt.Fprintf(b, "\n## %s: %s\n\n| row | %s |", ours.group, m.title, ours.title)
 	for _, s := range others {
 		fmt.Fprintf(b, " %s |", s.title)
 	}
@@ -55,6 +61,20 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 	}
 }
 
+// hasGroup says whether anything was tried with a server or those that are
+// compared with it.
+func (r *results) hasGroup(ours server) bool {
+	for _, s := range append(comparedWith(ours), ours) {
+		for _, row := range r.rows {
+			at := cell{row, s.name}
+			if r.samples[at] != nil || r.fails[at] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func comparedWith(ours server) []server {
 	var others []server
 	for _, s := range servers {
@@ -66,6 +86,9 @@ func comparedWith(ours server) []server {
 }
 
 func (r *results) ownCell(at cell, m metric) string {
+	if err := r.fails[at]; err != nil {
+		return failed(err)
+	}
 	v, ok := r.values(at, m)
 	if !ok {
 		return "–"
@@ -75,14 +98,22 @@ func (r *results) ownCell(at cell, m metric) string {
 }
 
 func (r *results) ratioCell(at cell, ours server, m metric) string {
-	if r.fails[at] != nil {
-		return "n/a"
+	if err := r.fails[at]; err != nil {
+		return failed(err)
 	}
 	v, ok := r.ratios(at, ours.name, m)
 	if !ok {
 		return "–"
 	}
 	return formatRatio(v)
+}
+
+// failed is what stands in a cell that has no number.
+func failed(err error) string {
+	if errors.Is(err, errTooSlow) {
+		return errTooSlow.Error()
+	}
+	return "n/a"
 }
 
 func formatRatio(v summary) string {
@@ -112,12 +143,12 @@ func (r *results) writeBehind(b *strings.Builder, ours server) {
 	fmt.Fprintf(b, "\n%s is behind in:\n\n%s", ours.title, strings.Join(behind, ""))
 }
 
-// writeFails says why a cell is n/a.
+// writeFails says why a cell has no number.
 func (r *results) writeFails(b *strings.Builder) {
 	for _, row := range r.rows {
 		for _, s := range servers {
 			if err := r.fails[cell{row, s.name}]; err != nil {
-				fmt.Fprintf(b, "\nn/a: %s, %s: %v\n", row, s.title, err)
+				fmt.Fprintf(b, "\n%s: %s, %s: %v\n", failed(err), row, s.title, err)
 			}
 		}
 	}
@@ -146,6 +177,28 @@ func threeDigits(x float64) string {
 }
 
 func formatSize(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
+
+// filesystem returns the name of the filesystem that a directory is on: on some
+// of them, a sync costs nothing.
+func filesystem(dir string) string {
+	var info syscall.Statfs_t
+	if err := syscall.Statfs(dir, &info); err != nil {
+		return "an unknown filesystem"
+	}
+	switch uint32(info.Type) { // statfs(2)
+	case 0xef53:
+		return "ext4"
+	case 0x58465342:
+		return "xfs"
+	case 0x9123683e:
+		return "btrfs"
+	case 0x794c7630:
+		return "overlayfs"
+	case 0x01021994:
+		return "tmpfs"
+	}
+	return fmt.Sprintf("filesystem %#x", info.Type)
+}
 
 // cpuModel returns the name of the processor, as the system has it.
 func cpuModel() string {

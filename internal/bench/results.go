@@ -12,6 +12,7 @@ import (
 // results are all samples of a run.
 type results struct {
 	counts  int
+	dir     string   // where content was kept, or empty
 	rows    []string // as they came
 	samples map[cell][]*sample
 	fails   map[cell]error
@@ -20,8 +21,8 @@ type results struct {
 // cell is a place in a table.
 type cell struct{ row, server string }
 
-func newResults(counts int) *results {
-	return &results{counts: counts, samples: make(map[cell][]*sample), fails: make(map[cell]error)}
+func newResults(counts int, dir string) *results {
+	return &results{counts: counts, dir: dir, samples: make(map[cell][]*sample), fails: make(map[cell]error)}
 }
 
 // add adds a sample, or why there is none. There need not be a reason.

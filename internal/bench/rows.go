@@ -15,6 +15,14 @@ type row struct {
 	// servers end with the same. Others stop after scale.limit.
 	grows bool
 
+	// sustained says that servers which wait for the disk do all operations too:
+	// so many that none can put off its work until there is a pause.
+	sustained bool
+
+	// repo is what is in the repository before the work is prepared. Nil is
+	// nothing.
+	repo *tagged
+
 	scale scale
 
 	// work returns the work for operations that are numbered from 0 to n-1.
@@ -28,7 +36,8 @@ type work struct {
 	// cannot do the row.
 	prepare func(c *client, s server) error
 
-	// do is one operation.
+	// do is one operation. If the repository is shared, numbers of operations
+	// go on from sample to sample.
 	do func(c *client, i int) error
 
 	// hash does the hashing that operation i cannot do without. It is nil if
@@ -38,17 +47,27 @@ type work struct {
 
 // scale says how much work there is.
 type scale struct {
-	small, large int64 // sizes of blobs in bytes
-	few, many    int   // numbers of tags
-	page         int   // size of a page of tags
-	divisor      int   // of the number of operations
-	limit        time.Duration
-	counts       int // default of -counts
+	small, large int64         // sizes of blobs in bytes
+	few, many    int           // numbers of tags
+	tags         []int         // numbers of tags for comparison with each other; pushing the last takes long
+	page         int           // size of a page of tags
+	divisor      int           // of the number of operations
+	limit        time.Duration // for operations
+	rest         time.Duration // a pause after which a server has nothing left to do
+	prepare      time.Duration // for pushing tags
+	counts       int           // default of -counts
+	discard      int           // rounds before those that count
 }
 
 var (
-	fullScale  = scale{small: 4 << 10, large: 128 << 20, few: 300, many: 5000, page: 100, divisor: 1, limit: time.Second, counts: 6}
-	shortScale = scale{small: 4 << 10, large: 256 << 10, few: 30, many: 60, page: 10, divisor: 500, limit: 50 * time.Millisecond, counts: 1}
+	fullScale = scale{
+		small: 4 << 10, large: 128 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100,
+		divisor: 1, limit: time.Second, rest: 400 * time.Millisecond, prepare: 2 * time.Minute, counts: 6, discard: 1,
+	}
+	shortScale = scale{
+		small: 4 << 10, large: 256 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10,
+		divisor: 500, limit: 50 * time.Millisecond, prepare: 10 * time.Second, counts: 1,
+	}
 )
 
 // rows returns all rows. The numbers of operations are those of about half a
@@ -57,9 +76,11 @@ func rows(s scale) []row {
 	data := randomBytes(s.large)
 	small, large := data[:s.small], data
 	push, patch := (*client).pushBlob, (*client).patchBlob
+	fewTags, manyTags := newTagged(s.few, s), newTagged(s.many, s)
 	table := []row{
 		{name: "BlobPush/size=" + size(s.small), clients: 1, ops: 4000, grows: true, work: pushBlobs(small, push)},
 		{name: "BlobPush/size=" + size(s.small), clients: 16, ops: 8000, grows: true, work: pushBlobs(small, push)},
+		{name: "BlobPush/size=" + size(s.small), clients: 64, ops: 8000, grows: true, sustained: true, work: pushBlobs(small, push)},
 		{name: "BlobPush/size=" + size(s.large), clients: 1, ops: 5, grows: true, work: pushBlobs(large, push)},
 		{name: "BlobPush/size=" + size(s.large), clients: 16, ops: 16, grows: true, work: pushBlobs(large, push)},
 		{name: "BlobPatch/size=" + size(s.small), clients: 1, ops: 3000, grows: true, work: pushBlobs(small, patch)},
@@ -72,12 +93,22 @@ func rows(s scale) []row {
 		{name: "BlobHead/size=" + size(s.large), clients: 1, ops: 10000, work: headBlob(large)},
 		{name: "ManifestPut", clients: 1, ops: 5000, grows: true, work: putManifests},
 		{name: "ManifestPut", clients: 16, ops: 10000, grows: true, work: putManifests},
+		{name: "ManifestPut", clients: 64, ops: 12000, grows: true, sustained: true, work: putManifests},
 		{name: "ManifestGet", clients: 1, ops: 8000, work: getManifests(16)},
 		{name: "ManifestGet", clients: 16, ops: 16000, work: getManifests(16)},
-		{name: fmt.Sprintf("TagPage/tags=%d", s.few), clients: 1, ops: 8000, work: pageTags(s.few, s.page)},
-		{name: fmt.Sprintf("TagPage/tags=%d", s.many), clients: 1, ops: 8000, work: pageTags(s.many, s.page)},
-		{name: fmt.Sprintf("TagList/tags=%d", s.few), clients: 1, ops: 8000, work: listTags(s.few)},
-		{name: fmt.Sprintf("TagList/tags=%d", s.many), clients: 1, ops: 1000, work: listTags(s.many)},
+		{name: tags("TagPage", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.page(s.page)},
+		{name: tags("TagPage", s.many), clients: 1, ops: 8000, repo: manyTags, work: manyTags.page(s.page)},
+		{name: tags("TagList", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.list()},
+		{name: tags("TagList", s.many), clients: 1, ops: 1000, repo: manyTags, work: manyTags.list()},
+	}
+	for i, n := range s.tags {
+		repo := newTagged(n, s)
+		repo.shared = i == len(s.tags)-1
+		table = append(table,
+			row{name: tags("TagPage", n), clients: 1, ops: 8000, repo: repo, work: repo.page(s.page)},
+			row{name: tags("ManifestGet", n), clients: 1, ops: 8000, repo: repo, work: repo.get(16)},
+			row{name: tags("TagPut", n), clients: 1, ops: 2000, grows: true, repo: repo, work: repo.put},
+		)
 	}
 	for i := range table {
 		r := &table[i]
@@ -87,6 +118,17 @@ func rows(s scale) []row {
 	}
 	return table
 }
+
+// opsOn returns the number of operations for a server: fewer where each one
+// waits for the disk.
+func (r *row) opsOn(s server) int {
+	if r.grows && !r.sustained && s.storage == durable {
+		return max(r.ops/10, min(r.ops, 16), r.clients)
+	}
+	return r.ops
+}
+
+func tags(name string, n int) string { return fmt.Sprintf("%s/tags=%d", name, n) }
 
 // size returns a number of bytes as people write it.
 func size(n int64) string {

@@ -10,6 +10,7 @@ import (
 	cueserver "cuelabs.dev/go/oci/ociregistry/ociserver"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 
+	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -19,6 +20,10 @@ type server struct {
 	name  string // in flags and benchmarks
 	title string // in tables
 
+	// group names the servers that are compared with this one. It is empty
+	// unless the server is this library's.
+	group string
+
 	// against names the server of this library that this one is compared with.
 	// It is empty for those.
 	against string
@@ -27,49 +32,105 @@ type server struct {
 	// answers GET with whatever was PUT to the same URL.
 	limit bool
 
-	// open returns the server's handler, and has a directory of its own that is
-	// empty and is removed in the end. If open is nil, hashing the content is
-	// all that is measured.
-	open func(dir string) (http.Handler, error)
+	storage storage
+
+	// open returns the server's handler, and what ends it well, if there is
+	// such a thing. It has a directory of its own that is empty and is removed
+	// in the end. If open is nil, hashing the content is all that is measured.
+	open func(dir string) (_ http.Handler, close func() error, _ error)
 }
+
+// storage is where a server keeps content.
+type storage int
+
+const (
+	inMemory storage = iota
+	onDisk           // in files: what it acknowledged, a power cut may take
+	durable          // in files, and nothing is acknowledged before it is on the disk
+)
 
 // servers are measured in this order.
 var servers = []server{{
 	name:  "ocimem",
 	title: "ocimem",
-	open: func(string) (http.Handler, error) {
-		return ociserver.New(ocimem.New(), nil), nil
+	group: "Memory",
+	open: func(string) (http.Handler, func() error, error) {
+		return ociserver.New(ocimem.New(), nil), nil, nil
 	},
 }, {
 	name:    "cuelabs",
 	title:   "cuelabs ocimem",
 	against: "ocimem",
-	open: func(string) (http.Handler, error) {
-		return cueserver.New(cuemem.New(), nil), nil
+	open: func(string) (http.Handler, func() error, error) {
+		return cueserver.New(cuemem.New(), nil), nil, nil
 	},
 }, {
 	name:    "ggcr",
 	title:   "ggcr registry",
 	against: "ocimem",
-	open: func(string) (http.Handler, error) {
-		return ggcr.New(
-			ggcr.WithBlobHandler(ggcr.NewInMemoryBlobHandler()),
-			ggcr.Logger(log.New(io.Discard, "", 0)),
-		), nil
+	open: func(string) (http.Handler, func() error, error) {
+		return newGGCR(ggcr.NewInMemoryBlobHandler()), nil, nil
 	},
 }, {
 	name:    "bare",
 	title:   "bare net/http",
 	against: "ocimem",
 	limit:   true,
-	open: func(string) (http.Handler, error) {
-		return newBare(), nil
+	open: func(string) (http.Handler, func() error, error) {
+		return newBare(newBareMemory()), nil, nil
 	},
 }, {
 	name:    "sha256",
 	title:   "SHA-256",
 	against: "ocimem",
 	limit:   true,
+}, {
+	name:    "ocifs-nosync",
+	title:   "ocifs, NoSync",
+	group:   "Disk, without sync",
+	storage: onDisk,
+	open:    openOcifs(&ocifs.Options{NoSync: true}),
+}, {
+	// Only blobs are in files, and they are never synced: Put of its
+	// blobs_disk.go is Copy, Close and Rename. Manifests and tags are in
+	// memory, and end with the process; ocifs writes them to files.
+	name:    "ggcr-disk",
+	title:   "ggcr registry, blobs on disk",
+	against: "ocifs-nosync",
+	storage: onDisk,
+	open: func(dir string) (http.Handler, func() error, error) {
+		return newGGCR(ggcr.NewDiskBlobHandler(dir)), nil, nil
+	},
+}, {
+	name:    "bare-disk",
+	title:   "bare files",
+	against: "ocifs-nosync",
+	limit:   true,
+	storage: onDisk,
+	open: func(dir string) (http.Handler, func() error, error) {
+		return newBare(&bareDisk{dir: dir}), nil, nil
+	},
+}, {
+	name:    "ocifs",
+	title:   "ocifs",
+	group:   "Disk, durable",
+	storage: durable,
+	open:    openOcifs(nil),
+}, {
+	name:    "distribution",
+	title:   "distribution v3",
+	against: "ocifs",
+	storage: durable,
+	open:    openDistribution,
+}, {
+	name:    "bare-fsync",
+	title:   "bare files, fsync",
+	against: "ocifs",
+	limit:   true,
+	storage: durable,
+	open: func(dir string) (http.Handler, func() error, error) {
+		return newBare(&bareDisk{dir: dir, sync: true}), nil, nil
+	},
 }}
 
 func serverNamed(name string) (server, error) {
@@ -79,4 +140,18 @@ func serverNamed(name string) (server, error) {
 		}
 	}
 	return server{}, fmt.Errorf("no server is named %q", name)
+}
+
+func newGGCR(blobs ggcr.BlobHandler) http.Handler {
+	return ggcr.New(ggcr.WithBlobHandler(blobs), ggcr.Logger(log.New(io.Discard, "", 0)))
+}
+
+func openOcifs(opts *ocifs.Options) func(string) (http.Handler, func() error, error) {
+	return func(dir string) (http.Handler, func() error, error) {
+		reg, err := ocifs.New(dir, opts)
+		if err != nil {
+			return nil, nil, err
+		}
+		return ociserver.New(reg, nil), reg.Close, nil
+	}
 }

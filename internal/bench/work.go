@@ -3,11 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"slices"
 )
 
 // pushBlobs pushes a new blob in each operation.
@@ -112,64 +108,6 @@ func getManifests(few int) func(n int) work {
 	}
 }
 
-// pageTags asks for a page of tags from the middle of all.
-func pageTags(tags, page int) func(n int) work {
-	first := tags / 2
-	target := fmt.Sprintf("%stags/list?n=%d&last=%s", repoPath, page, tagName(first-1))
-	return tagWork(tags, first, first+page, target, (*client).get)
-}
-
-// listTags asks for all tags, in as few pages as the server lets it.
-func listTags(tags int) func(n int) work {
-	return tagWork(tags, 0, tags, repoPath+"tags/list", (*client).list)
-}
-
-// tagWork asks a server that has many tags for those from first up to but not
-// including end.
-func tagWork(tags, first, end int, target string, fetch func(*client, string) (int64, error)) func(n int) work {
-	return func(int) work {
-		im := newImage()
-		manifest := im.manifests(1)[0]
-		var names []string
-		for i := range tags {
-			names = append(names, tagName(i))
-		}
-		want := tagList{Name: repoName, Tags: names[first:end]}
-		var size int64 // what the server answers: it may like spaces
-		return work{
-			prepare: func(c *client, s server) error {
-				if s.limit {
-					page := must(json.Marshal(want))
-					_, err := c.send("PUT", target, bytes.NewReader(page), int64(len(page)), http.StatusCreated)
-					size = int64(len(page))
-					return err
-				}
-				if err := im.push(c); err != nil {
-					return err
-				}
-				for _, tag := range names {
-					if err := c.putManifest(tag, manifest); err != nil {
-						return err
-					}
-				}
-				var pages bytes.Buffer
-				c.tee = &pages
-				var err error
-				if size, err = fetch(c, target); err != nil {
-					return err
-				}
-				return checkTags(&pages, want.Tags)
-			},
-			do: func(c *client, i int) error {
-				n, err := fetch(c, target)
-				return checkSize(n, err, size)
-			},
-		}
-	}
-}
-
-func tagName(i int) string { return fmt.Sprintf("v%06d", i) }
-
 // checkSize says what was wrong with an answer.
 func checkSize(got int64, err error, want int64) error {
 	if err == nil && got != want {
@@ -198,29 +136,4 @@ func checkManifest(c *client, tag string, want []byte) error {
 		err = fmt.Errorf("pulled another manifest than was pushed: %.100q", got.Bytes())
 	}
 	return err
-}
-
-type tagList struct {
-	Name string   `json:"name"`
-	Tags []string `json:"tags"`
-}
-
-// checkTags reads the pages of a list and compares it.
-func checkTags(pages io.Reader, want []string) error {
-	var got []string
-	for dec := json.NewDecoder(pages); ; {
-		var page tagList
-		err := dec.Decode(&page)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		got = append(got, page.Tags...)
-	}
-	if !slices.Equal(got, want) {
-		return fmt.Errorf("a list of %d other tags, not of the %d that it should be", len(got), len(want))
-	}
-	return nil
 }
