@@ -19,6 +19,10 @@
 // are compared. After each test the server's log must have no request that failed
 // in a way that the test does not expect.
 //
+// Directories are tested both ways, too: layouts that the clients wrote are served
+// as they are, and the clients read and write in place what was pushed to a
+// server, while it runs and when it has ended.
+//
 // It is a module of its own, so that what it may come to need stays out of the
 // library's requirements.
 package interop

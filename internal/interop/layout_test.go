@@ -35,15 +35,7 @@ func writeLayout(t testing.TB, c content, tag string) string {
 	for digest, data := range c.blobs {
 		files[blobPath(digest)] = data
 	}
-	for name, data := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	writeFiles(t, dir, files)
 	return dir
 }
 
@@ -51,10 +43,7 @@ func writeLayout(t testing.TB, c content, tag string) string {
 // blobs of c and no others.
 func checkLayout(t testing.TB, dir string, c content) {
 	t.Helper()
-	var index layoutIndex
-	if err := json.Unmarshal(readFile(t, filepath.Join(dir, "index.json")), &index); err != nil {
-		t.Fatalf("%s: index.json: %v", dir, err)
-	}
+	index := readIndex(t, dir)
 	listed := slices.ContainsFunc(index.Manifests, func(desc descriptor) bool {
 		return desc.Digest == c.root.Digest && desc.Size == c.root.Size && desc.MediaType == c.root.MediaType
 	})
@@ -79,6 +68,16 @@ func checkLayout(t testing.TB, dir string, c content) {
 	for digest, want := range c.blobs {
 		checkBytes(t, dir+": "+digest, readFile(t, filepath.Join(dir, blobPath(digest))), want)
 	}
+}
+
+// readIndex reads the index.json of a layout.
+func readIndex(t testing.TB, dir string) layoutIndex {
+	t.Helper()
+	var index layoutIndex
+	if err := json.Unmarshal(readFile(t, filepath.Join(dir, "index.json")), &index); err != nil {
+		t.Fatalf("%s: index.json: %v", dir, err)
+	}
+	return index
 }
 
 // blobPath returns where a layout has a blob.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -21,11 +22,19 @@ import (
 type server struct {
 	host string // host:port
 	log  string // the file that it logs to
+	stop func() // interrupts it, if it is still running, and waits
 }
 
-// startServer runs an ociserve until the test ends, when its log must have no
-// request with a status other than success, 404 and those that are expected.
+// startServer runs an ociserve in memory until the test ends, when its log must
+// have no request with a status other than success, 404 and those that are
+// expected.
 func startServer(t *testing.T, expected ...int) *server {
+	t.Helper()
+	return startServing(t, []string{"-mem"}, expected...)
+}
+
+// startServing is like startServer, for what the arguments say.
+func startServing(t *testing.T, args []string, expected ...int) *server {
 	t.Helper()
 	s := &server{log: filepath.Join(t.TempDir(), "log")}
 	// A file, rather than a pipe: what the server has logged before it
@@ -35,7 +44,7 @@ func startServer(t *testing.T, expected ...int) *server {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(ociserve, "-addr", "127.0.0.1:0")
+	cmd := exec.Command(ociserve, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
 	cmd.Stderr = log
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -54,11 +63,14 @@ func startServer(t *testing.T, expected ...int) *server {
 		t.Fatalf("ociserve printed %q, and failed: %s", line, readFile(t, s.log))
 	}
 	go io.Copy(io.Discard, greeting)
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("ociserve: %v", err)
 		}
+	})
+	t.Cleanup(func() {
+		s.stop()
 		for _, r := range s.requests(t) {
 			if r.status >= 400 && r.status != http.StatusNotFound && !slices.Contains(expected, r.status) {
 				t.Errorf("request failed: %+v", r)
@@ -273,21 +285,24 @@ func (s *server) blob(t testing.TB, repo string, desc *descriptor) []byte {
 // checkGone checks that a manifest is no longer there.
 func (s *server) checkGone(t testing.TB, repo, ref string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.host+"/v2/"+repo+"/manifests/"+ref, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.do(t, req, http.StatusNotFound)
+	s.send(t, http.MethodGet, repo+"/manifests/"+ref, http.StatusNotFound)
 }
 
 // get gets a path below /v2/.
 func (s *server) get(t testing.TB, path string) (http.Header, []byte) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.host+"/v2/"+path, nil)
+	return s.send(t, http.MethodGet, path, http.StatusOK)
+}
+
+// send sends a request without a body, for a path below /v2/, whose answer must
+// have the given status.
+func (s *server) send(t testing.TB, method, path string, status int) (http.Header, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.host+"/v2/"+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s.do(t, req, http.StatusOK)
+	return s.do(t, req, status)
 }
 
 // do sends a request whose answer must have the given status.
