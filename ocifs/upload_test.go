@@ -461,9 +461,12 @@ func TestManyWriters(t *testing.T) {
 		want[offset] = c
 	}
 	// Of several that commit, one wins.
+	writers := make([]*uploadWriter, 4)
+	for i := range writers { // all of them before the session ends
+		writers[i] = tt.resume(processes[i%2], id.ID(), int64(len(want)))
+	}
 	won := make(chan bool)
-	for i := range 4 {
-		w := tt.resume(processes[i%2], id.ID(), int64(len(want)))
+	for _, w := range writers {
 		go func() {
 			_, err := w.Commit(digest.FromBytes(want))
 			if err != nil {
@@ -474,7 +477,7 @@ func TestManyWriters(t *testing.T) {
 		}()
 	}
 	n := 0
-	for range 4 {
+	for range writers {
 		if <-won {
 			n++
 		}
