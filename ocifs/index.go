@@ -2,9 +2,7 @@ package ocifs
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -24,8 +22,8 @@ const annotationBlob = "org.ocifs.blob"
 // indexRest is what index.json has beside entries for manifests: it is written
 // back as it was read.
 type indexRest struct {
-	fields  map[string]json.RawMessage
-	strange []string // entries of a kind that this package does not understand
+	fields  map[string]string // values as they are written
+	strange []string          // entries of a kind that this package does not understand
 }
 
 // entry is what an element of index.json's manifests says.
@@ -34,63 +32,56 @@ type entry struct {
 	Digest      ociregistry.Digest `json:"digest"`
 	Size        int64              `json:"size"`
 	Annotations map[string]string  `json:"annotations"`
+
+	tag string // instead of Annotations, if that has nothing else
+}
+
+// name returns the ref.name that the entry gives its manifest, or "".
+func (e *entry) name() string {
+	if e.tag != "" {
+		return e.tag
+	}
+	return e.Annotations[ocispec.AnnotationRefName]
 }
 
 // parseIndex adds to the state what index.json says (image-spec, "OCI Image
 // Layout Specification", section "index.json file").
-func (s *state) parseIndex(text []byte) error {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return err
-	}
-	if fields == nil {
-		return fmt.Errorf("not a JSON object")
-	}
-	var entries []json.RawMessage
-	if list := fields["manifests"]; list != nil {
-		if err := json.Unmarshal(list, &entries); err != nil {
-			return fmt.Errorf("manifests: %w", err)
-		}
-	}
-	delete(fields, "manifests")
-	s.index.fields = make(map[string]json.RawMessage, len(fields))
-	for name, value := range fields {
-		s.index.fields[name] = bytes.Clone(value)
-	}
-	for _, raw := range entries {
-		s.addEntry(raw)
-	}
-	return nil
+func (s *state) parseIndex(text string) error {
+	s.index.fields = make(map[string]string)
+	return manifest.ReadIndex(text, s.addEntry, func(name, value string) {
+		s.index.fields[strings.Clone(name)] = strings.Clone(value)
+	})
 }
 
 // addEntry adds an entry. Of several for one tag the one that names it exactly
-// counts, else the first; the others are kept beside it.
-func (s *state) addEntry(raw []byte) {
-	var e entry
-	if json.Unmarshal(raw, &e) != nil || !ociref.IsValidDigest(string(e.Digest)) || e.Size < 0 {
-		s.index.strange = append(s.index.strange, string(raw))
+// counts, else the first; the others are kept beside it. What is kept of raw, a
+// part of the whole index.json, is a copy.
+func (s *state) addEntry(raw string) {
+	e, ok := parseOwnEntry(raw)
+	if !ok && json.Unmarshal([]byte(raw), &e) != nil || !ociref.IsValidDigest(string(e.Digest)) || e.Size < 0 {
+		s.index.strange = append(s.index.strange, strings.Clone(raw))
 		return
 	}
 	m := s.manifests[e.Digest]
 	if m == nil {
-		m = &stored{digest: e.Digest, mediaType: ownMediaType(e.MediaType), size: e.Size}
+		m = &stored{digest: cloneDigest(e.Digest), mediaType: ownMediaType(e.MediaType), size: e.Size}
 		s.add(m)
 		s.unsure[m] = struct{}{}
 	}
 	m.blob = m.blob || e.Annotations[annotationBlob] != ""
-	name := e.Annotations[ocispec.AnnotationRefName]
+	name := e.name()
 	tag := tagOf(name)
 	if tag == "" {
 		if isOurs(raw, m, "") {
 			m.plain = true
 		} else {
-			m.raws = append(m.raws, string(raw))
+			m.raws = append(m.raws, strings.Clone(raw))
 		}
 		return
 	}
 	old, exact := s.tags[tag], name == tag
 	if old != nil && (old.exact || !exact) {
-		old.shadowed = append(old.shadowed, shadow{e.Digest, string(raw)})
+		old.shadowed = append(old.shadowed, shadow{m.digest, strings.Clone(raw)})
 		return
 	}
 	var shadowed []shadow
@@ -101,14 +92,38 @@ func (s *state) addEntry(raw []byte) {
 	s.setTag(tag, m)
 	s.tags[tag].exact, s.tags[tag].shadowed = exact, shadowed
 	if !isOurs(raw, m, tag) {
-		s.tags[tag].raw = string(raw)
+		s.tags[tag].raw = strings.Clone(raw)
 	}
 }
 
+// parseOwnEntry reads an entry that is written as this package writes those of
+// most tags. It is many times as fast as reading any entry, and an index.json may
+// have 100,000 of them. It reads without looking closely, and believes what it
+// has read if that is written in the same way.
+func parseOwnEntry(raw string) (e entry, ok bool) {
+	rest, ok1 := strings.CutPrefix(raw, `{"mediaType":"`)
+	mediaType, rest, ok2 := strings.Cut(rest, `","digest":"`)
+	digest, rest, ok3 := strings.Cut(rest, `","size":`)
+	size, rest, ok4 := strings.Cut(rest, `,"annotations":{"`+ocispec.AnnotationRefName+`":"`)
+	tag, ok5 := strings.CutSuffix(rest, `"}}`)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 || !ociref.IsValidTag(tag) || !ociref.IsValidDigest(digest) {
+		return entry{}, false
+	}
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return entry{}, false
+	}
+	m := stored{digest: ociregistry.Digest(digest), mediaType: mediaType, size: n}
+	if !isOurs(raw, &m, tag) {
+		return entry{}, false
+	}
+	return entry{MediaType: mediaType, Digest: m.digest, Size: n, tag: tag}, true
+}
+
 // isOurs reports whether an entry is as this package writes it.
-func isOurs(raw []byte, m *stored, tag string) bool {
+func isOurs(raw string, m *stored, tag string) bool {
 	var buf [512]byte
-	return bytes.Equal(appendEntry(buf[:0], m, tag), raw)
+	return string(appendEntry(buf[:0], m, tag)) == raw
 }
 
 // tagOf returns the tag that a ref.name stands for, or "". What tools write there
@@ -175,7 +190,7 @@ func (s *state) writeIndex(to io.Writer) error {
 	for _, name := range slices.Sorted(maps.Keys(s.index.fields)) {
 		if name != "schemaVersion" {
 			w.Write(append(appendJSON([]byte{','}, name), ':'))
-			w.Write(s.index.fields[name])
+			w.WriteString(s.index.fields[name])
 		}
 	}
 	w.WriteString(`,"manifests":[`)

@@ -394,7 +394,7 @@ func (repo *repository) readIndex(s *state) error {
 	if err != nil {
 		return err
 	}
-	if err := s.parseIndex([]byte(text)); err != nil {
+	if err := s.parseIndex(text); err != nil {
 		err = fmt.Errorf("%s: %w", repo.index, err)
 		if info, statErr := f.Stat(); statErr == nil && time.Since(info.ModTime()) < writeTime {
 			err = fmt.Errorf("%w: %w", errChanging, err)

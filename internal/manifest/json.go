@@ -48,6 +48,14 @@ func (r *reader) document(field func(key string) error) error {
 	return nil
 }
 
+// located returns err, and where the text is not well formed if it says that.
+func (r *reader) located(err error) error {
+	if err == errSyntax {
+		return fmt.Errorf("%w near byte %d", err, r.pos)
+	}
+	return err
+}
+
 // next returns the byte that the next token begins with, or 0 at the end.
 func (r *reader) next() byte {
 	for r.pos < len(r.text) {

@@ -149,10 +149,7 @@ func parseFields(contents string) (fields, error) {
 		}
 		return r.skip()
 	})
-	if err == errSyntax {
-		err = fmt.Errorf("%w near byte %d", err, r.pos)
-	}
-	return f, err
+	return f, r.located(err)
 }
 
 func (r *reader) descriptorField(field string, into *Ref, there *bool) error {
