@@ -45,7 +45,7 @@ func hasRelation(rel, want string) bool {
 func parseLink(s string) (l link, rest string) {
 	s = strings.TrimLeft(s, " \t,")
 	if !strings.HasPrefix(s, "<") {
-		return link{}, skipLink(s)
+		return link{}, skipElement(s)
 	}
 	target, s, ok := strings.Cut(s[1:], ">")
 	if !ok {
@@ -59,12 +59,12 @@ func parseLink(s string) (l link, rest string) {
 			return l, s
 		}
 		if s[0] != ';' {
-			return link{}, skipLink(s)
+			return link{}, skipElement(s)
 		}
 		var name, value string
 		name, value, s, ok = parseParam(s[1:])
 		if !ok {
-			return link{}, skipLink(s)
+			return link{}, skipElement(s)
 		}
 		switch {
 		case strings.EqualFold(name, "rel") && !seenRel:
@@ -121,8 +121,9 @@ func cutQuoted(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// skipLink returns what follows the next comma that is not quoted.
-func skipLink(s string) (rest string) {
+// skipElement returns what follows the next comma that is not quoted: the next
+// element of a list (RFC 9110, section 5.6.1).
+func skipElement(s string) (rest string) {
 	for s != "" {
 		i := strings.IndexAny(s, `,"`)
 		if i < 0 {
