@@ -1,0 +1,42 @@
+package ociauth
+
+import "context"
+
+type (
+	scopeKey       struct{}
+	requestInfoKey struct{}
+)
+
+// ContextWithScope returns a context that asks for the scope s in advance: a
+// token that a request with it needs is asked for with s as well, so that it
+// serves the requests to come. It saves token requests and is never needed: if
+// the token server refuses s, the token is asked for without it.
+func ContextWithScope(ctx context.Context, s Scope) context.Context {
+	return context.WithValue(ctx, scopeKey{}, s)
+}
+
+// ScopeFromContext returns the scope that ctx carries, else the empty one.
+func ScopeFromContext(ctx context.Context) Scope {
+	s, _ := ctx.Value(scopeKey{}).(Scope)
+	return s
+}
+
+// RequestInfo is what a client that makes a request knows about it.
+type RequestInfo struct {
+	// RequiredScope is what the request needs. Any token that contains it may
+	// be used. If it is empty, it is taken from the request's method and path.
+	RequiredScope Scope
+}
+
+// ContextWithRequestInfo returns a context that says what the request that is
+// made with it needs.
+func ContextWithRequestInfo(ctx context.Context, info RequestInfo) context.Context {
+	return context.WithValue(ctx, requestInfoKey{}, info)
+}
+
+// RequestInfoFromContext returns the RequestInfo that ctx carries, else the zero
+// one.
+func RequestInfoFromContext(ctx context.Context) RequestInfo {
+	info, _ := ctx.Value(requestInfoKey{}).(RequestInfo)
+	return info
+}

@@ -1,0 +1,216 @@
+package ociauth
+
+import (
+	"bytes"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+)
+
+// maxSends bounds how often one request is sent: without credentials, with a
+// token that turns out to be revoked, with a token for all that was wanted, and
+// with one for what the registry asked for. One more is for chance.
+const maxSends = 5
+
+// exchange is a request with all that it takes to get it answered.
+type exchange struct {
+	t        *transport
+	req      *http.Request
+	required Scope
+	origin   origin
+	sent     bool
+	refused  []tokenKey // what the fresh tokens that the registry refused were for
+}
+
+// credential is what a request is sent with.
+type credential struct {
+	header []string // the Authorization header, or nil for none
+
+	// One of these says where it comes from.
+	token   *token
+	account *account
+
+	fresh bool // the token was not there before
+}
+
+func newExchange(t *transport, req *http.Request) *exchange {
+	return &exchange{t: t, req: req, required: requiredScope(req), origin: originOf(req.URL)}
+}
+
+func (x *exchange) do() (*http.Response, error) {
+	cred, err := x.foresee()
+	if err != nil {
+		if x.req.Body != nil {
+			x.req.Body.Close()
+		}
+		return nil, err
+	}
+	for sends := 1; ; sends++ {
+		resp, err := x.send(cred)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
+			return resp, err
+		}
+		o := x.learn(resp, cred)
+		if o.isZero() || sends == maxSends || !x.canSendAgain() {
+			return resp, nil
+		}
+		setAside(resp)
+		cred, err = x.meet(o, cred)
+		if err != nil {
+			return nil, err
+		}
+		if cred.header == nil {
+			return resp, nil
+		}
+	}
+}
+
+// foresee returns the credential that the registry is going to ask for, as far
+// as it is known from earlier requests.
+func (x *exchange) foresee() (credential, error) {
+	r := x.t.registry(x.origin)
+	if r == nil {
+		return credential{}, nil
+	}
+	if tok := r.cached(x.required); tok != nil {
+		return credential{header: tok.header, token: tok}, nil
+	}
+	o := r.current()
+	if o.bearer != nil {
+		o.bearer = &bearer{realm: o.bearer.realm, service: o.bearer.service}
+	}
+	cred, err := x.meet(o, credential{})
+	if isRefusal(err) {
+		return credential{}, nil // the registry may ask for less than we thought
+	}
+	return cred, err
+}
+
+// send sends the request, or a copy of it with the credential.
+func (x *exchange) send(cred credential) (*http.Response, error) {
+	req := x.req
+	if cred.header != nil || x.sent {
+		req = x.req.WithContext(x.req.Context())
+		if cred.header != nil {
+			req.Header = maps.Clone(req.Header)
+			if req.Header == nil {
+				req.Header = make(http.Header)
+			}
+			req.Header["Authorization"] = cred.header
+		}
+		if x.sent && x.req.GetBody != nil {
+			body, err := x.req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			req.Body = body
+		}
+	}
+	x.sent = true
+	resp, err := x.t.base.RoundTrip(req)
+	if resp != nil {
+		resp.Request = x.req // which has no credentials
+	}
+	return resp, err
+}
+
+func (x *exchange) canSendAgain() bool {
+	return x.req.Body == nil || x.req.Body == http.NoBody || x.req.GetBody != nil
+}
+
+// learn returns what a response with status 401 offers, for the next requests
+// to the registry too. It drops the token that should have been enough.
+func (x *exchange) learn(resp *http.Response, cred credential) offer {
+	o := readOffer(x.req.URL, resp.Header)
+	if !o.isZero() {
+		x.t.addRegistry(x.origin).setCurrent(o)
+	}
+	if cred.token != nil {
+		if o.bearer == nil || cred.token.scope.Contains(x.needed(o.bearer)) {
+			if r := x.t.registry(x.origin); r != nil {
+				r.drop(cred.token)
+			}
+		}
+		if cred.fresh {
+			x.refused = append(x.refused, cred.token.key)
+		}
+	}
+	return o
+}
+
+// needed returns what a token must be good for to meet a challenge.
+func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
+
+// meet returns a credential that meets an offer and is not the one that was
+// refused; one without a header, if there is none.
+func (x *exchange) meet(o offer, refused credential) (credential, error) {
+	r := x.t.addRegistry(x.origin)
+	key := x.t.accountOf(targetRepository(x.req, x.required))
+	ctx := x.req.Context()
+	var acct *account
+	var err error
+	if refused.account != nil {
+		acct, err = r.renewAccount(ctx, key, refused.account)
+	} else {
+		acct, err = r.account(ctx, key)
+	}
+	if err != nil {
+		return credential{}, err
+	}
+	own := refused.account == nil || refused.account.entry != acct.entry
+	switch {
+	case o.bearer != nil && acct.bearer != nil:
+		if own {
+			return credential{header: acct.bearer, account: acct}, nil
+		}
+		return credential{}, nil
+	case o.bearer != nil && (acct.entry.isZero() || r.origin.trusts(o.bearer.realm) || !o.basic):
+		return x.fetch(r, o.bearer, key)
+	case o.basic && acct.basic != nil && own:
+		return credential{header: acct.basic, account: acct}, nil
+	}
+	return credential{}, nil
+}
+
+// fetch gets a token that meets a challenge: for all that is wanted, or else for
+// what the challenge asks for.
+func (x *exchange) fetch(r *registry, b *bearer, account string) (credential, error) {
+	needed := x.needed(b)
+	if tok := r.cached(needed); tok != nil {
+		return credential{header: tok.header, token: tok}, nil
+	}
+	wanted := needed
+	if desired := ScopeFromContext(x.req.Context()); !desired.IsUnlimited() {
+		wanted = needed.Union(desired)
+	}
+	least := b.scope
+	if least.IsEmpty() {
+		least = x.required
+	}
+	var refusal error
+	for _, s := range []Scope{wanted, least} {
+		key := tokenKey{b.realm.String(), b.service, s.Canonical().String(), account}
+		if slices.Contains(x.refused, key) || refusal != nil && s.Equal(wanted) {
+			continue
+		}
+		tok, err := r.token(x.req.Context(), b, s, key, x.req.UserAgent())
+		if err == nil {
+			return credential{header: tok.header, token: tok, fresh: true}, nil
+		}
+		if !isRefusal(err) {
+			return credential{}, err
+		}
+		refusal = err
+	}
+	return credential{}, refusal
+}
+
+// setAside reads what a response has to say, which may still be wanted, so that
+// its connection is free for the request of a token.
+func setAside(resp *http.Response) {
+	const most = 64 << 10 // bytes; the body is an error
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, most))
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(data))
+}

@@ -1,0 +1,305 @@
+package ociauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+const (
+	maxTokenAnswer = 128 << 10 // bytes
+	maxTokenError  = 8 << 10   // bytes
+
+	// A token without a lifetime has this one (Token Authentication
+	// Specification, section "Token Response Fields").
+	defaultLifetime = time.Minute
+
+	// A longer lifetime is not believed.
+	maxLifetime = 24 * time.Hour
+)
+
+// tokenRequest asks the realm of a challenge for a token.
+type tokenRequest struct {
+	r         *registry
+	b         *bearer
+	scope     Scope
+	userAgent string
+}
+
+// send asks for a token with the credentials of acct: with a refresh token as
+// OAuth2 has it, by POST; with a username and password, or with nothing, by GET.
+// A realm that has no POST gets the refresh token as a password. The token has no
+// key and no scope yet.
+func (q tokenRequest) send(ctx context.Context, acct *account) (*token, error) {
+	if !acct.entry.isZero() && !q.r.origin.trusts(q.b.realm) {
+		return nil, fmt.Errorf("%w: credentials are not sent to the token server %s: it is not https", ociregistry.ErrUnauthorized, q.b.realm.Host)
+	}
+	refresh := acct.refreshToken()
+	if refresh == "" {
+		return q.get(ctx, acct, acct.basic)
+	}
+	if q.r.takesPost(q.b.realm) {
+		tok, err := q.post(ctx, acct, refresh)
+		if !isNoPost(err) {
+			return tok, err
+		}
+		q.r.setNoPost(q.b.realm)
+	}
+	return q.get(ctx, acct, []string{basicAuth(acct.entry.Username, refresh)})
+}
+
+// isNoPost reports whether err is the answer of a realm that has no POST.
+func isNoPost(err error) bool {
+	var herr ociregistry.HTTPError
+	if !errors.As(err, &herr) {
+		return false
+	}
+	switch herr.StatusCode() {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+func (r *registry) takesPost(realm *url.URL) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.noPost != realm.String()
+}
+
+func (r *registry) setNoPost(realm *url.URL) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noPost = realm.String()
+}
+
+// get is the request of the Token Authentication Specification.
+func (q tokenRequest) get(ctx context.Context, acct *account, auth []string) (*token, error) {
+	u := *q.b.realm
+	params := u.Query()
+	if q.b.service != "" {
+		params.Set("service", q.b.service)
+	}
+	for _, s := range strings.Fields(q.scope.String()) {
+		params.Add("scope", s)
+	}
+	u.RawQuery = params.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if auth != nil {
+		req.Header["Authorization"] = auth
+	}
+	return q.do(req, acct)
+}
+
+// post is the request of the OAuth2 Token Authentication Specification, and of
+// RFC 6749, section 6.
+func (q tokenRequest) post(ctx context.Context, acct *account, refresh string) (*token, error) {
+	form := url.Values{
+		"grant_type":    {"refresh_token"},
+		"refresh_token": {refresh},
+		"client_id":     {q.r.t.clientID},
+	}
+	if q.b.service != "" {
+		form.Set("service", q.b.service)
+	}
+	if !q.scope.IsEmpty() {
+		form.Set("scope", strings.Join(strings.Fields(q.scope.String()), " "))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, q.b.realm.String(), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return q.do(req, acct)
+}
+
+func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
+	if q.userAgent != "" {
+		req.Header.Set("User-Agent", q.userAgent)
+	}
+	client := http.Client{Transport: q.r.t.base, CheckRedirect: checkRedirect}
+	asked := time.Now()
+	resp, err := client.Do(req)
+	if err != nil {
+		var uerr *url.Error
+		if errors.As(err, &uerr) {
+			err = uerr.Err // the URL is long and says little
+		}
+		return nil, q.wrap(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return nil, q.wrap(statusError(resp, acct))
+	}
+	a, err := readAnswer(resp.Body)
+	if err != nil {
+		return nil, q.wrap(err)
+	}
+	if a.RefreshToken != "" && acct.refreshToken() != "" {
+		acct.setRefreshToken(a.RefreshToken)
+	}
+	lifetime := a.lifetime()
+	return &token{
+		header:  []string{"Bearer " + a.token()},
+		expires: asked.Add(lifetime - min(lifetime/10, 10*time.Second)),
+	}, nil
+}
+
+func (q tokenRequest) wrap(err error) error {
+	return fmt.Errorf("token from %s: %w", q.b.realm.Host, err)
+}
+
+// checkRedirect follows redirects, but takes credentials nowhere else: those in
+// a body would be sent again by status 307 and 308, and dropped by others.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first, last := via[0], via[len(via)-1]
+	secret := first.Method == http.MethodPost || first.Header.Get("Authorization") != ""
+	switch {
+	case len(via) >= 10,
+		req.Method != first.Method,
+		secret && originOf(req.URL) != originOf(first.URL),
+		last.URL.Scheme == "https" && req.URL.Scheme != "https":
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// tokenAnswer is the answer of a token server.
+type tokenAnswer struct {
+	Token        string          `json:"token"`
+	AccessToken  string          `json:"access_token"`
+	RefreshToken string          `json:"refresh_token"`
+	ExpiresIn    json.RawMessage `json:"expires_in"`
+}
+
+func readAnswer(body io.Reader) (*tokenAnswer, error) {
+	data, err := io.ReadAll(io.LimitReader(body, maxTokenAnswer+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxTokenAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", maxTokenAnswer)
+	}
+	var a tokenAnswer
+	if json.Unmarshal(data, &a) != nil { // its error could have a part of the token
+		return nil, errors.New("the answer is not the JSON of a token")
+	}
+	if !isTokenText(a.token()) {
+		return nil, errors.New("the answer has no token, or a malformed one")
+	}
+	return &a, nil
+}
+
+// token returns the token, which goes by two names.
+func (a *tokenAnswer) token() string {
+	if a.Token != "" {
+		return a.Token
+	}
+	return a.AccessToken
+}
+
+// isTokenText reports whether s can stand in a header.
+func isTokenText(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
+}
+
+// lifetime returns how long the token is good for. A number in quotes is one
+// too, as some token servers have it.
+func (a *tokenAnswer) lifetime() time.Duration {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(a.ExpiresIn), `"`), 64)
+	if err != nil || !(seconds > 0) {
+		return defaultLifetime
+	}
+	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+}
+
+// statusError returns the error for a response that has no token.
+func statusError(resp *http.Response, acct *account) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxTokenError))
+	reason, grantInvalid := readReason(body, acct)
+	var err error
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusBadRequest && grantInvalid:
+		err = because(ociregistry.ErrUnauthorized, reason)
+	case resp.StatusCode == http.StatusForbidden:
+		err = because(ociregistry.ErrDenied, reason)
+	case resp.StatusCode == http.StatusTooManyRequests:
+		err = because(ociregistry.ErrTooManyRequests, reason)
+	case reason != "":
+		err = errors.New(reason)
+	}
+	bare := *resp
+	bare.Request = nil // it has the credentials
+	return ociregistry.NewHTTPError(err, resp.StatusCode, &bare, nil)
+}
+
+func because(err ociregistry.Error, reason string) error {
+	if reason == "" {
+		return err
+	}
+	return ociregistry.NewError(reason, err.Code(), nil)
+}
+
+// readReason returns what a token server says about its refusal, in any of the
+// forms that are in use, and whether that is OAuth2's word for bad credentials
+// (RFC 6749, section 5.2). A reason that repeats a secret is not repeated.
+func readReason(body []byte, acct *account) (reason string, grantInvalid bool) {
+	var e struct {
+		Error            string                  `json:"error"`
+		ErrorDescription string                  `json:"error_description"`
+		Details          string                  `json:"details"`
+		Message          string                  `json:"message"`
+		Errors           []ociregistry.WireError `json:"errors"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return "", false
+	}
+	parts := []string{e.Error, e.ErrorDescription, e.Details, e.Message}
+	for _, w := range e.Errors {
+		parts = append(parts, w.Message)
+	}
+	for _, part := range parts {
+		switch {
+		case part == "" || acct.hasSecretIn(part):
+		case reason == "":
+			reason = part
+		default:
+			reason += ": " + part
+		}
+	}
+	return printable(reason), e.Error == "invalid_grant"
+}
+
+// hasSecretIn reports whether s has any of the account's secrets in it.
+func (a *account) hasSecretIn(s string) bool {
+	for _, secret := range append(a.entry.secrets(), a.refreshToken()) {
+		if secret != "" && strings.Contains(s, secret) {
+			return true
+		}
+	}
+	return false
+}
+
+// printable returns the start of s without what could disturb a terminal.
+func printable(s string) string {
+	const most = 256 // bytes
+	s = strings.ToValidUTF8(s[:min(len(s), most)], "")
+	return strings.Map(func(c rune) rune {
+		if !strconv.IsPrint(c) {
+			return ' '
+		}
+		return c
+	}, s)
+}

@@ -1,0 +1,168 @@
+package ociauth
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// HelperRunner asks the credential helper with the given name, which is without
+// the prefix "docker-credential-", for the credentials of a server. If the helper
+// has none, it returns the zero ConfigEntry and no error; if there is no such
+// helper, an error that is [ErrHelperNotFound]. It is called from many goroutines
+// at once.
+type HelperRunner = func(helperName string, serverURL string) (ConfigEntry, error)
+
+// ErrHelperNotFound is for a credential helper that is not installed.
+var ErrHelperNotFound = errors.New("credential helper not found")
+
+const (
+	// A helper may ask a person; but one that hangs must not hang the program.
+	helperTimeout = time.Minute
+
+	maxHelperAnswer = 64 << 10 // bytes
+
+	// identityUsername stands in for the username where the secret is a
+	// refresh token (Docker's credential helper protocol).
+	identityUsername = "<token>"
+)
+
+// ExecHelper is a [HelperRunner] that runs the program docker-credential-NAME, for
+// a minute at most. What the program writes is never part of an error.
+func ExecHelper(helperName, serverURL string) (ConfigEntry, error) {
+	return ExecHelperWithEnv(nil)(helperName, serverURL)
+}
+
+// ExecHelperWithEnv returns an [ExecHelper] whose programs get the given
+// environment, in the form of [os.Environ]. If it is nil, they get this process's.
+// The program is looked for in this process's PATH.
+func ExecHelperWithEnv(env []string) HelperRunner {
+	return func(helperName, serverURL string) (ConfigEntry, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), helperTimeout)
+		defer cancel()
+		return execHelper(ctx, env, helperName, serverURL)
+	}
+}
+
+func execHelper(ctx context.Context, env []string, helperName, serverURL string) (ConfigEntry, error) {
+	if helperName == "" || strings.ContainsAny(helperName, `/\`) {
+		return ConfigEntry{}, fmt.Errorf("%w: %q is not a name of one", ErrHelperNotFound, helperName)
+	}
+	program := "docker-credential-" + helperName
+	cmd := exec.CommandContext(ctx, program, "get")
+	cmd.Env = env
+	cmd.Stdin = strings.NewReader(serverURL)
+	var out boundedBuffer
+	cmd.Stdout = &out
+	cmd.WaitDelay = time.Second // a child of the helper may hold its output open
+	err := cmd.Run()
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return ConfigEntry{}, fmt.Errorf("%w: %s", ErrHelperNotFound, program)
+	case ctx.Err() != nil:
+		return ConfigEntry{}, fmt.Errorf("%s did not answer in time: %w", program, context.Cause(ctx))
+	case err != nil && out.saysNotFound():
+		return ConfigEntry{}, nil
+	case err != nil:
+		return ConfigEntry{}, fmt.Errorf("%s: %w", program, err)
+	}
+	entry, err := parseHelperAnswer(out.Bytes())
+	if err != nil {
+		return ConfigEntry{}, fmt.Errorf("%s: %w", program, err)
+	}
+	return entry, nil
+}
+
+func parseHelperAnswer(data []byte) (ConfigEntry, error) {
+	var answer struct{ Username, Secret string }
+	if json.Unmarshal(data, &answer) != nil { // its error could have a part of the secret
+		return ConfigEntry{}, errors.New("the answer is not the JSON of credentials")
+	}
+	if answer.Username == identityUsername {
+		return ConfigEntry{RefreshToken: answer.Secret}, nil
+	}
+	return ConfigEntry{Username: answer.Username, Password: answer.Secret}, nil
+}
+
+// boundedBuffer fails the program that writes too much to it.
+type boundedBuffer struct{ bytes.Buffer }
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxHelperAnswer {
+		return 0, fmt.Errorf("the answer is larger than %d bytes", maxHelperAnswer)
+	}
+	return b.Buffer.Write(p)
+}
+
+// saysNotFound reports whether a helper that failed says that it has no
+// credentials, which the protocol has no other way for.
+func (b *boundedBuffer) saysNotFound() bool {
+	return bytes.Contains(bytes.ToLower(b.Bytes()), []byte("credentials not found"))
+}
+
+// helperMemory is for how long the answer of a helper is good for others who
+// ask: those who pull from many repositories of a registry at once.
+const helperMemory = 10 * time.Second
+
+// helpers runs credential helpers.
+type helpers struct {
+	run   HelperRunner
+	calls group[helperKey, ConfigEntry]
+
+	mu      sync.Mutex
+	answers map[helperKey]helperAnswer
+}
+
+type helperKey struct{ name, serverURL string }
+
+type helperAnswer struct {
+	entry ConfigEntry
+	until time.Time
+}
+
+func newHelpers(run HelperRunner) *helpers {
+	return &helpers{run: run, answers: make(map[helperKey]helperAnswer)}
+}
+
+func (h *helpers) get(key helperKey) (ConfigEntry, error) {
+	if entry, ok := h.remembered(key); ok {
+		return entry, nil
+	}
+	return h.calls.do(context.Background(), key, func(context.Context) (ConfigEntry, error) {
+		if entry, ok := h.remembered(key); ok {
+			return entry, nil
+		}
+		entry, err := h.run(key.name, key.serverURL)
+		if err != nil {
+			return ConfigEntry{}, err
+		}
+		h.remember(key, entry)
+		return entry, nil
+	})
+}
+
+func (h *helpers) remembered(key helperKey) (ConfigEntry, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a, ok := h.answers[key]
+	return a.entry, ok && time.Now().Before(a.until)
+}
+
+func (h *helpers) remember(key helperKey, entry ConfigEntry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	for k, a := range h.answers {
+		if !now.Before(a.until) {
+			delete(h.answers, k)
+		}
+	}
+	h.answers[key] = helperAnswer{entry, now.Add(helperMemory)}
+}

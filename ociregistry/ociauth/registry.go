@@ -1,0 +1,195 @@
+package ociauth
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// registry is what a transport knows of one registry that has asked for
+// authentication.
+type registry struct {
+	t      *transport
+	origin origin
+
+	mu       sync.Mutex
+	offer    offer // of its last challenge
+	tokens   tokens
+	accounts map[string]*account // by repository, as accountOf has it
+	noPost   string              // the realm that is known not to take POST
+
+	tokenCalls   group[tokenKey, *token]
+	accountCalls group[string, *account]
+}
+
+func newRegistry(t *transport, o origin) *registry {
+	return &registry{t: t, origin: o, accounts: make(map[string]*account)}
+}
+
+// current returns the registry's last offer.
+func (r *registry) current() offer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.offer
+}
+
+// setCurrent sets the registry's last offer.
+func (r *registry) setCurrent(o offer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.offer = o
+}
+
+// cached returns a token that is at hand and good for s, or nil.
+func (r *registry) cached(s Scope) *token {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tokens.find(s, time.Now())
+}
+
+// drop forgets a token that was refused.
+func (r *registry) drop(tok *token) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tokens.drop(tok)
+}
+
+// token gets a new token for s from the realm of b, and keeps it. Whoever wants
+// the same at the same time gets the same.
+func (r *registry) token(ctx context.Context, b *bearer, s Scope, key tokenKey, userAgent string) (*token, error) {
+	return r.tokenCalls.do(ctx, key, func(ctx context.Context) (*token, error) {
+		if tok := r.cached(s); tok != nil {
+			return tok, nil // somebody got it just before
+		}
+		req := tokenRequest{r, b, s, userAgent}
+		acct, err := r.account(ctx, key.account)
+		if err != nil {
+			return nil, err
+		}
+		tok, err := req.send(ctx, acct)
+		if isRefusal(err) {
+			renewed, renewErr := r.renewAccount(ctx, key.account, acct)
+			if renewErr != nil || renewed.entry == acct.entry {
+				return nil, err
+			}
+			tok, err = req.send(ctx, renewed)
+		}
+		if err != nil {
+			return nil, err
+		}
+		tok.key, tok.scope = key, s
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.tokens.add(tok, time.Now())
+		return tok, nil
+	})
+}
+
+// isRefusal reports whether err is a token server's no to what it was asked, or
+// to who asked.
+func isRefusal(err error) bool {
+	var herr ociregistry.HTTPError
+	return errors.Is(err, ociregistry.ErrUnauthorized) || errors.Is(err, ociregistry.ErrDenied) ||
+		errors.As(err, &herr) && herr.StatusCode() == http.StatusBadRequest
+}
+
+// account is who we are to a registry. It may be nobody.
+type account struct {
+	entry  ConfigEntry
+	basic  []string // the Authorization header that has the username and password, or nil
+	bearer []string // the one that has the access token, or nil
+
+	mu      sync.Mutex
+	refresh string
+}
+
+func newAccount(entry ConfigEntry) *account {
+	a := &account{entry: entry, refresh: entry.RefreshToken}
+	if entry.AccessToken != "" {
+		a.bearer = []string{"Bearer " + entry.AccessToken}
+	}
+	if entry.Username != "" || entry.Password != "" {
+		a.basic = []string{basicAuth(entry.Username, entry.Password)}
+	}
+	return a
+}
+
+// basicAuth returns the value of the header (RFC 7617, section 2).
+func basicAuth(username, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
+}
+
+func (a *account) refreshToken() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.refresh
+}
+
+// setRefreshToken replaces the refresh token by a new one that a token server
+// gave: the old one may be good no longer (RFC 6749, section 6).
+func (a *account) setRefreshToken(refresh string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refresh = refresh
+}
+
+// accountOf returns the key for the account that a repository is used with.
+func (t *transport) accountOf(repo string) string {
+	if _, ok := t.config.(RepositoryConfig); ok {
+		return repo
+	}
+	return ""
+}
+
+// maxAccounts bounds the accounts that are kept for one registry.
+const maxAccounts = 1024
+
+// account returns an account of the registry. The Config is asked once.
+func (r *registry) account(ctx context.Context, key string) (*account, error) {
+	r.mu.Lock()
+	acct := r.accounts[key]
+	r.mu.Unlock()
+	if acct != nil {
+		return acct, nil
+	}
+	return r.accountCalls.do(ctx, key, func(context.Context) (*account, error) {
+		entry, err := r.t.entry(r.origin.host, key)
+		if err != nil {
+			return nil, err
+		}
+		acct := newAccount(entry)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(r.accounts) >= maxAccounts {
+			clear(r.accounts)
+		}
+		r.accounts[key] = acct
+		return acct, nil
+	})
+}
+
+// renewAccount asks the Config again for an account that was refused.
+func (r *registry) renewAccount(ctx context.Context, key string, refused *account) (*account, error) {
+	r.mu.Lock()
+	if r.accounts[key] == refused {
+		delete(r.accounts, key)
+	}
+	r.mu.Unlock()
+	return r.account(ctx, key)
+}
+
+func (t *transport) entry(host, repo string) (ConfigEntry, error) {
+	switch c := t.config.(type) {
+	case nil:
+		return ConfigEntry{}, nil
+	case RepositoryConfig:
+		return c.EntryForRepository(host, repo)
+	default:
+		return c.EntryForRegistry(host)
+	}
+}

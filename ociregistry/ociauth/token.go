@@ -1,0 +1,55 @@
+package ociauth
+
+import (
+	"slices"
+	"time"
+)
+
+// token is a bearer token for one registry.
+type token struct {
+	key     tokenKey
+	scope   Scope // what it was asked for; the registry may have granted less
+	header  []string
+	expires time.Time
+}
+
+// tokenKey says what a token was asked for, of whom, and with whose credentials.
+type tokenKey struct {
+	realm, service string
+	scope          string // in canonical form
+	account        string // the repository whose credentials they are, or empty
+}
+
+// maxTokens bounds the tokens that are kept for one registry.
+const maxTokens = 128
+
+// tokens has the tokens of a registry, those used last first.
+type tokens []*token
+
+// find returns a token that is good for what s says, or nil.
+func (ts *tokens) find(s Scope, now time.Time) *token {
+	for i, tok := range *ts {
+		if tok.expires.After(now) && tok.scope.Contains(s) {
+			copy((*ts)[1:], (*ts)[:i])
+			(*ts)[0] = tok
+			return tok
+		}
+	}
+	return nil
+}
+
+// add adds a token, and drops those that it makes useless or that expired.
+func (ts *tokens) add(tok *token, now time.Time) {
+	*ts = slices.DeleteFunc(*ts, func(old *token) bool {
+		return !old.expires.After(now) || tok.scope.Contains(old.scope) && !old.expires.After(tok.expires)
+	})
+	if len(*ts) >= maxTokens {
+		*ts = slices.Delete(*ts, maxTokens-1, len(*ts))
+	}
+	*ts = slices.Insert(*ts, 0, tok)
+}
+
+// drop removes a token, if it is still there.
+func (ts *tokens) drop(tok *token) {
+	*ts = slices.DeleteFunc(*ts, func(t *token) bool { return t == tok })
+}
