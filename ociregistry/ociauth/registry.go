@@ -113,7 +113,7 @@ func newAccount(entry ConfigEntry) *account {
 	if entry.AccessToken != "" {
 		a.bearer = []string{"Bearer " + entry.AccessToken}
 	}
-	if entry.Username != "" || entry.Password != "" {
+	if entry.Password != "" || entry.Username != "" && entry.RefreshToken == "" {
 		a.basic = []string{basicAuth(entry.Username, entry.Password)}
 	}
 	return a

@@ -168,7 +168,7 @@ func normalizeKey(key string) string {
 func normalizeHost(host string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
 	switch host {
-	case "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com":
+	case "index.docker.io", "registry-1.docker.io":
 		return dockerHost
 	}
 	return host
