@@ -39,24 +39,18 @@ func TestBehaviour25_Redirects(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			userpass := "user:pass"
+			nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 			mux := http.NewServeMux()
-			mux.Handle("/x", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-			mux.Handle("/v2/", challenged{
-				allow: func(*http.Request) bool { return false },
-				challenge: func(*http.Request) []string {
-					return []string{`Basic realm="x"`}
-				},
-			})
-			mux.Handle("/v2/foo/blobs/x", http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-				if readable(req.Header.Get("Authorization")) != "Basic "+userpass {
-					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
-					w.WriteHeader(http.StatusUnauthorized)
+			mux.Handle("/x", nothing)
+			mux.HandleFunc("/v2/foo/blobs/x", func(w http.ResponseWriter, req *http.Request) {
+				if readable(req.Header.Get("Authorization")) == "Basic user:pass" {
+					http.Redirect(w, req, test.to, http.StatusTemporaryRedirect)
 					return
 				}
-				http.Redirect(w, req, test.to, http.StatusTemporaryRedirect)
-			}))
-			target := http.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			})
+			var target http.Handler = nothing
 			if test.wants != "" {
 				target = basicRegistry(&test.wants)
 			}

@@ -68,12 +68,12 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 		return ConfigEntry{}, fmt.Errorf("%w: %s", ErrHelperNotFound, program)
 	case ctx.Err() != nil:
 		return ConfigEntry{}, fmt.Errorf("%s did not answer in time: %w", program, context.Cause(ctx))
-	case err != nil && out.saysNotFound():
+	case err != nil && saysNotFound(out.buf.Bytes()):
 		return ConfigEntry{}, nil
 	case err != nil:
 		return ConfigEntry{}, fmt.Errorf("%s: %w", program, err)
 	}
-	entry, err := parseHelperAnswer(out.Bytes())
+	entry, err := parseHelperAnswer(out.buf.Bytes())
 	if err != nil {
 		return ConfigEntry{}, fmt.Errorf("%s: %w", program, err)
 	}
@@ -91,20 +91,21 @@ func parseHelperAnswer(data []byte) (ConfigEntry, error) {
 	return ConfigEntry{Username: answer.Username, Password: answer.Secret}, nil
 }
 
-// boundedBuffer fails the program that writes too much to it.
-type boundedBuffer struct{ bytes.Buffer }
-
-func (b *boundedBuffer) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxHelperAnswer {
-		return 0, fmt.Errorf("the answer is larger than %d bytes", maxHelperAnswer)
-	}
-	return b.Buffer.Write(p)
-}
-
 // saysNotFound reports whether a helper that failed says that it has no
 // credentials, which the protocol has no other way for.
-func (b *boundedBuffer) saysNotFound() bool {
-	return bytes.Contains(bytes.ToLower(b.Bytes()), []byte("credentials not found"))
+func saysNotFound(answer []byte) bool {
+	return bytes.Contains(bytes.ToLower(answer), []byte("credentials not found"))
+}
+
+// boundedBuffer is a [bytes.Buffer] that fails a program that writes too much. It
+// has no ReadFrom, which would take all.
+type boundedBuffer struct{ buf bytes.Buffer }
+
+func (b *boundedBuffer) Write(p []byte) (int, error) {
+	if b.buf.Len()+len(p) > maxHelperAnswer {
+		return 0, fmt.Errorf("the answer is larger than %d bytes", maxHelperAnswer)
+	}
+	return b.buf.Write(p)
 }
 
 // helperMemory is for how long the answer of a helper is good for others who

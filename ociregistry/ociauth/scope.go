@@ -81,7 +81,7 @@ func ParseScope(s string) Scope {
 	for _, field := range strings.Fields(s) {
 		resourceType, rest, ok := strings.Cut(field, ":")
 		i := strings.LastIndexByte(rest, ':')
-		if !ok || i < 0 {
+		if !ok || i < 0 || resourceType == "" {
 			items = append(items, ResourceScope{ResourceType: field})
 			continue
 		}
