@@ -268,10 +268,43 @@ func TestBehaviour28_ReplacedPassword(t *testing.T) {
 		"GET https://registry.test/v2/ Basic user:second 200")
 	qt.Check(t, qt.Equals(asked, 2))
 
-	userpass = "user:third"
+	// In an upload that cannot be sent again, too.
+	userpass, password = "user:third", "third"
+	for _, status := range []int{http.StatusUnauthorized, http.StatusOK} {
+		req, err := http.NewRequestWithContext(t.Context(), "PATCH", registryURL+"/upload", io.MultiReader(strings.NewReader("content")))
+		qt.Assert(t, qt.IsNil(err))
+		resp, err := client.Do(req)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(end(t, resp), status))
+	}
+	w.take()
+
+	userpass = "user:fourth"
 	qt.Check(t, qt.Equals(get(t, client, "/v2/"), http.StatusUnauthorized))
-	w.wantLog(t, "GET https://registry.test/v2/ Basic user:second 401")
-	qt.Check(t, qt.Equals(asked, 3))
+	w.wantLog(t, "GET https://registry.test/v2/ Basic user:third 401")
+	qt.Check(t, qt.Equals(asked, 4))
+}
+
+// One who had no credentials may have some by the next time.
+func TestBehaviour28_LoginLater(t *testing.T) {
+	t.Parallel()
+	userpass := "user:pass"
+	w := &world{hosts: map[string]http.Handler{registryURL: basicRegistry(&userpass)}}
+	asked := 0
+	var entry ociauth.ConfigEntry
+	client := newClient(w, configFunc(func(string) (ociauth.ConfigEntry, error) {
+		asked++
+		return entry, nil
+	}))
+	for i := range 3 {
+		qt.Check(t, qt.Equals(get(t, client, "/v2/"), http.StatusUnauthorized))
+		qt.Check(t, qt.Equals(asked, i+1))
+	}
+	entry = ociauth.ConfigEntry{Username: "user", Password: "pass"}
+	for range 3 {
+		qt.Check(t, qt.Equals(get(t, client, "/v2/"), http.StatusOK))
+		qt.Check(t, qt.Equals(asked, 4))
+	}
 }
 
 // So are those that the token server refused.

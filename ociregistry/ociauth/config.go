@@ -69,10 +69,5 @@ func (e ConfigEntry) Format(f fmt.State, _ rune) { f.Write([]byte(e.String())) }
 // LogValue returns what String does.
 func (e ConfigEntry) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
-// secrets returns the fields that must not be seen.
-func (e ConfigEntry) secrets() []string {
-	return []string{e.Password, e.RefreshToken, e.AccessToken}
-}
-
 // isZero reports whether e has no credentials.
 func (e ConfigEntry) isZero() bool { return e == ConfigEntry{} }

@@ -19,8 +19,13 @@ type exchange struct {
 	req      *http.Request
 	required Scope
 	origin   origin
+	account  *account // the last one that was asked for
 	sent     bool
-	refused  []tokenKey // what the fresh tokens that the registry refused were for
+
+	// What is not to be tried again: what the registry refused fresh tokens for,
+	// and the token server a token; and the last word of the latter.
+	refused []tokenKey
+	refusal error
 }
 
 // credential is what a request is sent with.
@@ -61,6 +66,7 @@ func (x *exchange) do() (*http.Response, error) {
 			return nil, err
 		}
 		if cred.header == nil {
+			x.t.addRegistry(x.origin).dropAccount(x.accountKey(), x.account)
 			return resp, nil
 		}
 	}
@@ -119,24 +125,35 @@ func (x *exchange) canSendAgain() bool {
 	return x.req.Body == nil || x.req.Body == http.NoBody || x.req.GetBody != nil
 }
 
-// learn returns what a response with status 401 offers, for the next requests
-// to the registry too. It drops the token that should have been enough.
+// learn returns what a response with status 401 offers, and remembers it for the
+// next requests to the registry. It drops a token that should have been enough,
+// and an account that was refused.
 func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	o := readOffer(x.req.URL, resp.Header)
-	if !o.isZero() {
-		x.t.addRegistry(x.origin).setCurrent(o)
+	if o.isZero() && cred.header == nil {
+		return o
 	}
-	if cred.token != nil {
-		if o.bearer == nil || cred.token.scope.Contains(x.needed(o.bearer)) {
-			if r := x.t.registry(x.origin); r != nil {
-				r.drop(cred.token)
-			}
+	r := x.t.addRegistry(x.origin)
+	if !o.isZero() {
+		r.setCurrent(o)
+	}
+	if cred.account != nil {
+		r.dropAccount(x.accountKey(), cred.account)
+	}
+	if tok := cred.token; tok != nil {
+		if o.bearer == nil || tok.scope.Contains(x.needed(o.bearer)) {
+			r.drop(tok)
 		}
 		if cred.fresh {
-			x.refused = append(x.refused, cred.token.key)
+			x.refused = append(x.refused, tok.key)
 		}
 	}
 	return o
+}
+
+// accountKey returns the key of the account that the request is made with.
+func (x *exchange) accountKey() string {
+	return x.t.accountOf(targetRepository(x.req, x.required))
 }
 
 // needed returns what a token must be good for to meet a challenge.
@@ -146,31 +163,25 @@ func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
 // refused; one without a header, if there is none.
 func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	r := x.t.addRegistry(x.origin)
-	key := x.t.accountOf(targetRepository(x.req, x.required))
-	ctx := x.req.Context()
-	var acct *account
-	var err error
-	if refused.account != nil {
-		acct, err = r.renewAccount(ctx, key, refused.account)
-	} else {
-		acct, err = r.account(ctx, key)
-	}
+	key := x.accountKey()
+	acct, err := r.account(x.req.Context(), key)
 	if err != nil {
 		return credential{}, err
 	}
-	own := refused.account == nil || refused.account.entry != acct.entry
+	x.account = acct
+	own := credential{account: acct}
 	switch {
 	case o.bearer != nil && acct.bearer != nil:
-		if own {
-			return credential{header: acct.bearer, account: acct}, nil
-		}
-		return credential{}, nil
+		own.header = acct.bearer
 	case o.bearer != nil && (acct.entry.isZero() || r.origin.trusts(o.bearer.realm) || !o.basic):
 		return x.fetch(r, o.bearer, key)
-	case o.basic && acct.basic != nil && own:
-		return credential{header: acct.basic, account: acct}, nil
+	case o.basic:
+		own.header = acct.basic
 	}
-	return credential{}, nil
+	if refused.account != nil && refused.account.entry == acct.entry {
+		return credential{}, nil
+	}
+	return own, nil
 }
 
 // fetch gets a token that meets a challenge: for all that is wanted, or else for
@@ -188,22 +199,23 @@ func (x *exchange) fetch(r *registry, b *bearer, account string) (credential, er
 	if least.IsEmpty() {
 		least = x.required
 	}
-	var refusal error
 	for _, s := range []Scope{wanted, least} {
 		key := tokenKey{b.realm.String(), b.service, s.Canonical().String(), account}
-		if slices.Contains(x.refused, key) || refusal != nil && s.Equal(wanted) {
+		if slices.Contains(x.refused, key) {
 			continue
 		}
 		tok, err := r.token(x.req.Context(), b, s, key, x.req.UserAgent())
 		if err == nil {
+			x.refusal = nil
 			return credential{header: tok.header, token: tok, fresh: true}, nil
 		}
 		if !isRefusal(err) {
 			return credential{}, err
 		}
-		refusal = err
+		x.refused = append(x.refused, key)
+		x.refusal = err
 	}
-	return credential{}, refusal
+	return credential{}, x.refusal
 }
 
 // setAside reads what a response has to say, which may still be wanted, so that

@@ -282,16 +282,6 @@ func readReason(body []byte, acct *account) (reason string, grantInvalid bool) {
 	return printable(reason), e.Error == "invalid_grant"
 }
 
-// hasSecretIn reports whether s has any of the account's secrets in it.
-func (a *account) hasSecretIn(s string) bool {
-	for _, secret := range append(a.entry.secrets(), a.refreshToken()) {
-		if secret != "" && strings.Contains(s, secret) {
-			return true
-		}
-	}
-	return false
-}
-
 // printable returns the start of s without what could disturb a terminal.
 func printable(s string) string {
 	const most = 256 // bytes

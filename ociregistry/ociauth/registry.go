@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +74,8 @@ func (r *registry) token(ctx context.Context, b *bearer, s Scope, key tokenKey, 
 		}
 		tok, err := req.send(ctx, acct)
 		if isRefusal(err) {
-			renewed, renewErr := r.renewAccount(ctx, key.account, acct)
+			r.dropAccount(key.account, acct)
+			renewed, renewErr := r.account(ctx, key.account)
 			if renewErr != nil || renewed.entry == acct.entry {
 				return nil, err
 			}
@@ -120,8 +122,22 @@ func newAccount(entry ConfigEntry) *account {
 }
 
 // basicAuth returns the value of the header (RFC 7617, section 2).
-func basicAuth(username, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(username+":"+password))
+func basicAuth(username, password string) string { return "Basic " + userPass(username, password) }
+
+func userPass(username, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
+}
+
+// hasSecretIn reports whether s has any of the account's secrets in it, as they
+// are or as they are sent.
+func (a *account) hasSecretIn(s string) bool {
+	refresh := a.refreshToken()
+	for _, secret := range []string{a.entry.Password, a.entry.AccessToken, a.entry.RefreshToken, refresh} {
+		if secret != "" && (strings.Contains(s, secret) || strings.Contains(s, userPass(a.entry.Username, secret))) {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *account) refreshToken() string {
@@ -149,7 +165,8 @@ func (t *transport) accountOf(repo string) string {
 // maxAccounts bounds the accounts that are kept for one registry.
 const maxAccounts = 1024
 
-// account returns an account of the registry. The Config is asked once.
+// account returns an account of the registry. The Config is asked if it is not
+// known.
 func (r *registry) account(ctx context.Context, key string) (*account, error) {
 	r.mu.Lock()
 	acct := r.accounts[key]
@@ -173,14 +190,14 @@ func (r *registry) account(ctx context.Context, key string) (*account, error) {
 	})
 }
 
-// renewAccount asks the Config again for an account that was refused.
-func (r *registry) renewAccount(ctx context.Context, key string, refused *account) (*account, error) {
+// dropAccount forgets an account that was refused: by the next time it may have
+// been replaced.
+func (r *registry) dropAccount(key string, refused *account) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.accounts[key] == refused {
 		delete(r.accounts, key)
 	}
-	r.mu.Unlock()
-	return r.account(ctx, key)
 }
 
 func (t *transport) entry(host, repo string) (ConfigEntry, error) {

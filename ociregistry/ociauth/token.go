@@ -38,11 +38,9 @@ func (ts *tokens) find(s Scope, now time.Time) *token {
 	return nil
 }
 
-// add adds a token, and drops those that it makes useless or that expired.
+// add adds a token, and drops those that have expired.
 func (ts *tokens) add(tok *token, now time.Time) {
-	*ts = slices.DeleteFunc(*ts, func(old *token) bool {
-		return !old.expires.After(now) || tok.scope.Contains(old.scope) && !old.expires.After(tok.expires)
-	})
+	*ts = slices.DeleteFunc(*ts, func(old *token) bool { return !old.expires.After(now) })
 	if len(*ts) >= maxTokens {
 		*ts = slices.Delete(*ts, maxTokens-1, len(*ts))
 	}

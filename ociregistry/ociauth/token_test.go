@@ -24,21 +24,18 @@ func TestTokens(t *testing.T) {
 	qt.Check(t, qt.IsNil(ts.find(UnlimitedScope(), now)))
 	qt.Check(t, qt.IsNil(ts.find(scope("repository:foo:pull"), now.Add(time.Minute))))
 
-	// One that is wider and lives longer replaces others.
+	// One that is wider goes before others. Without it they are there again.
 	both := tok("repository:foo:pull,push repository:bar:pull", time.Hour)
 	ts.add(both, now)
-	qt.Check(t, qt.HasLen(ts, 1))
 	qt.Check(t, qt.Equals(ts.find(scope("repository:bar:pull"), now), both))
-	ts.add(foo, now)
-	qt.Check(t, qt.HasLen(ts, 2)) // but not the other way round
 	ts.drop(both)
 	ts.drop(both)
-	qt.Check(t, qt.IsNil(ts.find(scope("repository:bar:pull"), now)))
+	qt.Check(t, qt.Equals(ts.find(scope("repository:bar:pull"), now), bar))
 
 	// What has expired goes, and so does what was not used for longest.
-	ts.add(bar, now.Add(time.Minute))
+	ts.add(both, now.Add(time.Minute))
 	qt.Check(t, qt.HasLen(ts, 1))
-	ts.drop(bar)
+	ts.drop(both)
 	for i := range maxTokens + 10 {
 		ts.add(tok(fmt.Sprintf("repository:r%d:pull", i), time.Minute), now)
 		qt.Check(t, qt.IsNotNil(ts.find(scope("repository:r0:pull"), now)))
