@@ -178,7 +178,7 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	case o.basic:
 		own.header = acct.basic
 	}
-	if refused.account != nil && refused.account.entry == acct.entry {
+	if own.header == nil || refused.account != nil && refused.account.entry == acct.entry {
 		return credential{}, nil
 	}
 	return own, nil
