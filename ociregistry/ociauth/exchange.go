@@ -19,7 +19,8 @@ type exchange struct {
 	req      *http.Request
 	required Scope
 	origin   origin
-	account  *account // the last one that was asked for
+	registry *registry // nil while it has not asked for authentication
+	account  *account  // the last one that was asked for
 	sent     bool
 
 	// What is not to be tried again: what the registry refused fresh tokens for,
@@ -40,7 +41,8 @@ type credential struct {
 }
 
 func newExchange(t *transport, req *http.Request) *exchange {
-	return &exchange{t: t, req: req, required: requiredScope(req), origin: originOf(req.URL)}
+	o := originOf(req.URL)
+	return &exchange{t: t, req: req, required: requiredScope(req), origin: o, registry: t.registry(o)}
 }
 
 func (x *exchange) do() (*http.Response, error) {
@@ -66,7 +68,7 @@ func (x *exchange) do() (*http.Response, error) {
 			return nil, err
 		}
 		if cred.header == nil {
-			x.t.addRegistry(x.origin).dropAccount(x.accountKey(), x.account)
+			x.registry.dropAccount(x.accountKey(), x.account)
 			return resp, nil
 		}
 	}
@@ -75,14 +77,13 @@ func (x *exchange) do() (*http.Response, error) {
 // foresee returns the credential that the registry is going to ask for, as far
 // as it is known from earlier requests.
 func (x *exchange) foresee() (credential, error) {
-	r := x.t.registry(x.origin)
-	if r == nil {
+	if x.registry == nil {
 		return credential{}, nil
 	}
-	if tok := r.cached(x.required); tok != nil {
+	if tok := x.registry.cached(x.required); tok != nil {
 		return credential{header: tok.header, token: tok}, nil
 	}
-	o := r.current()
+	o := x.registry.current()
 	if o.bearer != nil {
 		o.bearer = &bearer{realm: o.bearer.realm, service: o.bearer.service}
 	}
@@ -130,19 +131,16 @@ func (x *exchange) canSendAgain() bool {
 // and an account that was refused.
 func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	o := readOffer(x.req.URL, resp.Header)
-	if o.isZero() && cred.header == nil {
-		return o
-	}
-	r := x.t.addRegistry(x.origin)
 	if !o.isZero() {
-		r.setCurrent(o)
+		x.registry = x.t.addRegistry(x.origin)
+		x.registry.setCurrent(o)
 	}
 	if cred.account != nil {
-		r.dropAccount(x.accountKey(), cred.account)
+		x.registry.dropAccount(x.accountKey(), cred.account)
 	}
 	if tok := cred.token; tok != nil {
 		if o.bearer == nil || tok.scope.Contains(x.needed(o.bearer)) {
-			r.drop(tok)
+			x.registry.drop(tok)
 		}
 		if cred.fresh {
 			x.refused = append(x.refused, tok.key)
@@ -162,9 +160,8 @@ func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
 // meet returns a credential that meets an offer and is not the one that was
 // refused; one without a header, if there is none.
 func (x *exchange) meet(o offer, refused credential) (credential, error) {
-	r := x.t.addRegistry(x.origin)
 	key := x.accountKey()
-	acct, err := r.account(x.req.Context(), key)
+	acct, err := x.registry.account(x.req.Context(), key)
 	if err != nil {
 		return credential{}, err
 	}
@@ -173,8 +170,8 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	switch {
 	case o.bearer != nil && acct.bearer != nil:
 		own.header = acct.bearer
-	case o.bearer != nil && (acct.entry.isZero() || r.origin.trusts(o.bearer.realm) || !o.basic):
-		return x.fetch(r, o.bearer, key)
+	case o.bearer != nil && (acct.entry.isZero() || x.origin.trusts(o.bearer.realm) || !o.basic):
+		return x.fetch(o.bearer, key)
 	case o.basic:
 		own.header = acct.basic
 	}
@@ -186,9 +183,9 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 
 // fetch gets a token that meets a challenge: for all that is wanted, or else for
 // what the challenge asks for.
-func (x *exchange) fetch(r *registry, b *bearer, account string) (credential, error) {
+func (x *exchange) fetch(b *bearer, account string) (credential, error) {
 	needed := x.needed(b)
-	if tok := r.cached(needed); tok != nil {
+	if tok := x.registry.cached(needed); tok != nil {
 		return credential{header: tok.header, token: tok}, nil
 	}
 	wanted := needed
@@ -204,7 +201,7 @@ func (x *exchange) fetch(r *registry, b *bearer, account string) (credential, er
 		if slices.Contains(x.refused, key) {
 			continue
 		}
-		tok, err := r.token(x.req.Context(), b, s, key, x.req.UserAgent())
+		tok, err := x.registry.token(x.req.Context(), b, s, key, x.req.UserAgent())
 		if err == nil {
 			x.refusal = nil
 			return credential{header: tok.header, token: tok, fresh: true}, nil

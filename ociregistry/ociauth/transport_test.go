@@ -94,6 +94,33 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
+// A registry may refuse an upload before it has read it, and while it is still
+// sent.
+func TestRevokedInALargeUpload(t *testing.T) {
+	t.Parallel()
+	s := new(tokenServer)
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", tokenRegistry(s, "/token"))
+	mux.Handle("/token", s)
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	client := newClient(new(http.Transport), nil)
+	defer client.CloseIdleConnections()
+	content := bytes.Repeat([]byte("content "), 25_000) // less than what the server would close the connection for
+	for range 3 {
+		req, err := http.NewRequestWithContext(t.Context(), "PATCH", srv.URL+"/v2/foo/blobs/uploads/1", bytes.NewReader(content))
+		qt.Assert(t, qt.IsNil(err))
+		resp, err := client.Do(req)
+		qt.Assert(t, qt.IsNil(err))
+		got, err := io.ReadAll(resp.Body)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(resp.Body.Close()))
+		qt.Check(t, qt.Equals(resp.StatusCode, http.StatusOK))
+		qt.Check(t, qt.IsTrue(bytes.Equal(got, content)))
+		s.revoke()
+	}
+}
+
 // The token server sees the client's own user agent.
 func TestUserAgentAndClientID(t *testing.T) {
 	t.Parallel()

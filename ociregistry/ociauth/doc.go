@@ -1,0 +1,48 @@
+// Package ociauth authenticates requests to registries, and finds the credentials
+// for that.
+//
+// [NewStdTransport] returns an [http.RoundTripper] that does what the registry
+// asks for: Basic authentication (RFC 7617), or Bearer authentication with tokens
+// from the registry's token server (the distribution registry's token and OAuth2
+// specifications). [Load] finds credentials where Docker and Podman keep them. With
+// both, any HTTP client can talk to registries:
+//
+//	config, err := ociauth.Load(nil)
+//	...
+//	client := &http.Client{
+//		Transport: ociauth.NewStdTransport(ociauth.StdTransportParams{Config: config}),
+//	}
+//
+// # How a request is sent
+//
+// The first request to a registry goes without credentials. When the registry
+// challenges it, and there are credentials that meet the challenge, or a token can
+// be had without, it is sent again. From then on the transport knows what the
+// registry wants: later requests get a token that is at hand, or one that is
+// fetched first, and cost no round trip more.
+//
+// A token is good for a [Scope]. What a request needs is known from its context
+// ([ContextWithRequestInfo]), or else from its method and path; a token that is good
+// for more serves as well. A new token is asked for with what the request needs,
+// what the challenge names, and what the context asks for in advance
+// ([ContextWithScope]); where that is too much for the token server, with what the
+// challenge names alone. For one scope, one token request is under way at a time,
+// and all who need the token wait for it, each until its own context ends. Tokens
+// are used until shortly before they expire (in a minute, where the token server
+// does not say), or until the registry refuses them. A new token that is refused is
+// the end: the caller gets the response.
+//
+// # Where credentials go
+//
+// Credentials and tokens belong to an origin: scheme, host and port. They are
+// chosen by the request's own URL; so a redirect takes them nowhere else. A request
+// to which a redirect led from https to plain HTTP gets none at all.
+//
+// A challenge may name a token server on another host. Credentials go there over
+// https alone; over plain HTTP, only if the registry itself is used so, and the
+// token server is on the same host, or both are on this machine. A token server
+// that redirects gets them at its own origin only.
+//
+// Errors show no credentials, and neither does a [ConfigEntry] that is printed or
+// logged.
+package ociauth
