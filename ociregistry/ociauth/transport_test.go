@@ -106,7 +106,7 @@ func TestRevokedInALargeUpload(t *testing.T) {
 	defer srv.Close()
 	client := newClient(new(http.Transport), nil)
 	defer client.CloseIdleConnections()
-	content := bytes.Repeat([]byte("content "), 25_000) // less than what the server would close the connection for
+	content := bytes.Repeat([]byte("content "), 25_000) // the server does not close the connection over it
 	for range 3 {
 		req, err := http.NewRequestWithContext(t.Context(), "PATCH", srv.URL+"/v2/foo/blobs/uploads/1", bytes.NewReader(content))
 		qt.Assert(t, qt.IsNil(err))

@@ -139,7 +139,8 @@ func (s *tokenServer) allows(req *http.Request, scope string) bool {
 	return ok && granted.Contains(ociauth.ParseScope(scope))
 }
 
-// challenged answers what its first function allows, and challenges the rest.
+// challenged answers what its first function allows, by its body, and challenges
+// the rest.
 type challenged struct {
 	allow     func(*http.Request) bool
 	challenge func(*http.Request) []string
@@ -148,7 +149,8 @@ type challenged struct {
 func (c challenged) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if c.allow(req) {
 		if req.Body != nil {
-			io.Copy(w, req.Body)
+			data, _ := io.ReadAll(req.Body)
+			w.Write(data)
 		}
 		return
 	}
