@@ -9,9 +9,10 @@ import (
 
 // account is who we are to a registry. It may be nobody.
 type account struct {
-	entry  ConfigEntry
-	basic  []string // the Authorization header that has the username and password, or nil
-	bearer []string // the one that has the access token, or nil
+	entry   ConfigEntry
+	basic   []string // the Authorization header that has the username and password, or nil
+	bearer  []string // the one that has the access token, or nil
+	refused bool     // it is to be seen whether there is another; guarded by the registry's mu
 
 	mu      sync.Mutex
 	refresh string
@@ -73,12 +74,13 @@ func (t *transport) accountOf(repo string) string {
 const maxAccounts = 1024
 
 // account returns an account of the registry. The Config is asked if it is not
-// known.
+// known, or was refused; as long as that says the same, the account is the same.
 func (r *registry) account(ctx context.Context, key string) (*account, error) {
 	r.mu.Lock()
 	acct := r.accounts[key]
+	known := acct != nil && !acct.refused
 	r.mu.Unlock()
-	if acct != nil {
+	if known {
 		return acct, nil
 	}
 	return r.accountCalls.do(ctx, key, func(context.Context) (*account, error) {
@@ -86,25 +88,27 @@ func (r *registry) account(ctx context.Context, key string) (*account, error) {
 		if err != nil {
 			return nil, err
 		}
-		acct := newAccount(entry)
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if acct := r.accounts[key]; acct != nil && acct.entry == entry {
+			acct.refused = false
+			return acct, nil
+		}
 		if len(r.accounts) >= maxAccounts {
 			clear(r.accounts)
 		}
+		acct := newAccount(entry)
 		r.accounts[key] = acct
 		return acct, nil
 	})
 }
 
-// dropAccount forgets an account that was refused: by the next time it may have
-// been replaced.
-func (r *registry) dropAccount(key string, refused *account) {
+// refuse is for an account that was refused: by the next time it may have been
+// replaced.
+func (r *registry) refuse(acct *account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.accounts[key] == refused {
-		delete(r.accounts, key)
-	}
+	acct.refused = true
 }
 
 func (t *transport) entry(host, repo string) (ConfigEntry, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,8 +270,11 @@ func TestBehaviour27_RefreshTokenIsReplaced(t *testing.T) {
 	good := "first"
 	s := &tokenServer{fields: `,"refresh_token":"second"`}
 	s.answer = func(w http.ResponseWriter, req *http.Request) bool {
-		if req.FormValue("refresh_token") != good {
+		switch {
+		case req.FormValue("refresh_token") != good:
 			return respond(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant"})
+		case strings.Contains(req.FormValue("scope"), "secret"):
+			return respond(w, http.StatusForbidden, "no")
 		}
 		good = "second"
 		return false
@@ -278,6 +282,39 @@ func TestBehaviour27_RefreshTokenIsReplaced(t *testing.T) {
 	client := newClient(bearerWorld(s), config{"registry.test": {RefreshToken: "first"}})
 	qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusOK))
 	qt.Check(t, qt.Equals(get(t, client, "/v2/bar/manifests/x"), http.StatusOK))
+
+	// It is not lost with the access to something that is refused.
+	_, err := client.Get(registryURL + "/v2/secret/manifests/x")
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDenied)))
+	qt.Check(t, qt.Equals(get(t, client, "/v2/baz/manifests/x"), http.StatusOK))
+}
+
+// A refresh token that another request has used up meanwhile is no refusal.
+func TestBehaviour27_RefreshTokenIsUsedUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		first := true
+		s := &tokenServer{fields: `,"refresh_token":"second"`}
+		s.answer = func(w http.ResponseWriter, req *http.Request) bool {
+			switch {
+			case req.FormValue("refresh_token") == "second":
+				return false
+			case strings.Contains(req.FormValue("scope"), "slow"):
+				time.Sleep(time.Second)
+			}
+			if !first {
+				return respond(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant"})
+			}
+			first = false
+			return false
+		}
+		client := newClient(bearerWorld(s), config{"registry.test": {RefreshToken: "first"}})
+		var wg sync.WaitGroup
+		for _, repo := range []string{"slow", "fast"} {
+			wg.Go(func() { qt.Check(t, qt.Equals(get(t, client, "/v2/"+repo+"/manifests/x"), http.StatusOK)) })
+		}
+		wg.Wait()
+	})
 }
 
 func TestBehaviour27_TokenErrors(t *testing.T) {

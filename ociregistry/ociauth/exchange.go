@@ -68,7 +68,7 @@ func (x *exchange) do() (*http.Response, error) {
 			return nil, err
 		}
 		if cred.header == nil {
-			x.registry.dropAccount(x.accountKey(), x.account)
+			x.registry.refuse(x.account)
 			return resp, nil
 		}
 	}
@@ -136,7 +136,7 @@ func (x *exchange) learn(resp *http.Response, cred credential) offer {
 		x.registry.setCurrent(o)
 	}
 	if cred.account != nil {
-		x.registry.dropAccount(x.accountKey(), cred.account)
+		x.registry.refuse(cred.account)
 	}
 	if tok := cred.token; tok != nil {
 		if o.bearer == nil || tok.scope.Contains(x.needed(o.bearer)) {
@@ -149,18 +149,13 @@ func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	return o
 }
 
-// accountKey returns the key of the account that the request is made with.
-func (x *exchange) accountKey() string {
-	return x.t.accountOf(targetRepository(x.req, x.required))
-}
-
 // needed returns what a token must be good for to meet a challenge.
 func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
 
 // meet returns a credential that meets an offer and is not the one that was
 // refused; one without a header, if there is none.
 func (x *exchange) meet(o offer, refused credential) (credential, error) {
-	key := x.accountKey()
+	key := x.t.accountOf(targetRepository(x.req, x.required))
 	acct, err := x.registry.account(x.req.Context(), key)
 	if err != nil {
 		return credential{}, err
@@ -175,7 +170,7 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	case o.basic:
 		own.header = acct.basic
 	}
-	if own.header == nil || refused.account != nil && refused.account.entry == acct.entry {
+	if own.header == nil || refused.account == acct {
 		return credential{}, nil
 	}
 	return own, nil

@@ -70,11 +70,12 @@ func (r *registry) token(ctx context.Context, b *bearer, s Scope, key tokenKey, 
 		if err != nil {
 			return nil, err
 		}
+		refresh := acct.refreshToken()
 		tok, err := req.send(ctx, acct)
 		if isRefusal(err) {
-			r.dropAccount(key.account, acct)
+			r.refuse(acct)
 			renewed, renewErr := r.account(ctx, key.account)
-			if renewErr != nil || renewed.entry == acct.entry {
+			if renewErr != nil || renewed == acct && acct.refreshToken() == refresh {
 				return nil, err
 			}
 			tok, err = req.send(ctx, renewed)
