@@ -21,7 +21,9 @@ const childEnv = "OCIFS_TEST_CHILD"
 func TestMain(m *testing.M) {
 	name := os.Getenv(childEnv)
 	if name == "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		removeBenchDirs()
+		os.Exit(code)
 	}
 	if err := childMain(name); err != nil {
 		fmt.Fprintf(os.Stderr, "child %s: %v\n", name, err)

@@ -30,9 +30,12 @@ type change struct {
 	// with the journal locked. It may be nil.
 	finish func() error
 
+	// work is what a change does that is a part of a fold, and has no check. It
+	// is called with the journal locked, and the state up to date.
+	work func(journal file) error
+
 	creates bool // makes the repository if there is none
-	alone   bool // has a batch of its own: check looks at all of the state
-	folds   bool // is a fold, and has no check
+	alone   bool // has a batch of its own: check or work look at all of the state
 
 	turn chan struct{} // tells the waiting call that it is done, or that it leads
 	done bool
@@ -132,6 +135,13 @@ func (q *queue) pass() {
 	}
 }
 
+// busy reports whether a change is being made.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.leading
+}
+
 // lead writes the batch that begins with c.
 func (repo *repository) lead(c *change) {
 	journal, info, err := repo.lock(c)
@@ -158,7 +168,7 @@ func (repo *repository) lock(c *change) (file, fs.FileInfo, error) {
 	for {
 		journal, err := repo.registry.fs.OpenFile(repo.journal, os.O_RDWR, 0)
 		if isAbsent(err) {
-			if c.folds {
+			if c.work != nil {
 				return nil, nil, ociregistry.ErrNameUnknown // there is nothing to fold
 			}
 			if err := repo.lay(c); err != nil {
@@ -235,13 +245,13 @@ func (repo *repository) lay(c *change) error {
 
 // write makes the changes. The journal is locked.
 func (repo *repository) write(journal file, info fs.FileInfo, changes []*change) {
-	repo.loading.Lock()
+	repo.loading.lock()
 	index, err := repo.registry.lstat(repo.index)
 	if err == nil {
 		err = repo.catchUp(stamps{index, info})
 	}
 	repo.writing.Store(err == nil)
-	repo.loading.Unlock()
+	repo.loading.unlock()
 	if err != nil {
 		for _, c := range changes {
 			c.err = err
@@ -253,7 +263,7 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 	wrote := make([]bool, len(changes))
 	for i, c := range changes {
 		before := len(b.ops)
-		if !c.folds {
+		if c.check != nil {
 			c.err = c.check(b)
 		}
 		wrote[i] = len(b.ops) > before
@@ -277,22 +287,15 @@ func (repo *repository) finish(journal file, changes []*change) {
 		if c.finish != nil && c.err == nil {
 			c.err = c.finish()
 		}
-		if c.folds {
-			c.err = repo.fold(journal)
+		if c.work != nil {
+			c.err = c.work(journal)
 		}
 		shrunk = shrunk || c.alone || c.err != nil
 	}
 	if shrunk && repo.removeIfEmpty(journal) {
 		return
 	}
-	repo.mu.RLock()
-	long := repo.at.offset > max(maxJournal, repo.indexSize())
-	repo.mu.RUnlock()
-	if long {
-		if err := repo.fold(journal); err != nil {
-			repo.registry.log.Error("folding the journal", "repository", repo.name, "err", err)
-		}
-	}
+	repo.keepShort(journal)
 }
 
 // indexSize returns the size of index.json in bytes. repo.mu is held.

@@ -3,7 +3,9 @@ package ocifs
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -35,73 +37,37 @@ type content struct {
 	blob   bool
 }
 
+// writtenContent is content that a durable file has already: a staged one, or,
+// if there is none, the pool's.
+type writtenContent struct {
+	content
+	name string // of the staged file, until it has another
+}
+
 // writers is how many files are written at a time when there are many. More of
 // them would wait for the lock of the directory.
 const writers = 2
 
-// putContents makes files of contents in a layout directory, durably. Their bytes
-// are synced together, before any of them gets its name.
-func (s *store) putContents(dir string, contents []content) error {
-	if len(contents) == 0 {
-		return nil
-	}
-	names := make([]string, len(contents)) // of staged files
-	defer func() {
-		for _, name := range names {
-			if name != "" {
-				s.fs.Remove(name)
-			}
-		}
-	}()
+// writeContents writes contents to files that nobody sees yet, and syncs them
+// together. Those that it has written are to be discarded, also when it fails.
+func (s *store) writeContents(contents []content) ([]writtenContent, error) {
+	written := make([]writtenContent, len(contents))
 	err := parallel(writers, len(contents), func(i int) (err error) {
-		names[i], err = s.stageContent(dir, contents[i])
+		written[i].content = contents[i]
+		written[i].name, err = s.writeContent(contents[i])
 		return err
 	})
 	if err != nil {
-		return err
+		return written, err
 	}
-	if err := s.syncStaged(names); err != nil {
-		return err
-	}
-	err = parallel(writers, len(contents), func(i int) error {
-		c := contents[i]
-		if names[i] == "" {
-			return s.putContent(dir, c)
-		}
-		if err := s.move(names[i], dir, c.digest); err != nil {
-			return err
-		}
-		names[i] = ""
-		if c.blob {
-			s.addToPool(dir, c.digest)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return s.syncBlobDirs(dir)
+	return written, s.syncContents(written)
 }
 
-// syncBlobDirs makes the names of a layout directory's blobs durable.
-func (s *store) syncBlobDirs(dir string) error {
-	for _, alg := range algorithms {
-		err := s.syncDir(filepath.Join(dir, "blobs", alg.String()))
-		if err != nil && !isAbsent(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-// stageContent writes c to a staged file and returns its name. It returns "" if
-// there is a file of c already, or if the pool has it: then that is to be looked
-// at.
-func (s *store) stageContent(dir string, c content) (name string, err error) {
-	for _, known := range []string{blobPath(dir, c.digest), s.poolPath(c.digest)} {
-		if _, err := s.fs.Lstat(known); !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
+// writeContent writes c to a staged file and returns its name, which is "" if c
+// is a blob that the pool has.
+func (s *store) writeContent(c content) (name string, err error) {
+	if c.blob && s.poolHas(c) {
+		return "", nil
 	}
 	f, name, err := s.staging.create()
 	if err != nil {
@@ -118,22 +84,41 @@ func (s *store) stageContent(dir string, c content) (name string, err error) {
 	return name, nil
 }
 
-// syncStaged makes the bytes of staged files durable.
-func (s *store) syncStaged(names []string) error {
+// poolHas reports whether the pool has the very bytes of c.
+func (s *store) poolHas(c content) bool {
+	if size, err := s.statPool(c.digest); err != nil || size != int64(len(c.text)) {
+		return false
+	}
+	f, _, err := s.openBlob(s.poolPath(c.digest), c.digest, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text := make([]byte, len(c.text))
+	_, err = io.ReadFull(f, text)
+	return err == nil && string(text) == c.text
+}
+
+// syncContents makes the bytes of written contents durable.
+func (s *store) syncContents(written []writtenContent) error {
 	if !s.syncs.on {
 		return nil
 	}
-	if len(names) > crowd {
+	if len(written) > crowd {
 		err := s.fs.SyncAll(s.private)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
 	}
-	return parallel(2*writers, len(names), func(i int) error {
-		if names[i] == "" {
-			return nil
+	return parallel(2*writers, len(written), func(i int) error {
+		name := written[i].name
+		if name == "" {
+			name = s.poolPath(written[i].digest)
 		}
-		f, err := s.fs.OpenFile(names[i], forSync, 0)
+		f, err := s.fs.OpenFile(name, forSync, 0)
+		if errors.Is(err, fs.ErrNotExist) && written[i].name == "" {
+			return nil // then the pool does not have it when it is looked for next
+		}
 		if err != nil {
 			return err
 		}
@@ -142,8 +127,32 @@ func (s *store) syncStaged(names []string) error {
 	})
 }
 
-// putContent makes a file of c where there may be one.
-func (s *store) putContent(dir string, c content) error {
+// nameContents gives written contents their names in a layout directory. That
+// these are durable is up to syncBlobDirs.
+func (s *store) nameContents(dir string, written []*writtenContent) error {
+	return parallel(writers, len(written), func(i int) error {
+		w := written[i]
+		if w.name == "" {
+			return s.nameFromPool(dir, w.content)
+		}
+		if err := s.move(w.name, dir, w.digest); err != nil {
+			return err
+		}
+		w.name = ""
+		if w.blob {
+			s.addToPool(dir, w.digest)
+		}
+		return nil
+	})
+}
+
+// nameFromPool links c from the pool, whose bytes were looked at, or writes it
+// if somebody removed it there.
+func (s *store) nameFromPool(dir string, c content) error {
+	err := s.linkFromPool(dir, c.digest)
+	if err == nil || !cannotLink(err) && !errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoLayout) {
+		return err
+	}
 	st, err := s.stage(c.digest.Algorithm())
 	if err != nil {
 		return err
@@ -152,19 +161,45 @@ func (s *store) putContent(dir string, c content) error {
 	if err := st.append([]byte(c.text)); err != nil {
 		return err
 	}
-	if c.blob {
-		return s.put(context.Background(), dir, c.digest, st)
-	}
-	if err := st.settle(); err != nil {
-		return err
-	}
-	return s.move(st.name, dir, c.digest)
+	return s.put(context.Background(), dir, c.digest, st)
 }
 
-// addToPool gives a blob its name in the pool, unless that has the blob.
+// linkFromPool makes the pool's file a blob of a layout directory, whatever that
+// had as d before.
+func (s *store) linkFromPool(dir string, d ociregistry.Digest) error {
+	mu := s.lock(d)
+	mu.Lock()
+	defer mu.Unlock()
+	return s.replaceOne(s.poolPath(d), blobPath(dir, d), func() error { return s.makeBlobDir(dir, d) })
+}
+
+// discardContents removes the files of contents that have got no names.
+func (s *store) discardContents(written []writtenContent) {
+	for _, w := range written {
+		if w.name != "" {
+			s.fs.Remove(w.name)
+		}
+	}
+}
+
+// syncBlobDirs makes the names of a layout directory's blobs durable.
+func (s *store) syncBlobDirs(dir string) error {
+	for _, alg := range algorithms {
+		err := s.syncDir(filepath.Join(dir, "blobs", alg.String()))
+		if err != nil && !isAbsent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// addToPool gives a blob, which was just written, its name in the pool.
 func (s *store) addToPool(dir string, d ociregistry.Digest) {
-	err := s.add(blobPath(dir, d), s.poolPath(d), func() error { return s.makePoolDir(d) })
-	if err != nil && !errors.Is(err, fs.ErrExist) && !cannotLink(err) {
+	mu := s.lock(d)
+	mu.Lock()
+	defer mu.Unlock()
+	err := s.replaceOne(blobPath(dir, d), s.poolPath(d), func() error { return s.makePoolDir(d) })
+	if err != nil && !cannotLink(err) {
 		s.log.Warn("a blob is not in the pool", "digest", d, "error", err)
 	}
 }

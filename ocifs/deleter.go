@@ -21,29 +21,46 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		return err
 	}
 	return r.change(ctx, name, func(repo *repository) *change {
-		size, pending := int64(0), false
+		size, pending, given := int64(0), false, false
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
 				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
 					return err
 				}
-				// A fold that was cut short may have made a file of it.
-				if err := r.store.remove(repo.dir, digest); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				removed, err := repo.removeNamed(digest)
+				given = given || removed // by the store
+				if err != nil {
 					return err
 				}
 				b.add(op{kind: opDeleteBlob, digest: digest})
 				return nil
 			},
 			finish: func() error {
-				if pending {
+				switch {
+				case !pending:
+					return r.store.remove(repo.dir, digest)
+				case !given:
 					r.give(size)
-					return nil
 				}
-				return r.store.remove(repo.dir, digest)
+				return nil
 			},
 		}
 	})
+}
+
+// removeNamed removes the file that a fold may have made of a blob that the
+// journal still has, and reports whether there was one. If the blob stays after
+// all, the next fold makes another.
+func (repo *repository) removeNamed(digest ociregistry.Digest) (bool, error) {
+	repo.mu.Lock()
+	delete(repo.state.named, digest)
+	repo.mu.Unlock()
+	err := repo.registry.store.remove(repo.dir, digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // checkDeleteBlob checks that a blob is there and can be deleted, and returns its

@@ -3,9 +3,7 @@ package ocifs
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,16 +16,33 @@ const (
 	// folded into index.json.
 	foldDelay = 300 * time.Millisecond
 
-	// maxJournal is how long, in bytes, the journal of a repository may become
-	// that is never at rest, if its index.json is not longer. It bounds the
-	// memory for contents that are not files yet, too.
-	maxJournal = 4 << 20
+	// minJournal and maxJournal are how long, in bytes, the journal of a
+	// repository may become that is never at rest, if its index.json is not
+	// longer, before it is folded in the background. To make a file of small
+	// content costs several times what a push does that others share an fsync
+	// with: a burst should not wait for that. The more repositories are to be
+	// folded, the less each may have.
+	minJournal = 4 << 20
+	maxJournal = 32 << 20
+
+	// maxBehind is how much longer it may become while that is going on, before
+	// changes wait. With maxJournal it bounds the memory for contents that are not
+	// files yet.
+	maxBehind = 32 << 20
+
+	// Contents are written and synced foldWrites at a time, and get their names
+	// foldNames at a time, for which changes wait.
+	foldWrites = 1024
+	foldNames  = 256
 )
 
-// folding has the timer of a repository's next fold.
+// folding has what a repository knows of its folds.
 type folding struct {
-	due  atomic.Bool  // a fold is going to come
+	due  atomic.Bool  // one is going to come when it is at rest
+	long atomic.Bool  // one is under way because the journal is long
 	last atomic.Int64 // when the last change was, in nanoseconds
+
+	parts gate // for the one who folds in parts
 }
 
 // scheduleFold lets a fold come when the repository is at rest.
@@ -47,49 +62,215 @@ func (repo *repository) scheduleFold() {
 // foldAtRest folds, or waits on if there were changes meanwhile.
 func (repo *repository) foldAtRest(ctx context.Context) {
 	r := repo.registry
-	last := time.Unix(0, repo.folding.last.Load())
-	if rest := foldDelay - time.Since(last); rest > foldDelay/10 {
+	last := repo.folding.last.Load()
+	rest := foldDelay - time.Since(time.Unix(0, last))
+	if repo.commits.busy() {
+		rest = foldDelay
+	}
+	if rest > foldDelay/10 {
 		r.background(rest, repo.foldAtRest)
 		return
 	}
 	repo.folding.due.Store(false)
-	if err := repo.commit(&change{ctx: ctx, alone: true, folds: true}); err != nil {
-		if errors.Is(err, ociregistry.ErrNameUnknown) && r.isMarkOld(repo) {
+	atRest := func() error {
+		if repo.folding.last.Load() != last || repo.commits.busy() {
+			return errNoRest
+		}
+		return nil
+	}
+	err := repo.foldInParts(ctx, atRest, repo.sealDraft)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return
+	case errors.Is(err, ociregistry.ErrNameUnknown):
+		if r.isMarkOld(repo) {
 			r.unmark(repo)
 			return
 		}
-		if ctx.Err() != nil {
-			return
+	case !errors.Is(err, errNoRest):
+		r.log.Error("folding the journal", "repository", repo.name, "err", err)
+	}
+	repo.scheduleFold()
+}
+
+// keepShort sees to it that the journal, which is locked, does not become too
+// long.
+func (repo *repository) keepShort(journal file) {
+	repo.mu.RLock()
+	excess := repo.at.offset - max(minJournal, maxJournal/repo.registry.unfolded.count(), repo.indexSize())
+	repo.mu.RUnlock()
+	switch {
+	case excess <= 0:
+	case excess > maxBehind:
+		if err := repo.fold(journal); err != nil {
+			repo.registry.log.Error("folding the journal", "repository", repo.name, "err", err)
 		}
-		if !errors.Is(err, ociregistry.ErrNameUnknown) {
-			r.log.Error("folding the journal", "repository", repo.name, "err", err)
-		}
-		repo.scheduleFold()
+	case !repo.folding.long.Swap(true):
+		repo.registry.background(0, repo.foldLong)
 	}
 }
 
-// fold makes files of the contents that are in the journal alone, replaces
-// index.json by what the state says, and begins the journal anew. The journal is
-// locked, and the state is up to date.
+// foldLong folds while changes go on.
+func (repo *repository) foldLong(ctx context.Context) {
+	defer repo.folding.long.Store(false)
+	always := func() error { return nil }
+	err := repo.foldInParts(ctx, always, func(ctx context.Context) error {
+		return repo.commit(&change{ctx: ctx, alone: true, work: repo.fold})
+	})
+	if err != nil && ctx.Err() == nil && !errors.Is(err, ociregistry.ErrNameUnknown) {
+		repo.registry.log.Error("folding the journal", "repository", repo.name, "err", err)
+	}
+}
+
+// foldInParts folds, of which end is the last part. Before that it makes files of
+// contents, for which the journal is not locked but when they get their names,
+// some at a time. Before each part it asks whether to go on.
+func (repo *repository) foldInParts(ctx context.Context, goOn func() error, end func(context.Context) error) error {
+	repo.folding.parts.lock()
+	defer repo.folding.parts.unlock()
+	store := repo.registry.store
+	for contents := range slices.Chunk(repo.pending(), foldWrites) {
+		if err := goOn(); err != nil {
+			return err
+		}
+		written, err := store.writeContents(contents)
+		for names := range slices.Chunk(written, foldNames) {
+			if err == nil {
+				err = repo.commit(&change{ctx: ctx, alone: true, work: func(file) error { return repo.nameContents(names) }})
+			}
+		}
+		store.discardContents(written)
+		if err != nil {
+			return err
+		}
+	}
+	if err := store.syncBlobDirs(repo.dir); err != nil {
+		return err
+	}
+	if err := goOn(); err != nil {
+		return err
+	}
+	return end(ctx)
+}
+
+// errNoRest is for a fold at rest that a change came into.
+var errNoRest = errors.New("the repository has changed")
+
+// sealDraft ends a fold with an index.json that is written before the journal is
+// locked. If there was a change meanwhile, it returns errNoRest.
+func (repo *repository) sealDraft(ctx context.Context) error {
+	d, err := repo.draftIndex()
+	if err != nil {
+		return err
+	}
+	defer repo.discardDraft(d)
+	return repo.commit(&change{ctx: ctx, alone: true, work: func(journal file) error {
+		if repo.at != d.at || !sameFile(repo.seen.index, d.replaces) {
+			return errNoRest
+		}
+		return repo.seal(journal, d)
+	}})
+}
+
+// fold folds all that is left. The journal is locked, and the state is up to date.
+func (repo *repository) fold(journal file) error { return repo.seal(journal, nil) }
+
+// seal makes files of the contents that are still in the journal alone, replaces
+// index.json by what the state says, which is what d has if it is not nil, and
+// begins the journal anew. The journal is locked, and the state is up to date.
 //
 // Each step is durable before the next begins, and can be repeated: after a
 // crash at any point, index.json and the journal say together what they said
 // before.
-func (repo *repository) fold(journal file) error {
+func (repo *repository) seal(journal file, d *draft) error {
 	if repo.at.offset <= int64(headerLen) {
 		repo.registry.unmark(repo)
 		return nil // nothing has happened since the last
 	}
-	if err := repo.writeContents(); err != nil {
+	if err := repo.putContents(); err != nil {
 		return err
 	}
-	if err := repo.writeIndex(); err != nil {
+	if err := repo.putIndex(d); err != nil {
 		return err
 	}
 	if err := repo.removeDeleted(); err != nil {
 		return err
 	}
 	return repo.restart(journal)
+}
+
+// pending returns the contents that are in the journal alone.
+func (repo *repository) pending() []content {
+	repo.mu.RLock()
+	defer repo.mu.RUnlock()
+	s := repo.state
+	var contents []content
+	add := func(c content) {
+		if s.isPending(&c) {
+			contents = append(contents, c)
+		}
+	}
+	for digest, text := range s.blobs {
+		add(content{digest, text, true})
+	}
+	for _, m := range s.fresh {
+		if _, twice := s.blobs[m.digest]; !twice {
+			add(content{m.digest, m.contents, m.blob})
+		}
+	}
+	return contents
+}
+
+// isPending reports whether the journal has c, and no file does.
+func (s *state) isPending(c *content) bool {
+	if _, named := s.named[c.digest]; named {
+		return false
+	}
+	if text, ok := s.blobs[c.digest]; ok {
+		return text == c.text
+	}
+	m := s.manifests[c.digest]
+	return m != nil && m.contents != "" && m.contents == c.text && m.blob == c.blob
+}
+
+// nameContents gives their names to those of the written contents that the
+// journal still has, and no file does. The journal is locked.
+func (repo *repository) nameContents(written []writtenContent) error {
+	var names []*writtenContent
+	repo.mu.RLock()
+	for i := range written {
+		if repo.state.isPending(&written[i].content) {
+			names = append(names, &written[i])
+		}
+	}
+	repo.mu.RUnlock()
+	if err := repo.registry.store.nameContents(repo.dir, names); err != nil {
+		return err
+	}
+	repo.mu.Lock()
+	defer repo.mu.Unlock()
+	for _, w := range names {
+		repo.state.named[w.digest] = struct{}{}
+	}
+	return nil
+}
+
+// putContents makes files of all contents that are in the journal alone, and
+// makes the names of all durable.
+func (repo *repository) putContents() error {
+	store := repo.registry.store
+	written, err := store.writeContents(repo.pending())
+	defer func() { store.discardContents(written) }()
+	if err != nil {
+		return err
+	}
+	if err := repo.nameContents(written); err != nil {
+		return err
+	}
+	if len(repo.state.named) == 0 { // only commits change it
+		return nil
+	}
+	return store.syncBlobDirs(repo.dir)
 }
 
 // removeDeleted removes the files of deleted manifests, durably: once the journal
@@ -105,77 +286,6 @@ func (repo *repository) removeDeleted() error {
 		return nil
 	}
 	return store.syncBlobDirs(repo.dir)
-}
-
-// writeContents makes files of all pending contents.
-func (repo *repository) writeContents() error {
-	var contents []content
-	repo.mu.RLock()
-	for digest, text := range repo.state.blobs {
-		contents = append(contents, content{digest, text, true})
-	}
-	for _, m := range repo.state.fresh {
-		if _, twice := repo.state.blobs[m.digest]; !twice && repo.state.manifests[m.digest] == m {
-			contents = append(contents, content{m.digest, m.contents, m.blob})
-		}
-	}
-	repo.mu.RUnlock()
-	return repo.registry.store.putContents(repo.dir, contents)
-}
-
-// parallel calls f for all numbers below n, some at a time, and returns one of
-// their errors.
-func parallel(workers, n int, f func(i int) error) error {
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	errs := make([]error, min(workers, n))
-	for w := range errs {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for errs[w] == nil {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				errs[w] = f(i)
-			}
-		}()
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// writeIndex replaces index.json, if nobody else has changed it since it was
-// read.
-func (repo *repository) writeIndex() error {
-	r := repo.registry
-	tmp, written, err := r.store.writeTemp(func(w io.Writer) error {
-		repo.mu.RLock()
-		defer repo.mu.RUnlock()
-		return repo.state.writeIndex(w)
-	})
-	if err != nil {
-		return err
-	}
-	now, err := r.lstat(repo.index)
-	if err == nil && !sameFile(now, repo.seen.index) { // only commits change what was seen
-		err = fmt.Errorf("%s: %w", repo.index, errChanging)
-	}
-	if err == nil {
-		err = r.fs.Rename(tmp, repo.index)
-	}
-	if err != nil {
-		r.fs.Remove(tmp)
-		return err
-	}
-	repo.mu.Lock()
-	repo.seen.index = written
-	repo.mu.Unlock()
-	if err := r.provide(filepath.Join(repo.dir, "oci-layout"), emptyLayout); err != nil {
-		return err
-	}
-	return r.store.syncDir(repo.dir)
 }
 
 // restart begins the journal anew.
@@ -209,10 +319,34 @@ func (repo *repository) restart(journal file) error {
 // settle notes that everything is in files now.
 func (s *state) settle() {
 	clear(s.blobs)
+	clear(s.named)
 	clear(s.deleted)
 	for _, m := range s.fresh {
 		m.contents = ""
 		m.present.Store(true)
 	}
 	s.fresh = nil
+}
+
+// parallel calls f for all numbers below n, some at a time, and returns one of
+// their errors.
+func parallel(workers, n int, f func(i int) error) error {
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	errs := make([]error, min(workers, n))
+	for w := range errs {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for errs[w] == nil {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				errs[w] = f(i)
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

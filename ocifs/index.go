@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -183,8 +184,12 @@ func appendJSON(dst []byte, s string) []byte {
 }
 
 // writeIndex writes the text of an index.json that says what the state does. It
-// has a line for each entry: tags in byte order, then manifests without one.
-func (s *state) writeIndex(to io.Writer) error {
+// has a line for each entry: tags in byte order, then manifests without one. It
+// takes the state's lock for a part at a time. If the state is changed meanwhile,
+// the text is of no use.
+func (s *state) writeIndex(to io.Writer, mu *sync.RWMutex) error {
+	mu.RLock()
+	defer mu.RUnlock()
 	w := indexWriter{Writer: bufio.NewWriterSize(to, 64<<10)}
 	w.WriteString(`{"schemaVersion":2`)
 	for _, name := range slices.Sorted(maps.Keys(s.index.fields)) {
@@ -194,9 +199,15 @@ func (s *state) writeIndex(to io.Writer) error {
 		}
 	}
 	w.WriteString(`,"manifests":[`)
-	shadowed := s.writeTags(&w)
-	for _, digest := range s.untagged() {
+	shadowed := s.writeTags(&w, mu)
+	for i, digest := range s.untagged() {
+		if i%writeBatch == 0 {
+			pause(mu)
+		}
 		m := s.manifests[digest]
+		if m == nil {
+			continue // it was just deleted
+		}
 		for _, raw := range m.raws {
 			w.entry(nil, "", raw)
 		}
@@ -211,12 +222,22 @@ func (s *state) writeIndex(to io.Writer) error {
 	return w.Flush()
 }
 
+// writeBatch is how many entries are written before others get the lock.
+const writeBatch = 256
+
+// pause lets those who want to change a state do it.
+func pause(mu *sync.RWMutex) {
+	mu.RUnlock()
+	mu.RLock()
+}
+
 // writeTags writes the entries of tags. It returns the manifests that have one
 // beside that of their tag.
-func (s *state) writeTags(w *indexWriter) (shadowed map[ociregistry.Digest]bool) {
+func (s *state) writeTags(w *indexWriter, mu *sync.RWMutex) (shadowed map[ociregistry.Digest]bool) {
 	var names []string
 	for after := ""; ; after = names[len(names)-1] {
-		names = s.tagNames.AppendAfter(names[:0], after, 256)
+		pause(mu)
+		names = s.tagNames.AppendAfter(names[:0], after, writeBatch)
 		if len(names) == 0 {
 			return shadowed
 		}

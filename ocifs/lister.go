@@ -104,12 +104,13 @@ func (r *Registry) tags(ctx context.Context, name, startAfter string, yield func
 		}
 		repo.mu.RLock()
 		names = repo.state.tagNames.AppendAfter(names, after, batchSize)
+		sure := len(repo.state.unsure) == 0
 		repo.mu.RUnlock()
 		if len(names) == 0 && after == startAfter {
 			return nil, nil, repo.missing(nil)
 		}
 		return names, func(i int) (bool, error) {
-			if repo.isDangling(names[i]) {
+			if !sure && repo.isDangling(names[i]) {
 				return true, nil
 			}
 			return yield(names[i], nil), nil
@@ -145,9 +146,6 @@ func (repo *repository) findAbsent() error {
 func (repo *repository) isDangling(tag string) bool {
 	repo.mu.RLock()
 	defer repo.mu.RUnlock()
-	if len(repo.state.unsure) == 0 {
-		return false
-	}
 	t := repo.state.tags[tag]
 	if t == nil {
 		return false // it was just deleted

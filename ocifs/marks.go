@@ -56,6 +56,13 @@ func (u *unfolded) remove(repo *repository) bool {
 	return true
 }
 
+// count returns how many there are, but at least one.
+func (u *unfolded) count() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return max(1, int64(len(u.repos)))
+}
+
 func (u *unfolded) all() []*repository {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -139,7 +146,12 @@ func (r *Registry) readMark(path string) (string, error) {
 // recover sees to it that the repositories are folded that another Registry did
 // not come to, unless another process does it before.
 func (r *Registry) recover(ctx context.Context) {
-	r.recovery.Do(func() { r.findMarked(ctx) })
+	r.recovery.lock()
+	defer r.recovery.unlock()
+	if !r.recovered {
+		r.recovered = true
+		r.findMarked(ctx)
+	}
 }
 
 func (r *Registry) findMarked(ctx context.Context) {

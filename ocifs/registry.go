@@ -78,12 +78,13 @@ type Registry struct {
 	mu    sync.RWMutex
 	repos map[string]*repository // those that were asked for, and exist
 
-	unfolded unfolded
-	recovery sync.Once
-	closed   atomic.Bool
-	ctx      context.Context // ends when the registry is closed
-	end      context.CancelFunc
-	working  sync.WaitGroup
+	unfolded  unfolded
+	recovery  gate // for recovered
+	recovered bool
+	closed    atomic.Bool
+	ctx       context.Context // ends when the registry is closed
+	end       context.CancelFunc
+	working   sync.WaitGroup
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -116,7 +117,7 @@ func open(fsys filesystem, dir, single string, opts *Options) (*Registry, error)
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{fs: fsys, dir: dir, single: single, repos: make(map[string]*repository)}
+	r := &Registry{fs: fsys, dir: dir, single: single, repos: make(map[string]*repository), recovery: newGate()}
 	if opts != nil {
 		r.opts = *opts
 	}
@@ -185,7 +186,7 @@ func (r *Registry) Close() error {
 	r.working.Wait()
 	var errs []error
 	for _, repo := range r.unfolded.all() {
-		err := repo.commit(&change{ctx: context.Background(), alone: true, folds: true})
+		err := repo.commit(&change{ctx: context.Background(), alone: true, work: repo.fold})
 		if errors.Is(err, ociregistry.ErrNameUnknown) {
 			r.unmark(repo)
 		} else if err != nil {

@@ -210,7 +210,7 @@ func BenchmarkServePushSmall(b *testing.B) {
 	} {
 		for _, callers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/callers=%d", small.name, callers), func(b *testing.B) {
-				s := serve(b, ociserver.New(newRegistry(b, nil), nil))
+				s := serve(b, ociserver.New(newBenchRegistry(b, nil), nil))
 				qt.Assert(b, qt.IsNil(small.push(s, 0))) // makes the repository
 				b.ResetTimer()
 				var next atomic.Int64

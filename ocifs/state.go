@@ -19,6 +19,7 @@ type state struct {
 	tagNames  ordered.Set
 	blobs     map[ociregistry.Digest]string   // small ones that are not files yet
 	fresh     []*stored                       // manifests that are not files yet
+	named     map[ociregistry.Digest]struct{} // of these two, what has become a file since
 	deleted   map[ociregistry.Digest]struct{} // manifests whose files may still be there
 	unsure    map[*stored]struct{}            // manifests in index.json whose files were not seen yet
 
@@ -87,6 +88,7 @@ func newState() *state {
 		manifests: make(map[ociregistry.Digest]*stored),
 		tags:      make(map[string]*tag),
 		blobs:     make(map[ociregistry.Digest]string),
+		named:     make(map[ociregistry.Digest]struct{}),
 		deleted:   make(map[ociregistry.Digest]struct{}),
 		unsure:    make(map[*stored]struct{}),
 		unread:    make(map[ociregistry.Digest]*stored),
@@ -274,6 +276,7 @@ func (t *tag) detach() {
 // apply makes the change of an operation that was checked. It can be applied
 // again to a state that has it already, or has what came after it.
 func (s *state) apply(o *op) {
+	delete(s.named, o.digest)
 	switch o.kind {
 	case opPut:
 		s.applyPut(o)

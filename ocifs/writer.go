@@ -87,29 +87,34 @@ func (r *Registry) putNewText(ctx context.Context, name string, digest ociregist
 // pool knows.
 func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.Digest, text string) (added bool, err error) {
 	repo := r.writer(name)
+	// Mostly it is new, which is found out before others have to wait. If it comes
+	// meanwhile, to add it once more does no harm.
+	_, err = r.store.stat(repo.dir, digest)
+	absent := errors.Is(err, fs.ErrNotExist)
+	_, err = r.store.statPool(digest)
+	if added = errors.Is(err, fs.ErrNotExist); err != nil && !added {
+		return false, err
+	}
 	err = repo.commit(&change{ctx: ctx, creates: true, check: func(b *batch) error {
-		has, err := repo.hasText(digest, text)
-		if err != nil || has {
-			return err
+		has, err := repo.hasText(digest, text, absent)
+		if err == nil && !has {
+			b.add(op{kind: opBlob, digest: digest, contents: text})
 		}
-		_, err = r.store.statPool(digest)
-		if added = errors.Is(err, fs.ErrNotExist); err != nil && !added {
-			return err
-		}
-		b.add(op{kind: opBlob, digest: digest, contents: text})
-		return nil
+		added = added && !has
+		return err
 	}})
 	return added && err == nil, repo.failed(err)
 }
 
-// hasText reports whether a small blob is there, undamaged.
-func (repo *repository) hasText(digest ociregistry.Digest, text string) (bool, error) {
+// hasText reports whether a small blob is there, undamaged. If absent is set, its
+// file was looked for.
+func (repo *repository) hasText(digest ociregistry.Digest, text string, absent bool) (bool, error) {
 	repo.mu.RLock()
 	_, pending := repo.state.blobs[digest]
 	m := repo.state.manifests[digest]
 	_, deleted := repo.state.deleted[digest]
 	repo.mu.RUnlock()
-	if pending || deleted || m != nil && !m.blob {
+	if pending || deleted || absent || m != nil && !m.blob {
 		return pending, nil
 	}
 	_, err := repo.readFile(digest, int64(len(text)))
@@ -141,7 +146,7 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 		err := put(repo)
 		if err == nil || !errors.Is(err, errNoLayout) {
 			if err != nil && made {
-				repo.commit(&change{ctx: context.WithoutCancel(ctx), alone: true, folds: true}) // which removes what is empty
+				repo.commit(&change{ctx: context.WithoutCancel(ctx), alone: true, work: repo.fold}) // which removes what is empty
 			}
 			return err
 		}
