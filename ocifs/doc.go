@@ -66,17 +66,23 @@
 //
 // # Folding
 //
-// When a repository was at rest for 0.3 seconds, when its journal has 4 MiB and
-// is longer than index.json, and when the Registry is closed, the journal is
-// folded, under its lock:
+// The journal is folded when a repository was at rest for 0.3 seconds, when the
+// Registry is closed, and when the journal has 32 MiB (or less, down to 4 MiB, if
+// many repositories have one) and is longer than index.json:
 //
-//  1. Contents that only the journal has become files: written, synced together,
-//     then named; their directories are synced.
+//  1. Contents that only the journal has become files: they are written to the
+//     staging directory, synced together, and then named, some at a time; their
+//     directories are synced.
 //  2. index.json is written anew, synced, and renamed into place; the directory is
 //     synced. Entries that other programs wrote, and that were not changed, are
 //     kept byte for byte.
 //  3. The files of deleted manifests are removed.
 //  4. The journal is cut to nothing and gets a header with a new generation.
+//
+// The lock of the journal is held for the naming, and from the rename of
+// index.json to the end. What is written without it is of use only if the
+// journal still says the same when the lock is held: contents that were deleted
+// meanwhile get no name, and an index.json that lacks a change is thrown away.
 //
 // # Recovery
 //

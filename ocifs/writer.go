@@ -96,27 +96,35 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 		return false, err
 	}
 	err = repo.commit(&change{ctx: ctx, creates: true, check: func(b *batch) error {
-		has, err := repo.hasText(digest, text, absent)
-		if err == nil && !has {
+		has, known := repo.pendingText(digest)
+		if !known && !absent {
+			var err error
+			if has, err = repo.hasTextFile(digest, text); err != nil {
+				return err
+			}
+		}
+		if !has {
 			b.add(op{kind: opBlob, digest: digest, contents: text})
 		}
 		added = added && !has
-		return err
+		return nil
 	}})
 	return added && err == nil, repo.failed(err)
 }
 
-// hasText reports whether a small blob is there, undamaged. If absent is set, its
-// file was looked for.
-func (repo *repository) hasText(digest ociregistry.Digest, text string, absent bool) (bool, error) {
+// pendingText reports whether the journal has a small blob, and whether the state
+// knows that without its file.
+func (repo *repository) pendingText(digest ociregistry.Digest) (has, known bool) {
 	repo.mu.RLock()
+	defer repo.mu.RUnlock()
 	_, pending := repo.state.blobs[digest]
 	m := repo.state.manifests[digest]
 	_, deleted := repo.state.deleted[digest]
-	repo.mu.RUnlock()
-	if pending || deleted || absent || m != nil && !m.blob {
-		return pending, nil
-	}
+	return pending, pending || deleted || m != nil && !m.blob
+}
+
+// hasTextFile reports whether there is a file of a small blob, undamaged.
+func (repo *repository) hasTextFile(digest ociregistry.Digest, text string) (bool, error) {
 	_, err := repo.readFile(digest, int64(len(text)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
