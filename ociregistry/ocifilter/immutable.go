@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/stripes"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
@@ -43,7 +44,7 @@ func Immutable(r ociregistry.Interface) ociregistry.Interface {
 		Lister:   r,
 		refusing: refusing{&ociregistry.Funcs{NewError: denyChange}},
 		r:        r,
-		locks:    newStripes(),
+		locks:    stripes.New(),
 	}
 }
 
@@ -52,7 +53,7 @@ type immutable struct {
 	ociregistry.Lister
 	refusing
 	r     ociregistry.Interface
-	locks *stripes
+	locks *stripes.Locks
 }
 
 func denyChange(_ context.Context, method, repo string) error {
@@ -95,7 +96,7 @@ func (r *immutable) PushManifest(ctx context.Context, repo string, ref string, c
 	if ref == "" || ref == string(canonical) {
 		p.chooseRef(ociregistry.PushConditionFrom(ctx))
 	}
-	unlock, err := r.locks.lock(ctx, p.keys())
+	unlock, err := r.locks.Lock(ctx, p.keys()...)
 	if err != nil {
 		return ociregistry.Descriptor{}, at.fail(err)
 	}

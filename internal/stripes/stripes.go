@@ -1,4 +1,5 @@
-package ocifilter
+// Package stripes has locks for any number of keys, in constant space.
+package stripes
 
 import (
 	"context"
@@ -6,24 +7,24 @@ import (
 	"slices"
 )
 
-// stripes are locks for any number of keys, in constant space: keys that fall on
-// one stripe exclude each other for no other reason. Unlike a mutex, they can be
-// waited for until a context ends.
-type stripes struct {
+// Locks are locks for keys. Keys that fall on one stripe exclude each other for
+// no other reason. Unlike a mutex, they can be waited for until a context ends.
+type Locks struct {
 	seed  maphash.Seed
 	locks [64]chan struct{} // each holds a value while it is locked
 }
 
-func newStripes() *stripes {
-	s := &stripes{seed: maphash.MakeSeed()}
+// New returns Locks of which none is locked.
+func New() *Locks {
+	s := &Locks{seed: maphash.MakeSeed()}
 	for i := range s.locks {
 		s.locks[i] = make(chan struct{}, 1)
 	}
 	return s
 }
 
-// lock locks all keys, or returns the error of a context that ended before.
-func (s *stripes) lock(ctx context.Context, keys []string) (unlock func(), err error) {
+// Lock locks all keys, or returns the error of a context that ended before.
+func (s *Locks) Lock(ctx context.Context, keys ...string) (unlock func(), err error) {
 	var indexes []int
 	for _, key := range keys {
 		indexes = append(indexes, int(maphash.String(s.seed, key)%uint64(len(s.locks))))
