@@ -1,0 +1,47 @@
+package ociunify_test
+
+import (
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociunify"
+)
+
+func TestUnionContract(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		opts ociunify.Options
+	}{
+		{"Default", ociunify.Options{}},
+		{"Concurrent", ociunify.Options{ReadPolicy: ociunify.ReadConcurrent}},
+		{"First", ociunify.Options{WritePolicy: ociunify.WriteFirst}},
+		{"ConcurrentFirst", ociunify.Options{ReadPolicy: ociunify.ReadConcurrent, WritePolicy: ociunify.WriteFirst}},
+		{"Failover", ociunify.Options{Failover: true}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			ocitest.Run(t, func(testing.TB) ociregistry.Interface {
+				return ociunify.New(ocimem.New(), ocimem.New(), &test.opts)
+			}, &ocitest.Options{AdoptsUploadIDs: true})
+		})
+	}
+	t.Run("DirectoryFirst", func(t *testing.T) {
+		ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
+			return ociunify.New(newDirectory(t), newDirectory(t), nil)
+		}, nil)
+	})
+}
+
+// newDirectory returns a registry in a directory that is as fast as it can be.
+func newDirectory(t testing.TB) *ocifs.Registry {
+	r, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
+	return r
+}

@@ -1,0 +1,194 @@
+package ociunify
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// PushBlobChunked implements [ociregistry.Writer.PushBlobChunked].
+func (u *union) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	at := target{"PushBlobChunked", repo, ""}
+	if err := at.checkRepo(); err != nil {
+		return nil, err
+	}
+	return u.openUpload(at, func(i int) (ociregistry.BlobWriter, error) {
+		return u.r[i].PushBlobChunked(ctx, repo, chunkSize)
+	}, ctx)
+}
+
+// PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
+func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	at := target{"PushBlobChunkedResume", repo, id}
+	if err := at.checkRepo(); err != nil {
+		return nil, err
+	}
+	if u.opts.WritePolicy == WriteFirst {
+		return u.r[0].PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	}
+	ids, ok := splitID(id)
+	if !ok {
+		return nil, at.fail(ociregistry.ErrBlobUploadUnknown)
+	}
+	// While another writer writes, the two sessions are not at one offset.
+	unlock, err := u.locks.Lock(ctx, uploadKey(repo, id))
+	if err != nil {
+		return nil, at.fail(err)
+	}
+	defer unlock()
+	w, err := u.openUpload(at, func(i int) (ociregistry.BlobWriter, error) {
+		return u.r[i].PushBlobChunkedResume(ctx, repo, ids[i], -1, chunkSize)
+	}, ctx)
+	if err != nil {
+		return nil, err
+	}
+	if offset != -1 && offset != w.Size() {
+		w.Close()
+		return nil, at.fail(fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, w.Size()))
+	}
+	return w, nil
+}
+
+// openUpload opens a session in each registry that is written to.
+func (u *union) openUpload(at target, open func(i int) (ociregistry.BlobWriter, error), ctx context.Context) (ociregistry.BlobWriter, error) {
+	w0, err := open(0)
+	if err != nil || u.opts.WritePolicy == WriteFirst {
+		return w0, err
+	}
+	w1, err := open(1)
+	if err != nil {
+		if at.op == "PushBlobChunked" {
+			w0.Cancel() // nobody else knows of it
+		} else {
+			w0.Close()
+		}
+		return nil, at.fail(inRegistry(1, err))
+	}
+	return &writer{ctx: ctx, union: u, repo: at.repo, w: [2]ociregistry.BlobWriter{w0, w1}, offset: min(w0.Size(), w1.Size())}, nil
+}
+
+var idEncoding = base64.RawURLEncoding.Strict()
+
+// joinID makes one id of those of two sessions: the length of the first, the
+// first and the second.
+func joinID(id0, id1 string) string {
+	b := binary.AppendUvarint(nil, uint64(len(id0)))
+	b = append(b, id0...)
+	b = append(b, id1...)
+	return idEncoding.EncodeToString(b)
+}
+
+func splitID(id string) (ids [2]string, ok bool) {
+	b, err := idEncoding.DecodeString(id)
+	if err != nil {
+		return ids, false
+	}
+	n, used := binary.Uvarint(b)
+	if used <= 0 || n > uint64(len(b)-used) {
+		return ids, false
+	}
+	b = b[used:]
+	return [2]string{string(b[:n]), string(b[n:])}, true
+}
+
+func uploadKey(repo, id string) string { return repo + " " + id }
+
+// writer writes to two sessions, of which one may be ahead: what that has
+// already is not written to it again. Whether it is the same is found out by
+// Commit.
+type writer struct {
+	ctx   context.Context
+	union *union
+	repo  string
+	w     [2]ociregistry.BlobWriter
+
+	mu     sync.Mutex
+	offset int64
+}
+
+func (w *writer) ID() string     { return joinID(w.w[0].ID(), w.w[1].ID()) }
+func (w *writer) ChunkSize() int { return max(w.w[0].ChunkSize(), w.w[1].ChunkSize()) }
+
+func (w *writer) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.offset
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	unlock, err := w.lock()
+	if err != nil {
+		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+	}
+	defer unlock()
+	w.mu.Lock()
+	offset := w.offset
+	w.mu.Unlock()
+	err = w.each(func(i int) error {
+		ahead := min(max(w.w[i].Size()-offset, 0), int64(len(p)))
+		_, err := w.w[i].Write(p[ahead:])
+		return err
+	})
+	if err != nil {
+		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.offset = offset + int64(len(p))
+	return len(p), nil
+}
+
+func (w *writer) lock() (unlock func(), err error) {
+	return w.union.locks.Lock(w.ctx, uploadKey(w.repo, w.ID()))
+}
+
+// Commit implements [ociregistry.BlobWriter.Commit]. It commits in both
+// registries, and waits for both.
+func (w *writer) Commit(digest ociregistry.Digest) (desc ociregistry.Descriptor, err error) {
+	at := target{"Commit", w.repo, string(digest)}
+	if err := ociregistry.CheckDigest(digest); err != nil {
+		return desc, at.fail(err)
+	}
+	unlock, err := w.lock()
+	if err != nil {
+		return desc, at.fail(err)
+	}
+	defer unlock()
+	var descs [2]ociregistry.Descriptor
+	err = w.each(func(i int) (err error) {
+		descs[i], err = w.w[i].Commit(digest)
+		return err
+	})
+	if err != nil {
+		return desc, at.fail(err)
+	}
+	return descs[0], nil
+}
+
+func (w *writer) Cancel() error {
+	return w.each(func(i int) error { return w.w[i].Cancel() })
+}
+
+func (w *writer) Close() error {
+	return w.each(func(i int) error { return w.w[i].Close() })
+}
+
+// each does something in both registries at once.
+func (w *writer) each(do func(i int) error) error {
+	var err1 error
+	var doing sync.WaitGroup
+	doing.Go(func() { err1 = do(1) })
+	err0 := do(0)
+	doing.Wait()
+	switch {
+	case err0 != nil && err1 != nil:
+		return both(err0, err1)
+	case err0 != nil:
+		return inRegistry(0, err0)
+	}
+	return inRegistry(1, err1)
+}

@@ -1,0 +1,257 @@
+package ociunify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// PushBlob implements [ociregistry.Writer.PushBlob]. The content is read once, as
+// fast as the slower registry takes it; when one fails, the other's push is
+// broken off.
+func (u *union) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
+	at := target{"PushBlob", repo, string(desc.Digest)}
+	if err := at.checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if desc.Size < 0 {
+		return ociregistry.Descriptor{}, at.fail(fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid))
+	}
+	if u.opts.WritePolicy == WriteFirst {
+		return u.r[0].PushBlob(ctx, repo, desc, r)
+	}
+	if err := u.pushBoth(ctx, repo, desc, r); err != nil {
+		return ociregistry.Descriptor{}, at.fail(err)
+	}
+	return desc, nil
+}
+
+func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var pipes [2]*io.PipeWriter
+	var errs [2]error
+	var first error // of the registries' errors, that which the other's push was broken off for
+	var once sync.Once
+	var pushing sync.WaitGroup
+	for i := range pipes {
+		pr, pw := io.Pipe()
+		pipes[i] = pw
+		pushing.Go(func() {
+			_, err := u.r[i].PushBlob(ctx, repo, desc, pr)
+			if errs[i] = err; err != nil {
+				once.Do(func() {
+					first = inRegistry(i, err)
+					pipes[1-i].CloseWithError(errOtherFailed)
+				})
+			}
+			pr.CloseWithError(errPushed)
+		})
+	}
+	readErr := fanOut(ctx, r, pipes[:])
+	if readErr != nil {
+		cancel()
+	}
+	for _, pw := range pipes {
+		pw.CloseWithError(readErr) // nil is the end
+	}
+	pushing.Wait()
+	switch {
+	case first == nil:
+		return nil
+	case readErr != nil && !errors.Is(readErr, errPushed):
+		return readErr
+	case errs[0] != nil && errs[1] != nil && !errors.Is(errs[0], errOtherFailed) && !errors.Is(errs[1], errOtherFailed):
+		return both(errs[0], errs[1])
+	}
+	return first
+}
+
+var (
+	errOtherFailed = errors.New("the other registry has failed")
+	errPushed      = errors.New("the registry needs no more of the content")
+)
+
+// fanOut writes what r has to all pipes, or as long as one is open. A pipe whose
+// reader was closed with errPushed wants no more.
+func fanOut(ctx context.Context, r io.Reader, pipes []*io.PipeWriter) error {
+	buf := make([]byte, 32<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := r.Read(buf)
+		if n > 0 {
+			if !writeAll(buf[:n], pipes) {
+				return errPushed
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// writeAll writes p to all pipes at once, and reports whether one has taken it.
+func writeAll(p []byte, pipes []*io.PipeWriter) bool {
+	var other error
+	var writing sync.WaitGroup
+	writing.Go(func() { _, other = pipes[1].Write(p) })
+	_, err := pipes[0].Write(p)
+	writing.Wait()
+	return err == nil || other == nil
+}
+
+// MountBlob implements [ociregistry.Writer.MountBlob]. When only one registry
+// can mount the blob, it is copied to the other.
+func (u *union) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	at := target{"MountBlob", toRepo, string(digest)}
+	if fromRepo != "" {
+		if err := (target{"MountBlob", fromRepo, string(digest)}).checkRepo(); err != nil {
+			return ociregistry.Descriptor{}, err
+		}
+	}
+	if err := at.checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	desc, err0 := u.r[0].MountBlob(ctx, fromRepo, toRepo, digest)
+	if u.opts.WritePolicy == WriteFirst || err0 != nil && !notFound(err0) {
+		return desc, err0
+	}
+	desc1, err1 := u.r[1].MountBlob(ctx, fromRepo, toRepo, digest)
+	switch {
+	case err0 == nil && err1 == nil:
+		return desc, nil
+	case err0 != nil && err1 != nil:
+		return ociregistry.Descriptor{}, neither(err0, err1)
+	case err0 != nil:
+		return desc1, u.copyBlob(ctx, 0, at)
+	case notFound(err1):
+		return desc, u.copyBlob(ctx, 1, at)
+	}
+	return ociregistry.Descriptor{}, at.fail(inRegistry(1, err1))
+}
+
+// copyBlob gives a blob of one registry to the other, which is to.
+func (u *union) copyBlob(ctx context.Context, to int, at target) error {
+	rd, err := u.r[1-to].GetBlob(ctx, at.repo, ociregistry.Digest(at.ref))
+	if err != nil {
+		return at.fail(inRegistry(1-to, err))
+	}
+	defer rd.Close()
+	if _, err := u.r[to].PushBlob(ctx, at.repo, rd.Descriptor(), rd); err != nil {
+		return at.fail(inRegistry(to, err))
+	}
+	return nil
+}
+
+// PushManifest implements [ociregistry.Writer.PushManifest]. A
+// [ociregistry.PushCondition] is checked against what the union shows.
+func (u *union) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	at := target{"PushManifest", repo, ref}
+	if err := checkPush(at, tags); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	unlock, err := u.locks.Lock(ctx, pushKeys(repo, ref, tags)...)
+	if err != nil {
+		return ociregistry.Descriptor{}, at.fail(err)
+	}
+	defer unlock()
+	conditional, err := u.condition(ctx, repo, ref, contents)
+	if err != nil {
+		return ociregistry.Descriptor{}, at.fail(err)
+	}
+	desc, err := u.r[0].PushManifest(conditional, repo, ref, contents, mediaType, tags...)
+	if err != nil || u.opts.WritePolicy == WriteFirst {
+		return desc, err
+	}
+	_, err = u.r[1].PushManifest(unconditional(ctx), repo, ref, contents, mediaType, tags...)
+	if err != nil {
+		return ociregistry.Descriptor{}, at.fail(inRegistry(1, err))
+	}
+	return desc, nil
+}
+
+// checkPush checks the repository, the ref, which is a tag, a digest or empty,
+// and the tags of a push.
+func checkPush(at target, tags []string) error {
+	switch {
+	case strings.Contains(at.ref, ":"):
+		if err := at.checkDigest(); err != nil {
+			return err
+		}
+	default:
+		if err := at.checkRepo(); err != nil {
+			return err
+		}
+		if at.ref != "" {
+			tags = append([]string{at.ref}, tags...)
+		}
+	}
+	for _, tag := range tags {
+		if !ociref.IsValidTag(tag) {
+			return at.fail(fmt.Errorf("%w: invalid tag %.128q", ociregistry.ErrManifestInvalid, tag))
+		}
+	}
+	return nil
+}
+
+func pushKeys(repo, ref string, tags []string) []string {
+	keys := []string{repo + ":" + ref}
+	for _, tag := range tags {
+		keys = append(keys, repo+":"+tag)
+	}
+	return keys
+}
+
+// condition returns a context for a push to r0, under the condition that the
+// caller gave. Where r0 has nothing for ref, the condition is about what r1 has,
+// and r0 has to stay as it is.
+func (u *union) condition(ctx context.Context, repo, ref string, contents []byte) (context.Context, error) {
+	c := ociregistry.PushConditionFrom(ctx)
+	if c.IfMatch == nil && c.IfNoneMatch == nil {
+		return ctx, nil
+	}
+	if _, err := resolveRef(ctx, u.r[0], repo, ref, contents); !notFound(err) {
+		return ctx, err
+	}
+	current, err := resolveRef(ctx, u.r[1], repo, ref, contents)
+	if err != nil && !notFound(err) {
+		return nil, inRegistry(1, err)
+	}
+	if err := c.Check(current); err != nil {
+		return nil, err
+	}
+	absent := ociregistry.PushCondition{IfNoneMatch: []ociregistry.Digest{ociregistry.AnyManifest}}
+	return ociregistry.WithPushCondition(ctx, absent), nil
+}
+
+// resolveRef returns the digest of what ref is in r, where an empty ref stands
+// for the manifest itself.
+func resolveRef(ctx context.Context, r ociregistry.Interface, repo, ref string, contents []byte) (ociregistry.Digest, error) {
+	if ref != "" && !strings.Contains(ref, ":") {
+		desc, err := r.ResolveTag(ctx, repo, ref)
+		return desc.Digest, err
+	}
+	if ref == "" {
+		ref = string(digest.FromBytes(contents))
+	}
+	desc, err := r.ResolveManifest(ctx, repo, ociregistry.Digest(ref))
+	return desc.Digest, err
+}
+
+// unconditional returns a context without the caller's condition.
+func unconditional(ctx context.Context) context.Context {
+	return ociregistry.WithPushCondition(ctx, ociregistry.PushCondition{})
+}
