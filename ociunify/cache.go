@@ -1,0 +1,240 @@
+package ociunify
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// CacheOptions has the settings of a Cache. Its zero value is a good one.
+type CacheOptions struct {
+	// TagTTL is for how long a tag is taken to be what it was when the origin
+	// was last asked. Zero asks each time, which costs no content when the tag
+	// has not moved. After a restart, each tag is asked for once more.
+	TagTTL time.Duration
+
+	// NotFoundTTL is for how long it is remembered that the origin does not have
+	// something. Zero does not remember it.
+	NotFoundTTL time.Duration
+
+	// MaxBytes bounds the blobs and manifests that are kept, each digest counted
+	// once. Zero is no bound. To make room, blobs go first, those that were not
+	// read for the longest time before others; manifests go when there are no
+	// blobs left. What is larger than the bound is passed on and not kept.
+	//
+	// With a bound, what is kept is recorded in the cache registry (see
+	// [NewCache]), so that it is known after a restart. What was kept without a
+	// bound is counted from when it is next read.
+	MaxBytes int64
+
+	// WriteThrough passes changes on to the origin, and what was pushed, deleted
+	// or tagged there is so in the cache too. Without it, changes are refused
+	// with [ociregistry.ErrUnsupported].
+	WriteThrough bool
+
+	// FinishFetches lets a fetch go on when nobody waits for it any more. Without
+	// it, the fetch ends with the last caller.
+	FinishFetches bool
+
+	// RetryDelay, if not zero, makes what could not be fetched, because the
+	// origin failed, be fetched again in the background: after this time, and
+	// after twice the time for each further attempt, MaxRetries times (zero is
+	// 5). It is done once for any number of callers that asked for it.
+	RetryDelay time.Duration
+	MaxRetries int
+
+	// Sparse says that the cache registry accepts manifests whose content is not
+	// there, and deletes content that manifests name. Then manifests are kept
+	// under their own media types, and other programs can use the cache
+	// registry's content as that of any registry.
+	Sparse bool
+
+	// TempDir is where blobs are kept while they are fetched, if they are not
+	// small. Empty is the system's directory for temporary files.
+	TempDir string
+
+	// Logger is told when the origin fails and the cache answers for it, and
+	// when the cache registry fails. Nil is silence.
+	Logger *slog.Logger
+}
+
+// Cache is a read-through cache: a registry with the content of its origin. It
+// is safe for concurrent use.
+type Cache struct {
+	*ociregistry.Funcs
+
+	cache, origin ociregistry.Interface
+	opts          CacheOptions
+	log           *slog.Logger
+	ctx           context.Context // ends when the cache is closed
+	end           context.CancelFunc
+
+	manifests group[manifestContent]
+	tags      group[manifestContent]
+	resolves  group[ociregistry.Descriptor]
+	fresh     times // of tags, since when they are known to be what they are
+	absent    absences
+	ledger    ledger
+
+	// changes counts what was deleted, or may have been replaced. What was
+	// fetched before a change is not kept after it, nor shared with who asks
+	// after it.
+	changes atomic.Int64
+
+	mu      sync.Mutex
+	fetches map[key]*fetch
+	retries map[key]bool
+	closed  bool
+	working sync.WaitGroup
+}
+
+var _ ociregistry.Interface = (*Cache)(nil)
+
+// key names something that can be fetched.
+type key struct {
+	kind      kind
+	repo, ref string
+	changes   int64 // see Cache.changes
+}
+
+type kind byte
+
+const (
+	kindBlob     kind = 'b'
+	kindManifest kind = 'm'
+	kindTag      kind = 't'
+)
+
+// NewCache returns a registry with the content of origin, of which it keeps in
+// cache what was read. Nil opts are the zero CacheOptions. The Cache should be
+// closed; cache and origin are not closed with it.
+//
+// What is not in the cache is fetched from the origin, once for all who ask for
+// it at the same time. A blob goes to the callers as it comes. Its last byte is
+// held back until its digest was verified, so that broken content ends in an
+// error; it is never kept. Ranges of a blob that is not being fetched are passed
+// on from the origin and not kept. Nobody can verify a range.
+//
+// Content that was asked for by its digest is not asked for again. Of a tag, the
+// origin is asked where it is. When the origin fails, or answers
+// [ociregistry.ErrTooManyRequests], what is kept is served; an origin that
+// answers that there is no such content, or that it is not for the caller, is
+// believed. Lists, of referrers too, are the origin's, or when it fails those of
+// what is kept.
+//
+// The errors are the origin's. When the cache fails, content comes from the
+// origin as long as that does not fail; a Logger is told of it.
+//
+// # What the cache registry holds
+//
+// Each blob, manifest and tag is in the repository of its name. A manifest's
+// media type is put into that of another, which no registry looks into (unless
+// CacheOptions.Sparse says that there is no need): so it can be kept before its
+// blobs are, and its blobs can go before it.
+//
+// The repository "ociunify.cache" has the records of the Cache. It is not
+// visible through the Cache, where a repository of this name is unknown:
+//
+//   - a tag for each blob and manifest that MaxBytes bounds, which has the
+//     digest, the size and the time; it points at a manifest with the name of
+//     the repository;
+//   - a tag for each list of referrers, which is in the manifest that it points
+//     at.
+//
+// Without MaxBytes, any number of processes may share a cache registry.
+func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {
+	c := &Cache{cache: cache, origin: origin, fetches: make(map[key]*fetch), retries: make(map[key]bool)}
+	if opts != nil {
+		c.opts = *opts
+	}
+	if c.log = c.opts.Logger; c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.opts.MaxRetries == 0 {
+		c.opts.MaxRetries = 5
+	}
+	c.ctx, c.end = context.WithCancel(context.Background())
+	c.ledger.init(c)
+	return c
+}
+
+// stateRepo has the records of the cache.
+const stateRepo = "ociunify.cache"
+
+// Close ends all fetches, and waits until what was fetched is stored. Callers
+// that wait for a fetch get an error. Open readers of content that was there
+// are not disturbed. It is safe to call it twice.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.working.Wait()
+	return nil
+}
+
+// errClosed is what needs the origin when the cache was closed.
+var errClosed = fmt.Errorf("the cache is closed: %w", fs.ErrClosed)
+
+// begin counts something that Close has to wait for.
+func (c *Cache) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
+	c.working.Add(1)
+	return nil
+}
+
+// detach returns a context with the values of ctx, which ends when the cache is
+// closed.
+func (c *Cache) detach(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// key returns the key of something, as things stand.
+func (c *Cache) key(k kind, repo, ref string) key {
+	return key{kind: k, repo: repo, ref: ref, changes: c.changes.Load()}
+}
+
+// changed reports whether what was fetched under a key may be outdated.
+func (c *Cache) changed(k key) bool { return c.changes.Load() != k.changes }
+
+func (c *Cache) warn(msg string, t target, err error) {
+	c.log.Warn(msg, slog.String("op", t.op), slog.String("repo", t.repo), slog.String("ref", t.ref), slog.Any("error", err))
+}
+
+// wrapper and its end stand around the media type of a manifest that is kept.
+const (
+	wrapper    = `application/vnd.ociunify.cached; type="`
+	wrapperEnd = `"`
+)
+
+// wrap returns the media type to keep a manifest under.
+func (c *Cache) wrap(mediaType string) string {
+	if c.opts.Sparse || mediaType == "" {
+		return mediaType
+	}
+	return wrapper + mediaType + wrapperEnd
+}
+
+// unwrap returns the descriptor of a manifest as it is at the origin.
+func unwrap(desc ociregistry.Descriptor) ociregistry.Descriptor {
+	if inner, ok := strings.CutPrefix(desc.MediaType, wrapper); ok {
+		desc.MediaType = strings.TrimSuffix(inner, wrapperEnd)
+	}
+	return desc
+}

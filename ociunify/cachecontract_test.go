@@ -1,0 +1,58 @@
+package ociunify_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociunify"
+)
+
+// over has a cache, and the origin beneath it.
+type over struct {
+	*ociunify.Cache
+	origin ociregistry.Interface
+}
+
+func newCache(t testing.TB, cache, origin ociregistry.Interface, opts *ociunify.CacheOptions) *ociunify.Cache {
+	c := ociunify.NewCache(cache, origin, opts)
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(c.Close())) })
+	return c
+}
+
+func TestCacheContract(t *testing.T) {
+	t.Parallel()
+	writeThrough := ociunify.CacheOptions{WriteThrough: true}
+	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
+	sparse := func(testing.TB) ociregistry.Interface { return ocimem.NewWithConfig(&ocimem.Config{Sparse: true}) }
+	directory := func(t testing.TB) ociregistry.Interface { return newDirectory(t) }
+	tests := []struct {
+		name  string
+		cache func(testing.TB) ociregistry.Interface
+		opts  ociunify.CacheOptions
+	}{
+		{"ReadOnly", memory, ociunify.CacheOptions{}},
+		{"WriteThrough", memory, writeThrough},
+		{"Fresh", memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour}},
+		{"Bounded", memory, ociunify.CacheOptions{WriteThrough: true, MaxBytes: 1 << 20}},
+		{"Sparse", sparse, ociunify.CacheOptions{WriteThrough: true, Sparse: true, FinishFetches: true}},
+		{"Directory", directory, writeThrough},
+	}
+	for _, test := range tests {
+		opts := ocitest.Options{AdoptsUploadIDs: true}
+		if !test.opts.WriteThrough {
+			opts.Absent = ocitest.Writes | ocitest.Deletes
+			opts.Below = func(r ociregistry.Interface) ociregistry.Interface { return r.(over).origin }
+		}
+		t.Run(test.name, func(t *testing.T) {
+			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
+				origin := ocimem.New()
+				return over{newCache(t, test.cache(t), origin, &test.opts), origin}
+			}, &opts)
+		})
+	}
+}

@@ -1,0 +1,189 @@
+package ociunify
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// visible returns an error for the repository that has the cache's records.
+func (t target) visible() error {
+	if t.repo == stateRepo {
+		return t.fail(ociregistry.ErrNameUnknown)
+	}
+	return nil
+}
+
+// byDigest checks the arguments of a call.
+func (t target) byDigest() error {
+	if err := t.checkDigest(); err != nil {
+		return err
+	}
+	return t.visible()
+}
+
+// GetBlob implements [ociregistry.Reader.GetBlob].
+func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	at := target{"GetBlob", repo, string(digest)}
+	if err := at.byDigest(); err != nil {
+		return nil, err
+	}
+	rd, err := c.cachedRange(ctx, at, 0, -1)
+	if err == nil {
+		return rd, nil
+	}
+	return c.fetchBlob(ctx, at, 0, -1)
+}
+
+// GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The origin is asked
+// for a range of what is neither there nor being fetched; all other content of
+// the blob stays there.
+func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	at := target{"GetBlobRange", repo, string(digest)}
+	if err := at.byDigest(); err != nil {
+		return nil, err
+	}
+	rd, err := c.cachedRange(ctx, at, offset0, offset1)
+	if err == nil || errors.Is(err, ociregistry.ErrRangeInvalid) {
+		return rd, err
+	}
+	if offset0 == 0 && offset1 < 0 {
+		return c.fetchBlob(ctx, at, 0, -1)
+	}
+	k := c.key(kindBlob, repo, string(digest))
+	f, _, err := c.join(ctx, k, false)
+	if err != nil {
+		return nil, at.fail(err)
+	}
+	if f != nil {
+		rd, err := f.follow(ctx, at, offset0, offset1)
+		if err != errFound {
+			return rd, err
+		}
+		if rd, err := c.cachedRange(ctx, at, offset0, offset1); err == nil {
+			return rd, nil
+		}
+	}
+	if err := c.absent.get(k); err != nil {
+		return nil, err
+	}
+	return c.origin.GetBlobRange(ctx, repo, digest, offset0, offset1)
+}
+
+// cachedRange returns a part of a blob from the cache registry.
+func (c *Cache) cachedRange(ctx context.Context, at target, offset0, offset1 int64) (rd ociregistry.BlobReader, err error) {
+	digest := ociregistry.Digest(at.ref)
+	if offset0 == 0 && offset1 < 0 {
+		rd, err = c.cache.GetBlob(ctx, at.repo, digest)
+	} else {
+		rd, err = c.cache.GetBlobRange(ctx, at.repo, digest, offset0, offset1)
+	}
+	if err != nil {
+		c.miss(ctx, at, err)
+		return nil, err
+	}
+	c.ledger.touch(kindBlob, at.repo, digest, rd.Descriptor().Size)
+	return rd, nil
+}
+
+// miss tells of an error of the cache registry that is more than a miss.
+func (c *Cache) miss(ctx context.Context, at target, err error) {
+	if !notFound(err) && !errors.Is(err, ociregistry.ErrRangeInvalid) && ctx.Err() == nil {
+		c.warn("cannot read the cache", at, err)
+	}
+}
+
+// ResolveBlob implements [ociregistry.Reader.ResolveBlob].
+func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	at := target{"ResolveBlob", repo, string(digest)}
+	if err := at.byDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
+	if err == nil {
+		return desc, nil
+	}
+	c.miss(ctx, at, err)
+	k := c.key(kindBlob, repo, string(digest))
+	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
+		return c.origin.ResolveBlob(ctx, repo, digest)
+	})
+}
+
+// ResolveManifest implements [ociregistry.Reader.ResolveManifest].
+func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	at := target{"ResolveManifest", repo, string(digest)}
+	if err := at.byDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
+	if err == nil {
+		return unwrap(desc), nil
+	}
+	c.miss(ctx, at, err)
+	k := c.key(kindManifest, repo, string(digest))
+	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
+		return c.origin.ResolveManifest(ctx, repo, digest)
+	})
+}
+
+// resolve asks the origin for a descriptor.
+func (c *Cache) resolve(ctx context.Context, k key, ask func(context.Context) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
+	if err := c.absent.get(k); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
+		desc, err := ask(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.absent.put(k, err, c.opts.NotFoundTTL)
+		}
+		return desc, err
+	})
+}
+
+// GetManifest implements [ociregistry.Reader.GetManifest].
+func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	at := target{"GetManifest", repo, string(digest)}
+	if err := at.byDigest(); err != nil {
+		return nil, err
+	}
+	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	if err == nil {
+		return c.cachedManifest(repo, rd), nil
+	}
+	c.miss(ctx, at, err)
+	k := c.key(kindManifest, repo, string(digest))
+	if err := c.absent.get(k); err != nil {
+		return nil, err
+	}
+	m, err := c.manifests.do(ctx, c, k, func(ctx context.Context) (manifestContent, error) {
+		if m, err := c.readCached(ctx, repo, digest); err == nil {
+			return m, nil
+		}
+		return c.fetchManifest(ctx, k)
+	})
+	return m.reader(err)
+}
+
+// cachedManifest returns the reader of a manifest that was found in the cache.
+func (c *Cache) cachedManifest(repo string, rd ociregistry.BlobReader) ociregistry.BlobReader {
+	desc := rd.Descriptor()
+	c.ledger.touch(kindManifest, repo, desc.Digest, desc.Size)
+	if own := unwrap(desc); own.MediaType != desc.MediaType {
+		return &described{rd, own}
+	}
+	return rd
+}
+
+// described is a reader with another descriptor.
+type described struct {
+	ociregistry.BlobReader
+	desc ociregistry.Descriptor
+}
+
+func (r *described) Descriptor() ociregistry.Descriptor { return r.desc }
+
+// WriteTo implements [io.WriterTo], since the reader may have a good one.
+func (r *described) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, r.BlobReader) }

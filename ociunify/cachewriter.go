@@ -1,0 +1,191 @@
+package ociunify
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// PushBlob implements [ociregistry.Writer.PushBlob].
+func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
+	if !c.opts.WriteThrough {
+		return c.Funcs.PushBlob(ctx, repo, desc, r)
+	}
+	at := target{"PushBlob", repo, string(desc.Digest)}
+	if err := at.byDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	defer c.added()
+	if desc.Size < 0 || !c.ledger.reserve(ctx, kindBlob, repo, desc) {
+		return c.origin.PushBlob(ctx, repo, desc, r)
+	}
+	w, err := c.cache.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, desc.Digest.Algorithm()), repo, 0)
+	if err != nil {
+		c.warn("cannot keep a blob", at, err)
+		c.ledger.drop(ctx, kindBlob, repo, desc.Digest)
+		return c.origin.PushBlob(ctx, repo, desc, r)
+	}
+	kept := &tee{r: r, w: w}
+	pushed, err := c.origin.PushBlob(ctx, repo, desc, kept)
+	if err == nil && kept.err == nil {
+		_, kept.err = w.Commit(desc.Digest)
+	}
+	if err == nil && kept.err == nil {
+		c.ledger.keep(kindBlob, repo, desc.Digest)
+		return pushed, nil
+	}
+	if err == nil {
+		c.warn("cannot keep a blob", at, kept.err)
+	}
+	w.Cancel()
+	c.ledger.drop(ctx, kindBlob, repo, desc.Digest)
+	return pushed, err
+}
+
+// tee writes what is read from r to w, as long as that takes it.
+type tee struct {
+	r   io.Reader
+	w   io.Writer
+	err error // of w
+}
+
+func (t *tee) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if n > 0 && t.err == nil {
+		_, t.err = t.w.Write(p[:n])
+	}
+	return n, err
+}
+
+// added is called when the origin may have something that it had not before.
+func (c *Cache) added() {
+	if c.opts.NotFoundTTL > 0 {
+		c.changes.Add(1)
+	}
+}
+
+// PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The session
+// is one of the origin. The blob is kept when it is read.
+func (c *Cache) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	if !c.opts.WriteThrough {
+		return c.Funcs.PushBlobChunked(ctx, repo, chunkSize)
+	}
+	w, err := c.origin.PushBlobChunked(ctx, repo, chunkSize)
+	return c.uploading(w, err)
+}
+
+// PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
+func (c *Cache) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	if !c.opts.WriteThrough {
+		return c.Funcs.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	}
+	w, err := c.origin.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	return c.uploading(w, err)
+}
+
+func (c *Cache) uploading(w ociregistry.BlobWriter, err error) (ociregistry.BlobWriter, error) {
+	if err != nil || c.opts.NotFoundTTL <= 0 {
+		return w, err
+	}
+	return &uploading{w, c}, nil
+}
+
+// uploading is a session after which the origin has something more.
+type uploading struct {
+	ociregistry.BlobWriter
+	cache *Cache
+}
+
+func (w *uploading) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	defer w.cache.added()
+	return w.BlobWriter.Commit(digest)
+}
+
+// MountBlob implements [ociregistry.Writer.MountBlob]. The blob is kept when it
+// is read.
+func (c *Cache) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	if !c.opts.WriteThrough {
+		return c.Funcs.MountBlob(ctx, fromRepo, toRepo, digest)
+	}
+	defer c.added()
+	return c.origin.MountBlob(ctx, fromRepo, toRepo, digest)
+}
+
+// PushManifest implements [ociregistry.Writer.PushManifest].
+func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	if !c.opts.WriteThrough {
+		return c.Funcs.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
+	}
+	at := target{"PushManifest", repo, ref}
+	if err := checkPush(at, tags); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if err := at.visible(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	desc, err := c.origin.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
+	if err != nil {
+		return desc, err
+	}
+	if ref != "" && !strings.Contains(ref, ":") {
+		tags = append([]string{ref}, tags...)
+	}
+	c.changes.Add(1)
+	for _, tag := range tags {
+		c.fresh.delete(repo, tag)
+	}
+	m := manifestContent{contents, desc}
+	m.desc.Size, m.desc.MediaType = int64(len(contents)), mediaType
+	c.storeManifest(ctx, c.key(kindManifest, repo, string(desc.Digest)), m, tags...)
+	return desc, nil
+}
+
+// DeleteBlob implements [ociregistry.Deleter.DeleteBlob].
+func (c *Cache) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	if !c.opts.WriteThrough {
+		return c.Funcs.DeleteBlob(ctx, repo, digest)
+	}
+	if err := (target{"DeleteBlob", repo, string(digest)}).byDigest(); err != nil {
+		return err
+	}
+	err := c.origin.DeleteBlob(ctx, repo, digest)
+	if err == nil || notFound(err) {
+		c.changes.Add(1)
+		c.dropBlob(ctx, repo, digest)
+	}
+	return err
+}
+
+// DeleteManifest implements [ociregistry.Deleter.DeleteManifest].
+func (c *Cache) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	if !c.opts.WriteThrough {
+		return c.Funcs.DeleteManifest(ctx, repo, digest)
+	}
+	if err := (target{"DeleteManifest", repo, string(digest)}).byDigest(); err != nil {
+		return err
+	}
+	err := c.origin.DeleteManifest(ctx, repo, digest)
+	if err == nil || notFound(err) {
+		c.changes.Add(1)
+		c.dropManifest(ctx, repo, digest)
+	}
+	return err
+}
+
+// DeleteTag implements [ociregistry.Deleter.DeleteTag].
+func (c *Cache) DeleteTag(ctx context.Context, repo string, name string) error {
+	if !c.opts.WriteThrough {
+		return c.Funcs.DeleteTag(ctx, repo, name)
+	}
+	if err := (target{"DeleteTag", repo, name}).byTag(); err != nil {
+		return err
+	}
+	err := c.origin.DeleteTag(ctx, repo, name)
+	if err == nil || notFound(err) {
+		c.changes.Add(1)
+		c.dropTags(ctx, repo, name)
+	}
+	return err
+}

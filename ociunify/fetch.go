@@ -1,0 +1,290 @@
+package ociunify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// fetch is a blob on its way from the origin. Its bytes are spooled, and followed
+// there by those who want them, and by the push to the cache registry.
+type fetch struct {
+	cache  *Cache
+	key    key
+	ctx    context.Context // the first caller's, which need not be there to the end
+	cancel context.CancelFunc
+	spool  spool
+
+	// Of these Cache.mu takes care.
+	readers int // who wants the blob
+	refs    int // who uses the spool: the readers and the fetch itself
+
+	mu      sync.Mutex
+	state   progress
+	changed chan struct{} // closed when the state is another
+}
+
+// progress says how far a fetch is.
+type progress struct {
+	open    bool                   // the origin has answered
+	desc    ociregistry.Descriptor // the size is -1 as long as it is not known
+	visible int64                  // how many bytes can be read
+	done    bool                   // err is final; if it is nil, all bytes are visible
+	err     error
+}
+
+var (
+	// errFound ends a fetch that turned out not to be needed.
+	errFound = errors.New("the blob is in the cache")
+
+	// errSpool ends a fetch whose bytes cannot be kept anywhere.
+	errSpool = errors.New("cannot spool")
+)
+
+// fetchBlob returns a reader of a part of a blob that is not in the cache, from
+// the fetch that is under way or from a new one.
+func (c *Cache) fetchBlob(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	k := c.key(kindBlob, at.repo, at.ref)
+	if err := c.absent.get(k); err != nil {
+		return nil, err
+	}
+	for {
+		f, begins, err := c.join(ctx, k, true)
+		if err != nil {
+			return nil, at.fail(err)
+		}
+		if begins {
+			// One may have ended since the cache was asked.
+			rd, err := c.cachedRange(ctx, at, offset0, offset1)
+			if err == nil {
+				c.forget(f)
+				f.finish(errFound)
+				c.leave(f)
+				f.end()
+				return rd, nil
+			}
+			go f.run()
+		}
+		rd, err := f.follow(ctx, at, offset0, offset1)
+		if err != errFound {
+			return rd, err
+		}
+		if rd, err := c.cachedRange(ctx, at, offset0, offset1); err == nil {
+			return rd, nil
+		}
+	}
+}
+
+// join returns the fetch of a blob, for one reader. If there is none, it returns
+// a new one that the caller has to run, or nil.
+func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f = c.fetches[k]
+	if f == nil && !begin {
+		return nil, false, nil
+	}
+	if f == nil && c.closed {
+		return nil, false, errClosed
+	}
+	if f == nil {
+		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), spool: spool{dir: c.opts.TempDir}}
+		f.ctx, f.cancel = c.detach(ctx)
+		c.fetches[k] = f
+		c.working.Add(1)
+		begins = true
+	}
+	f.readers++
+	f.refs++
+	return f, begins, nil
+}
+
+// leave is called by a reader that wants no more.
+func (c *Cache) leave(f *fetch) {
+	p, _ := f.progress()
+	c.mu.Lock()
+	f.readers--
+	abandoned := f.readers == 0 && !p.done && !c.opts.FinishFetches
+	if abandoned && c.fetches[f.key] == f {
+		delete(c.fetches, f.key) // who asks now asks anew
+	}
+	c.mu.Unlock()
+	if abandoned {
+		f.cancel()
+	}
+	c.unref(f)
+}
+
+func (c *Cache) unref(f *fetch) {
+	c.mu.Lock()
+	f.refs--
+	unused := f.refs == 0
+	c.mu.Unlock()
+	if unused {
+		f.spool.free()
+	}
+}
+
+func (c *Cache) forget(f *fetch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fetches[f.key] == f {
+		delete(c.fetches, f.key)
+	}
+}
+
+// run fetches the blob.
+func (f *fetch) run() {
+	defer f.end()
+	c, ctx := f.cache, f.ctx
+	var storing sync.WaitGroup
+	err := f.transfer(ctx, func() { storing.Go(func() { f.store(context.WithoutCancel(ctx)) }) })
+	switch {
+	case err != nil && c.ctx.Err() != nil:
+		err = errClosed
+	case err != nil && ctx.Err() == nil:
+		c.failed(ctx, f.key, err)
+	}
+	if err != nil {
+		c.forget(f) // who asks after this error asks anew
+	}
+	f.finish(err)
+	storing.Wait()
+	c.forget(f)
+}
+
+// end lets go of what the fetch itself has.
+func (f *fetch) end() {
+	f.cancel()
+	f.cache.unref(f)
+	f.cache.working.Done()
+}
+
+// transfer gets the bytes from the origin, and verifies them. It calls opened
+// when the origin has answered.
+func (f *fetch) transfer(ctx context.Context, opened func()) error {
+	at := target{"GetBlob", f.key.repo, f.key.ref}
+	digest := ociregistry.Digest(f.key.ref)
+	rd, err := f.cache.origin.GetBlob(ctx, f.key.repo, digest)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { rd.Close() })
+	defer rd.Close()
+	defer stop()
+	size := max(rd.Descriptor().Size, -1)
+	f.opened(ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: digest, Size: size})
+	opened()
+
+	verifier := digest.Verifier()
+	buf := make([]byte, 64<<10)
+	for n := int64(0); ; {
+		m, err := rd.Read(buf)
+		if n += int64(m); size >= 0 && n > size {
+			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
+		}
+		if m > 0 {
+			verifier.Write(buf[:m])
+			if err := f.spool.write(buf[:m]); err != nil {
+				f.cache.warn("cannot keep a blob while it is fetched", at, err)
+				return errSpool
+			}
+			// Whatever a caller has of it, without the last byte it is nothing.
+			f.advance(n - 1)
+		}
+		switch {
+		case err == io.EOF && size >= 0 && n < size:
+			return at.fail(io.ErrUnexpectedEOF)
+		case err == io.EOF && !verifier.Verified():
+			return at.fail(fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid))
+		case err == io.EOF:
+			f.complete(n)
+			return nil
+		case err != nil:
+			return at.fail(err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
+}
+
+// mediaTypeBlob is the media type of blobs, which registries do not keep.
+const mediaTypeBlob = "application/octet-stream"
+
+// store pushes the blob to the cache registry as it comes. What was not verified
+// has no end, and is not stored.
+func (f *fetch) store(ctx context.Context) {
+	c, at := f.cache, target{"PushBlob", f.key.repo, f.key.ref}
+	p := f.await(ctx, func(p progress) bool { return p.desc.Size >= 0 || p.done })
+	if p.err != nil || !c.ledger.reserve(ctx, kindBlob, at.repo, p.desc) {
+		return
+	}
+	_, err := c.cache.PushBlob(ctx, at.repo, p.desc, &follower{fetch: f, ctx: ctx, end: -1})
+	if err != nil {
+		if p, _ := f.progress(); p.err == nil {
+			c.warn("cannot keep a blob", at, err)
+		}
+		c.ledger.drop(ctx, kindBlob, at.repo, p.desc.Digest)
+		return
+	}
+	c.ledger.keep(kindBlob, at.repo, p.desc.Digest)
+	if c.changed(f.key) {
+		c.dropBlob(ctx, at.repo, p.desc.Digest)
+	}
+}
+
+func (f *fetch) progress() (progress, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, f.changed
+}
+
+func (f *fetch) update(change func(*progress)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(&f.state)
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+func (f *fetch) opened(desc ociregistry.Descriptor) {
+	f.update(func(p *progress) { p.open, p.desc = true, desc })
+}
+
+func (f *fetch) advance(n int64) { f.update(func(p *progress) { p.visible = n }) }
+
+// complete makes all n bytes visible.
+func (f *fetch) complete(n int64) {
+	f.update(func(p *progress) { p.visible, p.desc.Size, p.done = n, n, true })
+}
+
+// finish ends the fetch with an error, or does nothing if it is complete.
+func (f *fetch) finish(err error) {
+	if err != nil {
+		f.update(func(p *progress) { p.done, p.err = true, err })
+	}
+}
+
+// await waits until the fetch is as far as wanted, and returns how far it is. The
+// error is that of the fetch or that of the context.
+func (f *fetch) await(ctx context.Context, enough func(progress) bool) progress {
+	for {
+		p, changed := f.progress()
+		if enough(p) {
+			return p
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			p.err = ctx.Err()
+			return p
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package ociunify
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// follower reads a blob while it is fetched.
+type follower struct {
+	fetch  *fetch
+	ctx    context.Context
+	cancel context.CancelFunc // nil if this is not a caller's reader
+	desc   ociregistry.Descriptor
+	offset int64
+	end    int64 // -1 is the end of the blob
+
+	mu     sync.Mutex    // for Close from another goroutine
+	rest   io.ReadCloser // from the origin, when the spool failed
+	closed bool
+}
+
+// follow returns a reader of the bytes from offset0 to offset1, with the meaning
+// of [ociregistry.Reader.GetBlobRange], for a caller that has joined the fetch.
+// It waits until the origin has answered.
+func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (_ ociregistry.BlobReader, err error) {
+	defer func() {
+		if err != nil {
+			f.cache.leave(f)
+		}
+	}()
+	p := f.await(ctx, func(p progress) bool {
+		// Where the blob ends may be seen only when it does.
+		return p.done || p.open && (p.desc.Size >= 0 || p.visible >= offset0)
+	})
+	size := p.desc.Size
+	switch {
+	case p.err != nil && (!p.open || p.err == ctx.Err()):
+		return nil, p.err
+	case offset0 < 0 || size >= 0 && offset0 > size || offset1 >= 0 && offset1 < offset0:
+		return nil, at.fail(fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, size))
+	case size >= 0 && offset1 >= size:
+		offset1 = -1
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	return &follower{fetch: f, ctx: ctx, cancel: cancel, desc: p.desc, offset: offset0, end: offset1}, nil
+}
+
+func (r *follower) Descriptor() ociregistry.Descriptor { return r.desc }
+
+func (r *follower) Read(buf []byte) (int, error) {
+	if rest, err := r.usable(); rest != nil || err != nil || len(buf) == 0 {
+		if err != nil || len(buf) == 0 {
+			return 0, err
+		}
+		return rest.Read(buf)
+	}
+	p := r.fetch.await(r.ctx, func(p progress) bool {
+		return p.done || r.offset < p.visible || r.end >= 0 && r.offset >= r.end
+	})
+	limit := p.visible
+	if r.end >= 0 {
+		limit = min(limit, r.end)
+	}
+	switch {
+	case r.offset < limit && r.ctx.Err() == nil:
+		n, err := r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
+		r.offset += int64(n)
+		return n, err
+	case r.end >= 0 && r.offset >= r.end, p.done && p.err == nil:
+		return 0, io.EOF
+	case p.err == errSpool && r.cancel != nil:
+		if err := r.detour(); err != nil {
+			return 0, err
+		}
+		return r.Read(buf)
+	}
+	_, err := r.usable() // the context's error, or that it is closed
+	if err == nil {
+		err = p.err
+	}
+	return 0, err
+}
+
+// usable returns the reader of the rest, if there is one.
+func (r *follower) usable() (rest io.Reader, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, fs.ErrClosed
+	}
+	if r.rest != nil {
+		return r.rest, nil
+	}
+	return nil, r.ctx.Err()
+}
+
+func (r *follower) readSpool(buf []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, fs.ErrClosed
+	}
+	return r.fetch.spool.readAt(buf, r.offset)
+}
+
+// detour goes on at the origin.
+func (r *follower) detour() error {
+	origin, k := r.fetch.cache.origin, r.fetch.key
+	rd, err := r.open(origin, k)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		rd.Close()
+		return fs.ErrClosed
+	}
+	r.rest = rd
+	return nil
+}
+
+// open opens the rest of the content. The whole is read once more, so that it can
+// be verified.
+func (r *follower) open(origin ociregistry.Interface, k key) (io.ReadCloser, error) {
+	if r.end >= 0 {
+		return origin.GetBlobRange(r.ctx, k.repo, ociregistry.Digest(k.ref), r.offset, r.end)
+	}
+	rd, err := origin.GetBlob(r.ctx, k.repo, ociregistry.Digest(k.ref))
+	if err != nil {
+		return nil, err
+	}
+	v := newVerified(rd, ociregistry.Digest(k.ref))
+	if _, err := io.CopyN(io.Discard, v, r.offset); err != nil {
+		rd.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (r *follower) Close() error {
+	r.mu.Lock()
+	closed, rest := r.closed, r.rest
+	r.closed = true
+	r.mu.Unlock()
+	if closed {
+		return nil
+	}
+	r.cancel()
+	r.fetch.cache.leave(r.fetch)
+	if rest != nil {
+		return rest.Close()
+	}
+	return nil
+}
+
+// verified reads content whose last byte it gives only when the digest is right.
+type verified struct {
+	io.Closer
+	r        *bufio.Reader
+	verifier digest.Verifier
+}
+
+func newVerified(rd io.ReadCloser, d ociregistry.Digest) *verified {
+	return &verified{rd, bufio.NewReaderSize(rd, 64<<10), d.Verifier()}
+}
+
+func (v *verified) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if _, err := v.r.Peek(2); err != nil && err != io.EOF {
+		return 0, err
+	} else if err == io.EOF {
+		return v.readLast(p)
+	}
+	n, err := v.r.Read(p[:min(len(p), v.r.Buffered()-1)])
+	v.verifier.Write(p[:n])
+	return n, err
+}
+
+// readLast reads the last byte, if there is one.
+func (v *verified) readLast(p []byte) (int, error) {
+	last, _ := v.r.Peek(1)
+	v.verifier.Write(last)
+	if !v.verifier.Verified() {
+		return 0, fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid)
+	}
+	if len(last) == 0 {
+		return 0, io.EOF
+	}
+	return v.r.Read(p[:1])
+}

@@ -1,0 +1,156 @@
+package ociunify
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// maxManifest is how large a manifest can be that goes through a cache, in
+// bytes. The specification asks registries for 4 MiB.
+const maxManifest = 32 << 20
+
+// manifestContent is a manifest in memory, verified.
+type manifestContent struct {
+	contents []byte
+	desc     ociregistry.Descriptor
+}
+
+func (m manifestContent) reader(err error) (ociregistry.BlobReader, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &contentReader{bytes.NewReader(m.contents), m.desc}, nil
+}
+
+// contentReader reads content that is in memory. It implements [io.WriterTo],
+// [io.Seeker] and [io.ReaderAt].
+type contentReader struct {
+	*bytes.Reader
+	desc ociregistry.Descriptor
+}
+
+func (r *contentReader) Descriptor() ociregistry.Descriptor { return r.desc }
+func (r *contentReader) Close() error                       { return nil }
+
+// readManifest reads a manifest and verifies it against the digest that was asked
+// for, or else that which came with it.
+func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest) (m manifestContent, err error) {
+	defer rd.Close()
+	m.desc = unwrap(rd.Descriptor())
+	if want == "" {
+		want = m.desc.Digest
+	}
+	m.contents, err = io.ReadAll(io.LimitReader(rd, maxManifest+1))
+	switch {
+	case err != nil:
+		return m, at.fail(err)
+	case len(m.contents) > maxManifest:
+		return m, at.fail(fmt.Errorf("%w: it has more than %d bytes", ociregistry.ErrManifestInvalid, maxManifest))
+	case want == "":
+		want = digest.FromBytes(m.contents)
+	}
+	if err := ociregistry.CheckDigest(want); err != nil {
+		return m, at.fail(err)
+	}
+	if want.Algorithm().FromBytes(m.contents) != want {
+		return m, at.fail(fmt.Errorf("%w: the content of the manifest is another", ociregistry.ErrDigestInvalid))
+	}
+	m.desc.Digest, m.desc.Size = want, int64(len(m.contents))
+	return m, nil
+}
+
+// readCached reads a manifest from the cache registry.
+func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.Digest) (manifestContent, error) {
+	at := target{"GetManifest", repo, string(digest)}
+	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	if err != nil {
+		return manifestContent{}, err
+	}
+	m, err := readManifest(at, c.cachedManifest(repo, rd), digest)
+	if err != nil {
+		c.miss(ctx, at, err)
+	}
+	return m, err
+}
+
+// fetchManifest gets a manifest from the origin, by its digest or by the tag that
+// k names, and keeps it, and tags that point at it.
+func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (m manifestContent, err error) {
+	var rd ociregistry.BlobReader
+	want := ociregistry.Digest("")
+	at := target{"GetManifest", k.repo, k.ref}
+	if k.kind == kindTag {
+		at.op = "GetTag"
+		rd, err = c.origin.GetTag(ctx, k.repo, k.ref)
+	} else {
+		want = ociregistry.Digest(k.ref)
+		rd, err = c.origin.GetManifest(ctx, k.repo, want)
+	}
+	if err == nil {
+		stop := context.AfterFunc(ctx, func() { rd.Close() })
+		m, err = readManifest(at, rd, want)
+		stop()
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			c.failed(ctx, k, err)
+		}
+		return m, err
+	}
+	c.storeManifest(ctx, k, m, tags...)
+	return m, nil
+}
+
+// storeManifest keeps a manifest, and tags that point at it, unless things have
+// changed since k was made.
+func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tags ...string) {
+	ctx = unconditional(ctx)
+	at := target{"PushManifest", k.repo, string(m.desc.Digest)}
+	if c.changed(k) || !c.ledger.reserve(ctx, kindManifest, k.repo, m.desc) {
+		return
+	}
+	if _, err := c.cache.PushManifest(ctx, k.repo, at.ref, m.contents, c.wrap(m.desc.MediaType), tags...); err != nil {
+		c.warn("cannot keep a manifest", at, err)
+		c.ledger.drop(ctx, kindManifest, k.repo, m.desc.Digest)
+		return
+	}
+	c.ledger.keep(kindManifest, k.repo, m.desc.Digest)
+	if c.changed(k) {
+		c.dropManifest(ctx, k.repo, m.desc.Digest)
+		c.dropTags(ctx, k.repo, tags...)
+	}
+}
+
+// dropBlob removes a blob from the cache registry.
+func (c *Cache) dropBlob(ctx context.Context, repo string, digest ociregistry.Digest) {
+	if err := c.cache.DeleteBlob(ctx, repo, digest); err != nil && !notFound(err) {
+		c.warn("cannot delete from the cache", target{"DeleteBlob", repo, string(digest)}, err)
+		return
+	}
+	c.ledger.drop(ctx, kindBlob, repo, digest)
+}
+
+// dropManifest removes a manifest from the cache registry.
+func (c *Cache) dropManifest(ctx context.Context, repo string, digest ociregistry.Digest) {
+	if err := c.cache.DeleteManifest(ctx, repo, digest); err != nil && !notFound(err) {
+		c.warn("cannot delete from the cache", target{"DeleteManifest", repo, string(digest)}, err)
+		return
+	}
+	c.ledger.drop(ctx, kindManifest, repo, digest)
+}
+
+// dropTags removes tags from the cache registry.
+func (c *Cache) dropTags(ctx context.Context, repo string, tags ...string) {
+	for _, tag := range tags {
+		c.fresh.delete(repo, tag)
+		if err := c.cache.DeleteTag(ctx, repo, tag); err != nil && !notFound(err) {
+			c.warn("cannot delete from the cache", target{"DeleteTag", repo, tag}, err)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package ociunify
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"iter"
+	"maps"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// referrersList is a list of referrers as it is kept.
+type referrersList struct {
+	Repository   string                   `json:"repository"`
+	Digest       ociregistry.Digest       `json:"digest"`
+	ArtifactType string                   `json:"artifactType"`
+	Referrers    []ociregistry.Descriptor `json:"referrers"`
+}
+
+const mediaTypeReferrers = "application/vnd.ociunify.referrers+json"
+
+// maxReferrers is how long a list can be that is kept.
+const maxReferrers = 10_000
+
+// tag returns the tag that the list has among the records.
+func (l referrersList) tag() string {
+	sum := sha256.Sum256([]byte(l.Repository + "\x00" + string(l.Digest) + "\x00" + l.ArtifactType))
+	return "r" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// keepReferrers returns seq, of which it keeps a list when it comes to its end.
+func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.Seq2[ociregistry.Descriptor, error]) iter.Seq2[ociregistry.Descriptor, error] {
+	return func(yield func(ociregistry.Descriptor, error) bool) {
+		k := c.key(kindTag, stateRepo, "")
+		list := list
+		for desc, err := range seq {
+			if err == nil && len(list.Referrers) <= maxReferrers {
+				own := desc
+				own.Annotations = maps.Clone(desc.Annotations) // the caller can change its own
+				list.Referrers = append(list.Referrers, own)
+			}
+			if !yield(desc, err) || err != nil {
+				return
+			}
+		}
+		if len(list.Referrers) <= maxReferrers && !c.changed(k) {
+			c.storeReferrers(ctx, list)
+		}
+	}
+}
+
+// storeReferrers keeps a list, unless it is kept already, or there is nothing to
+// keep.
+func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
+	at := target{"Referrers", list.Repository, string(list.Digest)}
+	contents, err := json.Marshal(list)
+	if err != nil {
+		c.warn("cannot keep referrers", at, err)
+		return
+	}
+	tag := list.tag()
+	old, err := c.cache.ResolveTag(ctx, stateRepo, tag)
+	if err != nil && len(list.Referrers) == 0 || err == nil && old.Digest == digest.FromBytes(contents) {
+		return
+	}
+	found := err == nil
+	if _, err := c.cache.PushManifest(unconditional(ctx), stateRepo, tag, contents, mediaTypeReferrers); err != nil {
+		c.warn("cannot keep referrers", at, err)
+		return
+	}
+	if found {
+		c.cache.DeleteManifest(ctx, stateRepo, old.Digest) // the tag has left it
+	}
+}
+
+// keptReferrers returns a list that was kept: that of the artifact type, or what
+// the list of all has of it. Without a list, it is what the cache registry knows.
+func (c *Cache) keptReferrers(ctx context.Context, list referrersList) iter.Seq2[ociregistry.Descriptor, error] {
+	return func(yield func(ociregistry.Descriptor, error) bool) {
+		all := list
+		all.ArtifactType = ""
+		referrers, err := c.loadReferrers(ctx, list)
+		if err != nil && list.ArtifactType != "" {
+			referrers, err = c.loadReferrers(ctx, all)
+		}
+		if err != nil {
+			for desc, err := range c.cache.Referrers(ctx, list.Repository, list.Digest, list.ArtifactType) {
+				if !yield(desc, err) {
+					return
+				}
+			}
+			return
+		}
+		for _, desc := range referrers {
+			if (list.ArtifactType == "" || desc.ArtifactType == list.ArtifactType) && !yield(desc, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (c *Cache) loadReferrers(ctx context.Context, list referrersList) ([]ociregistry.Descriptor, error) {
+	rd, err := c.cache.GetTag(ctx, stateRepo, list.tag())
+	if err != nil {
+		return nil, err
+	}
+	m, err := readManifest(target{"GetTag", stateRepo, list.tag()}, rd, "")
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(m.contents, &list)
+	return list.Referrers, err
+}
