@@ -1,0 +1,209 @@
+package ociunify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// OriginsOptions has the settings of [Origins]. Its zero value is a good one.
+type OriginsOptions struct {
+	// RetryAfter is for how long an origin that failed is passed over. Zero is a
+	// minute.
+	RetryAfter time.Duration
+
+	// Logger is told when an origin fails. Nil is silence.
+	Logger *slog.Logger
+}
+
+// Origins returns a registry to read from, of several that should have the same
+// content, such as mirrors. The origins are asked in order; the first that
+// answers wins. One that does not have the content has not answered. One that
+// fails is passed over, and is not asked again for a while, unless all have
+// failed. A nil origin stands for one that could not be made, and always fails.
+//
+// When no origin has the content, the error is that of the first if all say so,
+// else all errors are wrapped. Changes are [ociregistry.ErrUnsupported]. Nil opts
+// are the zero OriginsOptions.
+func Origins(opts *OriginsOptions, list ...ociregistry.Interface) ociregistry.Interface {
+	o := &origins{list: list, until: make([]time.Time, len(list))}
+	if opts != nil {
+		o.opts = *opts
+	}
+	if o.opts.RetryAfter == 0 {
+		o.opts.RetryAfter = time.Minute
+	}
+	if o.opts.Logger == nil {
+		o.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+type origins struct {
+	*ociregistry.Funcs
+	opts OriginsOptions
+	list []ociregistry.Interface
+
+	mu    sync.Mutex
+	until []time.Time // when each origin that failed is asked again
+}
+
+var errNoOrigin = errors.New("there is no such origin")
+
+// usable returns the origins to ask, by their indexes: those that have not failed
+// lately, or all.
+func (o *origins) usable() []int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var usable, all []int
+	for i, r := range o.list {
+		if r == nil {
+			continue
+		}
+		all = append(all, i)
+		if !time.Now().Before(o.until[i]) {
+			usable = append(usable, i)
+		}
+	}
+	if len(usable) == 0 {
+		return all
+	}
+	return usable
+}
+
+func (o *origins) failed(i int, err error) {
+	o.opts.Logger.Warn("origin failed", slog.Int("origin", i), slog.Any("error", err))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.until[i] = time.Now().Add(o.opts.RetryAfter)
+}
+
+// first returns what the first origin answers.
+func first[T any](ctx context.Context, o *origins, ask func(ociregistry.Interface) (T, error)) (v T, err error) {
+	var absent error
+	var failures []error
+	for _, i := range o.usable() {
+		v, err := ask(o.list[i])
+		switch {
+		case err == nil, ctx.Err() != nil, errors.Is(err, ociregistry.ErrRangeInvalid):
+			return v, err
+		case notFound(err) && absent == nil:
+			absent = err
+		case notFound(err):
+			absent = eitherNotFound(absent, err)
+		default:
+			o.failed(i, err)
+			failures = append(failures, fmt.Errorf("origin %d: %w", i, err))
+		}
+	}
+	switch {
+	case len(failures) > 0:
+		return v, errors.Join(failures...)
+	case absent != nil:
+		return v, absent
+	}
+	return v, errNoOrigin
+}
+
+func (o *origins) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	if err := (target{"GetBlob", repo, string(digest)}).checkDigest(); err != nil {
+		return nil, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetBlob(ctx, repo, digest) })
+}
+
+func (o *origins) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if err := (target{"GetBlobRange", repo, string(digest)}).checkDigest(); err != nil {
+		return nil, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) {
+		return r.GetBlobRange(ctx, repo, digest, offset0, offset1)
+	})
+}
+
+func (o *origins) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	if err := (target{"GetManifest", repo, string(digest)}).checkDigest(); err != nil {
+		return nil, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetManifest(ctx, repo, digest) })
+}
+
+func (o *origins) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
+	if err := (target{"GetTag", repo, tagName}).checkTag(); err != nil {
+		return nil, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetTag(ctx, repo, tagName) })
+}
+
+func (o *origins) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	if err := (target{"ResolveBlob", repo, string(digest)}).checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) { return r.ResolveBlob(ctx, repo, digest) })
+}
+
+func (o *origins) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	if err := (target{"ResolveManifest", repo, string(digest)}).checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) {
+		return r.ResolveManifest(ctx, repo, digest)
+	})
+}
+
+func (o *origins) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
+	if err := (target{"ResolveTag", repo, tagName}).checkTag(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) { return r.ResolveTag(ctx, repo, tagName) })
+}
+
+func (o *origins) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
+	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[string, error] { return r.Repositories(ctx, startAfter) })
+}
+
+func (o *origins) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
+	if err := (target{op: "Tags", repo: repo}).checkRepo(); err != nil {
+		return ociregistry.ErrorSeq[string](err)
+	}
+	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[string, error] { return r.Tags(ctx, repo, startAfter) })
+}
+
+func (o *origins) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
+	if err := (target{"Referrers", repo, string(digest)}).checkDigest(); err != nil {
+		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
+	}
+	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
+		return r.Referrers(ctx, repo, digest, artifactType)
+	})
+}
+
+// firstList returns the list of the first origin that begins to give one. If it
+// fails later, that is an error of the list.
+func firstList[T any](ctx context.Context, o *origins, ask func(ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		begun, more := false, true
+		_, err := first(ctx, o, func(r ociregistry.Interface) (struct{}, error) {
+			for x, err := range ask(r) {
+				if err != nil && !begun {
+					return struct{}{}, err
+				}
+				begun = true
+				if more = yield(x, err); !more || err != nil {
+					break
+				}
+			}
+			return struct{}{}, nil
+		})
+		if err != nil && more && !begun {
+			var zero T
+			yield(zero, err)
+		}
+	}
+}
