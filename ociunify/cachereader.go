@@ -16,7 +16,8 @@ func (t target) visible() error {
 	return nil
 }
 
-// byDigest checks the arguments of a call.
+// byDigest checks the arguments of a call. A hit needs no check but that the
+// repository is visible: the cache registry has made it.
 func (t target) byDigest() error {
 	if err := t.checkDigest(); err != nil {
 		return err
@@ -27,12 +28,12 @@ func (t target) byDigest() error {
 // GetBlob implements [ociregistry.Reader.GetBlob].
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at := target{"GetBlob", repo, string(digest)}
-	if err := at.byDigest(); err != nil {
-		return nil, err
-	}
 	rd, err := c.cachedRange(ctx, at, 0, -1)
 	if err == nil {
 		return rd, nil
+	}
+	if err := at.byDigest(); err != nil {
+		return nil, err
 	}
 	return c.fetchBlob(ctx, at, 0, -1)
 }
@@ -42,12 +43,12 @@ func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Dig
 // the blob stays there.
 func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	at := target{"GetBlobRange", repo, string(digest)}
-	if err := at.byDigest(); err != nil {
-		return nil, err
-	}
 	rd, err := c.cachedRange(ctx, at, offset0, offset1)
 	if err == nil || errors.Is(err, ociregistry.ErrRangeInvalid) {
 		return rd, err
+	}
+	if err := at.byDigest(); err != nil {
+		return nil, err
 	}
 	if offset0 == 0 && offset1 < 0 {
 		return c.fetchBlob(ctx, at, 0, -1)
@@ -74,6 +75,9 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 
 // cachedRange returns a part of a blob from the cache registry.
 func (c *Cache) cachedRange(ctx context.Context, at target, offset0, offset1 int64) (rd ociregistry.BlobReader, err error) {
+	if err := at.visible(); err != nil {
+		return nil, err
+	}
 	digest := ociregistry.Digest(at.ref)
 	if offset0 == 0 && offset1 < 0 {
 		rd, err = c.cache.GetBlob(ctx, at.repo, digest)
@@ -90,7 +94,9 @@ func (c *Cache) cachedRange(ctx context.Context, at target, offset0, offset1 int
 
 // miss tells of an error of the cache registry that is more than a miss.
 func (c *Cache) miss(ctx context.Context, at target, err error) {
-	if !notFound(err) && !errors.Is(err, ociregistry.ErrRangeInvalid) && ctx.Err() == nil {
+	ignored := notFound(err) || errors.Is(err, ociregistry.ErrRangeInvalid) ||
+		errors.Is(err, ociregistry.ErrNameInvalid) || errors.Is(err, ociregistry.ErrDigestInvalid)
+	if !ignored && ctx.Err() == nil {
 		c.warn("cannot read the cache", at, err)
 	}
 }
@@ -98,12 +104,12 @@ func (c *Cache) miss(ctx context.Context, at target, err error) {
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := target{"ResolveBlob", repo, string(digest)}
+	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
+	if err == nil && repo != stateRepo {
+		return desc, nil
+	}
 	if err := at.byDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
-	}
-	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
-	if err == nil {
-		return desc, nil
 	}
 	c.miss(ctx, at, err)
 	k := c.key(kindBlob, repo, string(digest))
@@ -115,12 +121,12 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := target{"ResolveManifest", repo, string(digest)}
+	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
+	if err == nil && repo != stateRepo {
+		return unwrap(desc), nil
+	}
 	if err := at.byDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
-	}
-	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
-	if err == nil {
-		return unwrap(desc), nil
 	}
 	c.miss(ctx, at, err)
 	k := c.key(kindManifest, repo, string(digest))
@@ -146,12 +152,12 @@ func (c *Cache) resolve(ctx context.Context, k key, ask func(context.Context) (o
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at := target{"GetManifest", repo, string(digest)}
+	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	if err == nil && repo != stateRepo {
+		return c.cachedManifest(repo, rd), nil
+	}
 	if err := at.byDigest(); err != nil {
 		return nil, err
-	}
-	rd, err := c.cache.GetManifest(ctx, repo, digest)
-	if err == nil {
-		return c.cachedManifest(repo, rd), nil
 	}
 	c.miss(ctx, at, err)
 	k := c.key(kindManifest, repo, string(digest))

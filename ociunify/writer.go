@@ -37,23 +37,25 @@ func (u *union) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var readers [2]*io.PipeReader
 	var pipes [2]*io.PipeWriter
+	for i := range pipes {
+		readers[i], pipes[i] = io.Pipe()
+	}
 	var errs [2]error
 	var first error // of the registries' errors, that which the other's push was broken off for
 	var once sync.Once
 	var pushing sync.WaitGroup
 	for i := range pipes {
-		pr, pw := io.Pipe()
-		pipes[i] = pw
 		pushing.Go(func() {
-			_, err := u.r[i].PushBlob(ctx, repo, desc, pr)
+			_, err := u.r[i].PushBlob(ctx, repo, desc, readers[i])
 			if errs[i] = err; err != nil {
 				once.Do(func() {
 					first = inRegistry(i, err)
 					pipes[1-i].CloseWithError(errOtherFailed)
 				})
 			}
-			pr.CloseWithError(errPushed)
+			readers[i].CloseWithError(errPushed)
 		})
 	}
 	readErr := fanOut(ctx, r, pipes[:])
