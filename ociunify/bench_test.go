@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -103,28 +104,58 @@ func BenchmarkMiss(b *testing.B) {
 		mem := ocimem.New()
 		_, err := mem.PushBlob(b.Context(), "foo", blob.Descriptor, blob.NewReader())
 		qt.Assert(b, qt.IsNil(err))
-		origin := remote(b, mem)
-		b.Run(fmt.Sprintf("%dKiB/direct", size>>10), func(b *testing.B) {
-			b.SetBytes(size)
-			for b.Loop() {
-				rd, err := origin.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
-				discard(b, rd, err)
-			}
-		})
-		b.Run(fmt.Sprintf("%dKiB/cold", size>>10), func(b *testing.B) {
-			b.SetBytes(size)
-			cache := ocimem.New()
-			for b.Loop() {
-				c := ociunify.NewCache(cache, origin, nil)
-				rd, err := c.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
-				discard(b, rd, err)
-				c.Close() // waits until it is stored, which counts too
-				if err := cache.DeleteBlob(b.Context(), "foo", blob.Descriptor.Digest); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+		for name, origin := range map[string]ociregistry.Interface{"loopback": remote(b, mem), "250MBps": remote(b, paced(mem, 250e6))} {
+			benchmarkMiss(b, fmt.Sprintf("%dKiB/%s", size>>10, name), origin, blob)
+		}
 	}
+}
+
+func benchmarkMiss(b *testing.B, name string, origin ociregistry.Interface, blob ocitest.Blob) {
+	size := blob.Descriptor.Size
+	b.Run(name+"/direct", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			rd, err := origin.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
+			discard(b, rd, err)
+		}
+	})
+	b.Run(name+"/cold", func(b *testing.B) {
+		b.SetBytes(size)
+		cache := ocimem.New()
+		for b.Loop() {
+			c := ociunify.NewCache(cache, origin, nil)
+			rd, err := c.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
+			discard(b, rd, err)
+			c.Close() // waits until it is stored, which counts too
+			if err := cache.DeleteBlob(b.Context(), "foo", blob.Descriptor.Digest); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// paced returns r with blobs that come at so many bytes in a second, as over a
+// network.
+func paced(r ociregistry.Interface, rate float64) ociregistry.Interface {
+	c := count(r)
+	c.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader {
+		return withReader{rd, &pacedReader{r: rd, rate: rate, start: time.Now()}}
+	})
+	return c
+}
+
+type pacedReader struct {
+	r     io.Reader
+	rate  float64
+	start time.Time
+	n     int
+}
+
+func (r *pacedReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.n += n
+	time.Sleep(time.Until(r.start.Add(time.Duration(float64(r.n) / r.rate * 1e9))))
+	return n, err
 }
 
 // BenchmarkTag compares a tag that was validated with that of the cache registry.

@@ -184,9 +184,10 @@ func (f *fetch) transfer(ctx context.Context, opened func()) error {
 	opened()
 
 	verifier := digest.Verifier()
-	buf := make([]byte, 64<<10)
+	buf := buffers.Get().(*[fetchSize]byte)
+	defer buffers.Put(buf)
 	for n := int64(0); ; {
-		m, err := rd.Read(buf)
+		m, err := rd.Read(buf[:])
 		if n += int64(m); size >= 0 && n > size {
 			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
 		}
@@ -214,6 +215,11 @@ func (f *fetch) transfer(ctx context.Context, opened func()) error {
 		}
 	}
 }
+
+// fetchSize is how many bytes of a blob are read at a time.
+const fetchSize = 128 << 10
+
+var buffers = sync.Pool{New: func() any { return new([fetchSize]byte) }}
 
 // mediaTypeBlob is the media type of blobs, which registries do not keep.
 const mediaTypeBlob = "application/octet-stream"

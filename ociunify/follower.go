@@ -89,6 +89,14 @@ func (r *follower) Read(buf []byte) (int, error) {
 	return 0, err
 }
 
+// WriteTo implements [io.WriterTo], with a buffer of the size in which the bytes
+// come.
+func (r *follower) WriteTo(w io.Writer) (int64, error) {
+	buf := buffers.Get().(*[fetchSize]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+}
+
 // usable returns the reader of the rest, if there is one.
 func (r *follower) usable() (rest io.Reader, err error) {
 	r.mu.Lock()
