@@ -112,7 +112,8 @@ func TestBehaviour03_OneFetchForAll(t *testing.T) {
 		ctx := t.Context()
 		mem := ocimem.New()
 		origin := count(mem)
-		image := pushed(t, mem, "foo", 1, "v1")
+		image := pushed(t, mem, "foo", 1)
+		pushed(t, mem, "bar", 1, "v1")
 		layer := image.Blobs[2]
 		c := ociunify.NewCache(ocimem.New(), origin, nil)
 		asks := map[string]struct {
@@ -121,7 +122,7 @@ func TestBehaviour03_OneFetchForAll(t *testing.T) {
 		}{
 			"GetBlob":     {func() ([]byte, error) { return readBlob(ctx, c, "foo", layer.Descriptor.Digest) }, layer.Bytes()},
 			"GetManifest": {func() ([]byte, error) { return readAll(c.GetManifest(ctx, "foo", image.Descriptor.Digest)) }, image.Manifest},
-			"GetTag":      {func() ([]byte, error) { return readAll(c.GetTag(ctx, "foo", "v1")) }, image.Manifest},
+			"GetTag":      {func() ([]byte, error) { return readAll(c.GetTag(ctx, "bar", "v1")) }, image.Manifest},
 		}
 		for method, a := range asks {
 			for _, failure := range []error{errors.New("origin is on fire"), nil} {

@@ -21,7 +21,7 @@ func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 	if desc.Size < 0 || !c.ledger.reserve(ctx, kindBlob, repo, desc) {
 		return c.origin.PushBlob(ctx, repo, desc, r)
 	}
-	w, err := c.cache.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, desc.Digest.Algorithm()), repo, 0)
+	w, err := c.cache.PushBlobChunked(ociregistry.WithDigestAlgorithm(context.WithoutCancel(ctx), desc.Digest.Algorithm()), repo, 0)
 	if err != nil {
 		c.warn("cannot keep a blob", at, err)
 		c.ledger.drop(ctx, kindBlob, repo, desc.Digest)

@@ -121,6 +121,9 @@ func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tag
 		return
 	}
 	c.ledger.keep(kindManifest, k.repo, m.desc.Digest)
+	for _, tag := range tags {
+		c.validated(key{kindTag, k.repo, tag, k.changes})
+	}
 	if c.changed(k) {
 		c.dropManifest(ctx, k.repo, m.desc.Digest)
 		c.dropTags(ctx, k.repo, tags...)

@@ -26,7 +26,7 @@ type OriginsOptions struct {
 // content, such as mirrors. The origins are asked in order; the first that
 // answers wins. One that does not have the content has not answered. One that
 // fails is passed over, and is not asked again for a while, unless all have
-// failed. A nil origin stands for one that could not be made, and always fails.
+// failed; one that denies access is asked again. A nil origin stands for one that could not be made, and always fails.
 //
 // When no origin has the content, the error is that of the first if all say so,
 // else all errors are wrapped. Changes are [ociregistry.ErrUnsupported]. Nil opts
@@ -98,7 +98,9 @@ func first[T any](ctx context.Context, o *origins, ask func(ociregistry.Interfac
 		case notFound(err):
 			absent = eitherNotFound(absent, err)
 		default:
-			o.failed(i, err)
+			if down(err) {
+				o.failed(i, err)
+			}
 			failures = append(failures, fmt.Errorf("origin %d: %w", i, err))
 		}
 	}

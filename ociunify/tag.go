@@ -128,29 +128,23 @@ func (c *Cache) moveTag(ctx context.Context, k key, from, to ociregistry.Descrip
 	}
 	m, err := c.readCached(ctx, k.repo, to.Digest)
 	if err == nil {
-		if from.Digest != to.Digest {
+		if from.Digest == to.Digest {
+			c.validated(k)
+		} else {
 			c.storeManifest(ctx, k, m, k.ref)
 		}
-		c.validated(k)
 		return m, nil
 	}
 	m, err = c.fetchManifest(ctx, key{kindManifest, k.repo, string(to.Digest), k.changes}, k.ref)
 	if notFound(err) {
 		return c.fetchTag(ctx, k) // it has moved on
 	}
-	if err == nil {
-		c.validated(k)
-	}
 	return m, err
 }
 
 // fetchTag gets a tag's manifest from the origin.
 func (c *Cache) fetchTag(ctx context.Context, k key) (manifestContent, error) {
-	m, err := c.fetchManifest(ctx, k, k.ref)
-	if err == nil {
-		c.validated(k)
-	}
-	return m, err
+	return c.fetchManifest(ctx, k, k.ref)
 }
 
 // validated notes that a tag is now known to be what it is in the cache.

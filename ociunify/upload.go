@@ -16,9 +16,9 @@ func (u *union) PushBlobChunked(ctx context.Context, repo string, chunkSize int)
 	if err := at.checkRepo(); err != nil {
 		return nil, err
 	}
-	return u.openUpload(at, func(i int) (ociregistry.BlobWriter, error) {
+	return u.openUpload(ctx, at, func(i int) (ociregistry.BlobWriter, error) {
 		return u.r[i].PushBlobChunked(ctx, repo, chunkSize)
-	}, ctx)
+	})
 }
 
 // PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
@@ -40,9 +40,9 @@ func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offs
 		return nil, at.fail(err)
 	}
 	defer unlock()
-	w, err := u.openUpload(at, func(i int) (ociregistry.BlobWriter, error) {
+	w, err := u.openUpload(ctx, at, func(i int) (ociregistry.BlobWriter, error) {
 		return u.r[i].PushBlobChunkedResume(ctx, repo, ids[i], -1, chunkSize)
-	}, ctx)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offs
 }
 
 // openUpload opens a session in each registry that is written to.
-func (u *union) openUpload(at target, open func(i int) (ociregistry.BlobWriter, error), ctx context.Context) (ociregistry.BlobWriter, error) {
+func (u *union) openUpload(ctx context.Context, at target, open func(i int) (ociregistry.BlobWriter, error)) (ociregistry.BlobWriter, error) {
 	w0, err := open(0)
 	if err != nil || u.opts.WritePolicy == WriteFirst {
 		return w0, err
