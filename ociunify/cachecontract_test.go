@@ -47,6 +47,9 @@ func TestCacheContract(t *testing.T) {
 			opts.Below = func(r ociregistry.Interface) ociregistry.Interface { return r.(over).origin }
 		}
 		t.Run(test.name, func(t *testing.T) {
+			if test.name == "Directory" && testing.Short() {
+				t.Skip("directories are slow")
+			}
 			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
 				origin := ocimem.New()
 				return over{newCache(t, test.cache(t), origin, &test.opts), origin}
