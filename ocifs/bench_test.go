@@ -114,8 +114,12 @@ func BenchmarkTags(b *testing.B) {
 			r, _ := tagged(b, n, &ocifs.Options{NoSync: true})
 			b.ResetTimer()
 			for range b.N {
+				after := ""
+				if first := rand.IntN(n - 99); first > 0 {
+					after = fmt.Sprintf("tag-%06d", first-1)
+				}
 				seen := 0
-				for _, err := range r.Tags(b.Context(), "repo", fmt.Sprintf("tag-%06d", rand.IntN(max(n-100, 1)))) {
+				for _, err := range r.Tags(b.Context(), "repo", after) {
 					if err != nil {
 						b.Fatal(err)
 					}
