@@ -260,19 +260,19 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 	}
 	defer repo.writing.Store(false)
 	b := newBatch(repo)
-	wrote := make([]bool, len(changes))
+	first := len(changes) // the first that adds operations
 	for i, c := range changes {
-		before := len(b.ops)
 		if c.check != nil {
 			c.err = c.check(b)
 		}
-		wrote[i] = len(b.ops) > before
+		if len(b.ops) > 0 {
+			first = min(first, i)
+		}
 	}
 	if err := repo.append(journal, info.Size(), b.ops); err != nil {
-		for i, c := range changes {
-			if wrote[i] {
-				c.err = err
-			}
+		// What those after the first found may be due to operations that were not made.
+		for _, c := range changes[first:] {
+			c.err = err
 		}
 		repo.removeIfEmpty(journal)
 		return
