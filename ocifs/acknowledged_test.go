@@ -3,7 +3,9 @@
 package ocifs
 
 import (
+	"bytes"
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -55,4 +58,74 @@ func TestSamePushesFailTogether(t *testing.T) {
 		_, err = r.ResolveTag(ctx, "a", "v1")
 		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrManifestUnknown)))
 	})
+}
+
+// newTimedDisk returns a disk, and a function that sets after which calls the
+// power goes off, or the process ends.
+func newTimedDisk(seed uint64) (d *disk, offAfter func(func(diskCall) bool)) {
+	d = newDisk(rand.New(rand.NewPCG(seed, 0)))
+	var is func(diskCall) bool
+	d.yield = func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if n := len(d.calls); is != nil && n > 0 && is(d.calls[n-1]) {
+			d.off = true
+		}
+	}
+	return d, func(f func(diskCall) bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		is = f
+	}
+}
+
+func writesJournal(c diskCall) bool { return c.op == "write" && filepath.Base(c.name) == "journal" }
+
+// TestSamePushAfterKill kills a process between the write of a push and its sync, and
+// makes the same push of the next process: that is durable, although it finds that
+// all is there.
+func TestSamePushAfterKill(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"manifest", "blob"} {
+		for seed := range uint64(20) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				blob := randomBytes(1, 100)
+				push := func(r *Registry) error {
+					if what == "manifest" {
+						return pushText(ctx, r, "a", "v1", "new")
+					}
+					desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
+					_, err := r.PushBlob(ctx, "a", desc, bytes.NewReader(blob))
+					return err
+				}
+				d, offAfter := newTimedDisk(seed)
+				r, err := open(d, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(pushText(ctx, r, "a", "old", "old")))
+				qt.Assert(t, qt.IsNil(r.Close()))
+				r, err = open(d, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				offAfter(writesJournal)
+				qt.Assert(t, qt.IsNotNil(push(r)))
+				offAfter(nil)
+				killed := d.kill()
+				r.Close()
+				r, err = open(killed, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(push(r)))
+				after := killed.cut()
+				r.Close()
+				r, err = open(after, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				defer r.Close()
+				if what == "manifest" {
+					_, err = r.ResolveTag(ctx, "a", "v1")
+				} else {
+					_, err = r.ResolveBlob(ctx, "a", digest.FromBytes(blob))
+				}
+				qt.Check(t, qt.IsNil(err), qt.Commentf("seed %d", seed))
+			})
+		}
+	}
 }

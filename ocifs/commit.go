@@ -269,7 +269,12 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 			first = min(first, i)
 		}
 	}
-	if err := repo.append(journal, info.Size(), b.ops); err != nil {
+	if len(b.ops) > 0 {
+		err = repo.append(journal, info.Size(), b.ops)
+	} else if !changes[0].folds {
+		first, err = 0, repo.confirm(journal)
+	}
+	if err != nil {
 		// What those after the first found may be due to operations that were not made.
 		for _, c := range changes[first:] {
 			c.err = err
@@ -310,9 +315,6 @@ func (repo *repository) indexSize() int64 {
 // durable, and applies them.
 // If it fails it takes back what it wrote.
 func (repo *repository) append(journal file, size int64, ops []op) error {
-	if len(ops) == 0 {
-		return nil
-	}
 	at := repo.at
 	text := repo.record[:0]
 	start := at.offset
@@ -345,7 +347,7 @@ func (repo *repository) append(journal file, size int64, ops []op) error {
 	for i := range ops {
 		repo.state.apply(&ops[i])
 	}
-	repo.at = end
+	repo.at, repo.synced = end, end
 	if err == nil {
 		repo.seen.journal = now
 	}
@@ -359,6 +361,19 @@ func (repo *repository) writeJournal(journal file, text []byte, offset int64) er
 		return err
 	}
 	return repo.sync(journal)
+}
+
+// confirm makes durable what others have appended: they may have died, or failed,
+// before they did it. Calls may succeed because all is there already.
+func (repo *repository) confirm(journal file) error {
+	if repo.at == repo.synced || repo.at.offset <= int64(headerLen) {
+		return nil
+	}
+	if err := repo.sync(journal); err != nil {
+		return err
+	}
+	repo.synced = repo.at
+	return nil
 }
 
 func (repo *repository) sync(journal file) error {

@@ -306,7 +306,7 @@ func (repo *repository) restart(journal file) error {
 	now, err := journal.Stat()
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
-	repo.at = at
+	repo.at, repo.synced = at, at
 	repo.seen.journal = now
 	if err != nil {
 		repo.seen = stamps{}

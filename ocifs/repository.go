@@ -32,6 +32,7 @@ type repository struct {
 	commits queue
 	folding folding
 	record  []byte // a buffer for the one who leads
+	synced  place  // up to where the journal is known to be durable, for the one who leads
 
 	loading gate        // for those who bring state up to date with the disk
 	writing atomic.Bool // a commit is under way, and state is up to date for it
