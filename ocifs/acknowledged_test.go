@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -128,4 +129,49 @@ func TestSamePushAfterKill(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestReadOfWhatWasTakenBack lets a process read what another has written, cannot
+// make durable and takes back, and writes something as long in its place.
+func TestReadOfWhatWasTakenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		d := newDisk(nil)
+		var r2 *Registry
+		var reading atomic.Bool
+		d.yield = func() {
+			d.mu.Lock()
+			wrote := len(d.calls) > 0 && writesJournal(d.calls[len(d.calls)-1])
+			d.mu.Unlock()
+			if wrote && reading.CompareAndSwap(true, false) {
+				_, err := r2.ResolveTag(ctx, "a", "v1")
+				qt.Check(t, qt.IsNil(err))
+			}
+		}
+		fsys := &faultFS{filesystem: d}
+		r1, err := open(fsys, root, "", nil)
+		qt.Assert(t, qt.IsNil(err))
+		defer r1.Close()
+		r2, err = open(d, root, "", nil)
+		qt.Assert(t, qt.IsNil(err))
+		defer r2.Close()
+		qt.Assert(t, qt.IsNil(pushText(ctx, r1, "a", "old", "old")))
+		_, err = r2.ResolveTag(ctx, "a", "old")
+		qt.Assert(t, qt.IsNil(err))
+
+		fsys.arm(fault{op: "sync", call: 1, errno: syscall.EIO})
+		reading.Store(true)
+		qt.Assert(t, qt.IsNotNil(pushText(ctx, r1, "a", "v1", "new")))
+		qt.Assert(t, qt.IsFalse(reading.Load()))
+		fsys.arm(fault{})
+		qt.Assert(t, qt.IsNil(pushText(ctx, r1, "a", "v2", "new")))
+		_, err = r2.ResolveTag(ctx, "a", "v2")
+		qt.Check(t, qt.IsNil(err))
+		_, err = r2.ResolveTag(ctx, "a", "v1")
+		qt.Check(t, qt.IsNotNil(err))
+		qt.Assert(t, qt.IsNil(pushText(ctx, r2, "a", "v3", "new")))
+		_, err = r1.ResolveTag(ctx, "a", "v3")
+		qt.Check(t, qt.IsNil(err))
+	})
 }

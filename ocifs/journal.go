@@ -32,6 +32,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type place struct {
 	generation [generationLen]byte
 	offset     int64 // in bytes
+	last       int64 // where the record before it begins; offset if there is none
 	sum        uint32
 }
 
@@ -49,7 +50,7 @@ func parseHeader(header []byte) (place, bool) {
 	if len(header) < headerLen || string(header[:len(journalMagic)]) != journalMagic {
 		return place{}, false
 	}
-	p := place{offset: int64(headerLen), sum: crc32.Checksum(header[:headerLen], castagnoli)}
+	p := place{offset: int64(headerLen), last: int64(headerLen), sum: crc32.Checksum(header[:headerLen], castagnoli)}
 	copy(p.generation[:], header[len(journalMagic):])
 	return p, true
 }
@@ -64,6 +65,7 @@ func appendRecord(dst []byte, p place, ops []op) ([]byte, place) {
 	}
 	payload := dst[start+frameLen:]
 	p.sum = crc32.Update(p.sum, castagnoli, payload)
+	p.last = p.offset
 	p.offset += int64(frameLen + len(payload))
 	binary.LittleEndian.PutUint32(dst[start:], uint32(len(payload)))
 	binary.LittleEndian.PutUint32(dst[start+4:], p.sum)
@@ -92,10 +94,23 @@ func readRecords(text string, p place, apply func(*op)) place {
 			apply(&ops[i])
 		}
 		p.sum = sum
+		p.last = p.offset
 		p.offset += int64(frameLen) + int64(n)
 		text = text[frameLen+int(n):]
 	}
 	return p
+}
+
+// isIn reports whether a journal of the same generation still has the record that
+// ends at p. When a record could not be made durable, it is taken back, and another
+// comes in its place, which may be as long.
+func (p place) isIn(journal io.ReaderAt) bool {
+	if p.last == p.offset {
+		return true
+	}
+	var frame [frameLen]byte
+	_, err := journal.ReadAt(frame[:], p.last)
+	return err == nil && binary.LittleEndian.Uint32(frame[4:]) == p.sum
 }
 
 // The kinds of operations.

@@ -279,7 +279,7 @@ func (repo *repository) readOn(now stamps, at place) (bool, error) {
 		return false, nil // it is being begun anew; loading tells if it cannot be read
 	}
 	begin, ok := parseHeader(header)
-	if !ok || begin.generation != at.generation || now.journal.Size() < at.offset {
+	if !ok || begin.generation != at.generation || now.journal.Size() < at.offset || !at.isIn(f) {
 		return false, nil
 	}
 	text, err := readFrom(f, at.offset)
