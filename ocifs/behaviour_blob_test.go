@@ -451,3 +451,22 @@ func TestBehaviour17_DeletedInOneRepository(t *testing.T) {
 		}
 	})
 }
+
+// TestBehaviour16_PushReplacesWrongSize pushes a manifest whose entry in index.json
+// has another size than the manifest.
+func TestBehaviour16_PushReplacesWrongSize(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, ocifs.Options{})
+	a := bare(1)
+	layout := newForeign(t, f.path("foo"), a)
+	wrong := a.Descriptor
+	wrong.Size++
+	layout.index(named(wrong, "v1"), line(wrong))
+	wantNoTag(t, f, "foo", "v1")
+	must(t, f).MustPush("foo", a, "v2")
+	wantManifest(t, f, "foo", a.Manifest, a.Descriptor.MediaType, "v1", "v2")
+	f.reopen()
+	wantManifest(t, f, "foo", a.Manifest, a.Descriptor.MediaType, "v1", "v2")
+	f.reopen()
+	wantManifest(t, f, "foo", a.Manifest, a.Descriptor.MediaType, "v1", "v2")
+}

@@ -319,8 +319,8 @@ func (s *state) applyPut(o *op) {
 		m.absent = false
 		s.fresh = append(s.fresh, m)
 	}
-	if m.mediaType != o.mediaType {
-		m = s.retype(m, o.mediaType)
+	if m.mediaType != o.mediaType || m.size != o.size {
+		m = s.retype(m, o)
 	}
 	m.implicit = false
 	if o.blob {
@@ -347,10 +347,10 @@ func (m *stored) markBlob() {
 	}
 }
 
-// retype gives a manifest another media type, with which it may name other
-// things than before.
-func (s *state) retype(m *stored, mediaType string) *stored {
-	next := &stored{digest: m.digest, mediaType: ownMediaType(mediaType), size: m.size, contents: m.contents, blob: m.blob}
+// retype gives a manifest the media type and the size of o. With another type it
+// may name other things than before; the size was wrong if it was another.
+func (s *state) retype(m *stored, o *op) *stored {
+	next := &stored{digest: m.digest, mediaType: ownMediaType(o.mediaType), size: o.size, contents: m.contents, blob: m.blob}
 	var tags []string
 	for t := m.tags; t != nil; t = t.next {
 		tags = append(tags, t.name)
