@@ -19,7 +19,10 @@ var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA512}
 
 // makeLayout makes dir a layout with a journal, or adds what is missing.
 func (r *Registry) makeLayout(ctx context.Context, dir string) error {
-	var err error
+	err := r.checkDirs(dir)
+	if err != nil {
+		return err
+	}
 	for range 100 {
 		err = r.tryLayout(ctx, dir)
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {

@@ -319,7 +319,7 @@ func (repo *repository) load() error {
 	if err != nil {
 		return err
 	}
-	if err := repo.checkDirs(); err != nil {
+	if err := repo.registry.checkDirs(repo.dir); err != nil {
 		return err
 	}
 	repo.findTypes(s)
@@ -419,19 +419,24 @@ func (repo *repository) readIndex(s *state) error {
 	return nil
 }
 
-// checkDirs returns an error if a directory that leads to the repository, or one
-// of its own, is a symbolic link: it could lead out of the root.
-func (repo *repository) checkDirs() error {
-	dir := filepath.Join(repo.dir, "blobs")
-	for dir != repo.registry.dir && len(dir) > len(repo.registry.dir) {
-		info, err := repo.registry.lstat(dir)
+// checkDirs returns an error if a directory that leads to a layout, or one of its
+// own, is a symbolic link: it could lead out of the root.
+func (r *Registry) checkDirs(layout string) error {
+	dirs := []string{filepath.Join(layout, privateDir), filepath.Join(layout, "blobs")}
+	for _, alg := range algorithms {
+		dirs = append(dirs, filepath.Join(layout, "blobs", alg.String()))
+	}
+	for dir := layout; len(dir) > len(r.dir); dir = filepath.Dir(dir) {
+		dirs = append(dirs, dir)
+	}
+	for _, dir := range dirs {
+		info, err := r.lstat(dir)
 		if err != nil {
 			return err
 		}
 		if info != nil && info.Mode()&fs.ModeSymlink != 0 {
 			return fmt.Errorf("%s is a symbolic link", dir)
 		}
-		dir = filepath.Dir(dir)
 	}
 	return nil
 }

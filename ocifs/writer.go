@@ -145,10 +145,14 @@ func (r *Registry) publish(ctx context.Context, name string, digest ociregistry.
 // place calls put, which makes a file in a repository, and makes the repository
 // if put needs it. A repository that cannot be read is left as it is.
 func (r *Registry) place(ctx context.Context, name string, put func(*repository) error) error {
-	if _, err := r.open(name); err != nil && !errors.Is(err, ociregistry.ErrNameUnknown) {
+	repo := r.repository(name)
+	_, err := r.open(name)
+	if errors.Is(err, ociregistry.ErrNameUnknown) {
+		err = r.checkDirs(repo.dir) // it has not been looked at
+	}
+	if err != nil {
 		return err
 	}
-	repo := r.repository(name)
 	made := false
 	for {
 		err := put(repo)
