@@ -175,3 +175,42 @@ func TestReadOfWhatWasTakenBack(t *testing.T) {
 		qt.Check(t, qt.IsNil(err))
 	})
 }
+
+// TestDeletedStaysDeleted cuts the power while the last of a repository is deleted:
+// what was deleted before does not come back.
+func TestDeletedStaysDeleted(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			rnd := rand.New(rand.NewPCG(seed, 0))
+			d := newDisk(rnd)
+			r, err := open(d, root, "", nil)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(pushText(ctx, r, "a", "v1", "one")))
+			qt.Assert(t, qt.IsNil(pushText(ctx, r, "a", "v2", "two")))
+			if seed%2 == 0 {
+				qt.Assert(t, qt.IsNil(pushText(ctx, r, "a/b", "v", "three")))
+			}
+			qt.Assert(t, qt.IsNil(r.Close()))
+			r, err = open(d, root, "", nil)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(r.DeleteManifest(ctx, "a", digest.FromString("one"))))
+			d.mu.Lock()
+			d.cutAt = len(d.calls) + 10 + rnd.IntN(40)
+			d.mu.Unlock()
+			err = r.DeleteManifest(ctx, "a", digest.FromString("two"))
+			after := d.cut()
+			r.Close()
+			r, err2 := open(after, root, "", nil)
+			qt.Assert(t, qt.IsNil(err2))
+			defer r.Close()
+			_, err2 = r.ResolveManifest(ctx, "a", digest.FromString("one"))
+			qt.Check(t, qt.IsNotNil(err2), qt.Commentf("seed %d", seed))
+			if err == nil {
+				_, err2 = r.ResolveManifest(ctx, "a", digest.FromString("two"))
+				qt.Check(t, qt.IsNotNil(err2), qt.Commentf("seed %d", seed))
+			}
+		})
+	}
+}

@@ -189,7 +189,16 @@ func (r *Registry) removeLayout(dir string) bool {
 			return false
 		}
 	}
-	for _, name := range []string{"oci-layout", "index.json", filepath.Join(privateDir, "journal"), privateDir} {
+	for _, name := range []string{"oci-layout", "index.json"} {
+		if err := r.fs.Remove(filepath.Join(dir, name)); err != nil && !isAbsent(err) {
+			return false
+		}
+	}
+	// An index.json that came back without the journal would have what was deleted.
+	if err := r.store.syncDir(dir); err != nil && !isAbsent(err) {
+		return false
+	}
+	for _, name := range []string{filepath.Join(privateDir, "journal"), privateDir} {
 		if err := r.fs.Remove(filepath.Join(dir, name)); err != nil && !isAbsent(err) {
 			return false
 		}
