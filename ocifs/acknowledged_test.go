@@ -214,3 +214,47 @@ func TestDeletedStaysDeleted(t *testing.T) {
 		})
 	}
 }
+
+// TestLayoutThatAnotherMade kills a process that has just made a layout, whose name
+// is not durable yet. What the next one pushes there is.
+func TestLayoutThatAnotherMade(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 20_000} {
+		for seed := range uint64(20) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				blob := randomBytes(1, size)
+				push := func(r *Registry) error {
+					if size == 0 {
+						return pushText(ctx, r, "a/b", "v1", "new")
+					}
+					desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
+					_, err := r.PushBlob(ctx, "a/b", desc, bytes.NewReader(blob))
+					return err
+				}
+				d, offAfter := newTimedDisk(seed)
+				r, err := open(d, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				offAfter(func(c diskCall) bool { return c.op == "rename" && c.to == filepath.Join(root, "a", "b") })
+				qt.Assert(t, qt.IsNotNil(pushText(ctx, r, "a/b", "v0", "old")))
+				offAfter(nil)
+				killed := d.kill()
+				r.Close()
+				r, err = open(killed, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(push(r)))
+				after := killed.cut()
+				r.Close()
+				r, err = open(after, root, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				defer r.Close()
+				if size == 0 {
+					_, err = r.ResolveTag(ctx, "a/b", "v1")
+				} else {
+					_, err = r.ResolveBlob(ctx, "a/b", digest.FromBytes(blob))
+				}
+				qt.Check(t, qt.IsNil(err), qt.Commentf("seed %d, size %d", seed, size))
+			})
+		}
+	}
+}

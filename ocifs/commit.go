@@ -240,7 +240,11 @@ func (repo *repository) lay(c *change) error {
 		}
 	}
 	repo.scheduleFold() // which removes what may be left empty
-	return repo.registry.makeLayout(c.ctx, repo.dir)
+	if err := repo.registry.makeLayout(c.ctx, repo.dir); err != nil {
+		return err
+	}
+	repo.anchored.Store(true)
+	return nil
 }
 
 // write makes the changes. The journal is locked.
@@ -249,6 +253,9 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 	index, err := repo.registry.lstat(repo.index)
 	if err == nil {
 		err = repo.catchUp(stamps{index, info})
+	}
+	if err == nil && changes[0].work == nil {
+		err = repo.anchor()
 	}
 	repo.writing.Store(err == nil)
 	repo.loading.unlock()
@@ -271,7 +278,7 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 	}
 	if len(b.ops) > 0 {
 		err = repo.append(journal, info.Size(), b.ops)
-	} else if !changes[0].folds {
+	} else if changes[0].work == nil {
 		first, err = 0, repo.confirm(journal)
 	}
 	if err != nil {

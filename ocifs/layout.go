@@ -62,7 +62,7 @@ func (r *Registry) tryLayout(ctx context.Context, dir string) error {
 		r.removeLayout(staged)
 		return err
 	}
-	return r.store.syncDir(filepath.Dir(dir))
+	return r.syncParents(dir)
 }
 
 // completeLayout makes everything in a directory that a layout has and it has
@@ -77,11 +77,45 @@ func (r *Registry) completeLayout(ctx context.Context, dir string) error {
 		if info != nil {
 			err = r.fillLayout(dir)
 		}
+		if info != nil && err == nil {
+			err = r.syncParents(dir)
+		}
 		journal.Close()
 		if info != nil || err != nil {
 			return err
 		}
 	}
+}
+
+// anchor makes the names durable that lead to the repository's files: whoever made
+// the layout may be another program, or have died before it did so.
+func (repo *repository) anchor() error {
+	if repo.anchored.Load() {
+		return nil
+	}
+	r := repo.registry
+	for _, name := range []string{"blobs", privateDir, "."} {
+		if err := r.store.syncDir(filepath.Join(repo.dir, name)); err != nil && !isAbsent(err) {
+			return err
+		}
+	}
+	if err := r.syncParents(repo.dir); err != nil {
+		return err
+	}
+	repo.anchored.Store(true)
+	return nil
+}
+
+// syncParents makes the names durable of a layout and of the directories that lead
+// to it from the root.
+func (r *Registry) syncParents(dir string) error {
+	for len(dir) > len(r.dir) {
+		dir = filepath.Dir(dir)
+		if err := r.store.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Registry) openNewJournal(dir string) (file, error) {
@@ -169,6 +203,7 @@ func (repo *repository) removeIfEmpty(journal file) bool {
 	repo.mu.Lock()
 	repo.state, repo.seen, repo.at = newState(), stamps{}, place{}
 	repo.mu.Unlock()
+	repo.anchored.Store(false)
 	repo.writing.Store(false)
 	r.unmark(repo)
 	// Once their directories are gone, nobody can add a blob without making them

@@ -34,6 +34,8 @@ type repository struct {
 	record  []byte // a buffer for the one who leads
 	synced  place  // up to where the journal is known to be durable, for the one who leads
 
+	anchored atomic.Bool // the names that lead to its files are durable
+
 	loading gate        // for those who bring state up to date with the disk
 	writing atomic.Bool // a commit is under way, and state is up to date for it
 
@@ -324,6 +326,9 @@ func (repo *repository) load() error {
 	}
 	repo.findTypes(s)
 	repo.mu.Lock()
+	if old := repo.seen.journal; old != nil && (seen.journal == nil || !os.SameFile(old, seen.journal)) {
+		repo.anchored.Store(false) // another has made it anew
+	}
 	s.inherit(repo.state)
 	repo.state, repo.seen, repo.at = s, seen, at
 	repo.mu.Unlock()

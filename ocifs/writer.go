@@ -156,6 +156,9 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 	made := false
 	for {
 		err := put(repo)
+		if err == nil {
+			err = repo.anchor()
+		}
 		if err == nil || !errors.Is(err, errNoLayout) {
 			if err != nil && made {
 				repo.commit(&change{ctx: context.WithoutCancel(ctx), alone: true, work: repo.fold}) // which removes what is empty
@@ -166,6 +169,8 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 		if err := r.makeLayout(ctx, repo.dir); err != nil {
 			return err
 		}
+		repo = r.keep(repo)
+		repo.anchored.Store(true)
 		made = true
 	}
 }
