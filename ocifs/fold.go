@@ -3,6 +3,7 @@ package ocifs
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -277,15 +278,23 @@ func (repo *repository) putContents() error {
 // does not say that they are deleted, they would be taken for blobs.
 func (repo *repository) removeDeleted() error {
 	store := repo.registry.store
-	for digest := range repo.state.deleted { // only commits change it
+	deleted := repo.deletedFiles()
+	for _, digest := range deleted {
 		if err := store.removeFile(repo.dir, digest); err != nil {
 			return err
 		}
 	}
-	if len(repo.state.deleted) == 0 {
+	if len(deleted) == 0 {
 		return nil
 	}
 	return store.syncBlobDirs(repo.dir)
+}
+
+// deletedFiles returns the manifests that were deleted and may be files.
+func (repo *repository) deletedFiles() []ociregistry.Digest {
+	repo.mu.RLock()
+	defer repo.mu.RUnlock()
+	return slices.Collect(maps.Keys(repo.state.deleted))
 }
 
 // restart begins the journal anew.

@@ -193,7 +193,7 @@ func (repo *repository) removeIfEmpty(journal file) bool {
 	if has, err := repo.hasBlobs(); has || err != nil {
 		return false
 	}
-	for digest := range repo.state.deleted {
+	for _, digest := range repo.deletedFiles() {
 		if err := r.store.removeFile(repo.dir, digest); err != nil {
 			return false
 		}
