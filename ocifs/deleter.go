@@ -28,8 +28,10 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
 					return err
 				}
+				_, poolErr := r.store.statPool(digest)
 				removed, err := repo.removeNamed(digest)
-				given = given || removed // by the store
+				// The store gives back what the pool or a file has.
+				given = given || removed || !errors.Is(poolErr, fs.ErrNotExist)
 				if err != nil {
 					return err
 				}
