@@ -36,6 +36,7 @@ type change struct {
 
 	creates bool // makes the repository if there is none
 	alone   bool // has a batch of its own: check or work look at all of the state
+	size    int  // how many bytes of contents it writes, at most
 
 	turn chan struct{} // tells the waiting call that it is done, or that it leads
 	done bool
@@ -45,8 +46,13 @@ type change struct {
 // maxRecord bounds, in bytes, the buffer for records that a repository keeps.
 const maxRecord = 256 << 10
 
-// maxBatch bounds how many changes are written at once.
-const maxBatch = 1024
+// maxBatch and maxBatchBytes bound how many changes are written at once, and with
+// how many bytes of contents, unless one change has more: they are one record, whose
+// length has 32 bits, and are in memory twice.
+const (
+	maxBatch      = 1024
+	maxBatchBytes = 16 << 20
+)
 
 // queue has the changes of a repository that wait.
 type queue struct {
@@ -112,8 +118,11 @@ func (q *queue) leave(c *change) bool {
 func (q *queue) take() []*change {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 1
+	n, size := 1, q.waiting[0].size
 	for n < len(q.waiting) && n < maxBatch && !q.waiting[0].alone && !q.waiting[n].alone {
+		if size += q.waiting[n].size; size > maxBatchBytes {
+			break
+		}
 		n++
 	}
 	changes := slices.Clone(q.waiting[:n])

@@ -95,7 +95,7 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 	if added = errors.Is(err, fs.ErrNotExist); err != nil && !added {
 		return false, err
 	}
-	err = repo.commit(&change{ctx: ctx, creates: true, check: func(b *batch) error {
+	err = repo.commit(&change{ctx: ctx, creates: true, size: len(text), check: func(b *batch) error {
 		has, known := repo.pendingText(digest)
 		if !known && !absent {
 			var err error
@@ -404,7 +404,7 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 		condition: ociregistry.PushConditionFrom(ctx),
 		op:        op{kind: opPut, digest: digest, mediaType: mediaType, size: int64(len(text)), contents: text, tags: tags, info: &info},
 	}
-	if err := p.repo.commit(&change{ctx: ctx, creates: true, check: p.check}); err != nil {
+	if err := p.repo.commit(&change{ctx: ctx, creates: true, size: len(text), check: p.check}); err != nil {
 		r.give(p.taken)
 		return desc, p.repo.failed(err)
 	}
