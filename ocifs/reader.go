@@ -122,16 +122,29 @@ func (repo *repository) checkFile(err error, digest ociregistry.Digest, size, wa
 // isSound reports whether the file of a blob, whose size is not what a manifest
 // says, has the bytes of its digest: then it is the manifest that is wrong, and
 // what it says of the size counts no more.
+//
+// That takes as long as to read the file, and is remembered as long as the file is
+// not changed.
 func (repo *repository) isSound(digest ociregistry.Digest) (bool, error) {
-	err := repo.registry.store.verify(repo.registry.ctx, repo.dir, digest)
-	if errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
+	info, err := repo.registry.lstat(blobPath(repo.dir, digest))
 	if err != nil {
 		return false, err
 	}
+	repo.mu.RLock()
+	known := repo.state.sound[digest]
+	repo.mu.RUnlock()
+	if known == nil || !sameFile(known, info) {
+		err := repo.registry.store.verify(repo.registry.ctx, repo.dir, digest)
+		if errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
+	repo.state.sound[cloneDigest(digest)] = info
 	if ref := repo.state.refs[digest]; ref != nil {
 		ref.size = -1
 	}

@@ -167,8 +167,8 @@ func (r *Registry) begin() error {
 }
 
 // Close writes to the layouts what only the journals have, ends what goes on in
-// the background, and lets go of the directory. Calls that are under way, and
-// open readers, are not disturbed. It is safe to call it twice.
+// the background, and lets go of the directory. Open readers are not disturbed.
+// Pushes that are under way may fail. It is safe to call it twice.
 //
 // An error means that a layout could not be brought up to date. Nothing is lost:
 // the next Registry does it.

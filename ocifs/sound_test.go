@@ -1,0 +1,38 @@
+package ocifs
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// TestWrongSizesCostOneRead pushes manifests that say wrong sizes of a blob: that
+// is read once to find that it is right.
+func TestWrongSizesCostOneRead(t *testing.T) {
+	t.Parallel()
+	fsys := new(hookFS)
+	r, err := open(fsys, t.TempDir(), "", &Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	blob := randomBytes(1, 4<<20)
+	desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
+	_, err = r.PushBlob(t.Context(), "a", desc, bytes.NewReader(blob))
+	qt.Assert(t, qt.IsNil(err))
+	var reads []int
+	for size := range 3 {
+		fsys.set(nil)
+		contents := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`, desc.Digest, size)
+		_, err := r.PushManifest(t.Context(), "a", "v1", []byte(contents), ocispec.MediaTypeImageManifest)
+		qt.Assert(t, qt.IsNil(err))
+		reads = append(reads, fsys.count("file.ReadAt"))
+	}
+	qt.Check(t, qt.IsTrue(reads[0] > 10))
+	qt.Check(t, qt.IsTrue(reads[1] < 10))
+	qt.Check(t, qt.IsTrue(reads[2] < 10))
+}
