@@ -110,8 +110,11 @@ func (r *Registry) tags(ctx context.Context, name, startAfter string, yield func
 			return nil, nil, repo.missing(nil)
 		}
 		return names, func(i int) (bool, error) {
-			if !sure && repo.isDangling(names[i]) {
-				return true, nil
+			if sure {
+				return yield(names[i], nil), nil
+			}
+			if dangling, err := repo.isDangling(names[i]); dangling || err != nil {
+				return true, err
 			}
 			return yield(names[i], nil), nil
 		}, nil
@@ -143,15 +146,22 @@ func (repo *repository) findAbsent() error {
 
 // isDangling reports whether a tag points at a manifest that is not there: another
 // program's tag may.
-func (repo *repository) isDangling(tag string) bool {
+func (repo *repository) isDangling(tag string) (bool, error) {
 	repo.mu.RLock()
-	defer repo.mu.RUnlock()
+	unsure := false
 	t := repo.state.tags[tag]
-	if t == nil {
-		return false // it was just deleted
+	var m *stored
+	if t != nil { // it was not just deleted
+		m = t.manifest
+		_, unsure = repo.state.unsure[m]
 	}
-	_, unsure := repo.state.unsure[t.manifest]
-	return unsure
+	repo.mu.RUnlock()
+	if !unsure {
+		return false, nil
+	}
+	// The state may have been read anew since findAbsent looked.
+	present, err := repo.isPresent(m)
+	return !present, err
 }
 
 // Referrers implements [ociregistry.Lister.Referrers].

@@ -1,0 +1,37 @@
+package ocifs
+
+import (
+	"testing"
+
+	"github.com/go-quicktest/qt"
+)
+
+// TestTagsWhileAnotherFolds lists tags that were read from the journal while another
+// Registry makes files of their manifests.
+func TestTagsWhileAnotherFolds(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := t.TempDir()
+	r1, err := open(osFS{}, dir, "", nil)
+	qt.Assert(t, qt.IsNil(err))
+	defer r1.Close()
+	r2, err := open(osFS{}, dir, "", &Options{ReadOnly: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer r2.Close()
+	want := []string{"a", "b", "c"}
+	for _, tag := range want {
+		_, err := r1.PushManifest(ctx, "foo", tag, []byte("text of "+tag), "text/plain")
+		qt.Assert(t, qt.IsNil(err))
+	}
+	var got []string
+	for tag, err := range r2.Tags(ctx, "foo", "") {
+		qt.Assert(t, qt.IsNil(err))
+		got = append(got, tag)
+		if tag == "a" {
+			qt.Assert(t, qt.IsNil(r1.Close()))
+			_, err := r2.ResolveTag(ctx, "foo", "a")
+			qt.Assert(t, qt.IsNil(err))
+		}
+	}
+	qt.Check(t, qt.DeepEquals(got, want))
+}
