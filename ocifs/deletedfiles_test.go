@@ -64,7 +64,8 @@ func TestReadWhileDeletedFilesGo(t *testing.T) {
 		}
 		return nil
 	})
-	qt.Check(t, qt.IsNil(r.repository("a").commit(&change{ctx: ctx, alone: true, folds: true})))
+	repo := r.repository("a")
+	qt.Check(t, qt.IsNil(repo.commit(&change{ctx: ctx, alone: true, work: repo.fold})))
 	reading.Wait()
 	qt.Check(t, qt.IsNil(r.Close()))
 }

@@ -78,6 +78,9 @@ func (r *Registry) completeLayout(ctx context.Context, dir string) error {
 			err = r.fillLayout(dir)
 		}
 		if info != nil && err == nil {
+			err = r.store.syncBlobDirs(dir)
+		}
+		if info != nil && err == nil {
 			err = r.syncParents(dir)
 		}
 		journal.Close()
@@ -87,8 +90,9 @@ func (r *Registry) completeLayout(ctx context.Context, dir string) error {
 	}
 }
 
-// anchor makes the names durable that lead to the repository's files: whoever made
-// the layout may be another program, or have died before it did so.
+// anchor makes durable, before the first change by this process, what it found of
+// the repository: whoever made the layout, named a blob there, or began the journal
+// anew may be another program, or have died before it did so.
 func (repo *repository) anchor() error {
 	if repo.anchored.Load() {
 		return nil
@@ -99,11 +103,30 @@ func (repo *repository) anchor() error {
 			return err
 		}
 	}
+	if err := r.store.syncBlobDirs(repo.dir); err != nil {
+		return err
+	}
+	if err := repo.syncJournal(); err != nil {
+		return err
+	}
 	if err := r.syncParents(repo.dir); err != nil {
 		return err
 	}
 	repo.anchored.Store(true)
 	return nil
+}
+
+// syncJournal makes the journal durable, if there is one.
+func (repo *repository) syncJournal() error {
+	journal, err := repo.registry.fs.OpenFile(repo.journal, forSync, 0)
+	if isAbsent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer journal.Close()
+	return repo.sync(journal)
 }
 
 // syncParents makes the names durable of a layout and of the directories that lead
@@ -164,13 +187,22 @@ func (r *Registry) mkdir(name string) error {
 	return err
 }
 
-// makeDirs makes a directory below the root and those that lead to it, durably.
+// makeDirs makes a directory and those that lead to it, durably. One that is there
+// may have been made by a process that died before that was durable; the one
+// above it was durable then.
 func (r *Registry) makeDirs(dir string) error {
+	parent := filepath.Dir(dir)
 	info, err := r.lstat(dir)
-	if err != nil || info != nil {
+	if err != nil {
 		return err
 	}
-	parent := filepath.Dir(dir)
+	if info != nil {
+		err := r.store.syncDir(parent)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // it is not ours
+		}
+		return err
+	}
 	if err := r.makeDirs(parent); err != nil {
 		return err
 	}
