@@ -187,7 +187,7 @@ func (r *reader) descriptor(field string, ref *Ref) error {
 		}
 		return r.skip()
 	})
-	ref.Elsewhere = hasURLs || nonDistributable(ref.MediaType)
+	ref.Elsewhere = hasURLs || NonDistributable(ref.MediaType)
 	return err
 }
 
@@ -210,7 +210,7 @@ func (r *reader) compactDescriptor(ref *Ref) bool {
 	if n == 0 || n == len(rest) || rest[n] != '}' || rest[0] == '0' && n > 1 {
 		return false
 	}
-	*ref = Ref{MediaType: mediaType, Digest: ociregistry.Digest(digest), Size: size, Elsewhere: nonDistributable(mediaType)}
+	*ref = Ref{MediaType: mediaType, Digest: ociregistry.Digest(digest), Size: size, Elsewhere: NonDistributable(mediaType)}
 	r.pos = len(r.text) - len(rest) + n + 1
 	return true
 }
@@ -331,9 +331,9 @@ func wellFormed(s string) bool {
 	})
 }
 
-// nonDistributable reports whether content of mediaType may be absent from a
+// NonDistributable reports whether content of mediaType may be absent from a
 // registry (image-spec, section "Non-Distributable Layers").
-func nonDistributable(mediaType string) bool {
+func NonDistributable(mediaType string) bool {
 	return strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.nondistributable.") ||
 		mediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" ||
 		mediaType == "application/vnd.docker.image.rootfs.foreign.diff.tar"

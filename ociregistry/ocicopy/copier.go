@@ -1,0 +1,191 @@
+package ocicopy
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync/atomic"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// copier is one copy. First it finds out what there is to copy (walk.go), which
+// leaves the graph below; then it copies that (transfer.go).
+type copier struct {
+	opts     Options // with the defaults filled in
+	dst, src Place
+	dry      bool
+	tracker  *tracker
+
+	// sameRegistry says that blobs of the source can be mounted.
+	sameRegistry bool
+	mountFrom    []string
+
+	top   *node
+	nodes []*node
+	blobs []*blob
+	seen  map[ociregistry.Digest]*node // those of nodes
+	found map[ociregistry.Digest]*blob // those of blobs
+	held  atomic.Int64                 // bytes of manifests
+
+	// levels has the nodes in the order in which they can be pushed. Those of
+	// one level need nothing of each other.
+	levels [][]*node
+
+	tagged  ociregistry.Descriptor // what the destination's tag points at; zero if nothing
+	chosen  []*node                // the manifests that Platforms chose
+	partial bool                   // of some index, not all
+}
+
+// node is a manifest of the graph.
+type node struct {
+	digest    ociregistry.Digest
+	mediaType string
+	size      int64
+
+	contents []byte // nil as long as nobody needs them
+	info     manifest.Info
+	children []*node
+	extras   []extra  // what refers to it
+	tags     []string // to be set at the destination
+
+	looked  bool // there is known
+	there   bool // the destination has it
+	trusted bool // and all that it names
+
+	inTree   bool // it is the top or below it, not a referrer
+	optional bool // it may be missing at the source: then it is gone
+	gone     bool
+	isBlob   bool // it is a blob that an index names
+	chosen   bool // it was chosen by its platform
+	partial  bool // it is an index, and not all its children are copied
+	refused  bool // the destination does not take it without them
+
+	item Item
+}
+
+// blob is a blob of the graph.
+type blob struct {
+	ref  manifest.Ref
+	item Item
+}
+
+func newCopier(dst, src Place, opts *Options, dry bool) *copier {
+	c := &copier{
+		dst:   dst,
+		src:   src,
+		dry:   dry,
+		seen:  make(map[ociregistry.Digest]*node),
+		found: make(map[ociregistry.Digest]*blob),
+	}
+	if opts != nil {
+		c.opts = *opts
+	}
+	c.opts.Concurrency = cmp.Or(max(c.opts.Concurrency, 0), DefaultConcurrency)
+	c.opts.MaxManifestSize = cmp.Or(max(c.opts.MaxManifestSize, 0), DefaultMaxManifestSize)
+	c.opts.MaxManifests = cmp.Or(max(c.opts.MaxManifests, 0), DefaultMaxManifests)
+	c.opts.MaxBlobs = cmp.Or(max(c.opts.MaxBlobs, 0), DefaultMaxBlobs)
+	c.opts.MaxDepth = cmp.Or(max(c.opts.MaxDepth, 0), DefaultMaxDepth)
+	if !dry {
+		c.tracker = newTracker(c.opts.Progress)
+	}
+	if c.dst.Ref == "" {
+		c.dst.Ref = src.Ref
+	}
+	c.sameRegistry = same(dst.Registry, src.Registry)
+	if c.sameRegistry {
+		c.mountFrom = append(c.mountFrom, src.Repo)
+	}
+	c.mountFrom = append(c.mountFrom, c.opts.MountFrom...)
+	c.mountFrom = slices.DeleteFunc(c.mountFrom, func(repo string) bool { return repo == dst.Repo })
+	return c
+}
+
+// same reports whether a and b are one registry. An Interface can be of a type
+// whose values cannot be compared.
+func same(a, b ociregistry.Interface) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+}
+
+func (c *copier) run(ctx context.Context) error {
+	if err := c.resolve(ctx); err != nil {
+		return err
+	}
+	if err := c.walk(ctx); err != nil {
+		return err
+	}
+	if c.choosing(c.top) && len(c.chosen) == 0 {
+		return fmt.Errorf("%w: the index has nothing for the chosen platforms", ociregistry.ErrManifestUnknown)
+	}
+	c.expect()
+	if err := each(ctx, c.opts.Concurrency, c.blobs, c.blob); err != nil {
+		return err
+	}
+	return c.manifests(ctx)
+}
+
+// expect announces the totals.
+func (c *copier) expect() {
+	for _, b := range c.blobs {
+		c.tracker.expect(b.ref.Size)
+	}
+	for _, n := range c.nodes {
+		c.tracker.expect(n.size)
+	}
+}
+
+// result gathers what was done so far.
+func (c *copier) result() Result {
+	var r Result
+	for _, b := range c.blobs {
+		if b.item.Action != "" {
+			r.Items = append(r.Items, b.item)
+		}
+	}
+	for _, n := range c.nodes {
+		if n.item.Action != "" {
+			r.Items = append(r.Items, n.item)
+		}
+	}
+	if c.top != nil {
+		r.Descriptor = c.target().descriptor()
+	}
+	return r
+}
+
+// target returns what the destination's tag is to point at: what was asked for,
+// or what was chosen of it if the destination does not take it.
+func (c *copier) target() *node {
+	if c.top.refused && len(c.chosen) == 1 {
+		return c.chosen[0]
+	}
+	return c.top
+}
+
+func (n *node) descriptor() ociregistry.Descriptor {
+	return ociregistry.Descriptor{MediaType: n.mediaType, Digest: n.digest, Size: n.size}
+}
+
+func (b *blob) descriptor() ociregistry.Descriptor {
+	return ociregistry.Descriptor{
+		MediaType: cmp.Or(b.ref.MediaType, "application/octet-stream"),
+		Digest:    b.ref.Digest,
+		Size:      b.ref.Size,
+	}
+}
+
+// dstTag returns the tag to set, or "".
+func (c *copier) dstTag() string {
+	if isDigest(c.dst.Ref) {
+		return ""
+	}
+	return c.dst.Ref
+}
+
+// choosing reports whether not all children of n are to be copied.
+func (c *copier) choosing(n *node) bool {
+	return n.inTree && len(c.opts.Platforms) > 0 && isIndex(n.mediaType)
+}

@@ -1,0 +1,163 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// ErrLimit is for a copy that would go beyond the limits of its [Options].
+var ErrLimit = errors.New("beyond the limits of a copy")
+
+// Place is where an artifact is, or where it goes.
+type Place struct {
+	Registry ociregistry.Interface
+	Repo     string
+
+	// Ref is a tag or a digest. At the destination it may be empty: then it is
+	// that of the source.
+	Ref string
+}
+
+// Options has the settings of a copy. Its zero value copies an artifact for all
+// its platforms, and nothing that refers to it.
+type Options struct {
+	// Referrers copies the manifests whose subject is one of those copied, and
+	// the referrers of these, and so on. At a source without a list of
+	// referrers ([ociregistry.ErrUnsupported]) there are none.
+	Referrers bool
+
+	// ReferrerTypes are the artifact types of the referrers to copy. Nil is
+	// all of them.
+	ReferrerTypes []string
+
+	// CosignTags copies the signatures, attestations and SBOMs that cosign
+	// keeps under tags made of a digest, sha256-HEX.sig, .att and .sbom.
+	CosignTags bool
+
+	// Platforms are the platforms to copy out of an index. Nil is all of them.
+	// Fields that are empty match everything. What is no index is copied
+	// whatever its platform.
+	//
+	// The index itself is copied unchanged, with the other platforms missing,
+	// if the destination takes it, which a sparse one does. A destination that
+	// refuses it ([ociregistry.ErrManifestBlobUnknown]) gets the chosen manifest
+	// under the tag instead; there must be one, then.
+	Platforms []ocispec.Platform
+
+	// NonDistributable copies non-distributable layers too (OCI image
+	// specification, section "Non-Distributable Layers"), where the source
+	// has them.
+	NonDistributable bool
+
+	// Recheck looks at the destination for everything, also for what is named
+	// by manifests that it has. It repairs a destination that lost content,
+	// and completes a sparse one.
+	Recheck bool
+
+	// MountFrom has repositories of the destination that may have blobs of the
+	// artifact. When source and destination are one registry, the source's
+	// repository is tried first without being asked for.
+	MountFrom []string
+
+	// Concurrency is how many requests are made at a time. Zero is
+	// DefaultConcurrency.
+	Concurrency int
+
+	// Progress is told how the copy goes on, if it is not nil. It is called by
+	// one goroutine at a time, which waits for it: at the start and the end of
+	// each item, and after some hundred kilobytes between them.
+	Progress func(Progress)
+
+	// MaxManifestSize bounds the size in bytes of each manifest. Zero is
+	// DefaultMaxManifestSize.
+	MaxManifestSize int64
+
+	// MaxManifests bounds the number of manifests. Zero is DefaultMaxManifests.
+	MaxManifests int
+
+	// MaxBlobs bounds the number of blobs. Zero is DefaultMaxBlobs.
+	MaxBlobs int
+
+	// MaxDepth bounds how far the manifests are from the one that was asked
+	// for, counting steps from an index to its children and from a subject to
+	// its referrers. Zero is DefaultMaxDepth.
+	MaxDepth int
+
+	// hasTag reports whether the source has a tag, for those who know. Nil is
+	// for others.
+	hasTag func(tag string) bool
+}
+
+// The values that Options have by default.
+const (
+	DefaultConcurrency     = 6
+	DefaultMaxManifestSize = 4 << 20
+	DefaultMaxManifests    = 4096
+	DefaultMaxBlobs        = 1 << 17
+	DefaultMaxDepth        = 16
+)
+
+// maxGraph bounds the bytes of all manifests of a copy: they are in memory until
+// they are written.
+const maxGraph = 128 << 20
+
+// Copy copies the artifact src to dst, with all that it names: an image, an index
+// and its children, or any other artifact. It returns what it did, also when it
+// fails.
+//
+// The source is asked as little as possible. A repeated copy of a tag resolves
+// the tag at both ends, finds the same digest, and is done; a copy by digest does
+// not ask the source at all, then. With referrers or cosign's tags, these are
+// asked for in addition, and with Platforms the index is read. Blobs that the
+// destination has are not read.
+//
+// Copy stops soon after ctx ends, and returns when all that it started has ended.
+//
+// Errors are those of the two registries, wrapped: among them
+// [ociregistry.ErrManifestUnknown] and [ociregistry.ErrNameUnknown] of the source,
+// [ociregistry.ErrBlobUnknown] where the source lacks a blob that a manifest
+// names, [ociregistry.ErrDigestInvalid] where it has other content than it says,
+// [ociregistry.ErrManifestInvalid] for a malformed manifest; and [ErrLimit].
+func Copy(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
+	return run(ctx, dst, src, opts, false)
+}
+
+// Plan returns what [Copy] would do, and changes nothing. It reads manifests, and
+// no blobs. What it cannot know is taken for the better: that mounts succeed
+// between repositories of one registry, and that the destination takes an index
+// of which some platforms are missing. Errors are those of Copy.
+func Plan(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
+	return run(ctx, dst, src, opts, true)
+}
+
+func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, error) {
+	c := newCopier(dst, src, opts, dry)
+	err := c.run(ctx)
+	if err != nil {
+		err = fmt.Errorf("copy of %s: %w", describe(src), err)
+	}
+	return c.result(), err
+}
+
+func describe(p Place) string {
+	if isDigest(p.Ref) {
+		return p.Repo + "@" + p.Ref
+	}
+	return p.Repo + ":" + p.Ref
+}
+
+// isDigest tells digests from tags, which have no colon.
+func isDigest(ref string) bool { return strings.Contains(ref, ":") }
+
+// absent reports whether err says that there is no such content.
+func absent(err error) bool {
+	return errors.Is(err, ociregistry.ErrNameUnknown) ||
+		errors.Is(err, ociregistry.ErrManifestUnknown) ||
+		errors.Is(err, ociregistry.ErrBlobUnknown)
+}

@@ -1,0 +1,83 @@
+package ocicopy
+
+import "github.com/seed-40b21970/oci/ociregistry"
+
+// Kind is what an [Item] is.
+type Kind string
+
+// The kinds of item.
+const (
+	Blob     Kind = "blob"
+	Manifest Kind = "manifest"
+)
+
+// Action is what was done with an [Item], or will be.
+type Action string
+
+// The actions.
+const (
+	Copied  Action = "copied"  // read from the source, written to the destination
+	Mounted Action = "mounted" // taken from another repository of the destination
+	Present Action = "present" // the destination had it
+	Skipped Action = "skipped" // left out: see the NonDistributable and Platforms fields of [Options]
+)
+
+// Item is a blob or a manifest of a copy.
+type Item struct {
+	Kind   Kind
+	Action Action
+
+	// Descriptor has the media type, the digest and the size in bytes. The size
+	// of a blob is what the manifest says.
+	Descriptor ociregistry.Descriptor
+
+	// Tags are the tags that were set to a manifest, also to one that was
+	// Present.
+	Tags []string
+
+	// From is the repository that a blob was Mounted from.
+	From string
+}
+
+// Result says what [Copy] did, or what it would do.
+type Result struct {
+	// Descriptor is the manifest that was asked for, as the destination has it
+	// now. With platforms chosen it can be the manifest of one platform: see
+	// the Platforms field of [Options].
+	Descriptor ociregistry.Descriptor
+
+	// Items are the blobs and the manifests that were looked at, the blobs
+	// first. Where the destination had a manifest, what that names is not among
+	// them.
+	Items []Item
+}
+
+// Unchanged reports that the destination had everything: nothing was written.
+func (r Result) Unchanged() bool {
+	for _, item := range r.Items {
+		if item.Action == Copied || item.Action == Mounted || len(item.Tags) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Count returns the number of items of a kind with which action was done, and
+// the sum of their sizes in bytes.
+func (r Result) Count(kind Kind, action Action) (items int, bytes int64) {
+	for _, item := range r.Items {
+		if item.Kind == kind && item.Action == action {
+			items++
+			bytes = addSizes(bytes, item.Descriptor.Size)
+		}
+	}
+	return items, bytes
+}
+
+// addSizes adds sizes, which manifests claim, without overflow.
+func addSizes(a, b int64) int64 {
+	if sum := a + b; sum >= 0 {
+		return sum
+	}
+	return 1<<63 - 1
+}

@@ -1,0 +1,176 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// blob gives b to the destination by the cheapest way that works.
+func (c *copier) blob(ctx context.Context, b *blob) error {
+	item := Item{Kind: Blob, Descriptor: b.descriptor()}
+	told, err := c.moveBlob(ctx, b, &item)
+	if err != nil {
+		return fmt.Errorf("blob %s: %w", b.ref.Digest, err)
+	}
+	b.item = item
+	c.tracker.finish(item, told)
+	return nil
+}
+
+// moveBlob completes item, and returns how many of the blob's bytes the tracker
+// has been told of.
+func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64, err error) {
+	if manifest.NonDistributable(b.ref.MediaType) && !c.opts.NonDistributable {
+		item.Action = Skipped
+		return 0, nil
+	}
+	_, err = c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
+	if err == nil {
+		item.Action = Present
+		return 0, nil
+	}
+	if !absent(err) {
+		return 0, err
+	}
+	for _, repo := range c.mountFrom {
+		mounted, err := c.mount(ctx, repo, b)
+		if err != nil {
+			return 0, err
+		}
+		if mounted {
+			item.Action, item.From = Mounted, repo
+			return 0, nil
+		}
+	}
+	return c.sendBlob(ctx, b, item)
+}
+
+// mount reports whether the destination took b from another of its repositories.
+// A registry may refuse that for any reason, none of which keeps the blob from
+// being copied. Only the end of the context is an error.
+func (c *copier) mount(ctx context.Context, repo string, b *blob) (bool, error) {
+	var err error
+	switch {
+	case !c.dry:
+		_, err = c.dst.Registry.MountBlob(ctx, repo, c.dst.Repo, b.ref.Digest)
+	case !c.sameRegistry || repo != c.src.Repo:
+		_, err = c.dst.Registry.ResolveBlob(ctx, repo, b.ref.Digest)
+	}
+	return err == nil, ctx.Err()
+}
+
+func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64, err error) {
+	item.Action = Copied
+	if c.dry {
+		return 0, nil
+	}
+	r, err := c.src.Registry.GetBlob(ctx, c.src.Repo, b.ref.Digest)
+	if b.ref.Elsewhere && absent(err) {
+		item.Action = Skipped
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	begun := *item
+	begun.Action = ""
+	body, counted := metered(r, c.tracker, begun)
+	if _, err := c.dst.Registry.PushBlob(ctx, c.dst.Repo, item.Descriptor, body); err != nil {
+		return 0, err
+	}
+	return counted(), nil
+}
+
+// manifests pushes the manifests, level by level.
+func (c *copier) manifests(ctx context.Context) error {
+	if len(c.chosen) == 1 && c.tagged.Digest == c.chosen[0].digest {
+		c.refusePartial() // as it did when it got that tag
+	}
+	for _, level := range c.levels {
+		if err := each(ctx, c.opts.Concurrency, level, c.push); err != nil {
+			return err
+		}
+	}
+	if c.top.refused {
+		return c.pushChosen(ctx)
+	}
+	return nil
+}
+
+func (c *copier) refusePartial() {
+	for _, n := range c.nodes {
+		n.refused = n.partial && !n.there
+	}
+}
+
+// push pushes n, and sets its tags, unless the destination has both.
+func (c *copier) push(ctx context.Context, n *node) error {
+	item := Item{Kind: Manifest, Action: Copied, Descriptor: n.descriptor(), Tags: n.tags}
+	for _, child := range n.children {
+		n.refused = n.refused || child.refused
+	}
+	if n.there {
+		item.Action = Present
+	}
+	if !n.refused && (!n.there || len(n.tags) > 0) {
+		err := c.put(ctx, n)
+		n.refused = c.partial && n.inTree && isIndex(n.mediaType) && errors.Is(err, ociregistry.ErrManifestBlobUnknown)
+		if err != nil && !n.refused {
+			return fmt.Errorf("manifest %s: %w", n.digest, err)
+		}
+	}
+	if n.refused {
+		item.Action, item.Tags = Skipped, nil
+	}
+	n.item = item
+	c.tracker.finish(item, 0)
+	return nil
+}
+
+func (c *copier) put(ctx context.Context, n *node) error {
+	if c.dry {
+		return nil
+	}
+	if n.contents == nil {
+		if err := c.fetch(ctx, n); err != nil {
+			return err
+		}
+	}
+	// A tag that stands in for the digest is what every registry understands,
+	// but it leaves the algorithm of the digest to the registry.
+	ref, tags := string(n.digest), n.tags
+	if len(tags) > 0 && n.digest.Algorithm() == digest.SHA256 {
+		ref, tags = tags[0], tags[1:]
+	}
+	desc, err := c.dst.Registry.PushManifest(ctx, c.dst.Repo, ref, n.contents, n.mediaType, tags...)
+	if err == nil && desc.Digest != n.digest {
+		return fmt.Errorf("%w: the destination stored it as another", ociregistry.ErrDigestInvalid)
+	}
+	return err
+}
+
+// pushChosen gives the tag to the manifest that was chosen of an index that the
+// destination does not take.
+func (c *copier) pushChosen(ctx context.Context) error {
+	n := c.target()
+	if n.refused {
+		return fmt.Errorf("%w: it takes indexes only whole, and %d manifests of this one were chosen",
+			ociregistry.ErrManifestBlobUnknown, len(c.chosen))
+	}
+	if c.dstTag() == "" || c.tagged.Digest == n.digest {
+		return nil
+	}
+	n.tags = append(n.tags, c.dstTag())
+	if err := c.put(ctx, n); err != nil {
+		return fmt.Errorf("manifest %s: %w", n.digest, err)
+	}
+	n.item.Tags = n.tags
+	return nil
+}
