@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -345,13 +346,7 @@ func TestEveryCallCanFail(t *testing.T) {
 		}
 		dst.before = src.before
 		_, err := Copy(t.Context(), Place{dst, "b", "v1"}, Place{src, "a", "v1"}, opts)
-		for range 1000 { // one that is done takes a moment to be gone
-			if runtime.NumGoroutine() <= before {
-				break
-			}
-			runtime.Gosched()
-		}
-		qt.Assert(t, qt.IsTrue(runtime.NumGoroutine() <= before))
+		qt.Assert(t, qt.IsTrue(goroutinesEnd(before)))
 		src.before, dst.before = nil, nil
 		if err == nil {
 			qt.Assert(t, qt.IsTrue(call > 50))
@@ -363,4 +358,15 @@ func TestEveryCallCanFail(t *testing.T) {
 		mustCopy(t, Place{dst, "b", "v1"}, Place{src, "a", "v1"}, opts)
 		mustHave(t, dst, "b", index)
 	}
+}
+
+// goroutinesEnd reports whether there come to be no more than n goroutines. One
+// that has done its work takes a moment to be gone.
+func goroutinesEnd(n int) bool {
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > n; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
