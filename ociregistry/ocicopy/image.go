@@ -1,0 +1,67 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+)
+
+// image brings a tag up to date. What it points at is looked up once: that is
+// admitted, and that is copied, also if the tag moves meanwhile.
+func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
+	desc, err := r.src.Registry.ResolveTag(ctx, about.Repo, about.Tag)
+	if absent(err) {
+		return nil, nil // it has gone since the tags were listed
+	}
+	if err != nil {
+		return nil, err
+	}
+	there, err := r.dst.ResolveTag(ctx, about.Destination, about.Tag)
+	if err != nil && !absent(err) {
+		return nil, err
+	}
+	from := Place{r.src.Registry, about.Repo, string(desc.Digest)}
+	if there.Digest != desc.Digest {
+		err := r.admit(ctx, r.rule, Image{r.src.Name, from, about.Tag, desc}, r.hasTag)
+		if outcome := leftOut(err); outcome != "" && ctx.Err() == nil {
+			about.Outcome, about.Err = outcome, err
+			r.report(ctx, r.summary, about)
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	about.Result, err = Copy(ctx, Place{r.dst, about.Destination, about.Tag}, from, r.copyOptions())
+	if err != nil {
+		return nil, err
+	}
+	about.Outcome = Updated
+	if about.Result.Unchanged() {
+		about.Outcome = Same
+	}
+	r.report(ctx, r.summary, about)
+	return nil, nil
+}
+
+// leftOut returns the outcome of an image that was not admitted, or "" for other
+// errors.
+func leftOut(err error) Outcome {
+	switch {
+	case errors.Is(err, ErrUnsigned):
+		return Unsigned
+	case errors.Is(err, ErrRefused):
+		return Refused
+	}
+	return ""
+}
+
+func (r *repository) hasTag(tag string) bool { return r.has[tag] }
+
+func (r *repository) copyOptions() *Options {
+	opts := r.opts.Copy
+	opts.Referrers = !r.rule.rule.WithoutReferrers
+	opts.CosignTags = opts.Referrers
+	opts.Platforms = r.rule.platforms
+	opts.hasTag = r.hasTag
+	return &opts
+}

@@ -1,0 +1,236 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// The reasons why a mirror leaves out an image. Both are errors that are also
+// [ociregistry.ErrDenied].
+var (
+	ErrUnsigned = errors.New("the image has no signature of the types that are asked for")
+	ErrRefused  = errors.New("the image was refused by validation")
+)
+
+// Source is a registry to mirror from.
+type Source struct {
+	Name     string // stands in reports and errors; not empty
+	Registry ociregistry.Interface
+
+	// Rules choose repositories. For each repository the first that matches
+	// counts. The registry's repositories are listed only if there are rules
+	// with wildcards.
+	Rules []Rule
+}
+
+// MirrorOptions has the settings of a [Mirror].
+type MirrorOptions struct {
+	// Interval is the time from the start of one pass of Run to the start of the
+	// next. A pass that takes longer is followed by the next at once. Zero is
+	// DefaultInterval.
+	Interval time.Duration
+
+	// Copy has the settings of each copy. Referrers, CosignTags and Platforms
+	// are those of the rules instead. Progress is called by several copies at a
+	// time.
+	Copy Options
+
+	// Images is how many images of a source, or lists of its tags, are worked on
+	// at a time. Zero is DefaultImages.
+	Images int
+
+	// Retries is how often what failed is tried again in one pass, after
+	// everything else. Zero is DefaultRetries; negative is never. Errors that
+	// will not go away, such as [ociregistry.ErrUnauthorized], wait for the next
+	// pass.
+	Retries int
+
+	// Backoff is the time before the first retry. It doubles with each, up to
+	// MaxBackoff. Zero is DefaultBackoff.
+	Backoff time.Duration
+
+	// Validate is asked about each image that is new to the destination, if it
+	// is not nil. An image for which it returns an error is not copied. It can be
+	// called from several goroutines at once.
+	Validate func(ctx context.Context, image Image) error
+
+	// Report is told of everything that a pass did, if it is not nil. It is
+	// called by one goroutine at a time, which waits for it.
+	Report func(Event)
+
+	// Logger is told of changes (Info) and failures (Warn). Nil is silence.
+	Logger *slog.Logger
+}
+
+// The values that MirrorOptions have by default.
+const (
+	DefaultInterval = time.Hour
+	DefaultImages   = 4
+	DefaultRetries  = 3
+	DefaultBackoff  = time.Second
+	MaxBackoff      = time.Minute
+)
+
+// Image is an image, or another artifact, at a source.
+type Image struct {
+	Source     string // its name
+	Place      Place  // Ref is the digest
+	Tag        string // "" if it is asked for by digest
+	Descriptor ociregistry.Descriptor
+}
+
+// Mirror keeps a registry up to date with others. Its methods can be called from
+// several goroutines at once.
+type Mirror struct {
+	dst     ociregistry.Interface
+	sources []*source
+	opts    MirrorOptions // with the defaults filled in
+
+	mu      sync.Mutex
+	current *running // the pass that is in flight, or nil
+
+	reporting sync.Mutex
+}
+
+// source is a Source with its rules checked.
+type source struct {
+	Source
+	rules []*Selector
+}
+
+// running is a pass in flight. Its results can be read when done is closed.
+type running struct {
+	done    chan struct{}
+	summary Summary
+	err     error
+}
+
+// NewMirror returns a mirror of sources into dst. It makes no requests.
+//
+// The error tells every rule that is wrong; then there is no mirror.
+func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions) (*Mirror, error) {
+	m := &Mirror{dst: dst}
+	if opts != nil {
+		m.opts = *opts
+	}
+	m.opts.setDefaults()
+	var problems []error
+	names := make(map[string]bool)
+	for _, s := range sources {
+		if s.Name == "" || names[s.Name] {
+			problems = append(problems, fmt.Errorf("source %q: a source needs a name of its own", s.Name))
+		}
+		names[s.Name] = true
+		checked := &source{Source: s}
+		for i, rule := range s.Rules {
+			selector, err := NewSelector(rule)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("source %q, rule %d: %w", s.Name, i+1, err))
+			}
+			checked.rules = append(checked.rules, selector)
+		}
+		m.sources = append(m.sources, checked)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (o *MirrorOptions) setDefaults() {
+	if o.Interval <= 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.Images <= 0 {
+		o.Images = DefaultImages
+	}
+	if o.Retries == 0 {
+		o.Retries = DefaultRetries
+	}
+	if o.Backoff <= 0 {
+		o.Backoff = DefaultBackoff
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Run makes a pass at once and then one at each interval, until ctx ends. It
+// returns the cause of that, when all that it started has ended.
+func (m *Mirror) Run(ctx context.Context) error {
+	ticker := time.NewTicker(m.opts.Interval)
+	defer ticker.Stop()
+	for {
+		m.Pass(ctx)
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Pass looks at all that is to be mirrored once, and copies what differs. It
+// returns what it did.
+//
+// What fails is in the summary; it keeps nothing else from being mirrored, and
+// is no error of Pass. The error is the cause of the end of ctx.
+//
+// There is one pass at a time: a call during another one waits for that, and
+// returns its summary.
+func (m *Mirror) Pass(ctx context.Context) (Summary, error) {
+	for {
+		r, mine := m.join()
+		if mine {
+			r.summary, r.err = m.pass(ctx)
+			m.leave(r)
+			return r.summary, r.err
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return Summary{}, context.Cause(ctx)
+		}
+		if r.err == nil {
+			return r.summary, nil
+		}
+		// Its caller left. This one did not.
+	}
+}
+
+// join returns the pass in flight, or else a new one, which is the caller's to
+// run.
+func (m *Mirror) join() (r *running, mine bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.current != nil {
+		return m.current, false
+	}
+	m.current = &running{done: make(chan struct{})}
+	return m.current, true
+}
+
+func (m *Mirror) leave(r *running) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.current = nil
+	close(r.done)
+}
+
+// rule returns the rule for a repository of the source, or nil.
+func (s *source) rule(repo string) *Selector {
+	for _, rule := range s.rules {
+		if rule.pattern.MatchString(repo) {
+			return rule
+		}
+	}
+	return nil
+}

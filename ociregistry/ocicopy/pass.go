@@ -1,0 +1,192 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// pass is one look at all that a source has to mirror.
+type pass struct {
+	*Mirror
+	src     *source
+	summary *Summary // of all sources; see Mirror.report
+
+	mu     sync.Mutex
+	failed []task
+	queued map[string]bool // repositories
+}
+
+// pass runs a pass for each source: none waits for another.
+func (m *Mirror) pass(ctx context.Context) (Summary, error) {
+	var summary Summary
+	var wait sync.WaitGroup
+	for _, src := range m.sources {
+		p := &pass{Mirror: m, src: src, summary: &summary, queued: make(map[string]bool)}
+		wait.Go(func() { p.run(ctx) })
+	}
+	wait.Wait()
+	return summary, context.Cause(ctx)
+}
+
+// run works in rounds. What fails in one is tried again in the next, so that it
+// holds up nothing else.
+func (p *pass) run(ctx context.Context) {
+	tasks := []task{{event: Event{Source: p.src.Name}, run: p.source}}
+	backoff := min(p.opts.Backoff, MaxBackoff)
+	for {
+		drain(ctx, p.opts.Images, tasks, p.try)
+		tasks, p.failed = p.failed, nil
+		if len(tasks) == 0 {
+			return
+		}
+		select {
+		case <-time.After(backoff):
+		case <-ctx.Done():
+			return
+		}
+		backoff = min(2*backoff, MaxBackoff)
+	}
+}
+
+// try runs a task, and keeps it for the next round if that may help.
+func (p *pass) try(ctx context.Context, t task) []task {
+	t.attempt++
+	about := t.event
+	about.Attempt = t.attempt
+	found, err := t.run(ctx, about)
+	if err == nil || ctx.Err() != nil {
+		return found
+	}
+	about.Err = err
+	about.Outcome = Failed
+	if t.attempt <= p.opts.Retries && mayPass(err) {
+		about.Outcome = Retried
+		p.mu.Lock()
+		p.failed = append(p.failed, t)
+		p.mu.Unlock()
+	}
+	p.report(ctx, p.summary, about)
+	return found
+}
+
+// lasting are the errors that a retry does not help against.
+var lasting = []error{
+	ociregistry.ErrUnauthorized,
+	ociregistry.ErrDenied,
+	ociregistry.ErrUnsupported,
+	ociregistry.ErrNameInvalid,
+	ociregistry.ErrNameUnknown,
+	ociregistry.ErrManifestInvalid,
+	ociregistry.ErrManifestUnknown,
+	ociregistry.ErrManifestBlobUnknown,
+	ErrLimit,
+}
+
+// mayPass reports whether err may be gone when the same is tried again.
+func mayPass(err error) bool {
+	return !slices.ContainsFunc(lasting, func(target error) bool { return errors.Is(err, target) })
+}
+
+// source finds the repositories to mirror. Those that a rule names are mirrored
+// also when the registry cannot list what it has.
+func (p *pass) source(ctx context.Context, about Event) (found []task, err error) {
+	wild := false
+	for _, rule := range p.src.rules {
+		wild = wild || !rule.literal
+		if rule.literal {
+			found = p.addRepo(found, about, rule.lead)
+		}
+	}
+	if !wild {
+		return found, nil
+	}
+	for repo, err := range p.src.Registry.Repositories(ctx, "") {
+		if err != nil {
+			return found, err
+		}
+		found = p.addRepo(found, about, repo)
+	}
+	return found, nil
+}
+
+// addRepo appends the task for a repository, if it is to be mirrored and not
+// queued yet.
+func (p *pass) addRepo(tasks []task, about Event, repo string) []task {
+	rule := p.src.rule(repo)
+	if rule == nil || p.queued[repo] {
+		return tasks
+	}
+	p.queued[repo] = true
+	about.Repo = repo
+	about.Destination, _ = rule.Destination(repo)
+	r := &repository{pass: p, rule: rule}
+	return append(tasks, task{event: about, run: r.tags})
+}
+
+// repository is a repository of a pass.
+type repository struct {
+	*pass
+	rule *Selector
+	has  map[string]bool // the tags that the source has
+}
+
+// tags finds the images to mirror.
+func (r *repository) tags(ctx context.Context, about Event) (found []task, err error) {
+	tags, err := ociregistry.All(r.src.Registry.Tags(ctx, about.Repo, ""))
+	if err != nil {
+		return nil, err
+	}
+	r.has = make(map[string]bool, len(tags))
+	for _, tag := range tags {
+		r.has[tag] = true
+	}
+	for _, tag := range r.rule.ChooseTags(tags) {
+		image := about
+		image.Tag = tag
+		found = append(found, task{event: image, run: r.image})
+	}
+	if r.rule.rule.Delete {
+		found = append(found, task{event: about, run: r.gone})
+	}
+	slices.Reverse(found) // the last is run first
+	return found, nil
+}
+
+// gone finds the tags to delete.
+func (r *repository) gone(ctx context.Context, about Event) (found []task, err error) {
+	tags, err := ociregistry.All(r.dst.Tags(ctx, about.Destination, ""))
+	if err != nil && !absent(err) {
+		return nil, err
+	}
+	for _, tag := range tags {
+		if r.deletes(tag) {
+			image := about
+			image.Tag = tag
+			found = append(found, task{event: image, run: r.deleteTag})
+		}
+	}
+	return found, nil
+}
+
+// deletes reports whether a tag of the destination is gone at the source, and was
+// mirrored from there.
+func (r *repository) deletes(tag string) bool {
+	_, cosign := aboutDigest(tag)
+	mirrored := r.rule.ChoosesTag(tag) || cosign && !r.rule.rule.WithoutReferrers
+	return mirrored && !r.has[tag]
+}
+
+func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error) {
+	err := r.dst.DeleteTag(ctx, about.Destination, about.Tag)
+	if err != nil && !absent(err) {
+		return nil, err
+	}
+	about.Outcome = Deleted
+	r.report(ctx, r.summary, about)
+	return nil, nil
+}

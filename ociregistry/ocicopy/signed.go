@@ -1,0 +1,64 @@
+package ocicopy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// The artifact types of signatures that [Signed] knows.
+const (
+	TypeCosignSignature   = "application/vnd.dev.cosign.artifact.sig.v1+json"
+	TypeNotationSignature = "application/vnd.cncf.notary.signature"
+
+	// TypeSigstoreBundle is what the types of Sigstore's bundles begin with; a
+	// version follows.
+	TypeSigstoreBundle = "application/vnd.dev.sigstore.bundle."
+)
+
+// Signed reports whether the manifest src, whose Ref must be a digest, has a
+// referrer of one of types. Nil stands for the types of signatures above. A
+// signature that cosign keeps under a tag counts as TypeCosignSignature.
+//
+// That is all: no signature is verified.
+//
+// Errors are those of the registry.
+func Signed(ctx context.Context, src Place, types []string) (bool, error) {
+	return signed(ctx, src, types, nil)
+}
+
+// signed is Signed for those who know the tags of the source: see Options.
+func signed(ctx context.Context, src Place, types []string, hasTag func(string) bool) (bool, error) {
+	wanted := func(artifactType string) bool { return slices.Contains(types, artifactType) }
+	if types == nil {
+		wanted = isSignature
+	}
+	for desc, err := range src.Registry.Referrers(ctx, src.Repo, ociregistry.Digest(src.Ref), "") {
+		if errors.Is(err, ociregistry.ErrUnsupported) || absent(err) {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+		if wanted(desc.ArtifactType) {
+			return true, nil
+		}
+	}
+	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"
+	if tag == ".sig" || !wanted(TypeCosignSignature) || hasTag != nil && !hasTag(tag) {
+		return false, nil
+	}
+	_, err := src.Registry.ResolveTag(ctx, src.Repo, tag)
+	if absent(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func isSignature(artifactType string) bool {
+	return artifactType == TypeCosignSignature || artifactType == TypeNotationSignature ||
+		strings.HasPrefix(artifactType, TypeSigstoreBundle)
+}
