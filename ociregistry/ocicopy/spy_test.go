@@ -207,3 +207,9 @@ func tagged(t testing.TB, r ociregistry.Interface, repo, tag string) ociregistry
 	}
 	return desc.Digest
 }
+
+func referrersOf(list func(ociregistry.Digest) []ociregistry.Descriptor) func(context.Context, string, ociregistry.Digest, string) iter.Seq2[ociregistry.Descriptor, error] {
+	return func(_ context.Context, _ string, d ociregistry.Digest, _ string) iter.Seq2[ociregistry.Descriptor, error] {
+		return ociregistry.SliceSeq(list(d))
+	}
+}

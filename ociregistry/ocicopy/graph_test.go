@@ -1,0 +1,431 @@
+package ocicopy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+func TestBehaviour16_ReferrersAndCosignTags(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		index, extras := signedIndex(t, src, "a", "v1")
+		from := Place{src, "a", "v1"}
+
+		mustCopy(t, Place{dst, "plain", ""}, from, nil)
+		for _, e := range extras {
+			qt.Check(t, qt.IsNotNil(e.Verify(t.Context(), dst, "plain")))
+		}
+
+		opts := &Options{Referrers: true, CosignTags: true}
+		mustCopy(t, Place{dst, "b", ""}, from, opts)
+		mustHave(t, dst, "b", index)
+		for _, e := range extras {
+			mustHave(t, dst, "b", e)
+		}
+		referrers, err := ociregistry.All(dst.Referrers(t.Context(), "b", index.Descriptor.Digest, ""))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.HasLen(referrers, 1))
+		qt.Check(t, qt.Equals(referrers[0].Digest, extras[0].Descriptor.Digest))
+		qt.Check(t, qt.Equals(referrers[0].ArtifactType, typeNotation))
+		qt.Check(t, qt.Equals(tagged(t, dst, "b", cosignTag(index.Descriptor.Digest)+".sig"), extras[2].Descriptor.Digest))
+
+		// A repeat reads no blob, and no manifest at the source.
+		src.take()
+		dst.take()
+		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "b", ""}, from, opts).Unchanged()))
+		// Seven manifests: the index, two images, two signatures of notation,
+		// one of cosign, an SBOM.
+		qt.Check(t, qt.Equals(src.take(), "Referrers 7, ResolveTag 22"))
+		qt.Check(t, qt.IsFalse(strings.Contains(dst.take(), "Blob")))
+
+		// What was copied without them gets them later, and nothing else.
+		result := mustCopy(t, Place{dst, "plain", ""}, from, opts)
+		n, _ := result.Count(Manifest, Copied)
+		qt.Check(t, qt.Equals(n, 4))
+		for _, e := range extras {
+			mustHave(t, dst, "plain", e)
+		}
+	})
+}
+
+func TestBehaviour16_ReferrerTypes(t *testing.T) {
+	t.Parallel()
+	src, dst := newMem(t), newMem(t)
+	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
+	sig, sbom := newReferrer(2, typeNotation, image), newReferrer(3, "application/sbom", image)
+	for _, a := range []*ocitest.Artifact{image, sig, sbom} {
+		mustPush(t, src, "a", a)
+	}
+	from := Place{src, "a", string(image.Descriptor.Digest)}
+	mustCopy(t, Place{dst, "a", "v1"}, from, &Options{Referrers: true, ReferrerTypes: []string{"application/sbom"}})
+	mustHave(t, dst, "a", sbom)
+	qt.Check(t, qt.IsNotNil(sig.Verify(t.Context(), dst, "a")))
+}
+
+func TestBehaviour16_LoopsEnd(t *testing.T) {
+	t.Parallel()
+	// A registry can list anything as a referrer: here each of two images is one
+	// of the other, and of itself.
+	src, dst := newSpy(newMem(t)), newMem(t)
+	a := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
+	b := ocitest.NewImage(ocitest.Spec{Seed: 2, Layers: []int64{10}})
+	mustPush(t, src, "a", a, "v1")
+	mustPush(t, src, "a", b)
+	lists(src, func(ociregistry.Digest) []ociregistry.Descriptor {
+		return []ociregistry.Descriptor{a.Descriptor, b.Descriptor}
+	})
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Referrers: true})
+	qt.Check(t, qt.HasLen(result.Items, 6))
+	mustHave(t, dst, "a", b)
+}
+
+func TestBehaviour16_ReferrerThatNamesItsSubject(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
+		group := ocitest.NewIndex(ocitest.Spec{Subject: &image.Descriptor}, image)
+		mustPush(t, src, "a", image, "v1")
+		mustPush(t, src, "a", group)
+		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Referrers: true})
+		mustHave(t, dst, "a", group)
+	})
+}
+
+func TestReferrerThatIsGone(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	image := ocitest.NewImage(ocitest.Spec{Seed: 1})
+	mustPush(t, src, "a", image, "v1")
+	lists(src, func(ociregistry.Digest) []ociregistry.Descriptor {
+		return []ociregistry.Descriptor{newReferrer(1, typeNotation, image).Descriptor}
+	})
+	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Referrers: true})
+	mustHave(t, dst, "a", image)
+
+	src.before = func(_ context.Context, method, _, _ string) error {
+		if method == "Referrers" {
+			return ociregistry.ErrUnsupported
+		}
+		return nil
+	}
+	mustCopy(t, Place{dst, "a", "v2"}, Place{src, "a", "v1"}, &Options{Referrers: true})
+}
+
+// lists makes s list other referrers than it has.
+func lists(s *spy, referrers func(ociregistry.Digest) []ociregistry.Descriptor) {
+	s.Interface.(*ociregistry.Funcs).Referrers_ = referrersOf(referrers)
+}
+
+func TestBehaviour16_PlatformsAtASparseDestination(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newSpy(newSparse(t))
+	index := newPlatforms(1, amd64, arm64, armV7)
+	outer := ocitest.NewIndex(ocitest.Spec{}, index, newPlatforms(9, armV7))
+	mustPush(t, src, "a", outer, "v1")
+	from := Place{src, "a", "v1"}
+
+	result := mustCopy(t, Place{dst, "a", ""}, from, &Options{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}})
+	qt.Check(t, qt.Equals(result.Descriptor.Digest, outer.Descriptor.Digest))
+	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), outer.Descriptor.Digest))
+	mustHave(t, dst, "a", index.Children[1])
+	_, err := dst.ResolveManifest(t.Context(), "a", index.Children[0].Descriptor.Digest)
+	qt.Check(t, qt.IsTrue(absent(err)))
+
+	// The same again is nothing, another platform is added.
+	src.take()
+	opts := &Options{Platforms: []ocispec.Platform{*arm64}}
+	qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, from, opts).Unchanged()))
+	qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
+	opts.Platforms = []ocispec.Platform{*amd64, *armV7}
+	result = mustCopy(t, Place{dst, "a", ""}, from, opts)
+	n, _ := result.Count(Manifest, Copied)
+	qt.Check(t, qt.Equals(n, 3))
+	mustHave(t, dst, "a", outer)
+}
+
+func TestBehaviour16_PlatformAtAStrictDestination(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		index := newPlatforms(1, amd64, arm64, armV7)
+		outer := ocitest.NewIndex(ocitest.Spec{}, index)
+		mustPush(t, src, "a", outer, "v1")
+		to, from := Place{dst, "a", ""}, Place{src, "a", "v1"}
+		opts := &Options{Platforms: []ocispec.Platform{*arm64}, CosignTags: true, Referrers: true}
+		result := mustCopy(t, to, from, opts)
+		image := index.Children[1]
+		qt.Check(t, qt.Equals(result.Descriptor.Digest, image.Descriptor.Digest))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), image.Descriptor.Digest))
+		mustHave(t, dst, "a", image)
+		qt.Check(t, qt.IsFalse(result.Unchanged()))
+
+		dst.take()
+		result = mustCopy(t, to, from, opts)
+		qt.Check(t, qt.IsTrue(result.Unchanged()))
+		qt.Check(t, qt.Equals(result.Descriptor.Digest, image.Descriptor.Digest))
+		qt.Check(t, qt.IsFalse(strings.Contains(dst.take(), "Push")))
+
+		// Two manifests cannot have one tag.
+		opts.Platforms = []ocispec.Platform{*arm64, *amd64}
+		_, err := Copy(t.Context(), Place{dst, "a", "v2"}, from, opts)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestBlobUnknown))
+		opts.Platforms = []ocispec.Platform{{OS: "plan9"}}
+		_, err = Copy(t.Context(), Place{dst, "a", "v2"}, from, opts)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v2"), ""))
+
+		// All of them are the index.
+		opts.Platforms = []ocispec.Platform{{OS: "linux"}}
+		result = mustCopy(t, Place{dst, "a", "v2"}, from, opts)
+		qt.Check(t, qt.Equals(result.Descriptor.Digest, outer.Descriptor.Digest))
+	})
+}
+
+func TestPlatformsMatch(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		want string
+		has  ocispec.Platform
+		ok   bool
+	}{
+		{"linux/amd64", *amd64, true},
+		{"linux/amd64", *arm64, false},
+		{"linux/arm64", *arm64, true},
+		{"linux/arm64/v8", *arm64, true},
+		{"linux/arm64/v8", ocispec.Platform{OS: "linux", Architecture: "arm64"}, true},
+		{"linux/arm", *armV7, true},
+		{"linux/arm/v6", *armV7, false},
+		{"linux/arm/v6", ocispec.Platform{OS: "linux", Architecture: "arm"}, false},
+		{"windows/amd64", *amd64, false},
+	}
+	for _, test := range tests {
+		want, err := ParsePlatform(test.want)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(matchesAny(test.has, []ocispec.Platform{want}), test.ok), qt.Commentf("%+v", test))
+	}
+}
+
+// TestIndexOfBlobs copies what BuildKit makes of a cache: an index that names
+// blobs.
+func TestIndexOfBlobs(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		layer := ocitest.NewBlob(1, 100)
+		layer.Descriptor.MediaType = ocispec.MediaTypeImageLayerGzip
+		index := ocitest.NewIndex(ocitest.Spec{}, &ocitest.Artifact{Descriptor: layer.Descriptor})
+		index.Children, index.Blobs = nil, []ocitest.Blob{layer}
+		mustPush(t, src, "a", index, "cache")
+		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "cache"}, nil)
+		mustHave(t, dst, "a", index)
+	})
+}
+
+func TestHostileGraphs(t *testing.T) {
+	t.Parallel()
+	src := newSpy(newSparse(t))
+	deep := ocitest.NewImage(ocitest.Spec{})
+	for range 5 {
+		deep = ocitest.NewIndex(ocitest.Spec{}, deep)
+	}
+	mustPush(t, src, "a", deep, "deep")
+	var children []*ocitest.Artifact
+	for i := range 20 {
+		children = append(children, ocitest.NewImage(ocitest.Spec{Seed: uint64(i)}))
+	}
+	mustPush(t, src, "a", ocitest.NewIndex(ocitest.Spec{}, children...), "wide")
+	mustPush(t, src, "a", ocitest.NewImage(ocitest.Spec{Layers: []int64{1, 2, 3, 4, 5, 6, 7, 8, 9}}), "layers")
+	many := func(n int) func(ociregistry.Digest) []ociregistry.Descriptor {
+		return func(ociregistry.Digest) (all []ociregistry.Descriptor) {
+			for i := range n {
+				all = append(all, ociregistry.Descriptor{Digest: digest.FromString(fmt.Sprint(i)), MediaType: ocispec.MediaTypeImageManifest})
+			}
+			return all
+		}
+	}
+	tests := []struct {
+		tag       string
+		opts      Options
+		referrers int
+		want      error
+	}{
+		{"deep", Options{MaxDepth: 5}, 0, nil},
+		{"deep", Options{MaxDepth: 4}, 0, ErrLimit},
+		{"wide", Options{MaxManifests: 21}, 0, nil},
+		{"wide", Options{MaxManifests: 20}, 0, ErrLimit},
+		{"layers", Options{MaxBlobs: 10}, 0, nil},
+		{"layers", Options{MaxBlobs: 9}, 0, ErrLimit},
+		{"layers", Options{MaxManifestSize: 4000}, 0, nil},
+		{"layers", Options{MaxManifestSize: 1000}, 0, ErrLimit},
+		{"layers", Options{MaxManifests: 10, Referrers: true}, 9, nil},
+		{"layers", Options{MaxManifests: 10, Referrers: true}, 11, ErrLimit},
+	}
+	for _, test := range tests {
+		lists(src, many(test.referrers))
+		dst := newMem(t)
+		_, err := Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", test.tag}, &test.opts)
+		if test.want == nil {
+			qt.Check(t, qt.IsNil(err), qt.Commentf("%s", test.tag))
+			continue
+		}
+		qt.Check(t, qt.ErrorIs(err, test.want), qt.Commentf("%s", test.tag))
+		repos, err := ociregistry.All(dst.Repositories(t.Context(), ""))
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.HasLen(repos, 0))
+	}
+}
+
+func TestLyingSource(t *testing.T) {
+	t.Parallel()
+	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
+	other := ocitest.NewImage(ocitest.Spec{Seed: 2, Layers: []int64{10}})
+	layer := image.Blobs[1].Descriptor
+	var wrongSize ocispec.Manifest
+	qt.Assert(t, qt.IsNil(json.Unmarshal(image.Manifest, &wrongSize)))
+	wrongSize.Layers[0].Size = 1 << 62
+	enormous, err := json.Marshal(wrongSize)
+	qt.Assert(t, qt.IsNil(err))
+	enormousDesc := ociregistry.Descriptor{MediaType: image.Descriptor.MediaType, Digest: digest.FromBytes(enormous), Size: 1}
+
+	manifest := func(contents []byte, desc ociregistry.Descriptor) func(*ociregistry.Funcs) {
+		return func(f *ociregistry.Funcs) {
+			f.GetTag_ = func(context.Context, string, string) (ociregistry.BlobReader, error) {
+				return ocimem.NewBytesReader(contents, desc), nil
+			}
+		}
+	}
+	tests := map[string]struct {
+		lie  func(f *ociregistry.Funcs)
+		want error
+	}{
+		"other manifest":  {manifest(other.Manifest, image.Descriptor), ociregistry.ErrDigestInvalid},
+		"no digest":       {manifest(image.Manifest, ociregistry.Descriptor{MediaType: image.Descriptor.MediaType}), ociregistry.ErrDigestInvalid},
+		"no JSON":         {manifest([]byte("{"), ociregistry.Descriptor{MediaType: image.Descriptor.MediaType, Digest: digest.FromString("{")}), ociregistry.ErrManifestInvalid},
+		"enormous layer":  {manifest(enormous, enormousDesc), ociregistry.ErrSizeInvalid},
+		"other blob":      {blobIs(layer, strings.Repeat("x", 10)), ociregistry.ErrDigestInvalid},
+		"truncated blob":  {blobIs(layer, "x"), ociregistry.ErrSizeInvalid},
+		"blob is missing": {blobIs(layer, ""), ociregistry.ErrBlobUnknown},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			src, dst := newSpy(newMem(t)), newMem(t)
+			mustPush(t, src, "a", image, "v1")
+			test.lie(src.Interface.(*ociregistry.Funcs))
+			progress := func(p Progress) { qt.Check(t, qt.IsTrue(p.BytesDone >= 0 && p.BytesTotal >= p.BytesDone)) }
+			_, err := Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Progress: progress})
+			qt.Check(t, qt.ErrorIs(err, test.want))
+			qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
+		})
+	}
+}
+
+// blobIs makes a registry have other content for a blob, or none if it is empty.
+func blobIs(desc ociregistry.Descriptor, content string) func(*ociregistry.Funcs) {
+	return func(f *ociregistry.Funcs) {
+		get := f.GetBlob_
+		f.GetBlob_ = func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+			switch {
+			case d != desc.Digest:
+				return get(ctx, repo, d)
+			case content == "":
+				return nil, ociregistry.ErrBlobUnknown
+			}
+			return ocimem.NewBytesReader([]byte(content), desc), nil
+		}
+	}
+}
+
+func TestBehaviour17_Progress(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{3 << 20, 100, 0}})
+		mustPush(t, src, "a", image, "v1")
+		size := image.Descriptor.Size + 3<<20 + 100 + image.Blobs[0].Descriptor.Size
+
+		var mu sync.Mutex
+		var calls []Progress
+		opts := &Options{Progress: func(p Progress) {
+			qt.Check(t, qt.IsTrue(mu.TryLock())) // it is called by one at a time
+			defer mu.Unlock()
+			calls = append(calls, p)
+		}}
+		result := mustCopy(t, Place{dst, "b", ""}, Place{src, "a", "v1"}, opts)
+		mustHave(t, dst, "b", image)
+		last := calls[len(calls)-1]
+		qt.Check(t, qt.Equals(last.ItemsDone, 5))
+		qt.Check(t, qt.Equals(last.BytesDone, size))
+		qt.Check(t, qt.Equals(last.Item.Kind, Manifest))
+		var before Progress
+		done := make(map[ociregistry.Digest]int64)
+		var finished []Item
+		for _, p := range calls {
+			qt.Check(t, qt.Equals(p.ItemsTotal, 5))
+			qt.Check(t, qt.Equals(p.BytesTotal, size))
+			qt.Check(t, qt.IsTrue(p.ItemsDone >= before.ItemsDone && p.BytesDone >= before.BytesDone))
+			qt.Check(t, qt.IsTrue(p.Bytes >= done[p.Item.Descriptor.Digest]))
+			done[p.Item.Descriptor.Digest] = p.Bytes
+			before = p
+			if p.Item.Action != "" {
+				qt.Check(t, qt.Equals(p.Bytes, p.Item.Descriptor.Size))
+				finished = append(finished, p.Item)
+			}
+		}
+		qt.Check(t, qt.HasLen(finished, len(result.Items)))
+		// The start and the end of each, and twelve times 256 KiB of the big
+		// one, or somewhat more where it is read in bigger parts.
+		qt.Check(t, qt.IsTrue(len(calls) >= 9+4 && len(calls) <= 9+12), qt.Commentf("%d calls", len(calls)))
+
+		calls = nil
+		mustCopy(t, Place{dst, "b", ""}, Place{src, "a", "v1"}, opts)
+		qt.Assert(t, qt.HasLen(calls, 1))
+		qt.Check(t, qt.Equals(calls[0].BytesDone, calls[0].BytesTotal))
+		qt.Check(t, qt.Equals(calls[0].Item.Action, Present))
+	})
+}
+
+func TestBehaviour17_ProgressOfReaderThatSeeks(t *testing.T) {
+	t.Parallel()
+	content := slices.Repeat([]byte("x"), 1<<20)
+	var now Progress
+	tracker := newTracker(func(p Progress) { now = p })
+	item := Item{Descriptor: ociregistry.Descriptor{Size: 1 << 20}}
+	body, told := metered(ocimem.NewBytesReader(content, item.Descriptor), tracker, item)
+	for range 2 { // a push that begins again
+		_, err := body.(io.Seeker).Seek(0, io.SeekStart)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(now.BytesDone, 0))
+		_, err = io.Copy(io.Discard, body)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(now.BytesDone > 700<<10))
+	}
+	tracker.finish(item, told())
+	qt.Check(t, qt.Equals(now.BytesDone, 1<<20))
+}
+
+func TestCancelStopsCopy(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	mustPush(t, src, "a", ocitest.NewImage(ocitest.Spec{Layers: []int64{1, 2, 3}}), "v1")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("gone")
+	src.before = func(ctx context.Context, method, _, _ string) error {
+		if method == "GetBlob" {
+			cancel(gone)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	_, err := Copy(ctx, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
+	qt.Check(t, qt.ErrorIs(err, gone))
+	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
+}
