@@ -1,0 +1,512 @@
+package ocicopy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+func mustMirror(t testing.TB, dst ociregistry.Interface, opts *MirrorOptions, sources ...Source) *Mirror {
+	t.Helper()
+	m, err := NewMirror(dst, sources, opts)
+	qt.Assert(t, qt.IsNil(err))
+	return m
+}
+
+func mustPass(t testing.TB, m *Mirror) Summary {
+	t.Helper()
+	summary, err := m.Pass(t.Context())
+	qt.Assert(t, qt.IsNil(err))
+	return summary
+}
+
+func hub(r ociregistry.Interface, rules ...Rule) Source {
+	return Source{Name: "hub", Registry: r, Rules: rules}
+}
+
+// tagsOf returns the tags of a repository, joined by spaces.
+func tagsOf(t testing.TB, r ociregistry.Interface, repo string) string {
+	t.Helper()
+	tags, err := ociregistry.All(r.Tags(t.Context(), repo, ""))
+	if !absent(err) {
+		qt.Assert(t, qt.IsNil(err))
+	}
+	return strings.Join(tags, " ")
+}
+
+func image(seed uint64) *ocitest.Artifact {
+	return ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{100, 20}})
+}
+
+func TestBehaviour19_MirrorsWhatRulesChoose(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		for _, repo := range []string{"fold/app", "fold/app/deep", "fold/tool", "other", "exact"} {
+			for i, tag := range []string{"v1.0.0", "v1.1.0", "v1.2.0", "latest"} {
+				mustPush(t, src, repo, image(uint64(i)), tag)
+			}
+		}
+		m := mustMirror(t, dst, nil, hub(src,
+			Rule{Repositories: "fold/tool", Tags: TagRule{Match: "^latest$"}, Destination: "tools", Strip: true},
+			Rule{Repositories: "fold/**", Tags: TagRule{SemVer: true, Newest: 2}},
+			Rule{Repositories: "exact"},
+		))
+		summary := mustPass(t, m)
+		qt.Check(t, qt.DeepEquals(summary, Summary{Updated: 9}))
+		repos, err := ociregistry.All(dst.Repositories(t.Context(), ""))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(repos, []string{"exact", "fold/app", "fold/app/deep", "tools"}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "tools"), "latest"))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "fold/app"), "v1.1.0 v1.2.0"))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "exact"), "latest v1.0.0 v1.1.0 v1.2.0"))
+		mustHave(t, dst, "fold/app/deep", image(2))
+	})
+}
+
+func TestBehaviour19_NoCatalogForExactNames(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	mustPush(t, src, "a", image(1), "v1")
+	src.before = func(_ context.Context, method, _, _ string) error {
+		if method == "Repositories" {
+			return ociregistry.ErrDenied
+		}
+		return nil
+	}
+	qt.Check(t, qt.Equals(mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))).Updated, 1))
+
+	// With a wildcard, what is named exactly is mirrored all the same.
+	dst = newMem(t)
+	summary := mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "b/*"}, Rule{Repositories: "a"})))
+	qt.Check(t, qt.Equals(summary.Updated, 1))
+	qt.Assert(t, qt.HasLen(summary.Failures, 1))
+	qt.Check(t, qt.ErrorIs(summary.Failures[0].Err, ociregistry.ErrDenied))
+}
+
+func TestBehaviour20_Origins(t *testing.T) {
+	t.Parallel()
+	one, two := newMem(t), newMem(t)
+	m := mustMirror(t, newMem(t), nil,
+		Source{"one", one, []Rule{{Repositories: "fold/app"}, {Repositories: "fold/**", Destination: "x", Strip: true}}},
+		Source{"two", two, []Rule{{Repositories: "**", Destination: "x", Tags: TagRule{Match: "^v"}}}},
+	)
+	tests := map[string]string{
+		"fold/app": "one fold/app",
+		"x/app":    "two app", // fold/app of one goes elsewhere
+		"x/tool/b": "one fold/tool/b, two tool/b",
+		"x":        "",
+		"y":        "",
+	}
+	for repo, want := range tests {
+		var got []string
+		for _, o := range m.Origins(repo) {
+			got = append(got, o.Source+" "+o.Repo)
+		}
+		qt.Check(t, qt.Equals(strings.Join(got, ", "), want), qt.Commentf("%s", repo))
+	}
+	origin := m.Origins("x/app")[0]
+	qt.Check(t, qt.IsTrue(origin.Registry == two))
+	qt.Check(t, qt.IsTrue(origin.ChoosesTag("v1")))
+	qt.Check(t, qt.IsFalse(origin.ChoosesTag("latest")))
+}
+
+func TestBehaviour21_OnlyWhatDiffers(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		one, two := image(1), image(2)
+		mustPush(t, src, "a", one, "v1", "latest")
+		m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))
+		src.take()
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 2}))
+		src.take()
+		dst.take()
+
+		// Per tag: where does it point, and has it been signed since?
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 2}))
+		qt.Check(t, qt.Equals(src.take(), "Referrers 2, ResolveTag 2, Tags 1"))
+		qt.Check(t, qt.Equals(dst.take(), "ResolveTag 4"))
+
+		// A moved tag is copied again; the other one is not.
+		mustPush(t, src, "a", two, "latest")
+		src.take()
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Same: 1}))
+		qt.Check(t, qt.Equals(src.take(), "GetBlob 3, GetManifest 1, Referrers 2, ResolveTag 2, Tags 1"))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "latest"), two.Descriptor.Digest))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), one.Descriptor.Digest))
+	})
+}
+
+func TestBehaviour21_ReSigned(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		signed := image(1)
+		tag := cosignTag(signed.Descriptor.Digest) + ".sig"
+		mustPush(t, src, "a", signed, "v1")
+		m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))
+		mustPass(t, m)
+		for seed := range uint64(2) {
+			cosign, notation := newCosign(10+seed), newReferrer(20+seed, typeNotation, signed)
+			mustPush(t, src, "a", cosign, tag)
+			mustPush(t, src, "a", notation)
+			src.take()
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+			qt.Check(t, qt.Equals(tagged(t, dst, "a", tag), cosign.Descriptor.Digest))
+			mustHave(t, dst, "a", cosign)
+			mustHave(t, dst, "a", notation)
+			// The layers and configurations of both, of which those of the
+			// image are none.
+			qt.Check(t, qt.IsTrue(strings.Contains(src.take(), "GetManifest 2")))
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
+			qt.Check(t, qt.IsFalse(strings.Contains(src.take(), "Get")))
+		}
+	})
+}
+
+func TestBehaviour21_WithoutReferrers(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	index, extras := signedIndex(t, src, "a", "v1")
+	m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", WithoutReferrers: true}))
+	src.take()
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+	qt.Check(t, qt.IsFalse(strings.Contains(src.take(), "Referrers")))
+	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "v1"))
+	mustHave(t, dst, "a", index)
+	qt.Check(t, qt.IsNotNil(extras[0].Verify(t.Context(), dst, "a")))
+	mustPass(t, m)
+	qt.Check(t, qt.Equals(src.take(), "ResolveTag 1, Tags 1"))
+}
+
+func TestBehaviour21_GoneTags(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		ctx := t.Context()
+		sig := cosignTag(image(1).Descriptor.Digest) + ".sig"
+		mustPush(t, src, "a", image(1), "v1", "v2", "v3")
+		mustPush(t, src, "a", newCosign(9), sig)
+		mustPush(t, dst, "a", image(5), "local")
+		rule := Rule{Repositories: "a", Tags: TagRule{Match: "^v", Newest: 2}}
+		mustPass(t, mustMirror(t, dst, nil, hub(src, rule)))
+		mustPush(t, dst, "a", image(1), "v1")
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local "+sig+" v1 v2 v3"))
+		qt.Assert(t, qt.IsNil(src.DeleteTag(ctx, "a", "v3")))
+		qt.Assert(t, qt.IsNil(src.DeleteTag(ctx, "a", sig)))
+
+		mustPass(t, mustMirror(t, dst, nil, hub(src, rule)))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local "+sig+" v1 v2 v3"))
+		rule.Delete = true
+		qt.Check(t, qt.DeepEquals(mustPass(t, mustMirror(t, dst, nil, hub(src, rule))), Summary{Same: 2, Deleted: 2}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local v1 v2"))
+
+		// Nothing is deleted where the source does not say what it has.
+		src.before = func(_ context.Context, method, _, _ string) error {
+			if method == "Tags" {
+				return ociregistry.ErrNameUnknown
+			}
+			return nil
+		}
+		summary := mustPass(t, mustMirror(t, dst, nil, hub(src, rule)))
+		qt.Check(t, qt.HasLen(summary.Failures, 1))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local v1 v2"))
+	})
+}
+
+func TestBehaviour22_OnlySigned(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		mustPush(t, src, "a", image(1), "unsigned")
+		mustPush(t, src, "a", image(2), "cosign")
+		mustPush(t, src, "a", newCosign(12), cosignTag(image(2).Descriptor.Digest)+".sig")
+		mustPush(t, src, "a", image(3), "notation")
+		mustPush(t, src, "a", newReferrer(13, typeNotation, image(3)))
+		mustPush(t, src, "a", image(4), "sbom")
+		mustPush(t, src, "a", newReferrer(14, "application/sbom", image(4)))
+		tests := []struct {
+			types []string
+			want  []string
+		}{
+			{nil, []string{"cosign", "notation"}},
+			{[]string{typeNotation}, []string{"notation"}},
+			{[]string{TypeCosignSignature, "application/sbom"}, []string{"cosign", "sbom"}},
+		}
+		for i, test := range tests {
+			repo := string(rune('p' + i))
+			rule := Rule{Repositories: "a", Destination: repo, Strip: true, OnlySigned: true, SignatureTypes: test.types}
+			m := mustMirror(t, dst, nil, hub(src, rule))
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: len(test.want), Unsigned: 4 - len(test.want)}))
+			origin := m.Origins(repo)[0]
+			for seed, tag := range []string{"unsigned", "cosign", "notation", "sbom"} {
+				signed := slices.Contains(test.want, tag)
+				qt.Check(t, qt.Equals(tagged(t, dst, repo, tag) != "", signed), qt.Commentf("%s", tag))
+
+				// On demand, the same.
+				err := origin.Admit(t.Context(), tag, image(uint64(seed+1)).Descriptor)
+				qt.Check(t, qt.Equals(err == nil, signed), qt.Commentf("%s: %v", tag, err))
+				if err != nil {
+					qt.Check(t, qt.ErrorIs(err, ErrUnsigned))
+					qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDenied))
+				}
+			}
+		}
+	})
+}
+
+func TestBehaviour22_Validation(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		mustPush(t, src, "a", image(1), "good")
+		mustPush(t, src, "a", image(2), "bad")
+		reason := errors.New("too old")
+		var events []Event
+		var mu sync.Mutex
+		asked := 0
+		opts := &MirrorOptions{
+			Validate: func(ctx context.Context, i Image) error {
+				mu.Lock()
+				defer mu.Unlock()
+				asked++
+				qt.Check(t, qt.Equals(i.Place.Ref, string(i.Descriptor.Digest)))
+				if i.Tag == "bad" {
+					return reason
+				}
+				return nil
+			},
+			Report: func(e Event) { events = append(events, e) },
+		}
+		m := mustMirror(t, dst, opts, hub(src, Rule{Repositories: "a"}))
+		src.take()
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Refused: 1}))
+		qt.Check(t, qt.Equals(src.take(), "GetBlob 3, GetManifest 1, Referrers 1, ResolveTag 2, Tags 1"))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "good"))
+		i := slices.IndexFunc(events, func(e Event) bool { return e.Outcome == Refused })
+		qt.Check(t, qt.Equals(events[i].Tag, "bad"))
+		qt.Check(t, qt.ErrorIs(events[i].Err, reason))
+		qt.Check(t, qt.ErrorIs(events[i].Err, ErrRefused))
+
+		// What is there has been asked about.
+		mustPass(t, m)
+		qt.Check(t, qt.Equals(asked, 3))
+		qt.Check(t, qt.ErrorIs(m.Origins("a")[0].Admit(t.Context(), "bad", image(2).Descriptor), reason))
+	})
+}
+
+func TestBehaviour23_FailuresStayAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src, dead, dst := newSpy(ocimem.New()), newSpy(ocimem.New()), ocimem.New()
+		for _, repo := range []string{"a", "b", "c"} {
+			mustPush(t, src, repo, image(1), "v1")
+			mustPush(t, src, repo, image(2), "v2")
+		}
+		broken := errors.New("broken")
+		src.before = func(_ context.Context, method, repo, ref string) error {
+			if repo == "a" && ref == "v1" || repo == "b" && method == "Tags" {
+				return broken
+			}
+			return nil
+		}
+		dead.before = func(context.Context, string, string, string) error { return broken }
+		var retried []time.Duration
+		start := time.Now()
+		var log bytes.Buffer
+		m := mustMirror(t, dst, &MirrorOptions{
+			Retries: 2,
+			Backoff: 10 * time.Second,
+			Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+			Report: func(e Event) {
+				if e.Repo == "a" && e.Tag == "v1" {
+					retried = append(retried, time.Since(start))
+				}
+			},
+		}, Source{"dead", dead, []Rule{{Repositories: "**"}}}, hub(src, Rule{Repositories: "**"}))
+		summary := mustPass(t, m)
+		qt.Check(t, qt.Equals(summary.Updated, 3))
+		var failed []string
+		for _, e := range summary.Failures {
+			failed = append(failed, e.Source+" "+e.Repo+" "+e.Tag)
+			qt.Check(t, qt.ErrorIs(e.Err, broken))
+			qt.Check(t, qt.Equals(e.Attempt, 3))
+		}
+		slices.Sort(failed)
+		qt.Check(t, qt.DeepEquals(failed, []string{"dead  ", "hub a v1", "hub b "}))
+		qt.Check(t, qt.DeepEquals(retried, []time.Duration{0, 10 * time.Second, 30 * time.Second}))
+		qt.Check(t, qt.StringContains(log.String(), `outcome=failed source=hub repo=a tag=v1 destination=a error=broken`))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "v2"))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "c"), "v1 v2"))
+	})
+}
+
+func TestBehaviour23_RetrySucceeds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newSpy(ocimem.New()), ocimem.New()
+		mustPush(t, src, "a", image(1), "v1")
+		failures := map[string]int{"Repositories": 1, "Tags": 1, "ResolveTag": 1}
+		src.before = func(_ context.Context, method, _, _ string) error {
+			if failures[method] > 0 {
+				failures[method]--
+				return ociregistry.ErrTooManyRequests
+			}
+			return nil
+		}
+		summary := mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "*"})))
+		qt.Check(t, qt.DeepEquals(summary, Summary{Updated: 1}))
+
+		// An error that lasts waits for the next pass.
+		src.before = func(_ context.Context, method, _, _ string) error { return ociregistry.ErrUnauthorized }
+		src.take()
+		start := time.Now()
+		summary = mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "*"})))
+		qt.Check(t, qt.HasLen(summary.Failures, 1))
+		qt.Check(t, qt.Equals(src.take(), "Repositories 1"))
+		qt.Check(t, qt.Equals(time.Since(start), 0))
+	})
+}
+
+func TestBehaviour24_AtOnceThenAtTheInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newSpy(ocimem.New()), ocimem.New()
+		mustPush(t, src, "a", image(1), "v1")
+		var passes []time.Duration
+		start := time.Now()
+		src.before = func(_ context.Context, method, _, _ string) error {
+			if method == "Tags" {
+				passes = append(passes, time.Since(start))
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Second)
+		defer cancel()
+		m := mustMirror(t, dst, &MirrorOptions{Interval: time.Minute}, hub(src, Rule{Repositories: "a"}))
+		qt.Check(t, qt.ErrorIs(m.Run(ctx), context.DeadlineExceeded))
+		qt.Check(t, qt.DeepEquals(passes, []time.Duration{0, time.Minute, 2 * time.Minute, 3 * time.Minute}))
+		qt.Check(t, qt.Equals(time.Since(start), 3*time.Minute+time.Second))
+	})
+}
+
+func TestBehaviour24_OnePassAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newSpy(ocimem.New()), ocimem.New()
+		mustPush(t, src, "a", image(1), "v1")
+		src.before = func(ctx context.Context, method, _, _ string) error {
+			if method != "Tags" {
+				return nil
+			}
+			select {
+			case <-time.After(time.Second):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))
+		src.take()
+		var wait sync.WaitGroup
+		for range 10 {
+			wait.Go(func() { qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1})) })
+		}
+		wait.Wait()
+		qt.Check(t, qt.Equals(src.take(), "GetBlob 3, GetManifest 1, Referrers 1, ResolveTag 1, Tags 1"))
+
+		// One that waits can leave; and where the one that works leaves, one of
+		// those that wait goes on.
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			wait.Go(func() {
+				_, err := m.Pass(ctx)
+				qt.Check(t, qt.ErrorIs(err, context.Canceled))
+			})
+		}
+		synctest.Wait()
+		wait.Go(func() { qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1})) })
+		synctest.Wait()
+		cancel()
+		wait.Wait()
+		qt.Check(t, qt.Equals(src.take(), "Referrers 1, ResolveTag 1, Tags 2"))
+	})
+}
+
+// TestBehaviour24_CancelStopsPromptly has a bubble end only when all goroutines
+// in it have.
+func TestBehaviour24_CancelStopsPromptly(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"Repositories", "Tags", "ResolveTag", "GetManifest", "GetBlob", "Referrers", "backoff", "interval"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				src, dst := newSpy(ocimem.New()), ocimem.New()
+				for _, repo := range []string{"a", "b", "c", "d", "e", "f"} {
+					mustPush(t, src, repo, image(1), "v1", "v2", "v3")
+				}
+				src.before = func(ctx context.Context, method, _, _ string) error {
+					switch {
+					case at == "backoff":
+						return errors.New("broken")
+					case method == at:
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}
+				var failed []Event
+				opts := &MirrorOptions{Report: func(e Event) {
+					if e.Outcome == Failed {
+						failed = append(failed, e)
+					}
+				}}
+				m := mustMirror(t, dst, opts, hub(src, Rule{Repositories: "**"}))
+				ctx, cancel := context.WithCancel(t.Context())
+				start := time.Now()
+				result := make(chan error)
+				go func() { result <- m.Run(ctx) }()
+				synctest.Wait() // everything is stuck
+				cancel()
+				qt.Check(t, qt.ErrorIs(<-result, context.Canceled))
+				qt.Check(t, qt.Equals(time.Since(start), 0))
+				qt.Check(t, qt.HasLen(failed, 0))
+			})
+		})
+	}
+}
+
+func TestMirrorPlatforms(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	index := newPlatforms(1, amd64, arm64)
+	mustPush(t, src, "a", index, "v1")
+	m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", Platforms: []string{"linux/arm64"}}))
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), index.Children[1].Descriptor.Digest))
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
+}
+
+func TestMirrorBoundsItsWork(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	for i := range 20 {
+		mustPush(t, src, "a", image(uint64(i)), string(rune('A'+i)))
+	}
+	var mu sync.Mutex
+	running, most := 0, 0
+	opts := &MirrorOptions{Images: 3, Validate: func(context.Context, Image) error {
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		defer func() { mu.Lock(); running--; mu.Unlock() }()
+		return nil
+	}}
+	summary := mustPass(t, mustMirror(t, dst, opts, hub(src, Rule{Repositories: "a"})))
+	qt.Check(t, qt.Equals(summary.Updated+len(summary.Failures), 20))
+	qt.Check(t, qt.HasLen(summary.Failures, 0))
+	qt.Check(t, qt.IsTrue(most <= 3))
+}
