@@ -1,0 +1,111 @@
+package ocicopy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocicopy"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// build stands for what a CI job did before: it built an image and signed it.
+func build(ctx context.Context, r ociregistry.Interface) {
+	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{4096, 100}})
+	signature := ocitest.NewImage(ocitest.Spec{
+		ArtifactType: ocicopy.TypeNotationSignature,
+		Subject:      &image.Descriptor,
+		Layers:       []int64{300},
+	})
+	for _, err := range []error{
+		image.Push(ctx, r, "team/app", "v1.2.3", "main"),
+		signature.Push(ctx, r, "team/app"),
+	} {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+}
+
+// A CI job copies an image with its signatures from where it was built to where
+// it is released.
+func ExampleCopy() {
+	ctx := context.Background()
+	staging, production := ocimem.New(), ocimem.New() // or ociclient.New(…)
+	build(ctx, staging)
+
+	src := ocicopy.Place{Registry: staging, Repo: "team/app", Ref: "v1.2.3"}
+	dst := ocicopy.Place{Registry: production, Repo: "released/app"}
+	opts := &ocicopy.Options{Referrers: true, CosignTags: true}
+	for range 2 {
+		result, err := ocicopy.Copy(ctx, dst, src, opts)
+		if err != nil {
+			log.Fatal(err)
+		}
+		blobs, _ := result.Count(ocicopy.Blob, ocicopy.Copied)
+		manifests, _ := result.Count(ocicopy.Manifest, ocicopy.Copied)
+		fmt.Printf("%d blobs, %d manifests; unchanged: %v\n", blobs, manifests, result.Unchanged())
+	}
+	// Output:
+	// 5 blobs, 2 manifests; unchanged: false
+	// 0 blobs, 0 manifests; unchanged: true
+}
+
+// A plan says what a copy would do.
+func ExamplePlan() {
+	ctx := context.Background()
+	staging, production := ocimem.New(), ocimem.New()
+	build(ctx, staging)
+
+	plan, err := ocicopy.Plan(ctx,
+		ocicopy.Place{Registry: production, Repo: "released/app"},
+		ocicopy.Place{Registry: staging, Repo: "team/app", Ref: "v1.2.3"}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, item := range plan.Items {
+		fmt.Println(item.Action, item.Kind, item.Descriptor.Size, item.Tags)
+	}
+	// Output:
+	// copied blob 264 []
+	// copied blob 4096 []
+	// copied blob 100 []
+	// copied manifest 546 [v1.2.3]
+}
+
+// A mirror keeps the newest releases of a team, by a rule that was read from a
+// file.
+func ExampleMirror() {
+	ctx := context.Background()
+	hub, local := ocimem.New(), ocimem.New()
+	build(ctx, hub)
+
+	var rules []ocicopy.Rule
+	err := json.Unmarshal([]byte(`[{
+		"repositories": "team/**",
+		"destination": "mirror",
+		"strip": true,
+		"tags": {"semver": true, "newest": 10},
+		"onlySigned": true
+	}]`), &rules)
+	if err != nil {
+		log.Fatal(err)
+	}
+	mirror, err := ocicopy.NewMirror(local, []ocicopy.Source{{Name: "hub", Registry: hub, Rules: rules}}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	summary, err := mirror.Pass(ctx) // Run does one at each interval
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(summary.Updated, "updated,", len(summary.Failures), "failed")
+	desc, err := local.ResolveTag(ctx, "mirror/app", "v1.2.3")
+	fmt.Println(desc.MediaType, err)
+	// Output:
+	// 1 updated, 0 failed
+	// application/vnd.oci.image.manifest.v1+json <nil>
+}
