@@ -65,20 +65,21 @@ func (c *copier) findExtras(ctx context.Context, n *node) error {
 }
 
 func (c *copier) findReferrers(ctx context.Context, n *node) error {
+	listed := 0
 	for desc, err := range c.src.Registry.Referrers(ctx, c.src.Repo, n.digest, "") {
+		listed++
 		switch {
 		case errors.Is(err, ociregistry.ErrUnsupported), absent(err):
 			return nil
 		case err != nil:
 			return err
+		case listed > c.opts.MaxManifests:
+			return fmt.Errorf("%w: more than %d", ErrLimit, c.opts.MaxManifests)
 		case c.opts.ReferrerTypes != nil && !slices.Contains(c.opts.ReferrerTypes, desc.ArtifactType):
 			continue
 		}
 		if err := ociregistry.CheckDigest(desc.Digest); err != nil {
 			return err
-		}
-		if len(n.extras) == c.opts.MaxManifests {
-			return fmt.Errorf("%w: more than %d", ErrLimit, c.opts.MaxManifests)
 		}
 		n.extras = append(n.extras, extra{digest: desc.Digest, mediaType: desc.MediaType, size: desc.Size})
 	}

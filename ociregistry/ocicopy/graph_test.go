@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -428,4 +429,60 @@ func TestCancelStopsCopy(t *testing.T) {
 	_, err := Copy(ctx, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
 	qt.Check(t, qt.ErrorIs(err, gone))
 	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
+}
+
+func TestSizesDoNotOverflow(t *testing.T) {
+	t.Parallel()
+	qt.Check(t, qt.Equals(addSizes(1, 2), 3))
+	qt.Check(t, qt.Equals(addSizes(math.MaxInt64, 1), math.MaxInt64))
+	r := Result{Items: []Item{
+		{Kind: Blob, Action: Copied, Descriptor: ociregistry.Descriptor{Size: 1 << 62}},
+		{Kind: Blob, Action: Copied, Descriptor: ociregistry.Descriptor{Size: 1 << 62}},
+	}}
+	n, bytes := r.Count(Blob, Copied)
+	qt.Check(t, qt.Equals(n, 2))
+	qt.Check(t, qt.Equals(bytes, math.MaxInt64))
+}
+
+// TestDestinationLosesManifest has a destination that says that it has a
+// manifest, and does not when it is read.
+func TestDestinationLosesManifest(t *testing.T) {
+	t.Parallel()
+	src, dst := newMem(t), newSpy(newMem(t))
+	index := newPlatforms(1, amd64, arm64)
+	mustPush(t, src, "a", index, "v1")
+	dst.Interface.(*ociregistry.Funcs).ResolveManifest_ = func(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.Descriptor, error) {
+		if d == index.Descriptor.Digest {
+			return index.Descriptor, nil
+		}
+		return ociregistry.Descriptor{}, ociregistry.ErrManifestUnknown
+	}
+	from := Place{src, "a", string(index.Descriptor.Digest)}
+	result := mustCopy(t, Place{dst, "a", "v1"}, from, &Options{Referrers: true})
+	qt.Check(t, qt.IsFalse(result.Unchanged()))
+	mustHave(t, dst, "a", index)
+}
+
+// TestTagThatGoesAway has the source lose what a tag pointed at.
+func TestTagThatGoesAway(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	mediaType := "application/x-unknown"
+	_, err := src.PushManifest(t.Context(), "a", "v1", []byte("x"), mediaType)
+	qt.Assert(t, qt.IsNil(err))
+	mustPush(t, dst, "a", ocitest.NewImage(ocitest.Spec{}), "v1")
+	src.before = func(_ context.Context, method, _, _ string) error {
+		if method == "GetManifest" {
+			return ociregistry.ErrManifestUnknown
+		}
+		return nil
+	}
+	_, err = Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
+
+	src.before = nil
+	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
+	got, err := dst.GetTag(t.Context(), "a", "v1")
+	qt.Assert(t, qt.IsNil(err))
+	ocitest.CheckContent(t, got, []byte("x"), mediaType)
 }

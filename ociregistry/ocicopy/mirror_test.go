@@ -247,8 +247,13 @@ func TestBehaviour22_OnlySigned(t *testing.T) {
 				signed := slices.Contains(test.want, tag)
 				qt.Check(t, qt.Equals(tagged(t, dst, repo, tag) != "", signed), qt.Commentf("%s", tag))
 
+				place := Place{src, "a", string(image(uint64(seed + 1)).Descriptor.Digest)}
+				ok, err := Signed(t.Context(), place, test.types)
+				qt.Check(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(ok, signed), qt.Commentf("%s", tag))
+
 				// On demand, the same.
-				err := origin.Admit(t.Context(), tag, image(uint64(seed+1)).Descriptor)
+				err = origin.Admit(t.Context(), tag, image(uint64(seed+1)).Descriptor)
 				qt.Check(t, qt.Equals(err == nil, signed), qt.Commentf("%s: %v", tag, err))
 				if err != nil {
 					qt.Check(t, qt.ErrorIs(err, ErrUnsigned))

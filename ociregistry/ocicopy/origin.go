@@ -37,7 +37,8 @@ func (o Origin) ChoosesTag(tag string) bool { return o.rule.ChoosesTag(tag) }
 
 // Admit returns nil if the rule and the mirror's Validate let in the manifest
 // that a tag points at, or one that is asked for by digest, with an empty tag. It
-// does not look at the tag itself.
+// does not look at the tag itself. Ask it about an index rather than about its
+// children: these need not be signed one by one.
 //
 // Errors: [ErrUnsigned] and [ErrRefused], which are also [ociregistry.ErrDenied];
 // and those of the source.

@@ -1,6 +1,7 @@
 package ocicopy
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -129,6 +130,21 @@ func TestBehaviour19_Tags(t *testing.T) {
 	for _, test := range tests {
 		s := mustSelect(t, Rule{Repositories: "**", Tags: test.rule})
 		qt.Check(t, qt.DeepEquals(s.ChooseTags(all), test.want), qt.Commentf("%+v", test.rule))
+	}
+}
+
+func TestBehaviour19_VersionOrder(t *testing.T) {
+	t.Parallel()
+	ordered := []string{ // by semver.org, section 11, after those that are none
+		"1", "9", "010", "a", "a-1.2", "a-1.10",
+		"1.0.0-1", "1.0.0-2", "1.0.0-10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
+		"1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "v1.0.0", "1.0.1", "1.2.0", "1.10.0",
+		"2.0.0", "18446744073709551616.0.0", "18446744073709551617.0.0",
+	}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			qt.Check(t, qt.Equals(compareVersions(a, b), cmp.Compare(i, j)), qt.Commentf("%s and %s", a, b))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package ocicopy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,7 +26,8 @@ const (
 //
 // That is all: no signature is verified.
 //
-// Errors are those of the registry.
+// Errors are those of the registry, and [ErrLimit] for more than
+// DefaultMaxManifests referrers.
 func Signed(ctx context.Context, src Place, types []string) (bool, error) {
 	return signed(ctx, src, types, nil)
 }
@@ -36,6 +38,7 @@ func signed(ctx context.Context, src Place, types []string, hasTag func(string) 
 	if types == nil {
 		wanted = isSignature
 	}
+	listed := 0
 	for desc, err := range src.Registry.Referrers(ctx, src.Repo, ociregistry.Digest(src.Ref), "") {
 		if errors.Is(err, ociregistry.ErrUnsupported) || absent(err) {
 			break
@@ -45,6 +48,9 @@ func signed(ctx context.Context, src Place, types []string, hasTag func(string) 
 		}
 		if wanted(desc.ArtifactType) {
 			return true, nil
+		}
+		if listed++; listed > DefaultMaxManifests {
+			return false, fmt.Errorf("%w: more than %d referrers", ErrLimit, DefaultMaxManifests)
 		}
 	}
 	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"

@@ -143,6 +143,9 @@ func (c *copier) put(ctx context.Context, n *node) error {
 			return err
 		}
 	}
+	if n.contents == nil { // it was there a moment ago
+		return ociregistry.ErrManifestUnknown
+	}
 	// A tag that stands in for the digest is what every registry understands,
 	// but it leaves the algorithm of the digest to the registry.
 	ref, tags := string(n.digest), n.tags

@@ -151,7 +151,7 @@ func (c *copier) fetch(ctx context.Context, n *node) error {
 	if errors.Is(err, ociregistry.ErrManifestUnknown) {
 		_, known := manifest.Known(n.mediaType)
 		n.gone = n.optional
-		n.isBlob = !n.gone && !known && n.mediaType != ""
+		n.isBlob = !n.gone && !known && n != c.top
 		if n.gone || n.isBlob {
 			return nil
 		}
