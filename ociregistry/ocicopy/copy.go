@@ -28,8 +28,9 @@ type Place struct {
 // its platforms, and nothing that refers to it.
 type Options struct {
 	// Referrers copies the manifests whose subject is one of those copied, and
-	// the referrers of these, and so on. At a source without a list of
-	// referrers ([ociregistry.ErrUnsupported]) there are none.
+	// the referrers of these, and so on. One that cannot be copied fails the
+	// copy, but for one that the source lists and no longer has. At a source
+	// without a list of referrers ([ociregistry.ErrUnsupported]) there are none.
 	Referrers bool
 
 	// ReferrerTypes are the artifact types of the referrers to copy. Nil is
