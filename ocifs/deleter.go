@@ -31,7 +31,7 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 				_, poolErr := r.store.statPool(digest)
 				removed, err := repo.removeNamed(digest)
 				// The store gives back what the pool or a file has.
-				given = given || removed || !errors.Is(poolErr, fs.ErrNotExist)
+				given = given || removed || poolErr == nil
 				if err != nil {
 					return err
 				}
