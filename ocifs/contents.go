@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -182,10 +184,11 @@ func (s *store) discardContents(written []writtenContent) {
 	}
 }
 
-// syncBlobDirs makes the names of a layout directory's blobs durable.
+// syncBlobDirs makes the names of a layout directory's blobs durable, and those
+// that lead to them, as syncBlobDir does.
 func (s *store) syncBlobDirs(dir string) error {
 	for _, alg := range algorithms {
-		err := s.syncDir(filepath.Join(dir, "blobs", alg.String()))
+		err := s.syncBlobDir(dir, digest.NewDigestFromEncoded(alg, "any"))
 		if err != nil && !isAbsent(err) {
 			return err
 		}

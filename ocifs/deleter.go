@@ -21,48 +21,32 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		return err
 	}
 	return r.change(ctx, name, func(repo *repository) *change {
-		size, pending, given := int64(0), false, false
+		size, pending := int64(0), false
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
-				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
-					return err
+				size, pending, err = repo.checkDeleteBlob(digest)
+				if err == nil && pending {
+					b.add(op{kind: opDeleteBlob, digest: digest})
 				}
-				_, poolErr := r.store.statPool(digest)
-				removed, err := repo.removeNamed(digest)
-				// The store gives back what the pool or a file has.
-				given = given || removed || poolErr == nil
-				if err != nil {
-					return err
-				}
-				b.add(op{kind: opDeleteBlob, digest: digest})
-				return nil
+				return err
 			},
 			finish: func() error {
-				switch {
-				case !pending:
-					return r.store.remove(repo.dir, digest)
-				case !given:
+				// What the pool has is accounted for as a file.
+				_, poolErr := r.store.statPool(digest)
+				// A fold may have made a file of a blob that the journal had. It goes
+				// after the journal says so: until then another process counts on it.
+				err := r.store.remove(repo.dir, digest)
+				if !pending || !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+				if poolErr != nil {
 					r.give(size)
 				}
 				return nil
 			},
 		}
 	})
-}
-
-// removeNamed removes the file that a fold may have made of a blob that the
-// journal still has, and reports whether there was one. If the blob stays after
-// all, the next fold makes another.
-func (repo *repository) removeNamed(digest ociregistry.Digest) (bool, error) {
-	repo.mu.Lock()
-	delete(repo.state.named, digest)
-	repo.mu.Unlock()
-	err := repo.registry.store.remove(repo.dir, digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // checkDeleteBlob checks that a blob is there and can be deleted, and returns its
