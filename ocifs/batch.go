@@ -9,10 +9,11 @@ import (
 // batch has the operations of some changes that are about to be written, and
 // shows the state as it will be with them.
 type batch struct {
-	repo *repository
-	ops  []op
-	puts map[ociregistry.Digest]string // the media types of manifests
-	tags map[string]ociregistry.Digest // "" for those that are deleted
+	repo  *repository
+	ops   []op
+	puts  map[ociregistry.Digest]string // the media types of manifests
+	blobs map[ociregistry.Digest]bool   // those with contents
+	tags  map[string]ociregistry.Digest // "" for those that are deleted
 }
 
 func newBatch(repo *repository) *batch {
@@ -22,8 +23,14 @@ func newBatch(repo *repository) *batch {
 // add adds an operation that can be made.
 func (b *batch) add(o op) {
 	b.ops = append(b.ops, o)
-	if o.kind == opPut || o.kind == opUntag {
+	switch {
+	case o.kind == opPut || o.kind == opUntag:
 		b.note(&o)
+	case o.kind == opBlob && o.contents != "":
+		if b.blobs == nil {
+			b.blobs = make(map[ociregistry.Digest]bool)
+		}
+		b.blobs[o.digest] = true
 	}
 }
 

@@ -38,13 +38,28 @@ func (r *Registry) countBytes() error {
 			count(digest, int64(len(text)))
 		}
 		for _, m := range repo.state.fresh {
-			count(m.digest, m.size)
+			if r.onlyName(repo, m.digest) == 0 { // else its file was counted
+				count(m.digest, m.size)
+			}
+		}
+		for digest := range repo.state.deleted {
+			r.used.Add(-r.onlyName(repo, digest)) // the next fold removes it
 		}
 		repo.mu.RUnlock()
 	}
 	size, err := r.uploads.bytes()
 	r.used.Add(size)
 	return err
+}
+
+// onlyName returns the size of a file in a repository that has no other name, or
+// zero.
+func (r *Registry) onlyName(repo *repository, digest ociregistry.Digest) int64 {
+	info, err := r.lstat(blobPath(repo.dir, digest))
+	if err != nil || info == nil || links(info) != 1 || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
 }
 
 // eachDir calls f for all directories that may be repositories.

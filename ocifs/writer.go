@@ -97,7 +97,8 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 	}
 	err = repo.commit(&change{ctx: ctx, creates: true, size: len(text), check: func(b *batch) error {
 		has, known := repo.pendingText(digest)
-		if !known && !absent {
+		has = has || b.blobs[digest]
+		if !has && !known && !absent {
 			var err error
 			if has, err = repo.hasTextFile(digest, text); err != nil {
 				return err
