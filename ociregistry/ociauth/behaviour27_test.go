@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,7 +294,7 @@ func TestBehaviour27_RefreshTokenIsReplaced(t *testing.T) {
 func TestBehaviour27_RefreshTokenIsUsedUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		first := true
+		var used atomic.Bool
 		s := &tokenServer{fields: `,"refresh_token":"second"`}
 		s.answer = func(w http.ResponseWriter, req *http.Request) bool {
 			switch {
@@ -302,10 +303,9 @@ func TestBehaviour27_RefreshTokenIsUsedUp(t *testing.T) {
 			case strings.Contains(req.FormValue("scope"), "slow"):
 				time.Sleep(time.Second)
 			}
-			if !first {
+			if !used.CompareAndSwap(false, true) {
 				return respond(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant"})
 			}
-			first = false
 			return false
 		}
 		client := newClient(bearerWorld(s), config{"registry.test": {RefreshToken: "first"}})
