@@ -1,0 +1,51 @@
+package ocifs
+
+import (
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// TestFoundInJournal pushes what another process has written to the journal, and
+// not synced: when the call returns, it is durable.
+func TestFoundInJournal(t *testing.T) {
+	t.Parallel()
+	b := ocitest.NewBlob(1, 100)
+	for _, test := range []struct {
+		name string
+		push func(t *testing.T, r *Registry) error
+	}{
+		{"blob", func(t *testing.T, r *Registry) error {
+			_, err := r.PushBlob(t.Context(), "foo", b.Descriptor, b.NewReader())
+			return err
+		}},
+		{"manifest", func(t *testing.T, r *Registry) error {
+			_, err := r.PushManifest(t.Context(), "foo", "v1", b.Bytes(), "text/plain")
+			return err
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			other, _ := openHooked(t, dir, &Options{NoSync: true})
+			r, h := openHooked(t, dir, nil)
+			qt.Assert(t, qt.IsNil(test.push(t, other)))
+			var syncs atomic.Int64
+			h.set(func(op, name string) error {
+				if op == "file.Sync" && strings.HasSuffix(name, filepath.Join("foo", privateDir, "journal")) {
+					syncs.Add(1)
+				}
+				return nil
+			})
+			for range 2 { // the second finds that it is durable
+				qt.Assert(t, qt.IsNil(test.push(t, r)))
+				qt.Check(t, qt.Equals(syncs.Load(), 1))
+			}
+		})
+	}
+}
