@@ -140,7 +140,7 @@ func (x *exchange) putManifest() error {
 	for _, tag := range x.Tags {
 		h.Add("OCI-Tag", tag)
 	}
-	if !x.opts.DisableReferrersAPI && mayHaveSubject(contents) {
+	if !x.opts.DisableReferrersAPI && manifest.MayHaveSubject(contents) {
 		if info, err := manifest.Parse(mediaType, string(contents)); err == nil && info.Subject != "" {
 			h.Set("OCI-Subject", string(info.Subject))
 		}
@@ -148,14 +148,6 @@ func (x *exchange) putManifest() error {
 	x.emit(Event{Action: ActionPush, Manifest: true, Descriptor: desc, Bytes: int64(len(contents))})
 	x.writeHeader(http.StatusCreated)
 	return nil
-}
-
-// mayHaveSubject reports whether it is worth parsing a manifest for its subject.
-// Few have one, and a name in JSON is spelled with a backslash or as it is. The
-// rest of the word is looked for because few other words of a manifest have a u,
-// which makes it fast.
-func mayHaveSubject(contents []byte) bool {
-	return bytes.Contains(contents, []byte(`ubject"`)) || bytes.IndexByte(contents, '\\') >= 0
 }
 
 // manifestMediaType returns the media type in a Content-Type header, without

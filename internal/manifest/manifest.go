@@ -3,6 +3,7 @@
 package manifest
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -99,6 +100,14 @@ func Parse(mediaType, contents string) (Info, error) {
 		return Info{}, invalid("its mediaType field is not %s, which it was pushed as", mediaType)
 	}
 	return f.info(mediaType)
+}
+
+// MayHaveSubject reports whether it is worth parsing a manifest for its subject.
+// Few have one, and a name in JSON is spelled with a backslash or as it is. The
+// rest of the word is looked for because few other words of a manifest have a u,
+// which makes it fast.
+func MayHaveSubject(contents []byte) bool {
+	return bytes.Contains(contents, []byte(`ubject"`)) || bytes.IndexByte(contents, '\\') >= 0
 }
 
 // fields has the fields of all the known media types, but for those that a

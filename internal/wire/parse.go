@@ -109,7 +109,7 @@ func ParseRequest(method string, u *url.URL) (Request, error) {
 			r.Tag = ref
 		}
 	case UploadStatus, UploadChunk, UploadFinish, UploadCancel:
-		r.UploadID = decodeUploadID(ref)
+		r.UploadID = DecodeUploadID(ref)
 	}
 	if u.RawQuery != "" {
 		query, err := url.ParseQuery(u.RawQuery)
@@ -237,8 +237,8 @@ func EncodeUploadID(id string) string {
 	return uploadIDEncoding.EncodeToString([]byte(id))
 }
 
-// decodeUploadID returns the id that EncodeUploadID made elem of, or "".
-func decodeUploadID(elem string) string {
+// DecodeUploadID returns the id that EncodeUploadID made elem of, or "".
+func DecodeUploadID(elem string) string {
 	if len(elem) > uploadIDEncoding.EncodedLen(maxUploadID) || strings.ContainsAny(elem, "\r\n") {
 		return "" // the decoder would skip line ends
 	}

@@ -1,0 +1,163 @@
+package ociclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// blobReader is the reader of a blob. It verifies what it reads from beginning to
+// end.
+type blobReader struct {
+	about  subject
+	desc   ociregistry.Descriptor
+	cancel context.CancelFunc
+	hash   hash.Hash // nil for what cannot be verified
+	n      int64     // how much was hashed
+	err    error
+
+	mu     sync.Mutex // for Close by another goroutine
+	src    io.ReadCloser
+	closed bool
+}
+
+var errClosed = errors.New("the reader is closed")
+
+func (r *blobReader) Descriptor() ociregistry.Descriptor { return r.desc }
+
+func (r *blobReader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.readSource(p)
+	if r.hash != nil {
+		r.hash.Write(p[:n])
+		r.n += int64(n)
+	}
+	if err == io.EOF {
+		err = r.verify()
+	}
+	if err != nil {
+		r.err = r.about.wrap(err)
+	}
+	return n, r.err
+}
+
+func (r *blobReader) readSource(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, errClosed
+	}
+	return r.src.Read(p)
+}
+
+// verify returns [io.EOF] if what was read is the blob, as far as that is known.
+func (r *blobReader) verify() error {
+	switch {
+	case r.hash == nil:
+		return io.EOF
+	case r.desc.Size >= 0 && r.n != r.desc.Size:
+		return sizeError("the content has %d bytes, not %d", r.n, r.desc.Size)
+	case !isDigestOf(r.desc.Digest, r.hash):
+		return mismatch()
+	}
+	return io.EOF
+}
+
+func mismatch() error {
+	return ociregistry.NewError("the content is not that of the digest", ociregistry.ErrDigestInvalid.Code(), nil)
+}
+
+// WriteTo implements [io.WriterTo].
+func (r *blobReader) WriteTo(w io.Writer) (int64, error) { return copyBuffered(w, r) }
+
+// Close ends a Read of another goroutine as well.
+func (r *blobReader) Close() error {
+	r.cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	r.src.Close() // what it may fail with, it told in Read
+	return nil
+}
+
+// seekReader is the reader of a whole blob of a registry that has ranges.
+type seekReader struct {
+	*blobReader
+	pos   int64 // where the next Read is
+	again func(offset int64) (*stream, error)
+}
+
+// Read implements [io.Reader]. If it needs another request because of a Seek, and
+// that fails, the reader stays as it was before.
+func (r *seekReader) Read(p []byte) (int, error) {
+	if r.pos >= r.desc.Size && r.pos != r.stream().offset {
+		return 0, io.EOF
+	}
+	if err := r.move(); err != nil {
+		return 0, r.about.wrap(err)
+	}
+	n, err := r.blobReader.Read(p)
+	r.pos += int64(n)
+	return n, err
+}
+
+// WriteTo implements [io.WriterTo].
+func (r *seekReader) WriteTo(w io.Writer) (int64, error) { return copyBuffered(w, r) }
+
+func (r *seekReader) stream() *stream { return r.src.(*stream) }
+
+// move makes the source go on at pos.
+func (r *seekReader) move() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.pos == r.stream().offset {
+		return nil
+	}
+	s, err := r.again(r.pos)
+	if err != nil {
+		return err
+	}
+	r.src.Close()
+	r.src, r.err, r.n, r.hash = s, nil, 0, nil
+	if r.pos == 0 {
+		r.hash = r.desc.Digest.Algorithm().Hash()
+	}
+	return nil
+}
+
+// Seek implements [io.Seeker]. It makes no request.
+func (r *seekReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += r.pos
+	case io.SeekEnd:
+		offset += r.desc.Size
+	case io.SeekStart:
+	default:
+		return 0, r.about.wrap(fmt.Errorf("invalid whence %d", whence))
+	}
+	if offset < 0 {
+		return 0, r.about.wrap(errors.New("seek to before the beginning"))
+	}
+	r.pos = offset
+	return offset, nil
+}
+
+var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
+// copyBuffered copies by way of a buffer, whatever else the two can do.
+func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
+	buf := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+}

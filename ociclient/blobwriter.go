@@ -1,0 +1,182 @@
+package ociclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// blobWriter is a writer of an upload session. What is written to it is kept until
+// it is a chunk.
+type blobWriter struct {
+	about     subject
+	ctx       context.Context // the caller's
+	chunkSize int64
+
+	// interrupt ends what is under way when the writer is cancelled, whoever
+	// holds the lock.
+	sending   context.Context
+	interrupt context.CancelFunc
+
+	mu     sync.Mutex
+	upload *upload
+	chunk  chunk
+	ended  error // what Write and Commit return; nil while the writer is open
+}
+
+var errWriterClosed = errors.New("the upload's writer is closed")
+
+func (c *client) newBlobWriter(ctx context.Context, about subject, u *upload, chunkSize int) *blobWriter {
+	w := &blobWriter{about: about, ctx: ctx, upload: u, chunkSize: c.chunkSize(chunkSize, u.minChunk)}
+	w.sending, w.interrupt = context.WithCancel(ctx)
+	w.chunk.off = u.offset
+	u.shared = true
+	return w
+}
+
+// chunkSize returns the size of chunks, when a caller has asked for one and the
+// registry for at least another.
+func (c *client) chunkSize(asked int, least int64) int64 {
+	if asked <= 0 {
+		asked = c.opts.ChunkSize
+	}
+	return min(max(int64(asked), least), int64(c.opts.MaxChunkSize))
+}
+
+func (w *blobWriter) Write(p []byte) (written int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != nil {
+		return 0, w.about.wrap(w.ended)
+	}
+	for {
+		if err := w.sending.Err(); err != nil {
+			return written, w.about.wrap(err)
+		}
+		if w.chunk.n >= w.chunkSize {
+			if err := w.flush(); err != nil {
+				return written, w.about.wrap(err)
+			}
+		}
+		if len(p) == 0 {
+			return written, nil
+		}
+		if w.chunk.n == 0 && int64(len(p)) >= w.chunkSize {
+			w.chunk.borrowed, w.chunk.n = p[:w.chunkSize], w.chunkSize
+			if err := w.flush(); err != nil {
+				w.chunk.reset(w.upload.offset)
+				return written, w.about.wrap(err)
+			}
+			written += int(w.chunkSize)
+			p = p[w.chunkSize:]
+			continue
+		}
+		n := int(min(int64(len(p)), w.chunkSize-w.chunk.n))
+		w.chunk.write(p[:n])
+		written += n
+		p = p[n:]
+	}
+}
+
+// flush sends the chunk.
+func (w *blobWriter) flush() error {
+	if w.chunk.n == 0 {
+		return nil
+	}
+	err := w.send("")
+	if err == nil {
+		w.chunk.reset(w.upload.offset)
+	}
+	return err
+}
+
+func (w *blobWriter) send(commit ociregistry.Digest) error {
+	err := w.upload.send(w.sending, &w.chunk, commit)
+	if err == errHasOneByte {
+		w.chunk.off = w.upload.offset
+		err = w.upload.send(w.sending, &w.chunk, commit)
+	}
+	return err
+}
+
+// ReadFrom implements [io.ReaderFrom].
+func (w *blobWriter) ReadFrom(r io.Reader) (int64, error) { return copyBuffered(w, r) }
+
+func (w *blobWriter) Size() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.chunk.end()
+}
+
+func (w *blobWriter) ChunkSize() int { return int(w.chunkSize) }
+
+func (w *blobWriter) ID() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.upload.id()
+}
+
+// Close sends what is left. If that fails, Size tells how much the session has.
+func (w *blobWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != nil {
+		return nil
+	}
+	err := w.flush()
+	w.end(errWriterClosed)
+	return w.about.wrap(err)
+}
+
+// end ends the writer, and frees what it holds.
+func (w *blobWriter) end(why error) {
+	w.ended = why
+	w.chunk.reset(w.upload.offset)
+	w.interrupt()
+}
+
+func (w *blobWriter) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	about := w.about
+	about.op, about.ref = "Commit", string(digest)
+	desc, err := w.commit(digest)
+	return desc, about.wrap(err)
+}
+
+func (w *blobWriter) commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != nil {
+		return ociregistry.Descriptor{}, w.ended
+	}
+	if err := ociregistry.CheckDigest(digest); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	err := w.send(digest)
+	size := w.chunk.end()
+	if err == nil || errors.Is(err, ociregistry.ErrDigestInvalid) || errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		w.upload.offset = size
+		w.end(ociregistry.ErrBlobUploadUnknown)
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return blob{w.upload.c, w.upload.repo, digest}.descriptor(size), nil
+}
+
+func (w *blobWriter) Cancel() error {
+	w.interrupt()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != nil && w.ended != errWriterClosed {
+		return nil
+	}
+	w.end(ociregistry.ErrBlobUploadUnknown)
+	if w.ctx.Err() != nil {
+		w.upload.cancel(w.ctx)
+		return nil
+	}
+	return w.about.wrap(w.upload.delete(w.ctx))
+}

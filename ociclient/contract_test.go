@@ -1,0 +1,72 @@
+package ociclient_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociserver"
+)
+
+// serve returns a client of what a server over backend serves.
+func serve(t testing.TB, backend ociregistry.Interface, opts ociclient.Options) ociregistry.Interface {
+	srv := httptest.NewServer(ociserver.New(backend, nil))
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		srv.Close()
+	})
+	opts.Insecure, opts.Transport = true, transport
+	reg, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &opts)
+	qt.Assert(t, qt.IsNil(err))
+	return reg
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
+	directory := func(t testing.TB) ociregistry.Interface {
+		r, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+		qt.Assert(t, qt.IsNil(err))
+		t.Cleanup(func() { r.Close() })
+		return r
+	}
+	tests := []struct {
+		name    string
+		backend func(testing.TB) ociregistry.Interface
+		proxies int
+		client  ociclient.Options
+		adopts  bool
+	}{
+		{name: "Memory", backend: memory, adopts: true},
+		{name: "Directory", backend: directory},
+		{name: "TwoProxies", backend: memory, proxies: 2, adopts: true},
+		{
+			name:    "Parallel",
+			backend: memory,
+			client:  ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 100_000}, ChunkSize: 50_000, CheckBlobs: true},
+			adopts:  true,
+		},
+	}
+	for _, test := range tests {
+		opts := &ocitest.Options{Remote: true, AdoptsUploadIDs: test.adopts}
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
+				r := serve(t, test.backend(t), test.client)
+				for range test.proxies {
+					r = serve(t, r, test.client)
+				}
+				return r
+			}, opts)
+		})
+	}
+}

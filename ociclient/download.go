@@ -1,0 +1,198 @@
+package ociclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// blob is a blob of a repository, to be read.
+type blob struct {
+	c      *client
+	repo   string
+	digest ociregistry.Digest
+}
+
+// stream is the bytes of a blob from one offset to another, over as many requests
+// as it takes.
+type stream struct {
+	blob
+	ctx     context.Context
+	body    io.ReadCloser // nil if there has to be another
+	offset  int64         // of the next byte
+	skip    int64         // bytes of the body that come before offset
+	end     int64         // the offset after the last byte, or -1 for the end of the blob
+	size    int64         // of the blob, or -1
+	ranges  bool          // the registry says that it has ranges
+	partial bool          // the body is the part that was asked for
+	reread  bool          // the blob was sent from its beginning once more
+
+	r      retrier
+	broken error // why there is no body
+}
+
+// open begins a stream. The end may be -1.
+func (b blob) open(ctx context.Context, offset, end int64) (*stream, error) {
+	s := &stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, r: b.c.newRetrier()}
+	if err := s.request(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// request asks for what is left, or for the whole blob.
+func (s *stream) request() error {
+	cl := s.c.newCall(wire.Request{Kind: wire.BlobGet, Repo: s.repo, Digest: s.digest, ListN: -1})
+	cl.set("Accept-Encoding", "identity")
+	end := s.end
+	if end == s.size {
+		end = -1
+	}
+	if s.offset > 0 || end >= 0 {
+		cl.set("Range", wire.Range{Start: s.offset, End: end}.String())
+		cl.ok = []int{http.StatusOK, http.StatusPartialContent}
+	}
+	resp, err := s.c.do(s.ctx, cl)
+	if err != nil {
+		return err
+	}
+	if err := s.accept(resp); err != nil {
+		resp.Body.Close()
+		return final(err)
+	}
+	s.body = resp.Body
+	return nil
+}
+
+// accept takes over from a response what it is that comes.
+func (s *stream) accept(resp *http.Response) error {
+	if err := checkDigestHeader(resp, s.digest); err != nil {
+		return err
+	}
+	size := resp.ContentLength
+	s.skip, s.partial = 0, resp.StatusCode == http.StatusPartialContent
+	if s.partial {
+		cr, ok := wire.ParseContentRange(resp.Header.Get("Content-Range"))
+		switch {
+		case !ok || cr.Start == cr.End:
+			return errors.New("the answer has part of the blob and does not say which")
+		case cr.Start != s.offset:
+			return fmt.Errorf("the answer is the blob from byte %d on, not from %d", cr.Start, s.offset)
+		}
+		size = cr.Size
+		s.ranges = true
+	} else {
+		s.skip = s.offset
+		s.ranges = resp.Header.Get("Accept-Ranges") == "bytes"
+	}
+	if s.size >= 0 && size >= 0 && size != s.size {
+		return fmt.Errorf("the blob has %d bytes now, and had %d before", size, s.size)
+	}
+	if size >= 0 {
+		s.size = size
+	}
+	if s.size >= 0 {
+		if s.offset > s.size {
+			return ociregistry.ErrRangeInvalid
+		}
+		if s.end < 0 || s.end > s.size {
+			s.end = s.size
+		}
+	}
+	return nil
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	for {
+		if s.end >= 0 && s.offset >= s.end {
+			return 0, io.EOF
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		if s.body == nil {
+			if err := s.resume(); err != nil {
+				return 0, err
+			}
+		}
+		n, err := s.readBody(p)
+		if n > 0 || err == io.EOF {
+			return n, err
+		}
+	}
+}
+
+// readBody reads from the body. If that breaks, it returns what came before, and
+// no error.
+func (s *stream) readBody(p []byte) (int, error) {
+	err := s.discardPrefix()
+	n := 0
+	if err == nil {
+		if s.end >= 0 && int64(len(p)) > s.end-s.offset {
+			p = p[:s.end-s.offset]
+		}
+		n, err = s.body.Read(p)
+	}
+	s.offset += int64(n)
+	if n > 0 {
+		s.r.progress()
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case s.end >= 0 && s.offset == s.end, err == io.EOF && s.end < 0:
+		return n, io.EOF
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	s.body.Close()
+	s.body, s.broken = nil, err
+	return n, nil
+}
+
+// discardPrefix reads what comes before the offset.
+func (s *stream) discardPrefix() error {
+	if s.skip == 0 {
+		return nil
+	}
+	n, err := io.CopyN(io.Discard, s.body, s.skip)
+	s.skip -= n
+	if err == io.EOF && s.size < 0 {
+		return ociregistry.ErrRangeInvalid // the whole blob is shorter
+	}
+	return err
+}
+
+// resume makes a new body, when one has broken. If that cannot be done, the error
+// is why it broke.
+func (s *stream) resume() error {
+	broken := fmt.Errorf("reading the blob broke off at byte %d: %w", s.offset, s.broken)
+	if s.reread || s.ctx.Err() != nil || !transient(s.broken) {
+		return ended(s.ctx, broken)
+	}
+	// Where something came since the last time, there is no reason to wait.
+	if s.r.failed > 0 {
+		if err := s.r.again(s.ctx, broken); err != nil {
+			return err
+		}
+	} else if s.r.exhausted() {
+		return broken
+	}
+	if err := s.request(); err != nil {
+		return ended(s.ctx, broken)
+	}
+	s.reread = s.skip > 0
+	return nil
+}
+
+func (s *stream) Close() error {
+	if s.body == nil {
+		return nil
+	}
+	return s.body.Close()
+}

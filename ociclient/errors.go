@@ -1,0 +1,135 @@
+package ociclient
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// maxErrorBody is how many bytes of the body of an error are read.
+const maxErrorBody = 8 << 10
+
+// subject is what a call of a method of the Interface is about, for its errors.
+type subject struct {
+	c    *client
+	op   string
+	repo string
+	ref  string
+}
+
+func (c *client) about(op, repo, ref string) subject { return subject{c, op, repo, ref} }
+
+// wrap says in err what it is about. Of nil it returns nil, and so it does of
+// [io.EOF] itself.
+func (s subject) wrap(err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return &ociregistry.OpError{Op: s.op, Registry: s.c.base.Host, Repo: s.repo, Ref: s.ref, Err: err}
+}
+
+// responseError returns the error that a response is, and closes its body. If
+// that does not tell what is unknown, it is the given error.
+func responseError(resp *http.Response, unknown error) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	resp.Body.Close()
+	kept := *resp
+	kept.Request = nil // it has credentials
+	return ociregistry.NewHTTPError(bodyError(resp, body, unknown), resp.StatusCode, &kept, body)
+}
+
+// bodyError returns what the body of a response says is wrong, or else what its
+// status does, or nil.
+func bodyError(resp *http.Response, body []byte, unknown error) error {
+	byStatus := statusError(resp.StatusCode, unknown)
+	var wire ociregistry.WireErrors
+	if json.Unmarshal(body, &wire) == nil && len(wire.Errors) > 0 {
+		if byStatus != nil && !known(&wire) {
+			return fmt.Errorf("%w: %w", byStatus, &wire)
+		}
+		return &wire
+	}
+	text := readable(resp.Header.Get("Content-Type"), body)
+	switch {
+	case text == "":
+		return byStatus
+	case byStatus == nil:
+		return errors.New(text)
+	}
+	return fmt.Errorf("%w: %s", byStatus, text)
+}
+
+// statusError returns the error that a status stands for, or nil.
+func statusError(status int, unknown error) error {
+	switch status {
+	case http.StatusUnauthorized:
+		return ociregistry.ErrUnauthorized
+	case http.StatusForbidden:
+		return ociregistry.ErrDenied
+	case http.StatusNotFound:
+		return unknown
+	case http.StatusTooManyRequests:
+		return ociregistry.ErrTooManyRequests
+	}
+	return nil
+}
+
+var sentinels = []ociregistry.Error{
+	ociregistry.ErrBlobUnknown, ociregistry.ErrBlobUploadInvalid, ociregistry.ErrBlobUploadUnknown,
+	ociregistry.ErrDigestInvalid, ociregistry.ErrManifestBlobUnknown, ociregistry.ErrManifestInvalid,
+	ociregistry.ErrManifestUnknown, ociregistry.ErrNameInvalid, ociregistry.ErrNameUnknown,
+	ociregistry.ErrSizeInvalid, ociregistry.ErrUnauthorized, ociregistry.ErrDenied, ociregistry.ErrUnsupported,
+	ociregistry.ErrTooManyRequests, ociregistry.ErrRangeInvalid, ociregistry.ErrPreconditionFailed,
+}
+
+// known reports whether an error has one of the codes that there are sentinels
+// for.
+func known(err error) bool {
+	for _, sentinel := range sentinels {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// readable returns the beginning of a body that is meant to be read by people as
+// it is: HTML is not.
+func readable(contentType string, body []byte) string {
+	if !strings.HasPrefix(contentType, "text/plain") {
+		return ""
+	}
+	const most = 200 // bytes
+	line, _, _ := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
+	line = line[:min(len(line), most)]
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, strings.ToValidUTF8(string(line), ""))
+}
+
+// responseOf returns the response that err came with, or nil.
+func responseOf(err error) *http.Response {
+	var herr ociregistry.HTTPError
+	if errors.As(err, &herr) {
+		return herr.Response()
+	}
+	return nil
+}
+
+// statusOf returns the status of the response that err came with, or 0.
+func statusOf(err error) int {
+	if resp := responseOf(err); resp != nil {
+		return resp.StatusCode
+	}
+	return 0
+}

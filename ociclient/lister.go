@@ -1,0 +1,159 @@
+package ociclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+func (c *client) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
+	r := wire.Request{Kind: wire.Catalog, ListN: c.opts.ListPageSize, ListLast: startAfter}
+	return c.list(ctx, c.about("Repositories", "", ""), r, ociref.IsValidRepository, func(data []byte) ([]string, error) {
+		var page struct {
+			Repositories []string `json:"repositories"`
+		}
+		err := json.Unmarshal(data, &page)
+		return page.Repositories, err
+	})
+}
+
+func (c *client) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
+	r := wire.Request{Kind: wire.TagsList, Repo: repo, ListN: c.opts.ListPageSize, ListLast: startAfter}
+	return c.list(ctx, c.about("Tags", repo, ""), r, ociref.IsValidTag, func(data []byte) ([]string, error) {
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		err := json.Unmarshal(data, &page)
+		return page.Tags, err
+	})
+}
+
+// list lists names. Those that are not valid name nothing that could be asked
+// for, and are left out.
+func (c *client) list(ctx context.Context, about subject, r wire.Request, valid func(string) bool, parse func([]byte) ([]string, error)) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := r.Check(); err != nil {
+			yield("", about.wrap(err))
+			return
+		}
+		for page, err := range c.namePages(ctx, r, parse) {
+			if err != nil {
+				yield("", about.wrap(err))
+				return
+			}
+			slices.Sort(page) // registries differ in what they take for order
+			for _, name := range page {
+				if name > r.ListLast && valid(name) && !yield(name, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// namePages gets the pages of a list by Link, or, without that, by the parameter
+// last.
+func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byte) ([]string, error)) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
+		var before []string // the page before, where there was no Link to this one
+		for r := r; ; {
+			var last []string
+			for p, err := range c.pages(ctx, c.newCall(r)) {
+				if err != nil {
+					yield(nil, err)
+					return
+				}
+				names, err := parse(p.data)
+				if err != nil {
+					yield(nil, fmt.Errorf("the answer is no list: %w", err))
+					return
+				}
+				if before != nil && repeats(names, before) {
+					return // the registry does not know the parameter
+				}
+				before = nil
+				last = nil
+				if p.next == nil && len(names) == r.ListN {
+					last = slices.Clone(names)
+				}
+				if !yield(names, nil) {
+					return
+				}
+			}
+			// With more than it was asked for, a registry gives all it has.
+			if last == nil {
+				return
+			}
+			before, r.ListLast = last, last[len(last)-1]
+		}
+	}
+}
+
+// repeats reports whether a page has something of the page before.
+func repeats(page, before []string) bool {
+	return slices.Contains(page, before[len(before)-1]) || len(page) > 0 && slices.Contains(before, page[0])
+}
+
+// page is an answer that has a part of a list.
+type page struct {
+	resp *http.Response
+	data []byte
+	next *url.URL // nil if there is no link
+}
+
+// pages follows the links from one page of a list to the next (specification,
+// section "Listing Tags"; RFC 8288).
+func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
+	return func(yield func(page, error) bool) {
+		cl := *cl
+		cl.set("Accept-Encoding", "identity")
+		seen := make(map[string]bool)
+		for {
+			seen[cl.url.String()] = true
+			resp, data, err := c.read(ctx, &cl)
+			if err != nil {
+				yield(page{}, err)
+				return
+			}
+			next, err := nextPage(resp)
+			if err == nil && next != nil && seen[next.String()] {
+				err = errors.New("the list's Link headers lead in a circle")
+			}
+			if err != nil {
+				yield(page{}, err)
+				return
+			}
+			if !yield(page{resp, data, next}, nil) || next == nil {
+				return
+			}
+			cl.url = next
+		}
+	}
+}
+
+// nextPage returns the URL of the next page, or nil. It must be of the same
+// origin: a list is not to make the client look elsewhere.
+func nextPage(resp *http.Response) (*url.URL, error) {
+	target, ok := wire.ParseNextLink(resp.Header["Link"])
+	if !ok {
+		return nil, nil
+	}
+	asked := resp.Request.URL
+	next, err := asked.Parse(target)
+	if err != nil {
+		return nil, errors.New("the list's Link header is no URL")
+	}
+	if !sameOrigin(next, asked) {
+		return nil, errors.New("the list's Link header leads to another host")
+	}
+	next.Host, next.User, next.Fragment, next.RawFragment = asked.Host, nil, "", ""
+	return next, nil
+}

@@ -1,0 +1,147 @@
+package ociclient
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// parallelReader is the content of a blob whose parts are read by several
+// requests at once. It gives them in order, and has no more of them in memory than
+// requests are allowed.
+type parallelReader struct {
+	first  *stream // the first part, as it comes
+	cancel context.CancelFunc
+	parts  <-chan *part  // in order
+	part   *part         // the one that is given
+	taken  chan struct{} // has an element for each part that is out
+	pool   *sync.Pool
+	wg     sync.WaitGroup
+}
+
+// part is a part of a blob.
+type part struct {
+	ready chan struct{} // closed when the others are set
+	data  []byte
+	buf   *[]byte
+	err   error
+}
+
+// newParallelReader asks for the first part of the blob, and by the answer knows
+// whether there are others, or no parts at all.
+func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, about subject) (ociregistry.BlobReader, error) {
+	opts := b.c.opts.Parallel
+	s, err := b.open(ctx, 0, opts.PartSize)
+	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable { // the blob is empty
+		s, err = b.open(ctx, 0, -1)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.partial && s.size < 0 {
+		s.Close()
+		if s, err = b.open(ctx, 0, -1); err != nil {
+			return nil, err
+		}
+	}
+	if !s.partial || s.size <= opts.PartSize {
+		s.end = s.size
+		return b.newSequentialReader(ctx, cancel, about, s), nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	r := &parallelReader{first: s, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
+	r.taken <- struct{}{} // by the first part
+	parts := make(chan *part, opts.Parts)
+	r.parts = parts
+	r.wg.Go(func() { r.fetch(ctx, b, parts) })
+	return &blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: r, hash: b.digest.Algorithm().Hash()}, nil
+}
+
+// fetch fetches all parts but the first.
+func (r *parallelReader) fetch(ctx context.Context, b blob, parts chan<- *part) {
+	defer close(parts)
+	partSize, size := b.c.opts.Parallel.PartSize, r.first.size
+	for offset := partSize; offset < size; offset += partSize {
+		select {
+		case r.taken <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		p := &part{ready: make(chan struct{})}
+		parts <- p // there is room: no more parts are out than may be
+		r.wg.Go(func() {
+			defer close(p.ready)
+			p.err = r.fetchPart(ctx, b, p, offset, min(offset+partSize, size))
+		})
+	}
+}
+
+func (r *parallelReader) fetchPart(ctx context.Context, b blob, p *part, offset, end int64) error {
+	s, err := b.open(ctx, offset, end)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	var ok bool
+	if p.buf, ok = r.pool.Get().(*[]byte); !ok {
+		buf := make([]byte, b.c.opts.Parallel.PartSize)
+		p.buf = &buf
+	}
+	p.data = (*p.buf)[:end-offset]
+	_, err = io.ReadFull(s, p.data)
+	return err
+}
+
+func (r *parallelReader) Read(p []byte) (int, error) {
+	if r.first != nil {
+		n, err := r.first.Read(p)
+		if err != io.EOF {
+			return n, err
+		}
+		r.first.Close()
+		r.first = nil
+		<-r.taken
+		if n > 0 {
+			return n, nil
+		}
+	}
+	for r.part == nil || len(r.part.data) == 0 {
+		r.release()
+		next, ok := <-r.parts
+		if !ok {
+			return 0, io.EOF
+		}
+		<-next.ready
+		if r.part = next; next.err != nil {
+			return 0, next.err
+		}
+	}
+	n := copy(p, r.part.data)
+	r.part.data = r.part.data[n:]
+	return n, nil
+}
+
+// release lets go of the part that was given.
+func (r *parallelReader) release() {
+	if r.part == nil {
+		return
+	}
+	if r.part.buf != nil {
+		r.pool.Put(r.part.buf)
+	}
+	r.part = nil
+	<-r.taken
+}
+
+// Close ends the requests, and waits until they have ended.
+func (r *parallelReader) Close() error {
+	r.cancel()
+	if r.first != nil {
+		r.first.Close()
+	}
+	r.wg.Wait()
+	return nil
+}

@@ -1,0 +1,322 @@
+package ociclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+const mediaTypeOctetStream = "application/octet-stream"
+
+// manifestTypes is the Accept header for manifests. Some registries convert, or
+// hide, what is not named.
+var manifestTypes = []string{strings.Join([]string{
+	ocispec.MediaTypeImageManifest,
+	ocispec.MediaTypeImageIndex,
+	manifest.MediaTypeDockerManifest,
+	manifest.MediaTypeDockerManifestList,
+	manifest.MediaTypeORASArtifact,
+	manifest.MediaTypeOCIArtifact,
+	"*/*",
+}, ", ")}
+
+var identity = []string{"identity"}
+
+func (c *client) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	about := c.about("GetBlob", repo, string(digest))
+	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
+		return nil, about.wrap(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r, err := blob{c, repo, digest}.newReader(ctx, cancel, about)
+	if err != nil {
+		cancel()
+		return nil, about.wrap(err)
+	}
+	return r, nil
+}
+
+// newReader returns a reader of the whole blob. The function cancel ends ctx.
+func (b blob) newReader(ctx context.Context, cancel context.CancelFunc, about subject) (ociregistry.BlobReader, error) {
+	if b.c.opts.Parallel.Parts > 1 {
+		return b.newParallelReader(ctx, cancel, about)
+	}
+	s, err := b.open(ctx, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	return b.newSequentialReader(ctx, cancel, about, s), nil
+}
+
+func (b blob) newSequentialReader(ctx context.Context, cancel context.CancelFunc, about subject, s *stream) ociregistry.BlobReader {
+	r := &blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: s, hash: b.digest.Algorithm().Hash()}
+	if s.ranges && s.size >= 0 {
+		return &seekReader{blobReader: r, again: func(offset int64) (*stream, error) { return b.open(ctx, offset, s.size) }}
+	}
+	return r
+}
+
+func (b blob) descriptor(size int64) ociregistry.Descriptor {
+	return ociregistry.Descriptor{MediaType: mediaTypeOctetStream, Digest: b.digest, Size: size}
+}
+
+func (c *client) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	about := c.about("GetBlobRange", repo, string(digest))
+	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
+		return nil, about.wrap(err)
+	}
+	if offset0 < 0 || offset1 >= 0 && offset1 < offset0 {
+		return nil, about.wrap(ociregistry.ErrRangeInvalid)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r, err := blob{c, repo, digest}.newRangeReader(ctx, offset0, max(offset1, -1))
+	if err != nil {
+		cancel()
+		return nil, about.wrap(err)
+	}
+	r.about, r.cancel = about, cancel
+	return r, nil
+}
+
+func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blobReader, error) {
+	if offset0 == offset1 { // HTTP has no such ranges
+		return b.newEmptyReader(ctx, offset0)
+	}
+	s, err := b.open(ctx, offset0, offset1)
+	switch {
+	case err == nil:
+		return &blobReader{desc: b.descriptor(s.size), src: s}, nil
+	case statusOf(err) != http.StatusRequestedRangeNotSatisfiable:
+		return nil, err
+	}
+	// At the very end there is nothing, which is no error.
+	if cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range")); ok {
+		if cr.Size != offset0 {
+			return nil, err
+		}
+		return &blobReader{desc: b.descriptor(cr.Size), src: http.NoBody}, nil
+	}
+	return b.newEmptyReader(ctx, offset0)
+}
+
+// newEmptyReader returns a reader of nothing, if the blob has that offset.
+func (b blob) newEmptyReader(ctx context.Context, offset int64) (*blobReader, error) {
+	desc, err := b.resolve(ctx)
+	if err == nil && desc.Size >= 0 && offset > desc.Size {
+		err = ociregistry.ErrRangeInvalid
+	}
+	return &blobReader{desc: desc, src: http.NoBody}, err
+}
+
+func (c *client) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	about := c.about("ResolveBlob", repo, string(digest))
+	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	desc, err := blob{c, repo, digest}.resolve(ctx)
+	return desc, about.wrap(err)
+}
+
+// resolve asks by HEAD, or, where that does not tell the size or is not there, by
+// a GET of one byte.
+func (b blob) resolve(ctx context.Context) (ociregistry.Descriptor, error) {
+	cl := b.c.newCall(wire.Request{Kind: wire.BlobHead, Repo: b.repo, Digest: b.digest, ListN: -1})
+	resp, err := b.c.run(ctx, cl)
+	if err == nil {
+		err = checkDigestHeader(resp, b.digest)
+	} else if noHead(err) {
+		return b.resolveByGet(ctx)
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if resp.ContentLength < 0 {
+		return b.resolveByGet(ctx)
+	}
+	return b.descriptor(resp.ContentLength), nil
+}
+
+func (b blob) resolveByGet(ctx context.Context) (ociregistry.Descriptor, error) {
+	s, err := b.open(ctx, 0, 1)
+	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+		cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range"))
+		if ok && cr.Size == 0 {
+			return b.descriptor(0), nil
+		}
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	s.Close()
+	return b.descriptor(s.size), nil
+}
+
+// noHead reports whether err may be that the registry does not know HEAD there.
+func noHead(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusMethodNotAllowed || status == http.StatusBadRequest
+}
+
+func (c *client) hasBlob(ctx context.Context, repo string, digest ociregistry.Digest) bool {
+	_, err := blob{c, repo, digest}.resolve(ctx)
+	return err == nil
+}
+
+func (c *client) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return c.getManifest(ctx, "GetManifest", wire.Request{Kind: wire.ManifestGet, Repo: repo, Digest: digest, ListN: -1})
+}
+
+func (c *client) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
+	if err := checkTag(repo, tagName); err != nil {
+		return nil, c.about("GetTag", repo, tagName).wrap(err)
+	}
+	return c.getManifest(ctx, "GetTag", wire.Request{Kind: wire.ManifestGet, Repo: repo, Tag: tagName, ListN: -1})
+}
+
+// checkTag checks a tag that is to be read or deleted.
+func checkTag(repo, tag string) error {
+	if err := ociregistry.CheckRepository(repo); err != nil {
+		return err
+	}
+	if !ociref.IsValidTag(tag) {
+		return ociregistry.ErrManifestUnknown
+	}
+	return nil
+}
+
+func (c *client) getManifest(ctx context.Context, op string, r wire.Request) (ociregistry.BlobReader, error) {
+	about := c.about(op, r.Repo, r.Ref())
+	if err := r.Check(); err != nil {
+		return nil, about.wrap(err)
+	}
+	m, err := c.fetchManifest(ctx, r)
+	if err != nil {
+		return nil, about.wrap(err)
+	}
+	return m, nil
+}
+
+// manifestReader is a manifest that was read and verified.
+type manifestReader struct {
+	bytes.Reader
+	desc ociregistry.Descriptor
+	data []byte
+	etag string
+}
+
+func (m *manifestReader) Descriptor() ociregistry.Descriptor { return m.desc }
+func (m *manifestReader) Close() error                       { return nil }
+
+func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestReader, error) {
+	r.Kind = wire.ManifestGet
+	cl := c.newCall(r)
+	cl.header = http.Header{"Accept": manifestTypes, "Accept-Encoding": identity}
+	resp, data, err := c.read(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	want, err := wantedDigest(resp, r.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if want == "" {
+		want = digest.FromBytes(data)
+	} else if want.Algorithm().FromBytes(data) != want {
+		return nil, mismatch()
+	}
+	m := &manifestReader{
+		desc: ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: int64(len(data))},
+		data: data,
+		etag: resp.Header.Get("ETag"),
+	}
+	m.Reset(data)
+	return m, nil
+}
+
+// wantedDigest returns the digest that the content of a manifest must have: the
+// one asked for, or the one in the header, or none.
+func wantedDigest(resp *http.Response, asked ociregistry.Digest) (ociregistry.Digest, error) {
+	if asked != "" {
+		return asked, checkDigestHeader(resp, asked)
+	}
+	header := ociregistry.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if header != "" && !ociref.IsValidDigest(string(header)) {
+		return "", errors.New("the answer has a Docker-Content-Digest header that is no digest")
+	}
+	return header, nil
+}
+
+// checkDigestHeader checks that the answer is about the content asked for. It may
+// leave that open.
+func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
+	got := resp.Header.Get("Docker-Content-Digest")
+	if got != "" && got != string(want) {
+		return ociregistry.NewError("the answer has the digest of other content in its header", ociregistry.ErrDigestInvalid.Code(), nil)
+	}
+	return nil
+}
+
+// mediaTypeOf returns the Content-Type of a response without parameters.
+func mediaTypeOf(resp *http.Response) string {
+	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	mediaType = strings.TrimSpace(mediaType)
+	if own, ok := manifest.Known(mediaType); ok {
+		return own
+	}
+	if mediaType == "" {
+		return mediaTypeOctetStream
+	}
+	return mediaType
+}
+
+func (c *client) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	return c.resolveManifest(ctx, "ResolveManifest", wire.Request{Kind: wire.ManifestHead, Repo: repo, Digest: digest, ListN: -1})
+}
+
+func (c *client) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
+	if err := checkTag(repo, tagName); err != nil {
+		return ociregistry.Descriptor{}, c.about("ResolveTag", repo, tagName).wrap(err)
+	}
+	return c.resolveManifest(ctx, "ResolveTag", wire.Request{Kind: wire.ManifestHead, Repo: repo, Tag: tagName, ListN: -1})
+}
+
+func (c *client) resolveManifest(ctx context.Context, op string, r wire.Request) (ociregistry.Descriptor, error) {
+	about := c.about(op, r.Repo, r.Ref())
+	if err := r.Check(); err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	desc, ok, err := c.headManifest(ctx, r)
+	if err == nil && !ok {
+		var m *manifestReader
+		if m, err = c.fetchManifest(ctx, r); err == nil {
+			desc = m.desc
+		}
+	}
+	return desc, about.wrap(err)
+}
+
+// headManifest returns the descriptor of a manifest if a HEAD request tells it.
+func (c *client) headManifest(ctx context.Context, r wire.Request) (desc ociregistry.Descriptor, ok bool, err error) {
+	cl := c.newCall(r)
+	cl.header = http.Header{"Accept": manifestTypes}
+	resp, err := c.run(ctx, cl)
+	if err != nil {
+		if noHead(err) {
+			err = nil
+		}
+		return desc, false, err
+	}
+	want, err := wantedDigest(resp, r.Digest)
+	ok = err == nil && want != "" && resp.ContentLength >= 0 && resp.Header.Get("Content-Type") != ""
+	return ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: resp.ContentLength}, ok, err
+}

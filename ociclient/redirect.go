@@ -1,0 +1,74 @@
+package ociclient
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// maxRedirects is how many requests a call makes at most because of redirects.
+const maxRedirects = 10
+
+// redirect returns where a response sends the request, or nil if it does not.
+// A request keeps its method: one that is to change something must not become
+// one that does not.
+func redirect(resp *http.Response, method string) (*url.URL, error) {
+	reads := method == http.MethodGet || method == http.MethodHead
+	switch resp.StatusCode {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+	case http.StatusSeeOther:
+		if !reads {
+			return nil, nil
+		}
+	default:
+		return nil, nil
+	}
+	return location(resp)
+}
+
+// location returns the URL in the Location header of a response, resolved
+// against the URL that was asked.
+func location(resp *http.Response) (*url.URL, error) {
+	asked := resp.Request.URL
+	value := resp.Header.Get("Location")
+	if value == "" {
+		return nil, badLocation(resp, "no Location header")
+	}
+	u, err := asked.Parse(value)
+	if err != nil { // the error would repeat the header
+		return nil, badLocation(resp, "a Location header that is no URL")
+	}
+	switch {
+	case u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return nil, badLocation(resp, "a Location header that is no HTTP URL")
+	case asked.Scheme == "https" && u.Scheme != "https":
+		return nil, badLocation(resp, "a Location header that leads from https to http")
+	}
+	u.User, u.Fragment, u.RawFragment = nil, "", ""
+	if sameOrigin(u, asked) {
+		u.Host = asked.Host // with or without the port, as it was
+	}
+	return u, nil
+}
+
+func badLocation(resp *http.Response, problem string) error {
+	return final(ociregistry.NewHTTPError(errors.New("the answer has "+problem), resp.StatusCode, resp, nil))
+}
+
+// sameOrigin reports whether two URLs are of one origin: scheme, host and port
+// (RFC 6454, section 4).
+func sameOrigin(a, b *url.URL) bool {
+	return a.Scheme == b.Scheme && (a.Host == b.Host || strings.EqualFold(hostPort(a), hostPort(b)))
+}
+
+// hostPort returns the host of a URL, with the port.
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Hostname() + ":" + port
+}

@@ -1,0 +1,292 @@
+package ociclient
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// Where there is no referrers API, clients keep a list of the referrers of a
+// manifest under a tag that is made of its digest: the specification's section
+// "Referrers Tag Schema".
+
+// referrersTag is the tag of one such list.
+type referrersTag struct{ repo, tag string }
+
+func referrersTagOf(repo string, subject ociregistry.Digest) (referrersTag, error) {
+	tag, err := ociref.ReferrersTag(subject)
+	return referrersTag{repo, tag}, err
+}
+
+// referrersChange is something to change in a list.
+type referrersChange struct {
+	desc   ociregistry.Descriptor
+	remove bool
+}
+
+// referrersQueue is for one list. One batch of changes is made at a time; the
+// others gather in the next.
+type referrersQueue struct {
+	busy bool
+	next *referrersBatch // nil if nothing waits
+}
+
+// referrersBatch is changes that are made in one step, by one of those who want
+// them: the one who gets the turn.
+type referrersBatch struct {
+	changes []referrersChange
+	turn    chan struct{}
+	done    chan struct{} // closed when err is set
+	err     error
+}
+
+// taggedIndex is a list as it is in the registry.
+type taggedIndex struct {
+	ocispec.Index
+	digest ociregistry.Digest // empty if there is none
+	etag   string
+}
+
+// referrersByTag reads the list of referrers of a manifest. One that is not there
+// is empty.
+func (c *client) referrersByTag(ctx context.Context, repo string, subject ociregistry.Digest) (taggedIndex, error) {
+	t, err := referrersTagOf(repo, subject)
+	if err != nil {
+		return taggedIndex{}, err
+	}
+	return c.readReferrersTag(ctx, t)
+}
+
+func (c *client) readReferrersTag(ctx context.Context, t referrersTag) (taggedIndex, error) {
+	m, err := c.fetchManifest(ctx, wire.Request{Repo: t.repo, Tag: t.tag, ListN: -1})
+	if statusOf(err) == http.StatusNotFound {
+		return taggedIndex{}, nil
+	}
+	if err != nil {
+		return taggedIndex{}, fmt.Errorf("the list of referrers at tag %s: %w", t.tag, err)
+	}
+	index, err := parseIndex(m.data)
+	if err != nil {
+		return taggedIndex{}, fmt.Errorf("the list of referrers at tag %s: %w", t.tag, err)
+	}
+	return taggedIndex{index, m.desc.Digest, m.etag}, nil
+}
+
+// noteSubject puts a manifest that was pushed into the list of its subject, if it
+// has one and the registry does not see to that.
+func (c *client) noteSubject(ctx context.Context, repo string, desc ociregistry.Descriptor, contents []byte, resp *http.Response) error {
+	if resp.Header.Get("OCI-Subject") != "" {
+		c.noteReferrersSupport(true)
+		if c.opts.Referrers != ReferrersTag {
+			return nil
+		}
+	}
+	if c.opts.Referrers == ReferrersAPI || !manifest.MayHaveSubject(contents) {
+		return nil
+	}
+	info, err := manifest.Parse(desc.MediaType, string(contents))
+	if err != nil || info.Subject == "" {
+		return nil // the registry has taken it, and so it is none of ours
+	}
+	desc.ArtifactType, desc.Annotations = info.ArtifactType, info.Annotations
+	t, err := referrersTagOf(repo, info.Subject)
+	if err != nil {
+		return err
+	}
+	return c.changeReferrers(ctx, t, referrersChange{desc: desc})
+}
+
+// deleteManifest deletes a manifest, and takes it from the list of its subject
+// where the registry does not see to that.
+func (c *client) deleteManifest(ctx context.Context, r wire.Request) error {
+	t, listed := c.listedIn(ctx, r)
+	if !listed {
+		return c.delete(ctx, r)
+	}
+	before, err := c.readReferrersTag(ctx, t)
+	if err != nil {
+		return err
+	}
+	if err := c.changeReferrers(ctx, t, referrersChange{ociregistry.Descriptor{Digest: r.Digest}, true}); err != nil {
+		return err
+	}
+	err = c.delete(ctx, r)
+	if errors.Is(err, ociregistry.ErrInUse) && before.digest != "" {
+		// By the list as it was, which has no tag any more.
+		old := r
+		old.Digest = before.digest
+		if c.delete(ctx, old) == nil {
+			err = c.delete(ctx, r)
+		}
+	}
+	return err
+}
+
+// listedIn returns the tag of the list that a manifest may be in. To know that,
+// its content is needed, unless it is known that the registry has the API; which
+// is one request as well, but only once.
+func (c *client) listedIn(ctx context.Context, r wire.Request) (t referrersTag, ok bool) {
+	supported, known := c.referrersSupport()
+	if !known {
+		list := wire.Request{Kind: wire.Referrers, Repo: r.Repo, Digest: r.Digest, ListN: -1}
+		for range c.referrersPages(ctx, list) {
+			break
+		}
+		supported, _ = c.referrersSupport()
+	}
+	if supported {
+		return t, false
+	}
+	m, err := c.fetchManifest(ctx, wire.Request{Repo: r.Repo, Digest: r.Digest, ListN: -1})
+	if err != nil || !manifest.MayHaveSubject(m.data) {
+		return t, false
+	}
+	info, err := manifest.Parse(m.desc.MediaType, string(m.data))
+	if err != nil || info.Subject == "" {
+		return t, false
+	}
+	t, err = referrersTagOf(r.Repo, info.Subject)
+	return t, err == nil
+}
+
+// changeReferrers changes a list. Changes that come while the list is written are
+// made together by the next write.
+func (c *client) changeReferrers(ctx context.Context, t referrersTag, change referrersChange) error {
+	for {
+		batch := c.referrers.enqueue(t, change)
+		select {
+		case <-batch.turn:
+			c.referrers.take(t)
+			batch.err = c.makeChanges(ctx, t, batch.changes)
+			close(batch.done)
+			c.referrers.pass(t)
+			return batch.err
+		case <-batch.done:
+			// Whoever made the changes may have left; then ours is still to be made.
+			if batch.err == nil || ctx.Err() != nil || !errors.Is(batch.err, context.Canceled) && !errors.Is(batch.err, context.DeadlineExceeded) {
+				return batch.err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// enqueue adds a change to the batch that is next.
+func (s *referrersState) enqueue(t referrersTag, change referrersChange) *referrersBatch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[t]
+	if q == nil {
+		if s.queues == nil {
+			s.queues = make(map[referrersTag]*referrersQueue)
+		}
+		q = new(referrersQueue)
+		s.queues[t] = q
+	}
+	if q.next == nil {
+		q.next = &referrersBatch{turn: make(chan struct{}, 1), done: make(chan struct{})}
+	}
+	q.next.changes = append(q.next.changes, change)
+	if !q.busy {
+		q.busy = true
+		q.next.turn <- struct{}{}
+	}
+	return q.next
+}
+
+// take closes the next batch to further changes.
+func (s *referrersState) take(t referrersTag) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queues[t].next = nil
+}
+
+// pass gives the turn to the next batch, if there is one.
+func (s *referrersState) pass(t referrersTag) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next := s.queues[t].next; next != nil {
+		next.turn <- struct{}{}
+		return
+	}
+	delete(s.queues, t)
+}
+
+// makeChanges reads a list, changes it, and writes it, again if somebody else has
+// written it meanwhile.
+func (c *client) makeChanges(ctx context.Context, t referrersTag, changes []referrersChange) error {
+	r := c.newRetrier()
+	for {
+		index, err := c.readReferrersTag(ctx, t)
+		if err != nil {
+			return err
+		}
+		if !index.apply(changes) {
+			return nil
+		}
+		err = c.writeReferrersTag(ctx, t, index)
+		if err == nil {
+			return nil
+		}
+		if statusOf(err) != http.StatusPreconditionFailed || r.exhausted() {
+			return fmt.Errorf("the list of referrers at tag %s: %w", t.tag, err)
+		}
+	}
+}
+
+// apply makes changes, and reports whether there was anything to change.
+func (index *taggedIndex) apply(changes []referrersChange) bool {
+	list := slices.Clone(index.Manifests)
+	for _, change := range changes {
+		is := func(d ociregistry.Descriptor) bool { return d.Digest == change.desc.Digest }
+		switch at := slices.IndexFunc(list, is); {
+		case change.remove:
+			list = slices.DeleteFunc(list, is)
+		case at < 0:
+			list = append(list, change.desc)
+		}
+	}
+	if len(list) == len(index.Manifests) && slices.EqualFunc(list, index.Manifests, func(a, b ociregistry.Descriptor) bool { return a.Digest == b.Digest }) {
+		return false
+	}
+	index.Manifests = list
+	return true
+}
+
+// writeReferrersTag writes a list, if it is still what it was, as far as the
+// registry can tell.
+func (c *client) writeReferrersTag(ctx context.Context, t referrersTag, index taggedIndex) error {
+	index.Versioned = specs.Versioned{SchemaVersion: 2}
+	index.MediaType = ocispec.MediaTypeImageIndex
+	if index.Manifests == nil {
+		index.Manifests = []ociregistry.Descriptor{} // in JSON [], not null
+	}
+	contents, err := json.Marshal(index.Index)
+	if err != nil {
+		return err
+	}
+	desc := ociregistry.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(contents), Size: int64(len(contents))}
+	r := wire.Request{Kind: wire.ManifestPut, Repo: t.repo, Tag: t.tag, ListN: -1}
+	cl := c.newManifestPut(r, desc, contents)
+	switch {
+	case index.etag != "":
+		cl.set("If-Match", index.etag)
+	case index.digest == "":
+		cl.set("If-None-Match", "*")
+	}
+	_, err = c.putManifest(ctx, cl, r, desc)
+	return err
+}

@@ -1,0 +1,62 @@
+package ociclient
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// The id of a session is its location: of a location of the form that the
+// specification shows, the last element and the query; of others, more. It tells
+// any client of the same registry where the session is. But it comes back from
+// callers, and from the callers of a proxy, who must not be able to send requests
+// to where they like with it.
+
+// id returns the session's id.
+func (u *upload) id() string {
+	loc := u.location.EscapedPath()
+	if u.location.RawQuery != "" {
+		loc += "?" + u.location.RawQuery
+	}
+	if !sameOrigin(u.location, &u.c.base) {
+		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // it cannot be resumed
+	}
+	return wire.EncodeUploadID(strings.TrimPrefix(loc, uploadsOf(u.repo)[0]))
+}
+
+// uploadsOf returns the paths below which the sessions of a repository can be:
+// the specification's, and one that is in use as well.
+func uploadsOf(repo string) [2]string {
+	return [2]string{"/v2/" + repo + "/blobs/uploads/", "/v2/" + repo + "/blobs/upload/"}
+}
+
+// uploadByID returns the session that has an id. Its location is one element
+// below the repository's sessions, where nothing but sessions can be.
+func (c *client) uploadByID(repo, id string) (*upload, error) {
+	loc := wire.DecodeUploadID(id)
+	if !strings.HasPrefix(loc, "/") {
+		loc = uploadsOf(repo)[0] + loc
+	}
+	escaped, query, _ := strings.Cut(loc, "?")
+	path, err := url.PathUnescape(escaped)
+	if err != nil || !isUploadPath(path, repo) || strings.ContainsFunc(query, notInQuery) {
+		return nil, ociregistry.ErrBlobUploadUnknown
+	}
+	u := c.base
+	u.Path, u.RawPath, u.RawQuery = path, escaped, query
+	return &upload{c: c, repo: repo, location: &u}, nil
+}
+
+func isUploadPath(path, repo string) bool {
+	for _, prefix := range uploadsOf(repo) {
+		if elem, ok := strings.CutPrefix(path, prefix); ok {
+			return elem != "" && elem != "." && elem != ".." && !strings.ContainsAny(elem, `/\`)
+		}
+	}
+	return false
+}
+
+// notInQuery reports whether r cannot stand in a query (RFC 3986, section 3.4).
+func notInQuery(r rune) bool { return r <= ' ' || r > '~' || r == '#' }

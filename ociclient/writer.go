@@ -1,0 +1,356 @@
+package ociclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+func (c *client) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	about := c.about("PushBlobChunked", repo, "")
+	if err := ociregistry.CheckRepository(repo); err != nil {
+		return nil, about.wrap(err)
+	}
+	u, err := c.startUpload(ctx, repo, ociregistry.DigestAlgorithmFrom(ctx))
+	if err != nil {
+		return nil, about.wrap(err)
+	}
+	about.op = "Upload"
+	return c.newBlobWriter(ctx, about, u, chunkSize), nil
+}
+
+func (c *client) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	about := c.about("PushBlobChunkedResume", repo, "")
+	if err := ociregistry.CheckRepository(repo); err != nil {
+		return nil, about.wrap(err)
+	}
+	u, err := c.resumeUpload(ctx, repo, id, offset)
+	if err != nil {
+		return nil, about.wrap(err)
+	}
+	about.op = "Upload"
+	return c.newBlobWriter(ctx, about, u, chunkSize), nil
+}
+
+func (c *client) resumeUpload(ctx context.Context, repo, id string, offset int64) (*upload, error) {
+	u, err := c.uploadByID(repo, id)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case offset == -1:
+		err = u.ask(ctx)
+	case offset < 0 || offset > math.MaxInt64/2: // nobody has as much
+		err = errElsewhere
+	default:
+		u.offset = offset // whether it is there, is found out when something is sent
+	}
+	return u, err
+}
+
+func (c *client) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
+	about := c.about("PushBlob", repo, string(desc.Digest))
+	err := ociregistry.CheckRepositoryAndDigest(repo, desc.Digest)
+	if err == nil && desc.Size < 0 {
+		err = sizeError("the size is negative")
+	}
+	if err == nil {
+		err = c.pushBlob(ctx, repo, desc, r)
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	return desc, nil
+}
+
+func (c *client) pushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) error {
+	if c.opts.CheckBlobs && c.hasBlob(ctx, repo, desc.Digest) {
+		return nil
+	}
+	u, done, err := c.tryMount(ctx, repo, desc.Digest)
+	if done || err != nil {
+		return err
+	}
+	p := &push{c: c, repo: repo, desc: desc, upload: u}
+	if s, ok := newSource(r, desc); ok {
+		return p.whole(ctx, s)
+	}
+	v := newVerifier(r, desc)
+	if desc.Size > int64(c.opts.ChunkSize) {
+		return p.chunked(ctx, v)
+	}
+	var all chunk
+	defer all.reset(0)
+	if err := all.fill(ctx, v, math.MaxInt64); err != io.EOF {
+		return err
+	}
+	return p.whole(ctx, &all)
+}
+
+// push is a blob on its way.
+type push struct {
+	c      *client
+	repo   string
+	desc   ociregistry.Descriptor
+	upload *upload // nil if there is none
+}
+
+// whole sends a blob that can be sent again. If the session is lost, it begins
+// another one.
+func (p *push) whole(ctx context.Context, b content) error {
+	r := p.c.newRetrier()
+	for {
+		if err := p.begin(ctx); err != nil {
+			return err
+		}
+		err := p.upload.send(ctx, b, p.desc.Digest)
+		if err == nil {
+			return nil
+		}
+		p.abandon(ctx, err)
+		if !isGone(err) || ctx.Err() != nil || r.exhausted() {
+			return err
+		}
+	}
+}
+
+// begin opens a session, if there is none.
+func (p *push) begin(ctx context.Context) (err error) {
+	if p.upload == nil {
+		p.upload, err = p.c.startUpload(ctx, p.repo, p.desc.Digest.Algorithm())
+	}
+	return err
+}
+
+// abandon ends the session because of err.
+func (p *push) abandon(ctx context.Context, err error) {
+	if !isGone(err) {
+		p.upload.cancel(ctx)
+	}
+	p.upload = nil
+}
+
+// isGone reports whether err is that the session is not there, or not at a place
+// from where it could go on.
+func isGone(err error) bool { return errors.Is(err, ociregistry.ErrBlobUploadUnknown) }
+
+// chunked sends a blob that cannot be sent again, in chunks. Only while the first
+// one is at hand it can begin another session.
+func (p *push) chunked(ctx context.Context, v *verifier) error {
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	size := p.c.chunkSize(0, p.upload.minChunk)
+	var part chunk
+	defer func() { part.reset(0) }()
+	for {
+		err := part.fill(ctx, v, size)
+		if err != nil && err != io.EOF {
+			p.abandon(ctx, err)
+			return err
+		}
+		last := err == io.EOF
+		if part.off == 0 && last {
+			return p.whole(ctx, &part)
+		}
+		if err := p.sendChunk(ctx, &part, last); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+		part.reset(part.end())
+	}
+}
+
+func (p *push) sendChunk(ctx context.Context, part *chunk, last bool) error {
+	var commit ociregistry.Digest
+	if last {
+		commit = p.desc.Digest
+	}
+	r := p.c.newRetrier()
+	for {
+		if err := p.begin(ctx); err != nil {
+			return err
+		}
+		err := p.upload.send(ctx, part, commit)
+		if err == nil {
+			return nil
+		}
+		p.abandon(ctx, err)
+		if !isGone(err) || part.off > 0 || ctx.Err() != nil || r.exhausted() {
+			return err
+		}
+	}
+}
+
+func (c *client) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	about := c.about("MountBlob", toRepo, string(digest))
+	r := wire.Request{Kind: wire.BlobMount, Repo: toRepo, FromRepo: fromRepo, Digest: digest, ListN: -1}
+	err := r.Check()
+	if err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	u, err := c.mount(ctx, r)
+	switch {
+	case u != nil:
+		u.cancel(ctx)
+		err = fmt.Errorf("%w: the registry wants the blob to be pushed", ociregistry.ErrUnsupported)
+	case isRefusal(err):
+		err = fmt.Errorf("%w: %w", ociregistry.ErrUnsupported, err)
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	return blob{c, toRepo, digest}.descriptor(0), nil
+}
+
+// mount mounts a blob, or returns the session that the registry has opened
+// instead.
+func (c *client) mount(ctx context.Context, r wire.Request) (*upload, error) {
+	cl := c.newCall(r)
+	cl.ok = []int{http.StatusCreated, http.StatusAccepted}
+	resp, err := c.run(ctx, cl)
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusAccepted:
+		return c.openedUpload(r.Repo, resp)
+	}
+	return nil, checkDigestHeader(resp, r.Digest)
+}
+
+// isRefusal reports whether err is that a registry does not mount, as opposed to
+// that it cannot be asked.
+func isRefusal(err error) bool {
+	status := statusOf(err)
+	return status >= 400 && status < 500 && status != http.StatusUnauthorized && !transientStatus(status)
+}
+
+// tryMount tries to mount a blob that is to be pushed, as the options say. It
+// reports whether that is done, or returns the session that was opened instead.
+func (c *client) tryMount(ctx context.Context, repo string, digest ociregistry.Digest) (u *upload, done bool, err error) {
+	i := slices.IndexFunc(c.opts.MountFrom, func(from string) bool { return from != repo })
+	if i < 0 {
+		return nil, false, nil
+	}
+	u, err = c.mount(ctx, wire.Request{Kind: wire.BlobMount, Repo: repo, FromRepo: c.opts.MountFrom[i], Digest: digest, ListN: -1})
+	if isRefusal(err) {
+		return nil, false, nil
+	}
+	return u, err == nil && u == nil, err
+}
+
+func (c *client) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	about := c.about("PushManifest", repo, ref)
+	desc, err := c.pushManifest(ctx, repo, ref, contents, mediaType, tags)
+	return desc, about.wrap(err)
+}
+
+func (c *client) pushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags []string) (ociregistry.Descriptor, error) {
+	desc := ociregistry.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(contents), Size: int64(len(contents))}
+	r := wire.Request{Kind: wire.ManifestPut, Repo: repo, Tags: tags, ListN: -1}
+	condition := ociregistry.PushConditionFrom(ctx)
+	switch {
+	case strings.Contains(ref, ":"):
+		r.Digest = ociregistry.Digest(ref)
+	case ref != "":
+		r.Tag = ref
+	case len(tags) > 0 && condition.IfMatch == nil && condition.IfNoneMatch == nil:
+		r.Tag, r.Tags = tags[0], tags[1:] // one request, also where ?tag= is not known
+	default:
+		r.Digest = desc.Digest
+	}
+	if err := r.Check(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if r.Digest != "" {
+		if r.Digest.Algorithm().FromBytes(contents) != r.Digest {
+			return ociregistry.Descriptor{}, ociregistry.ErrDigestInvalid
+		}
+		desc.Digest = r.Digest
+	}
+	if mediaType == "" {
+		return ociregistry.Descriptor{}, fmt.Errorf("%w: no media type", ociregistry.ErrManifestInvalid)
+	}
+	cl := c.newManifestPut(r, desc, contents)
+	setCondition(cl, "If-Match", condition.IfMatch)
+	setCondition(cl, "If-None-Match", condition.IfNoneMatch)
+	resp, err := c.putManifest(ctx, cl, r, desc)
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if err := c.pushTags(ctx, r, resp, desc, contents); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	return desc, c.noteSubject(ctx, repo, desc, contents, resp)
+}
+
+func (c *client) newManifestPut(r wire.Request, desc ociregistry.Descriptor, contents []byte) *call {
+	cl := c.newCall(r)
+	cl.ok = statusCreated
+	cl.set("Content-Type", desc.MediaType)
+	cl.body = &chunk{borrowed: contents, n: desc.Size}
+	return cl
+}
+
+// putManifest pushes a manifest in one request.
+func (c *client) putManifest(ctx context.Context, cl *call, r wire.Request, desc ociregistry.Descriptor) (*http.Response, error) {
+	defer cl.body.done()
+	resp, err := c.run(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	got := resp.Header.Get("Docker-Content-Digest")
+	if r.Tag != "" && !strings.HasPrefix(got, string(desc.Digest.Algorithm())+":") {
+		return resp, nil // which algorithm to use for a tag is the registry's choice
+	}
+	return resp, checkDigestHeader(resp, desc.Digest)
+}
+
+// setCondition sets a header with entity tags (RFC 9110, section 13.1). An empty
+// list is one that nothing matches.
+func setCondition(cl *call, name string, digests []ociregistry.Digest) {
+	if digests == nil {
+		return
+	}
+	tags := make([]string, len(digests))
+	for i, d := range digests {
+		tags[i] = `"` + string(d) + `"`
+		if d == ociregistry.AnyManifest {
+			tags[i] = "*"
+		}
+	}
+	cl.set(name, strings.Join(tags, ", "))
+}
+
+// pushTags sets the tags of a push that its answer does not name, one by one.
+func (c *client) pushTags(ctx context.Context, r wire.Request, resp *http.Response, desc ociregistry.Descriptor, contents []byte) error {
+	var set []string
+	for _, value := range resp.Header["Oci-Tag"] {
+		for tag := range strings.SplitSeq(value, ",") {
+			set = append(set, strings.TrimSpace(tag))
+		}
+	}
+	for _, tag := range r.Tags {
+		if tag == r.Tag || slices.Contains(set, tag) {
+			continue
+		}
+		set = append(set, tag)
+		one := wire.Request{Kind: wire.ManifestPut, Repo: r.Repo, Tag: tag, ListN: -1}
+		if _, err := c.putManifest(ctx, c.newManifestPut(one, desc, contents), one, desc); err != nil {
+			return fmt.Errorf("tag %s: %w", tag, err)
+		}
+	}
+	return nil
+}
