@@ -52,7 +52,7 @@ func TestContract(t *testing.T) {
 		{
 			name:    "Parallel",
 			backend: memory,
-			client:  ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 100_000}, ChunkSize: 50_000, CheckBlobs: true},
+			client:  ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 4 << 20}, ChunkSize: 1 << 20, MaxConcurrent: 50},
 			adopts:  true,
 		},
 	}

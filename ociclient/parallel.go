@@ -13,7 +13,7 @@ import (
 // requests at once. It gives them in order, and has no more of them in memory than
 // requests are allowed.
 type parallelReader struct {
-	first  *stream // the first part, as it comes
+	first  *stream // the first part, as it comes; nil when it has come
 	cancel context.CancelFunc
 	parts  <-chan *part  // in order
 	part   *part         // the one that is given
@@ -56,14 +56,14 @@ func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, 
 	r.taken <- struct{}{} // by the first part
 	parts := make(chan *part, opts.Parts)
 	r.parts = parts
-	r.wg.Go(func() { r.fetch(ctx, b, parts) })
+	r.wg.Go(func() { r.fetch(ctx, b, s.size, parts) })
 	return &blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: r, hash: b.digest.Algorithm().Hash()}, nil
 }
 
 // fetch fetches all parts but the first.
-func (r *parallelReader) fetch(ctx context.Context, b blob, parts chan<- *part) {
+func (r *parallelReader) fetch(ctx context.Context, b blob, size int64, parts chan<- *part) {
 	defer close(parts)
-	partSize, size := b.c.opts.Parallel.PartSize, r.first.size
+	partSize := b.c.opts.Parallel.PartSize
 	for offset := partSize; offset < size; offset += partSize {
 		select {
 		case r.taken <- struct{}{}:

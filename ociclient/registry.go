@@ -146,7 +146,8 @@ type Options struct {
 }
 
 // Parallel says how large blobs are read by several requests at once. The zero
-// value means that they are not.
+// value means that they are not. The reader of such a blob is no snapshot: it fails
+// if the blob is deleted while it is read.
 type Parallel struct {
 	// Parts is how many requests are under way at once, for one blob. Less than
 	// two is as good as none.
