@@ -260,21 +260,20 @@ func (c *client) PushManifest(ctx context.Context, repo string, ref string, cont
 func (c *client) pushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags []string) (ociregistry.Descriptor, error) {
 	desc := ociregistry.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(contents), Size: int64(len(contents))}
 	r := wire.Request{Kind: wire.ManifestPut, Repo: repo, Tags: tags, ListN: -1}
-	r.Digest = desc.Digest
+	switch {
+	case ref == "":
+		r.Digest = desc.Digest
+	case strings.Contains(ref, ":"):
+		r.Digest = ociregistry.Digest(ref)
+	default:
+		r.Tag = ref
+	}
 	if err := r.Check(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
-	switch {
-	case strings.Contains(ref, ":"):
-		r.Digest = ociregistry.Digest(ref)
-	case ref != "":
-		r.Digest, r.Tag = "", ref
-	case len(tags) > 0 && condition.IfMatch == nil && condition.IfNoneMatch == nil:
+	if ref == "" && len(tags) > 0 && condition.IfMatch == nil && condition.IfNoneMatch == nil {
 		r.Digest, r.Tag, r.Tags = "", tags[0], tags[1:] // one request, also where ?tag= is not known
-	}
-	if err := r.Check(); err != nil {
-		return ociregistry.Descriptor{}, err
 	}
 	if r.Digest != "" {
 		if r.Digest.Algorithm().FromBytes(contents) != r.Digest {
