@@ -52,6 +52,9 @@ type node struct {
 	extras   []extra  // what refers to it
 	tags     []string // to be set at the destination
 
+	parents []*node // whose children have n, once for each time that they name it
+	waits   int     // how many of its children are not in a level yet
+
 	looked  bool // there is known
 	there   bool // the destination has it
 	trusted bool // and all that it names

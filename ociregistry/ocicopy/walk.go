@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
 // resolve finds the manifest that was asked for, and what the destination's tag
 // points at. Where both are the same, nothing more is known of it.
 func (c *copier) resolve(ctx context.Context) error {
 	if tag := c.dstTag(); tag != "" {
+		if !ociref.IsValidTag(tag) {
+			return fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
+		}
 		desc, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
 		if err != nil && !absent(err) {
 			return err
@@ -111,7 +114,7 @@ func (c *copier) visit(ctx context.Context, n *node) error {
 			return err
 		}
 	}
-	if n.gone || n.isBlob {
+	if !n.isManifest() {
 		return nil
 	}
 	return c.findExtras(ctx, n)
@@ -124,7 +127,7 @@ func (c *copier) load(ctx context.Context, n *node) error {
 			return fmt.Errorf("manifest %s: %w", n.digest, err)
 		}
 	}
-	if n.gone || n.isBlob {
+	if !n.isManifest() {
 		return nil
 	}
 	var err error
@@ -152,7 +155,7 @@ func (c *copier) fetch(ctx context.Context, n *node) error {
 		_, known := manifest.Known(n.mediaType)
 		n.gone = n.optional
 		n.isBlob = !n.gone && !known && n != c.top
-		if n.gone || n.isBlob {
+		if !n.isManifest() {
 			return nil
 		}
 	}
@@ -194,7 +197,7 @@ func (c *copier) follow(n *node) ([]*node, error) {
 	if n.isBlob {
 		c.addBlob(manifest.Ref{MediaType: n.mediaType, Size: n.size, Digest: n.digest})
 	}
-	if n.gone || n.isBlob {
+	if !n.isManifest() {
 		return nil, nil
 	}
 	if !n.trusted {
@@ -256,53 +259,16 @@ func (c *copier) add(digest ociregistry.Digest) (n *node, isNew bool) {
 	return n, true
 }
 
+// addBlob adds a blob. One that a manifest needs is needed, whatever another one
+// says of it.
 func (c *copier) addBlob(ref manifest.Ref) {
-	if c.found[ref.Digest] == nil {
-		b := &blob{ref: ref}
+	b := c.found[ref.Digest]
+	switch {
+	case b == nil:
+		b = &blob{ref: ref}
 		c.found[ref.Digest] = b
 		c.blobs = append(c.blobs, b)
+	case b.ref.Elsewhere && !ref.Elsewhere:
+		b.ref = ref
 	}
-}
-
-// sort puts what is to be copied as a manifest into c.levels, each after its
-// children. The top comes after all others but those that have it for a child,
-// as a referrer can.
-func (c *copier) sort() error {
-	pending := slices.DeleteFunc(c.nodes, func(n *node) bool { return n.gone || n.isBlob })
-	c.nodes = nil
-	done := make(map[*node]bool)
-	holdTop := true
-	for len(pending) > 0 {
-		var ready, later []*node
-		for _, n := range pending {
-			if n == c.top && holdTop || !allDone(n.children, done) {
-				later = append(later, n)
-			} else {
-				ready = append(ready, n)
-			}
-		}
-		switch {
-		case len(ready) > 0:
-			c.levels = append(c.levels, ready)
-		case holdTop:
-			holdTop = false
-		default:
-			return fmt.Errorf("%w: manifests that name each other", ociregistry.ErrManifestInvalid)
-		}
-		for _, n := range ready {
-			done[n] = true
-		}
-		c.nodes = append(c.nodes, ready...)
-		pending = later
-	}
-	return nil
-}
-
-func allDone(nodes []*node, done map[*node]bool) bool {
-	for _, n := range nodes {
-		if !done[n] && !n.gone && !n.isBlob {
-			return false
-		}
-	}
-	return true
 }
