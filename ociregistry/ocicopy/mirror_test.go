@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"strings"
@@ -218,6 +219,55 @@ func TestBehaviour21_GoneTags(t *testing.T) {
 		qt.Check(t, qt.HasLen(summary.Failures, 1))
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local v1 v2"))
 	})
+}
+
+func TestBehaviour21_GoneTagsOfSharedDestination(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		two := newSpy(newMem(t))
+		mustPush(t, src, "a", image(1), "v1", "v2")
+		mustPush(t, two, "b", image(2), "v3", "v4", "local")
+		mustPush(t, dst, "x", image(3), "old")
+		m := mustMirror(t, dst, &MirrorOptions{Retries: -1},
+			hub(src, Rule{Repositories: "a", Destination: "x", Strip: true, Delete: true}),
+			Source{"two", two, []Rule{{Repositories: "b", Destination: "x", Strip: true, Tags: TagRule{Match: "^v"}}}},
+		)
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 4, Deleted: 1}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "x"), "v1 v2 v3 v4"))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 4}))
+		for _, tag := range []string{"v3", "v4"} {
+			qt.Assert(t, qt.IsNil(two.DeleteTag(t.Context(), "b", tag)))
+		}
+		qt.Assert(t, qt.IsNil(src.DeleteTag(t.Context(), "a", "v2")))
+
+		// Where it cannot be known, nothing is deleted.
+		two.before = func(_ context.Context, method, _, ref string) error {
+			if method == "ResolveTag" && ref != "v4" {
+				return ociregistry.ErrTooManyRequests
+			}
+			return nil
+		}
+		summary := mustPass(t, m)
+		qt.Check(t, qt.Equals(summary.Deleted, 1))
+		qt.Check(t, qt.HasLen(summary.Failures, 2))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "x"), "v1 v2 v3"))
+		two.before = nil
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Deleted: 2}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "x"), "v1"))
+	})
+}
+
+// TestBehaviour21_StaleListDeletesNothing has a source whose list leaves out a tag.
+func TestBehaviour21_StaleListDeletesNothing(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	mustPush(t, src, "a", image(1), "v1", "v2")
+	m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", Delete: true}))
+	mustPass(t, m)
+	src.Interface.(*ociregistry.Funcs).Tags_ = func(context.Context, string, string) iter.Seq2[string, error] {
+		return ociregistry.SliceSeq([]string{"v1"})
+	}
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
+	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "v1 v2"))
 }
 
 func TestBehaviour22_OnlySigned(t *testing.T) {

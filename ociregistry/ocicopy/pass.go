@@ -164,7 +164,7 @@ func (r *repository) gone(ctx context.Context, about Event) (found []task, err e
 		return nil, err
 	}
 	for _, tag := range tags {
-		if r.deletes(tag) {
+		if r.rule.brings(tag) && !r.has[tag] {
 			image := about
 			image.Tag = tag
 			found = append(found, task{event: image, run: r.deleteTag})
@@ -173,15 +173,19 @@ func (r *repository) gone(ctx context.Context, about Event) (found []task, err e
 	return found, nil
 }
 
-// deletes reports whether a tag of the destination is gone at the source, and was
-// mirrored from there.
-func (r *repository) deletes(tag string) bool {
-	_, cosign := aboutDigest(tag)
-	mirrored := r.rule.ChoosesTag(tag) || cosign && !r.rule.rule.WithoutReferrers
-	return mirrored && !r.has[tag]
-}
-
+// deleteTag deletes a tag that is gone wherever it may have come from: other
+// rules can lead to the same repository, and the list that did not have it may
+// be out of date.
 func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error) {
+	for _, o := range r.Origins(about.Destination) {
+		if !o.rule.brings(about.Tag) {
+			continue
+		}
+		_, err := o.Registry.ResolveTag(ctx, o.Repo, about.Tag)
+		if !absent(err) {
+			return nil, err
+		}
+	}
 	err := r.dst.DeleteTag(ctx, about.Destination, about.Tag)
 	if err != nil && !absent(err) {
 		return nil, err

@@ -46,7 +46,8 @@ type Rule struct {
 	WithoutReferrers bool `json:"withoutReferrers,omitempty"`
 
 	// Delete deletes tags at the destination that the rule chooses, whatever
-	// Newest says, and that the source does not have.
+	// Newest says, and that the source does not have. Where rules of several
+	// sources lead to one repository, a tag stays as long as one of them has it.
 	Delete bool `json:"delete,omitempty"`
 }
 

@@ -13,6 +13,13 @@ func (s *Selector) ChoosesTag(tag string) bool {
 	return !about && s.match.MatchString(tag) && (!s.rule.Tags.SemVer || semver.MatchString(tag))
 }
 
+// brings reports whether a tag may have been mirrored by the rule, as an image or
+// with one.
+func (s *Selector) brings(tag string) bool {
+	_, cosign := aboutDigest(tag)
+	return s.ChoosesTag(tag) || cosign && !s.rule.WithoutReferrers
+}
+
 // ChooseTags returns those of the tags of a repository that the rule chooses, the
 // highest version first.
 func (s *Selector) ChooseTags(tags []string) []string {
