@@ -141,7 +141,7 @@ func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, 
 	c := newCopier(dst, src, opts, dry)
 	err := c.run(ctx)
 	if err != nil {
-		err = fmt.Errorf("copy of %s: %w", describe(src), err)
+		err = fmt.Errorf("copy of %s to %s: %w", describe(src), describe(c.dst), err)
 	}
 	return c.result(), err
 }
@@ -155,6 +155,10 @@ func describe(p Place) string {
 
 // isDigest tells digests from tags, which have no colon.
 func isDigest(ref string) bool { return strings.Contains(ref, ":") }
+
+// atSource and atDestination say which of the two an error is from.
+func atSource(err error) error      { return fmt.Errorf("at the source: %w", err) }
+func atDestination(err error) error { return fmt.Errorf("at the destination: %w", err) }
 
 // absent reports whether err says that there is no such content.
 func absent(err error) bool {

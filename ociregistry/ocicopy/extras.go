@@ -72,7 +72,7 @@ func (c *copier) findReferrers(ctx context.Context, n *node) error {
 		case errors.Is(err, ociregistry.ErrUnsupported), absent(err):
 			return nil
 		case err != nil:
-			return err
+			return atSource(err)
 		case listed > c.opts.MaxManifests:
 			return fmt.Errorf("%w: more than %d", ErrLimit, c.opts.MaxManifests)
 		case c.opts.ReferrerTypes != nil && !slices.Contains(c.opts.ReferrerTypes, desc.ArtifactType):
@@ -95,11 +95,11 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return atSource(err)
 	}
 	there, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
 	if err != nil && !absent(err) {
-		return err
+		return atDestination(err)
 	}
 	if there.Digest == desc.Digest {
 		tag = ""

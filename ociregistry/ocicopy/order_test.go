@@ -1,6 +1,7 @@
 package ocicopy
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"testing"
@@ -95,11 +96,22 @@ func TestDestinationIsCheckedFirst(t *testing.T) {
 			{"b", ".x", ociregistry.ErrManifestInvalid},
 			{"b", "a b", ociregistry.ErrManifestInvalid},
 			{"B", "v1", ociregistry.ErrNameInvalid},
+			{"b", "denied", ociregistry.ErrDenied},
+		}
+		dst.before = func(_ context.Context, _, _, ref string) error {
+			if ref == "denied" {
+				return ociregistry.ErrDenied
+			}
+			return nil
 		}
 		for _, test := range tests {
 			for _, ref := range []string{"v1", string(image.Descriptor.Digest)} {
 				_, err := Copy(t.Context(), Place{dst, test.repo, test.ref}, Place{src, "a", ref}, nil)
 				qt.Check(t, qt.ErrorIs(err, test.want), qt.Commentf("%+v", test))
+				if test.want == ociregistry.ErrDenied {
+					qt.Check(t, qt.ErrorMatches(err, ".+: at the destination: .+"))
+				}
+				qt.Check(t, qt.ErrorMatches(err, `copy of a[:@]\S+ to [bB]:.+: .+`))
 			}
 		}
 		qt.Check(t, qt.Equals(src.take(), ""))

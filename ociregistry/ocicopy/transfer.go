@@ -36,7 +36,7 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		return 0, nil
 	}
 	if !absent(err) {
-		return 0, err
+		return 0, atDestination(err)
 	}
 	for _, repo := range c.mountFrom {
 		mounted, err := c.mount(ctx, repo, b)
@@ -76,7 +76,7 @@ func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		return 0, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, atSource(err)
 	}
 	defer r.Close()
 	begun := *item
@@ -156,7 +156,10 @@ func (c *copier) put(ctx context.Context, n *node) error {
 	if err == nil && desc.Digest != n.digest {
 		return fmt.Errorf("%w: the destination stored it as another", ociregistry.ErrDigestInvalid)
 	}
-	return err
+	if err != nil {
+		return atDestination(err)
+	}
+	return nil
 }
 
 // pushChosen gives the tag to the manifest that was chosen of an index that the

@@ -20,7 +20,7 @@ func (c *copier) resolve(ctx context.Context) error {
 		}
 		desc, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
 		if err != nil && !absent(err) {
-			return err
+			return atDestination(err)
 		}
 		c.tagged = desc
 	}
@@ -53,14 +53,14 @@ func (c *copier) source(ctx context.Context) (*node, error) {
 	case c.dstTag() != "" && c.tagged.Digest == "":
 		r, err := reg.GetTag(ctx, repo, ref)
 		if err != nil {
-			return nil, err
+			return nil, atSource(err)
 		}
 		n := &node{digest: r.Descriptor().Digest}
 		return n, c.read(n, r)
 	}
 	desc, err := reg.ResolveTag(ctx, repo, ref)
 	if err != nil {
-		return nil, err
+		return nil, atSource(err)
 	}
 	return &node{digest: desc.Digest, mediaType: desc.MediaType}, ociregistry.CheckDigest(desc.Digest)
 }
@@ -105,7 +105,7 @@ func (c *copier) visit(ctx context.Context, n *node) error {
 		case absent(err):
 			n.looked = true
 		default:
-			return err
+			return fmt.Errorf("manifest %s: %w", n.digest, atDestination(err))
 		}
 	}
 	n.trusted = n.there && !c.opts.Recheck && !c.choosing(n)
@@ -146,7 +146,7 @@ func (c *copier) fetch(ctx context.Context, n *node) error {
 			return c.read(n, r)
 		}
 		if !absent(err) {
-			return err
+			return atDestination(err)
 		}
 		n.there, n.trusted = false, false
 	}
@@ -160,7 +160,7 @@ func (c *copier) fetch(ctx context.Context, n *node) error {
 		}
 	}
 	if err != nil {
-		return err
+		return atSource(err)
 	}
 	return c.read(n, r)
 }
