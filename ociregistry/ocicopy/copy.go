@@ -93,6 +93,9 @@ type Options struct {
 	// hasTag reports whether the source has a tag, for those who know. Nil is
 	// for others.
 	hasTag func(tag string) bool
+
+	// shared is common to copies to one registry, or nil.
+	shared *shared
 }
 
 // The values that Options have by default.

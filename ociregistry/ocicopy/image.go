@@ -63,5 +63,6 @@ func (r *repository) copyOptions() *Options {
 	opts.CosignTags = opts.Referrers
 	opts.Platforms = r.rule.platforms
 	opts.hasTag = r.hasTag
+	opts.shared = r.shared
 	return &opts
 }

@@ -91,6 +91,7 @@ type Mirror struct {
 	dst     ociregistry.Interface
 	sources []*source
 	opts    MirrorOptions // with the defaults filled in
+	shared  *shared
 
 	mu      sync.Mutex
 	current *running // the pass that is in flight, or nil
@@ -115,7 +116,7 @@ type running struct {
 //
 // The error tells every rule that is wrong; then there is no mirror.
 func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions) (*Mirror, error) {
-	m := &Mirror{dst: dst}
+	m := &Mirror{dst: dst, shared: newShared()}
 	if opts != nil {
 		m.opts = *opts
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -13,8 +14,17 @@ import (
 
 // blob gives b to the destination by the cheapest way that works.
 func (c *copier) blob(ctx context.Context, b *blob) error {
+	done, err := c.opts.shared.hold(ctx, b.ref.Digest)
+	if err != nil {
+		return err
+	}
 	item := Item{Kind: Blob, Descriptor: b.descriptor()}
 	told, err := c.moveBlob(ctx, b, &item)
+	if err != nil || item.Action == Skipped {
+		done("")
+	} else {
+		done(c.dst.Repo)
+	}
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", b.ref.Digest, err)
 	}
@@ -38,7 +48,7 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 	if !absent(err) {
 		return 0, atDestination(err)
 	}
-	for _, repo := range c.mountFrom {
+	for _, repo := range c.mountable(b) {
 		mounted, err := c.mount(ctx, repo, b)
 		if err != nil {
 			return 0, err
@@ -49,6 +59,15 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		}
 	}
 	return c.sendBlob(ctx, b, item)
+}
+
+// mountable returns the repositories of the destination that may have b.
+func (c *copier) mountable(b *blob) []string {
+	repo := c.opts.shared.where(b.ref.Digest)
+	if repo == "" || repo == c.dst.Repo || slices.Contains(c.mountFrom, repo) {
+		return c.mountFrom
+	}
+	return append([]string{repo}, c.mountFrom...)
 }
 
 // mount reports whether the destination took b from another of its repositories.

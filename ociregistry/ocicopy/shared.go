@@ -1,0 +1,77 @@
+package ocicopy
+
+import (
+	"context"
+	"sync"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// shared is what copies to one registry know of each other's blobs: one fetches
+// what several of them need, and the others find it there or mount it from where
+// it is. A nil shared is for a copy alone.
+type shared struct {
+	mu   sync.Mutex
+	busy map[ociregistry.Digest]chan struct{} // closed when it is no longer
+	at   map[ociregistry.Digest]string        // the repository that has it
+}
+
+// maxShared bounds how many blobs are remembered, to a few megabytes. What is
+// forgotten is copied again where it could have been mounted.
+const maxShared = 1 << 14
+
+func newShared() *shared {
+	return &shared{
+		busy: make(map[ociregistry.Digest]chan struct{}),
+		at:   make(map[ociregistry.Digest]string),
+	}
+}
+
+// hold waits until no other copy is busy with a blob, which the caller is then
+// until it calls done, with the repository that has the blob or with "".
+func (s *shared) hold(ctx context.Context, digest ociregistry.Digest) (done func(repo string), err error) {
+	if s == nil {
+		return func(string) {}, nil
+	}
+	mine := make(chan struct{})
+	for {
+		s.mu.Lock()
+		other := s.busy[digest]
+		if other == nil {
+			s.busy[digest] = mine
+		}
+		s.mu.Unlock()
+		if other == nil {
+			return func(repo string) { s.done(digest, repo) }, nil
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *shared) done(digest ociregistry.Digest, repo string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.busy[digest])
+	delete(s.busy, digest)
+	if repo == "" {
+		return
+	}
+	if len(s.at) >= maxShared {
+		clear(s.at)
+	}
+	s.at[digest] = repo
+}
+
+// where returns the repository that has a blob, or "" if that is not known.
+func (s *shared) where(digest ociregistry.Digest) string {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at[digest]
+}
