@@ -21,26 +21,30 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		return err
 	}
 	return r.change(ctx, name, func(repo *repository) *change {
-		size, pending := int64(0), false
+		var size int64
+		var pending, named, pooled bool
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
-				size, pending, err = repo.checkDeleteBlob(digest)
-				if err == nil && pending {
-					b.add(op{kind: opDeleteBlob, digest: digest})
-				}
-				return err
-			},
-			finish: func() error {
-				// What the pool has is accounted for as a file.
-				_, poolErr := r.store.statPool(digest)
-				// A fold may have made a file of a blob that the journal had. It goes
-				// after the journal says so: until then another process counts on it.
-				err := r.store.remove(repo.dir, digest)
-				if !pending || !errors.Is(err, fs.ErrNotExist) {
+				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
 					return err
 				}
-				if poolErr != nil {
+				_, err = r.store.fs.Lstat(blobPath(repo.dir, digest))
+				if named = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err
+				}
+				_, err = r.store.statPool(digest)
+				pooled = err == nil
+				b.add(op{kind: opDeleteBlob, digest: digest})
+				return nil
+			},
+			finish: func() error {
+				switch {
+				case !pending || named:
+					// A fold has made a file of what the journal had. It goes after the
+					// journal says so: until then another process counts on it.
+					return r.store.remove(repo.dir, digest)
+				case !pooled: // else it is accounted for as a file
 					r.give(size)
 				}
 				return nil
