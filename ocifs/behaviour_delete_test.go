@@ -258,7 +258,7 @@ var used = []backend{
 		return f.Registry
 	}},
 	{"foreign layout alone", func(t testing.TB) ociregistry.Interface {
-		f := openFixture(t, t.TempDir(), "app", ocifs.Options{})
+		f := openFixture(t, ocifs.KeptDir(t), "app", ocifs.Options{})
 		outer, _, _, _ := tower()
 		newForeign(t, f.dir, outer).index(named(outer.Descriptor, "example.com/app:latest"))
 		return f.Registry

@@ -171,7 +171,7 @@ func TestBehaviour05_ForeignEntries(t *testing.T) {
 			t.Run(test.name+"/"+map[bool]string{true: "tree", false: "layout"}[single == ""], func(t *testing.T) {
 				t.Parallel()
 				const repo = "team/app"
-				f := &fixture{t: t, dir: t.TempDir(), repo: single, opts: ocifs.Options{NoSync: true}}
+				f := &fixture{t: t, dir: ocifs.KeptDir(t), repo: single, opts: ocifs.Options{NoSync: true}}
 				newForeign(t, f.path(repo), test.has...).index(test.entries...)
 				before := tree(t, f.path(repo))
 

@@ -28,7 +28,7 @@ func TestBehaviour11_Restart(t *testing.T) {
 	for _, single := range []string{"", repo} {
 		for _, hint := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 			for _, closed := range []bool{true, false} { // the writer, before the registry
-				f := openFixture(t, t.TempDir(), single, ocifs.Options{})
+				f := openFixture(t, ocifs.KeptDir(t), single, ocifs.Options{})
 				ctx := ociregistry.WithDigestAlgorithm(t.Context(), hint)
 				content := data(7, 123_457)
 				w, err := f.PushBlobChunked(ctx, repo, 0)

@@ -143,7 +143,7 @@ func TestBehaviour01_EmptyDirectory(t *testing.T) {
 	t.Parallel()
 	for _, repo := range []string{"", "team/app"} {
 		for _, readOnly := range []bool{false, true} {
-			f := openFixture(t, t.TempDir(), repo, ocifs.Options{ReadOnly: readOnly})
+			f := openFixture(t, ocifs.KeptDir(t), repo, ocifs.Options{ReadOnly: readOnly})
 			before := tree(t, f.dir)
 			for _, name := range []string{"team/app", "other", "team"} {
 				_, err := f.ResolveTag(t.Context(), name, "latest")
@@ -278,7 +278,7 @@ func watchLayout(dir string, file ...string) (result func() error) {
 func TestBehaviour02_LayoutComplete(t *testing.T) {
 	t.Parallel()
 	for _, repo := range []string{"", "team/app"} {
-		f := openFixture(t, t.TempDir(), repo, ocifs.Options{})
+		f := openFixture(t, ocifs.KeptDir(t), repo, ocifs.Options{})
 		index := ocitest.NewIndex(ocitest.Spec{}, image(1), image(2))
 		must(t, f).MustPush("team/app", index, "v1", "latest")
 		must(t, f).MustPush("team/app", image(3))

@@ -185,7 +185,7 @@ func TestBehaviour07_HostileIDs(t *testing.T) {
 	uploads := filepath.Join(f.dir, ".ocifs", "uploads")
 	files, err := os.ReadDir(uploads)
 	qt.Assert(t, qt.IsNil(err))
-	outside := t.TempDir()
+	outside := ocifs.KeptDir(t)
 	places := []string{f.dir, filepath.Join(f.dir, ".ocifs"), filepath.Join(uploads, "sub"), filepath.Join(f.dir, ".ocifs", "staging"), outside}
 	for _, dir := range places {
 		qt.Assert(t, qt.IsNil(os.MkdirAll(dir, 0o777)))

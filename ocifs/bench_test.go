@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,30 +18,11 @@ import (
 
 const testType = "application/vnd.example.thing"
 
-// benchRoot has the directories of benchmarks that make many small files. They
-// stay until all benchmarks have run: for some minutes after a file was removed,
-// ext4 does not give its inode to another, and looks at each such inode again
-// whenever a file is made. With ten thousand of them, that takes a millisecond.
-var benchRoot string
-
 func newBenchRegistry(b *testing.B, opts *ocifs.Options) *ocifs.Registry {
-	if benchRoot == "" {
-		root, err := os.MkdirTemp("", "ocifs-bench-")
-		qt.Assert(b, qt.IsNil(err))
-		benchRoot = root
-	}
-	dir, err := os.MkdirTemp(benchRoot, "")
-	qt.Assert(b, qt.IsNil(err))
-	r, err := ocifs.New(dir, opts)
+	r, err := ocifs.New(ocifs.KeptDir(b), opts)
 	qt.Assert(b, qt.IsNil(err))
 	b.Cleanup(func() { qt.Check(b, qt.IsNil(r.Close())) })
 	return r
-}
-
-func removeBenchDirs() {
-	if benchRoot != "" {
-		os.RemoveAll(benchRoot)
-	}
 }
 
 // tagged returns a registry with a repository of n tags of the second of two

@@ -20,7 +20,7 @@ import (
 // fileReader returns a reader of a part of a file with these bytes.
 func fileReader(t *testing.T, ctx context.Context, data []byte, start, end int64) *blobReader {
 	t.Helper()
-	name := filepath.Join(t.TempDir(), "blob")
+	name := filepath.Join(KeptDir(t), "blob")
 	qt.Assert(t, qt.IsNil(os.WriteFile(name, data, 0o644)))
 	f, err := osFS{}.OpenFile(name, os.O_RDONLY, 0)
 	qt.Assert(t, qt.IsNil(err))

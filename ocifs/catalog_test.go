@@ -276,7 +276,7 @@ func (f failingReads) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 // makeTree returns a new directory that has the given ones.
 func makeTree(tb testing.TB, dirs []string) (root string) {
 	tb.Helper()
-	root = tb.TempDir()
+	root = KeptDir(tb)
 	for _, dir := range dirs {
 		qt.Assert(tb, qt.IsNil(os.MkdirAll(filepath.Join(root, filepath.FromSlash(dir)), 0o777)))
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocifs"
 )
 
 // A child is this test program, run again with the name of what it has to do in
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) {
 	name := os.Getenv(childEnv)
 	if name == "" {
 		code := m.Run()
-		removeBenchDirs()
+		ocifs.RemoveKeptDirs()
 		os.Exit(code)
 	}
 	if err := childMain(name); err != nil {

@@ -36,7 +36,7 @@ const contestedImages = 10
 // TestDeletingAndPushingProcesses lets one process delete what others push.
 func TestDeletingAndPushingProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: t.TempDir(), Tags: 300}
+	s := sharedRoot{Root: ocifs.KeptDir(t), Tags: 300}
 	if testing.Short() {
 		s.Tags = 50
 	}

@@ -32,7 +32,7 @@ func TestContract(t *testing.T) {
 }
 
 func newRegistry(t testing.TB, opts *ocifs.Options) *ocifs.Registry {
-	r, err := ocifs.New(t.TempDir(), opts)
+	r, err := ocifs.New(ocifs.KeptDir(t), opts)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
 	return r

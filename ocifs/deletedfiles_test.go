@@ -19,7 +19,7 @@ import (
 func TestReadWhileDeletedFilesGo(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	child := ocitest.NewImage(ocitest.Spec{Seed: 1})
 	index := ocitest.NewIndex(ocitest.Spec{}, child)
 	fsys := new(hookFS)

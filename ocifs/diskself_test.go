@@ -23,7 +23,7 @@ import (
 func TestDiskIsLikeTheSystem(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
-		dirs := []string{t.TempDir(), "/"}
+		dirs := []string{KeptDir(t), "/"}
 		systems := []filesystem{osFS{}, newDisk(rand.New(rand.NewPCG(seed, 0)))}
 		var answers [2][]string
 		for i := range systems {

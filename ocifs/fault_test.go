@@ -42,7 +42,7 @@ func TestEachCallFails(t *testing.T) {
 		{name: "layout", calls: all, system: layout, warm: true, every: 4, first: 2},
 		{name: "cold journal", calls: readCalls, system: journal, every: 5},
 		{name: "cold layout", calls: readCalls, system: layout, every: 5, first: 2},
-		{name: "directory", calls: some, system: copyTo(t, layout, t.TempDir()), warm: true, every: 4},
+		{name: "directory", calls: some, system: copyTo(t, layout, KeptDir(t)), warm: true, every: 4},
 	} {
 		for _, call := range kind.calls {
 			t.Run(kind.name+"/"+call.name, func(t *testing.T) {

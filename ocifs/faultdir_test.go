@@ -51,7 +51,7 @@ func (s dirSystem) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 }
 
 func (s dirSystem) clone(t *testing.T) faultSystem {
-	return copyTo(t, s, t.TempDir())
+	return copyTo(t, s, KeptDir(t))
 }
 
 // copyTo copies what is in the root of a filesystem to a directory.

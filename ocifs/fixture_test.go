@@ -30,7 +30,7 @@ type fixture struct {
 // ends.
 func newFixture(t testing.TB, opts ocifs.Options) *fixture {
 	t.Helper()
-	return openFixture(t, t.TempDir(), "", opts)
+	return openFixture(t, ocifs.KeptDir(t), "", opts)
 }
 
 // openFixture opens a tree or, if repo is not empty, a layout. Nothing is synced,

@@ -47,7 +47,7 @@ func foldAll(t *testing.T, repo *repository) {
 func TestFailedDeleteDuringFold(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	opts := &Options{NoSync: true}
 	r, _ := openHooked(t, dir, opts)
 	other, h := openHooked(t, dir, opts)
@@ -74,7 +74,7 @@ func TestFailedDeleteDuringFold(t *testing.T) {
 // program has just made: its name must be durable when the journal begins anew.
 func TestFoldIntoForeignDirectory(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	r, h := openHooked(t, dir, nil)
 	data := []byte("content")
 	desc := ociregistry.Descriptor{Digest: digest.SHA512.FromBytes(data), Size: int64(len(data))}

@@ -106,7 +106,7 @@ func TestForeignChangesAreSeenByTheNextCall(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			root := t.TempDir()
+			root := ocifs.KeptDir(t)
 			dir := filepath.Join(root, "foo")
 			reg, err := ocifs.New(root, nil)
 			qt.Assert(t, qt.IsNil(err))
@@ -184,7 +184,7 @@ func writeForeignBlob(t testing.TB, dir string, desc ociregistry.Descriptor, dat
 // registry has done so: it must not take the change for its own.
 func TestForeignChangesRightAfterTheRegistrys(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
+	root := ocifs.KeptDir(t)
 	reg, err := ocifs.New(root, nil)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(reg.Close())) })
@@ -215,7 +215,7 @@ func TestForeignChangesBesidePushes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			root := t.TempDir()
+			root := ocifs.KeptDir(t)
 			dir := filepath.Join(root, "foo")
 			reg, err := ocifs.New(root, nil)
 			qt.Assert(t, qt.IsNil(err))

@@ -31,7 +31,7 @@ func TestFoundInJournal(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			dir := KeptDir(t)
 			other, _ := openHooked(t, dir, &Options{NoSync: true})
 			r, h := openHooked(t, dir, nil)
 			qt.Assert(t, qt.IsNil(test.push(t, other)))

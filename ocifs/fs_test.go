@@ -12,7 +12,7 @@ import (
 // TestTryLock checks that a lock belongs to an open file, and leaves with it.
 func TestTryLock(t *testing.T) {
 	t.Parallel()
-	name := filepath.Join(t.TempDir(), "lock")
+	name := filepath.Join(KeptDir(t), "lock")
 	open := func() file {
 		f, err := osFS{}.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o666)
 		qt.Assert(t, qt.IsNil(err))
@@ -38,7 +38,7 @@ func TestTryLock(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	name := filepath.Join(dir, "a")
 	count := func() int {
 		info, err := osFS{}.Lstat(name)
@@ -63,7 +63,7 @@ func TestOpenFileFollowsNoLink(t *testing.T) {
 	if noFollow == 0 {
 		t.Skip("this system cannot be told so")
 	}
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
 	qt.Assert(t, qt.IsNil(os.WriteFile(target, []byte("content"), 0o666)))
 	qt.Assert(t, qt.IsNil(os.Symlink("target", link)))
@@ -76,7 +76,7 @@ func TestOpenFileFollowsNoLink(t *testing.T) {
 
 func TestSync(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	qt.Check(t, qt.IsNil(osFS{}.SyncDir(dir)))
 	if err := (osFS{}).SyncAll(dir); err != nil {
 		qt.Check(t, qt.ErrorIs(err, errors.ErrUnsupported))

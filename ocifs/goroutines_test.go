@@ -22,7 +22,7 @@ import (
 func TestManyGoroutines(t *testing.T) {
 	t.Parallel()
 	const n = 2000
-	root := t.TempDir()
+	root := ocifs.KeptDir(t)
 	reg, err := ocifs.New(root, nil)
 	qt.Assert(t, qt.IsNil(err))
 	base := ocitest.NewImage(ocitest.Spec{Layers: []int64{1000, 30_000}})

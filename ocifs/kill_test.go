@@ -28,7 +28,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	k := &killRun{
 		T:        t,
-		root:     filepath.Join(t.TempDir(), "root"),
+		root:     filepath.Join(ocifs.KeptDir(t), "root"),
 		seed:     uint64(envInt(t, "OCIFS_KILL_SEED", 1)),
 		known:    make(map[killKey]string),
 		sessions: make(map[string]killSession),

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocifs"
 )
 
 // TestMemoryOfUploads uploads many blobs at once, all of which have come in part
@@ -26,7 +28,7 @@ func TestMemoryOfUploads(t *testing.T) {
 	}
 	for _, way := range blobPushes {
 		t.Run(way.name, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := ocifs.KeptDir(t)
 			p := startServer(t, dir)
 			c := newContents(size)
 			goOn := make(chan struct{})

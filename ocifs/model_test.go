@@ -79,7 +79,7 @@ func openDirectoryTwice(t testing.TB, cfg mapConfig) *modelDriver { return openD
 
 // openDirectories opens n registries of one directory.
 func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
-	dir := t.TempDir()
+	dir := ocifs.KeptDir(t)
 	opts := &ocifs.Options{NoSync: true, Sparse: cfg.sparse, ImmutableTags: cfg.immutableTags, ProtectShared: cfg.protectShared}
 	d := newModelDriver(make([]ociregistry.Interface, n)...)
 	var opened []*ocifs.Registry

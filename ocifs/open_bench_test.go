@@ -37,7 +37,7 @@ var shapes = []struct{ name, format string }{
 // them.
 func makeRoot(t testing.TB, format string, n int) (root string) {
 	t.Helper()
-	root = t.TempDir()
+	root = ocifs.KeptDir(t)
 	r, err := ocifs.New(root, &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	must(t, r).MustPush(fmt.Sprintf(format, 0, 0), image(1), "latest")

@@ -26,7 +26,7 @@ func TestRepoPath(t *testing.T) {
 		{strings.Repeat("a", 255), strings.Repeat("a", 255)},
 		{strings.Repeat("a/", 124) + "blobs", strings.Repeat("a/", 124) + "_blobs"},
 	}
-	root := t.TempDir()
+	root := KeptDir(t)
 	for _, test := range tests {
 		qt.Assert(t, qt.IsTrue(ociref.IsValidRepository(test.repo)))
 		qt.Check(t, qt.Equals(repoPath(root, test.repo), filepath.Join(root, filepath.FromSlash(test.rel))))

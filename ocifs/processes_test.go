@@ -85,7 +85,7 @@ func (s sharedRoot) each(pusher string, f func(repo, tag string, a *ocitest.Arti
 // root, while a third reads.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: t.TempDir(), Pushers: []string{"x", "y"}, Tags: 1000, Images: 200}
+	s := sharedRoot{Root: ocifs.KeptDir(t), Pushers: []string{"x", "y"}, Tags: 1000, Images: 200}
 	if testing.Short() {
 		s.Tags, s.Images = 100, 20
 	}

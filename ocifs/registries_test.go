@@ -27,7 +27,7 @@ func TestRepositoriesComeAndGo(t *testing.T) {
 	for _, size := range []int64{100, 20_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
-			root := t.TempDir()
+			root := ocifs.KeptDir(t)
 			errs := make([]error, 5)
 			var wg sync.WaitGroup
 			for g := range errs {
@@ -92,7 +92,7 @@ func TestBlobsThatWereManifests(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			root := t.TempDir()
+			root := ocifs.KeptDir(t)
 			opts := &ocifs.Options{NoSync: true}
 			reg, err := ocifs.New(root, opts)
 			qt.Assert(t, qt.IsNil(err))

@@ -89,7 +89,7 @@ func TestServerProcess(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	dir := t.TempDir()
+	dir := ocifs.KeptDir(t)
 	p := startServer(t, dir)
 	p.get("/v2/")
 	text := []byte("text")

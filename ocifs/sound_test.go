@@ -17,7 +17,7 @@ import (
 func TestWrongSizesCostOneRead(t *testing.T) {
 	t.Parallel()
 	fsys := new(hookFS)
-	r, err := open(fsys, t.TempDir(), "", &Options{NoSync: true})
+	r, err := open(fsys, KeptDir(t), "", &Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer r.Close()
 	blob := randomBytes(1, 4<<20)

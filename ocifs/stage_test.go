@@ -23,7 +23,7 @@ import (
 // process does, beside one that is in use.
 func TestDeadProcess(t *testing.T) {
 	t.Parallel()
-	private := filepath.Join(t.TempDir(), ".ocifs")
+	private := filepath.Join(KeptDir(t), ".ocifs")
 	open := func() *store { return newStore(osFS{}, private, true, nil) }
 	stage := func(s *store) *staged {
 		st, err := s.stage(digest.SHA256)
@@ -58,7 +58,7 @@ func TestDeadProcess(t *testing.T) {
 // TestStagingWasRemoved removes the private directory while it is in use.
 func TestStagingWasRemoved(t *testing.T) {
 	t.Parallel()
-	private := filepath.Join(t.TempDir(), ".ocifs")
+	private := filepath.Join(KeptDir(t), ".ocifs")
 	s := newStore(osFS{}, private, true, nil)
 	for range 2 {
 		st, err := s.stage(digest.SHA256)
@@ -71,7 +71,7 @@ func TestStagingWasRemoved(t *testing.T) {
 // TestStagingBegins beside others that recover all the time.
 func TestStagingBegins(t *testing.T) {
 	t.Parallel()
-	private := filepath.Join(t.TempDir(), ".ocifs")
+	private := filepath.Join(KeptDir(t), ".ocifs")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

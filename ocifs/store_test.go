@@ -32,7 +32,7 @@ type storeTest struct {
 }
 
 func newStoreTest(t *testing.T) *storeTest {
-	root := t.TempDir()
+	root := KeptDir(t)
 	st := &storeTest{T: t, fs: new(hookFS), a: filepath.Join(root, "a"), b: filepath.Join(root, "b")}
 	for _, dir := range []string{st.a, st.b} {
 		qt.Assert(t, qt.IsNil(os.MkdirAll(filepath.Join(dir, "blobs"), 0o755)))

@@ -11,7 +11,7 @@ import (
 func TestTagsWhileAnotherFolds(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	r1, err := open(osFS{}, dir, "", nil)
 	qt.Assert(t, qt.IsNil(err))
 	defer r1.Close()

@@ -14,7 +14,7 @@ import (
 // once.
 func TestUsedBySameBlobs(t *testing.T) {
 	t.Parallel()
-	r, _ := openHooked(t, t.TempDir(), &Options{MaxBytes: 1 << 20})
+	r, _ := openHooked(t, KeptDir(t), &Options{MaxBytes: 1 << 20})
 	const blobs, size = 30, 100
 	for i := range blobs {
 		b := ocitest.NewBlob(uint64(i), size)
@@ -34,7 +34,7 @@ func TestUsedBySameBlobs(t *testing.T) {
 // and files too, and of one that was deleted, but whose file is still there.
 func TestUsedInUnfinishedFold(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := KeptDir(t)
 	opts := &Options{NoSync: true, MaxBytes: 1 << 20}
 	r, _ := openHooked(t, dir, opts)
 	var digests []ociregistry.Digest
