@@ -126,9 +126,14 @@ func (r *Registry) marked() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		name, err := r.readMark(filepath.Join(r.marksDir(), e.Name()))
-		if err == nil && ociregistry.CheckRepository(name) == nil {
+		path := filepath.Join(r.marksDir(), e.Name())
+		name, err := r.readMark(path)
+		switch {
+		case err != nil:
+		case ociregistry.CheckRepository(name) == nil:
 			names = append(names, name)
+		case !r.opts.ReadOnly:
+			r.fs.Remove(path) // its maker died before it wrote the name
 		}
 	}
 	return names, nil
