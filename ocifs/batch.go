@@ -91,3 +91,13 @@ func (b *batch) current(ref string, digest ociregistry.Digest) ociregistry.Diges
 	}
 	return ""
 }
+
+// syncPlaced makes the names durable of the files that were seen in the
+// repository. Others may just be placing them: a manifest that names them may not
+// be durable before they are.
+func (b *batch) syncPlaced() error {
+	if b.repo.placing.Load() == 0 {
+		return nil
+	}
+	return b.repo.registry.store.syncBlobDirs(b.repo.dir)
+}

@@ -158,6 +158,16 @@ func (repo *repository) readFile(digest ociregistry.Digest, size int64) (string,
 	return string(text), nil
 }
 
+// foundFile is readFile, and makes the file durable: whoever wrote it may be
+// another program, or have died before it was.
+func (repo *repository) foundFile(digest ociregistry.Digest, size int64) (string, error) {
+	text, err := repo.readFile(digest, size)
+	if err != nil {
+		return "", err
+	}
+	return text, repo.registry.store.makeDurable(repo.dir, digest)
+}
+
 // maxManifest bounds, in bytes, what is read into memory because an index.json
 // says that it is a manifest.
 const maxManifest = 64 << 20

@@ -242,6 +242,9 @@ func (s *store) link(ctx context.Context, fromDir, toDir string, d ociregistry.D
 	if err := s.syncs.file(f, size); err != nil {
 		return err
 	}
+	if err := s.checkSource(ctx, f, size, toDir, d); err != nil {
+		return err
+	}
 	err = s.linkFile(source, toDir, d, size)
 	if cannotLink(err) {
 		return s.copyFile(ctx, f, size, toDir, d)
@@ -253,6 +256,36 @@ func (s *store) link(ctx context.Context, fromDir, toDir string, d ociregistry.D
 		return err
 	}
 	return s.syncBlobDir(toDir, d)
+}
+
+// makeDurable makes a file that was found durable, and its name.
+func (s *store) makeDurable(dir string, d ociregistry.Digest) error {
+	f, size, err := s.openBlob(blobPath(dir, d), d, forSync)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := s.syncs.file(f, size); err != nil {
+		return err
+	}
+	return s.syncBlobDir(dir, d)
+}
+
+// checkSource checks the bytes of f, of which a blob of a layout directory that
+// has another size says that one of both is damaged.
+func (s *store) checkSource(ctx context.Context, f io.ReaderAt, size int64, dir string, d ociregistry.Digest) error {
+	if there, err := s.stat(dir, d); err != nil || there == size {
+		return nil
+	}
+	h := d.Algorithm().Hash()
+	hashed := func(p []byte) error { h.Write(p); return nil }
+	if _, err := readBuffers(ctx, io.NewSectionReader(f, 0, size), size, hashed); err != nil {
+		return err
+	}
+	if !hasSum(h, d) {
+		return fmt.Errorf("%w: its bytes are not those that its name says", errNoSource)
+	}
+	return nil
 }
 
 // linkFile links a file of that size into a layout directory, unless that has

@@ -94,7 +94,7 @@ func (p *push) checkReferences(b *batch) error {
 			return err
 		}
 	}
-	return nil
+	return b.syncPlaced()
 }
 
 func (p *push) checkBlob(ref *manifest.Ref, what string) error {
@@ -186,7 +186,7 @@ func (p *push) intact() (bool, error) {
 	if fresh {
 		return true, nil
 	}
-	_, err := p.repo.readFile(m.digest, m.size)
+	_, err := p.repo.foundFile(m.digest, m.size)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -34,7 +34,8 @@ type repository struct {
 	record  []byte // a buffer for the one who leads
 	synced  place  // up to where the journal is known to be durable, for the one who leads
 
-	anchored atomic.Bool // the names that lead to its files are durable
+	anchored atomic.Bool  // the names that lead to its files are durable
+	placing  atomic.Int64 // how many files may have names that are not
 
 	loading gate        // for those who bring state up to date with the disk
 	writing atomic.Bool // a commit is under way, and state is up to date for it

@@ -124,9 +124,10 @@ func (repo *repository) pendingText(digest ociregistry.Digest) (has, known bool)
 	return pending, pending || deleted || m != nil && !m.blob
 }
 
-// hasTextFile reports whether there is a file of a small blob, undamaged.
+// hasTextFile reports whether there is a file of a small blob, undamaged. Then it
+// is durable.
 func (repo *repository) hasTextFile(digest ociregistry.Digest, text string) (bool, error) {
-	_, err := repo.readFile(digest, int64(len(text)))
+	_, err := repo.foundFile(digest, int64(len(text)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -146,9 +147,9 @@ func (r *Registry) publish(ctx context.Context, name string, digest ociregistry.
 // place calls put, which makes a file in a repository, and makes the repository
 // if put needs it. A repository that cannot be read is left as it is.
 func (r *Registry) place(ctx context.Context, name string, put func(*repository) error) error {
-	repo := r.repository(name)
-	_, err := r.open(name)
+	repo, err := r.open(name)
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
+		repo = r.repository(name)
 		err = r.checkDirs(repo.dir) // it has not been looked at
 	}
 	if err != nil {
@@ -156,10 +157,7 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 	}
 	made := false
 	for {
-		err := put(repo)
-		if err == nil {
-			err = repo.anchor()
-		}
+		err := repo.placeOnce(put)
 		if err == nil || !errors.Is(err, errNoLayout) {
 			if err != nil && made {
 				repo.commit(&change{ctx: context.WithoutCancel(ctx), alone: true, work: repo.fold}) // which removes what is empty
@@ -174,6 +172,20 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 		repo.anchored.Store(true)
 		made = true
 	}
+}
+
+// placeOnce calls put. When that fails, it may have left a name that is not
+// durable.
+func (repo *repository) placeOnce(put func(*repository) error) error {
+	repo.placing.Add(1)
+	err := put(repo)
+	if err == nil {
+		err = repo.anchor()
+	} else if syncErr := repo.registry.store.syncBlobDirs(repo.dir); syncErr != nil {
+		return err // and count it for good
+	}
+	repo.placing.Add(-1)
+	return err
 }
 
 // errGone is for a file that was removed just after it was placed.
