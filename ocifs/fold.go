@@ -42,6 +42,7 @@ type folding struct {
 	due  atomic.Bool  // one is going to come when it is at rest
 	long atomic.Bool  // one is under way because the journal is long
 	last atomic.Int64 // when the last change was, in nanoseconds
+	bad  atomic.Int32 // how many at rest have failed since one has not
 
 	parts gate // for the one who folds in parts
 }
@@ -81,7 +82,10 @@ func (repo *repository) foldAtRest(ctx context.Context) {
 	}
 	err := repo.foldInParts(ctx, atRest, repo.sealDraft)
 	switch {
-	case err == nil || ctx.Err() != nil:
+	case err == nil:
+		repo.folding.bad.Store(0)
+		return
+	case ctx.Err() != nil:
 		return
 	case errors.Is(err, ociregistry.ErrNameUnknown):
 		if r.isMarkOld(repo) {
@@ -90,8 +94,18 @@ func (repo *repository) foldAtRest(ctx context.Context) {
 		}
 	case !errors.Is(err, errNoRest):
 		r.log.Error("folding the journal", "repository", repo.name, "err", err)
+		repo.retryFold()
+		return
 	}
 	repo.scheduleFold()
+}
+
+// retryFold lets a fold that failed come again, later each time.
+func (repo *repository) retryFold() {
+	if !repo.folding.due.Swap(true) {
+		bad := repo.folding.bad.Add(1)
+		repo.registry.background(min(foldDelay<<min(bad, 10), time.Minute), repo.foldAtRest)
+	}
 }
 
 // keepShort sees to it that the journal, which is locked, does not become too
@@ -160,6 +174,12 @@ var errNoRest = errors.New("the repository has changed")
 // sealDraft ends a fold with an index.json that is written before the journal is
 // locked. If there was a change meanwhile, it returns errNoRest.
 func (repo *repository) sealDraft(ctx context.Context) error {
+	repo.mu.RLock()
+	empty := repo.at.offset <= int64(headerLen)
+	repo.mu.RUnlock()
+	if empty {
+		return repo.commit(&change{ctx: ctx, alone: true, work: repo.fold})
+	}
 	d, err := repo.draftIndex()
 	if err != nil {
 		return err
