@@ -35,7 +35,8 @@ func (u *union) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 }
 
 func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) error {
-	ctx, cancel := context.WithCancel(ctx)
+	caller := ctx
+	ctx, cancel := context.WithCancel(caller)
 	defer cancel()
 	var readers [2]*io.PipeReader
 	var pipes [2]*io.PipeWriter
@@ -66,12 +67,15 @@ func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Desc
 		pw.CloseWithError(readErr) // nil is the end
 	}
 	pushing.Wait()
+	brokenOff := func(err error) bool {
+		return errors.Is(err, errOtherFailed) || errors.Is(err, context.Canceled) && caller.Err() == nil
+	}
 	switch {
 	case first == nil:
 		return nil
 	case readErr != nil && !errors.Is(readErr, errPushed):
 		return readErr
-	case errs[0] != nil && errs[1] != nil && !errors.Is(errs[0], errOtherFailed) && !errors.Is(errs[1], errOtherFailed):
+	case errs[0] != nil && errs[1] != nil && !brokenOff(errs[0]) && !brokenOff(errs[1]):
 		return both(errs[0], errs[1])
 	}
 	return first
