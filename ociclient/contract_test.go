@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
@@ -34,7 +35,7 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
 	directory := func(t testing.TB) ociregistry.Interface {
-		r, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+		r, err := ocifs.New(scratch.Dir(t), &ocifs.Options{NoSync: true})
 		qt.Assert(t, qt.IsNil(err))
 		t.Cleanup(func() { r.Close() })
 		return r

@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -32,7 +33,11 @@ func TestContract(t *testing.T) {
 }
 
 func newRegistry(t testing.TB, opts *ocifs.Options) *ocifs.Registry {
-	r, err := ocifs.New(ocifs.KeptDir(t), opts)
+	dir := ocifs.KeptDir(t)
+	if opts != nil && opts.NoSync {
+		dir = scratch.Dir(t)
+	}
+	r, err := ocifs.New(dir, opts)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
 	return r

@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -43,7 +44,7 @@ func TestUnionContract(t *testing.T) {
 
 // newDirectory returns a registry in a directory that is as fast as it can be.
 func newDirectory(t testing.TB) *ocifs.Registry {
-	r, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+	r, err := ocifs.New(scratch.Dir(t), &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
 	return r

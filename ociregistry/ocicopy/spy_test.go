@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -164,7 +165,7 @@ func newSparse(testing.TB) ociregistry.Interface {
 }
 
 func newFS(t testing.TB) ociregistry.Interface {
-	r, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+	r, err := ocifs.New(scratch.Dir(t), &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
 	return r
