@@ -20,9 +20,10 @@ type config struct {
 	addr  string
 	quiet bool
 
-	// What to serve: a directory of layouts, or one layout as the repository
-	// repo. If there is neither, it is memory.
+	// What to serve: a directory of layouts, one layout as the repository repo,
+	// or what another registry has. If there is none of them, it is memory.
 	dir, layout, repo string
+	remote            remote
 
 	mem  ocimem.Config
 	disk ocifs.Options
@@ -36,17 +37,18 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.StringVar(&cfg.dir, "dir", "", "serve the directory `path`, which has an OCI image layout for each repository")
 	flags.StringVar(&cfg.layout, "layout", "", "serve the OCI image layout in the directory `path` as the only repository")
 	flags.StringVar(&cfg.repo, "repo", "", "the `name` of the repository that -layout serves (default the last element of its path)")
+	flags.Func("proxy", "serve what the registry at `host` has, and keep nothing; http://host for one without TLS", cfg.remote.set)
 	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
 	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
 	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all; 0 is no limit")
-	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir and -layout)")
+	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "Ociserve serves an OCI registry from memory or a directory.\n\nUsage: ociserve [flags]")
+		fmt.Fprintln(stderr, "Ociserve serves an OCI registry from memory, a directory or another registry.\n\nUsage: ociserve [flags]")
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 		return cfg, err
@@ -74,24 +76,29 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 func (cfg *config) choose(flags *flag.FlagSet) error {
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	inMemory := !given["dir"] && !given["layout"]
 	mem := flags.Lookup("mem").Value.String() == "true"
+	onDisk := given["dir"] || given["layout"]
+	inMemory := !onDisk && !given["proxy"]
 	switch {
 	case given["dir"] && given["layout"]:
 		return errors.New("-dir and -layout exclude each other")
+	case given["proxy"] && onDisk:
+		return errors.New("-proxy excludes -dir and -layout")
 	case given["dir"] && cfg.dir == "":
 		return errors.New("-dir needs a path")
 	case given["layout"] && cfg.layout == "":
 		return errors.New("-layout needs a path")
 	case given["mem"] && mem && !inMemory:
-		return errors.New("-mem excludes -dir and -layout")
+		return errors.New("-mem excludes -dir, -layout and -proxy")
 	case !mem && inMemory:
 		return errors.New("-mem=false leaves nothing to serve")
+	case given["proxy"] && (given["sparse"] || given["immutable"] || given["max-bytes"]):
+		return errors.New("-sparse, -immutable and -max-bytes are not for -proxy")
 	case given["repo"] && !given["layout"]:
 		return errors.New("-repo is for -layout")
 	case cfg.disk.ReadOnly && inMemory:
-		return errors.New("-read-only is for -dir and -layout")
-	case cfg.disk.NoSync && inMemory:
+		return errors.New("-read-only is for -dir, -layout and -proxy")
+	case cfg.disk.NoSync && !onDisk:
 		return errors.New("-no-sync is for -dir and -layout")
 	case cfg.disk.NoSync && cfg.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")
@@ -120,6 +127,8 @@ func (cfg config) what() string {
 		return fmt.Sprintf("the image layout %s as %s", cfg.layout, cfg.repo)
 	case cfg.dir != "":
 		return "the directory " + cfg.dir
+	case cfg.remote.host != "":
+		return "what is on " + cfg.remote.String()
 	}
 	return "memory"
 }
@@ -143,6 +152,8 @@ func (cfg config) open(logger *slog.Logger) (backend, error) {
 		return ocifs.NewLayout(cfg.layout, cfg.repo, &cfg.disk)
 	case cfg.dir != "":
 		return ocifs.New(cfg.dir, &cfg.disk)
+	case cfg.remote.host != "":
+		return cfg.remote.open(cfg.disk.ReadOnly, logger)
 	}
 	return memory{ocimem.NewWithConfig(&cfg.mem)}, nil
 }

@@ -4,8 +4,8 @@
 //
 //	ociserve [flags]
 //
-// It listens on localhost:5000, and serves what -dir, -layout or -mem say. It
-// serves until it is interrupted, and then lets the requests that are under way
+// It listens on localhost:5000, and serves what -dir, -layout, -proxy or -mem say.
+// It serves until it is interrupted, and then lets the requests that are under way
 // finish. The requests are logged to standard error.
 //
 // The flags that say what to serve are:
@@ -20,7 +20,15 @@
 //	-repo name
 //		the repository that -layout serves (default the last element of its path)
 //
-// The flags for all of them are:
+//	-proxy host
+//		serve what another registry has, which may have a port: each request
+//		becomes requests to it, and nothing is kept here, upload sessions
+//		included. http://host is a registry without TLS
+//
+// A proxy uses the credentials that Docker and Podman keep for the host, for
+// whoever can reach the proxy.
+//
+// The flags for memory and directories are:
 //
 //	-sparse
 //		accept manifests whose blobs are absent, and deletes of blobs in use
@@ -29,7 +37,7 @@
 //	-max-bytes n
 //		refuse pushes beyond n bytes in all (default no limit)
 //
-// The flags for directories are:
+// The flags for directories are the following, the first also for a proxy:
 //
 //	-read-only
 //		refuse all pushes and deletes, and write nothing

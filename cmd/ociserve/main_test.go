@@ -172,14 +172,20 @@ func TestBadUsage(t *testing.T) {
 		{"-dir=", 2, "ociserve: -dir needs a path\nRun 'ociserve -help' for usage.\n"},
 		{"-layout=", 2, "ociserve: -layout needs a path\nRun 'ociserve -help' for usage.\n"},
 		{"-dir x -layout y", 2, "ociserve: -dir and -layout exclude each other\nRun 'ociserve -help' for usage.\n"},
-		{"-mem -dir x", 2, "ociserve: -mem excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
-		{"-mem -layout x", 2, "ociserve: -mem excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-mem -dir x", 2, "ociserve: -mem excludes -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
+		{"-mem -layout x", 2, "ociserve: -mem excludes -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
 		{"-repo x", 2, "ociserve: -repo is for -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-repo x -dir y", 2, "ociserve: -repo is for -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-layout x -repo X", 2, "ociserve: -repo \"X\" is not a repository name\nRun 'ociserve -help' for usage.\n"},
 		{"-layout x/Y", 2, "ociserve: -layout \"x/Y\": \"Y\" is not a repository name; give one with -repo\nRun 'ociserve -help' for usage.\n"},
-		{"-read-only", 2, "ociserve: -read-only is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-read-only", 2, "ociserve: -read-only is for -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
 		{"-no-sync", 2, "ociserve: -no-sync is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy x -dir y", 2, "ociserve: -proxy excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy x -mem", 2, "ociserve: -mem excludes -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy x -sparse", 2, "ociserve: -sparse, -immutable and -max-bytes are not for -proxy\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy x -no-sync", 2, "ociserve: -no-sync is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy=", 2, "ociserve: invalid value \"\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy http://x/y", 2, "ociserve: invalid value \"http://x/y\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
 		{"-dir x -no-sync -read-only", 2, "ociserve: -no-sync and -read-only exclude each other\nRun 'ociserve -help' for usage.\n"},
 	}
 	for _, test := range tests {
@@ -203,6 +209,8 @@ func TestGreeting(t *testing.T) {
 		{"-dir some/where", "Serving the directory some/where on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-dir some/where -read-only", "Serving the directory some/where on http://h:1/v2/", ""},
 		{"-layout some/where", "Serving the image layout some/where as where on http://h:1/v2/", "docker push h:1/where:latest"},
+		{"-proxy registry.example", "Serving what is on https://registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
+		{"-proxy http://r:5000 -read-only", "Serving what is on http://r:5000 on http://h:1/v2/", ""},
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
 	for _, test := range tests {
