@@ -128,7 +128,7 @@ func (cfg config) what() string {
 	case cfg.dir != "":
 		return "the directory " + cfg.dir
 	case cfg.remote.host != "":
-		return "what is on " + cfg.remote.String()
+		return "the registry " + cfg.remote.host
 	}
 	return "memory"
 }

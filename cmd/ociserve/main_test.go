@@ -209,8 +209,8 @@ func TestGreeting(t *testing.T) {
 		{"-dir some/where", "Serving the directory some/where on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-dir some/where -read-only", "Serving the directory some/where on http://h:1/v2/", ""},
 		{"-layout some/where", "Serving the image layout some/where as where on http://h:1/v2/", "docker push h:1/where:latest"},
-		{"-proxy registry.example", "Serving what is on https://registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
-		{"-proxy http://r:5000 -read-only", "Serving what is on http://r:5000 on http://h:1/v2/", ""},
+		{"-proxy registry.example", "Serving the registry registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
+		{"-proxy http://r:5000 -read-only", "Serving the registry r:5000 on http://h:1/v2/", ""},
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
 	for _, test := range tests {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -16,6 +17,10 @@ import (
 // idlePerHost is how many connections to the registry are kept for the requests
 // to come.
 const idlePerHost = 64
+
+// retry is for what may soon be over. For longer the client is not kept waiting:
+// it gets the error, with its Retry-After, and can try again itself.
+var retry = ociclient.RetryPolicy{Attempts: 3, MaxRetryAfter: time.Second}
 
 // remote is a registry on another host.
 type remote struct {
@@ -32,13 +37,6 @@ func (r *remote) set(value string) error {
 	}
 	*r = remote{host, plain}
 	return nil
-}
-
-func (r remote) String() string {
-	if r.plain {
-		return "http://" + r.host
-	}
-	return "https://" + r.host
 }
 
 // open returns the registry, with the credentials that Docker and Podman keep.
@@ -58,6 +56,7 @@ func (r remote) open(readOnly bool, logger *slog.Logger) (backend, error) {
 		}),
 		Insecure:  r.plain,
 		UserAgent: "ociserve",
+		Retry:     retry,
 		Logger:    logger,
 	})
 	if err != nil {
