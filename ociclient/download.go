@@ -49,12 +49,8 @@ func (b blob) open(ctx context.Context, offset, end int64) (*stream, error) {
 func (s *stream) request() error {
 	cl := s.c.newCall(wire.Request{Kind: wire.BlobGet, Repo: s.repo, Digest: s.digest, ListN: -1})
 	cl.set("Accept-Encoding", "identity")
-	end := s.end
-	if end == s.size {
-		end = -1
-	}
-	if s.offset > 0 || end >= 0 {
-		cl.set("Range", wire.Range{Start: s.offset, End: end}.String())
+	if s.offset > 0 || s.end >= 0 {
+		cl.set("Range", wire.Range{Start: s.offset, End: s.end}.String())
 		cl.ok = []int{http.StatusOK, http.StatusPartialContent}
 	}
 	resp, err := s.c.do(s.ctx, cl)

@@ -51,7 +51,9 @@ func bodyError(resp *http.Response, body []byte, unknown error) error {
 	byStatus := statusError(resp.StatusCode, unknown)
 	var wire ociregistry.WireErrors
 	if json.Unmarshal(body, &wire) == nil && len(wire.Errors) > 0 {
-		if byStatus != nil && !known(&wire) {
+		// What is wrong with a session that is not there, is that.
+		gone := byStatus == ociregistry.ErrBlobUploadUnknown && errors.Is(&wire, ociregistry.ErrBlobUploadInvalid)
+		if byStatus != nil && (gone || !known(&wire)) {
 			return fmt.Errorf("%w: %w", byStatus, &wire)
 		}
 		return &wire

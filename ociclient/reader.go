@@ -93,20 +93,38 @@ func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blob
 		return b.newEmptyReader(ctx, offset0)
 	}
 	s, err := b.open(ctx, offset0, offset1)
-	switch {
-	case err == nil:
-		return &blobReader{desc: b.descriptor(s.size), src: s}, nil
-	case statusOf(err) != http.StatusRequestedRangeNotSatisfiable:
+	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+		return b.newRangeReaderToEnd(ctx, offset0, err)
+	}
+	if err != nil {
 		return nil, err
 	}
-	// At the very end there is nothing, which is no error.
+	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
+}
+
+// newRangeReaderToEnd returns a reader of what there is from an offset on, when
+// the registry has refused the range with err. The offset may be the blob's end,
+// and some registries know no ranges but those of which they have every byte.
+func (b blob) newRangeReaderToEnd(ctx context.Context, offset int64, err error) (*blobReader, error) {
+	size := int64(-1)
 	if cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range")); ok {
-		if cr.Size != offset0 {
-			return nil, err
-		}
-		return &blobReader{desc: b.descriptor(cr.Size), src: http.NoBody}, nil
+		size = cr.Size
+	} else if desc, err := b.resolve(ctx); err != nil {
+		return nil, err
+	} else {
+		size = desc.Size
 	}
-	return b.newEmptyReader(ctx, offset0)
+	switch {
+	case size == offset:
+		return &blobReader{desc: b.descriptor(size), src: http.NoBody}, nil
+	case size < offset:
+		return nil, err
+	}
+	s, err := b.open(ctx, offset, size)
+	if err != nil {
+		return nil, err
+	}
+	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
 }
 
 // newEmptyReader returns a reader of nothing, if the blob has that offset.
@@ -257,13 +275,14 @@ func wantedDigest(resp *http.Response, asked ociregistry.Digest) (ociregistry.Di
 }
 
 // checkDigestHeader checks that the answer is about the content asked for. It may
-// leave that open.
+// leave that open, as an answer does from a registry that knows all content by
+// digests of one algorithm.
 func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
-	got := resp.Header.Get("Docker-Content-Digest")
-	if got != "" && got != string(want) {
-		return ociregistry.NewError("the answer has the digest of other content in its header", ociregistry.ErrDigestInvalid.Code(), nil)
+	got := ociregistry.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if got == "" || got == want || ociref.IsValidDigest(string(got)) && got.Algorithm() != want.Algorithm() {
+		return nil
 	}
-	return nil
+	return ociregistry.NewError("the answer has the digest of other content in its header", ociregistry.ErrDigestInvalid.Code(), nil)
 }
 
 // mediaTypeOf returns the Content-Type of a response without parameters.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -195,11 +196,15 @@ func (u *upload) relocate(resp *http.Response) error {
 	return err
 }
 
-// ask asks the registry where the session is.
+// ask asks the registry where the session is. Some registries tell it only at the
+// session's newest location; without that it is lost.
 func (u *upload) ask(ctx context.Context) error {
 	cl := u.call(wire.UploadStatus)
 	cl.ok = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
 	resp, err := u.c.run(ctx, cl)
+	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+		return fmt.Errorf("%w: %w", ociregistry.ErrBlobUploadUnknown, err)
+	}
 	if err != nil {
 		return err
 	}

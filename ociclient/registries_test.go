@@ -1,0 +1,223 @@
+package ociclient_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociserver"
+)
+
+// The tests of this file imitate what registries in use do, as the tests in
+// internal/interop have found it.
+
+// clientOf returns a client of h, and its requests with their status.
+func clientOf(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requests func() []string) {
+	var mu sync.Mutex
+	var log []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		mu.Lock()
+		log = append(log, strings.TrimSpace(req.Method+" "+req.Header.Get("Range")))
+		mu.Unlock()
+		h(w, req)
+	}))
+	t.Cleanup(srv.Close)
+	reg, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true})
+	qt.Assert(t, qt.IsNil(err))
+	return reg, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		taken := log
+		log = nil
+		return taken
+	}
+}
+
+// TestBehaviour06_ClosedRangesOnly reads from a registry that refuses ranges that
+// are open, or go beyond the end, as ggcr's does, without a word about the size.
+func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
+	t.Parallel()
+	content := "0123456789"
+	cut := false // the whole blob breaks off
+	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		size := len(content)
+		first, last := 0, size-1
+		switch rng := req.Header.Get("Range"); {
+		case req.Method == http.MethodHead:
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			return
+		case rng != "":
+			if n, _ := fmt.Sscanf(rng, "bytes=%d-%d", &first, &last); n != 2 || last >= size || first > last {
+				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+				return
+			}
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, size))
+			w.WriteHeader(http.StatusPartialContent)
+		case cut:
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			io.WriteString(w, content[:4])
+			http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		io.WriteString(w, content[first:last+1])
+	})
+	dg := digest.FromString(content)
+	tests := []struct {
+		from, to int64
+		want     string
+		requests string
+	}{
+		{2, 5, "234", "GET bytes=2-4"},
+		{3, -1, "3456789", "GET bytes=3-, HEAD, GET bytes=3-9"},
+		{0, 20, "0123456789", "GET bytes=0-19, HEAD, GET bytes=0-9"},
+		{10, -1, "", "GET bytes=10-, HEAD"},
+		{4, 4, "", "HEAD"},
+	}
+	for _, test := range tests {
+		r, err := reg.GetBlobRange(t.Context(), "foo", dg, test.from, test.to)
+		qt.Assert(t, qt.IsNil(err))
+		got, err := io.ReadAll(r)
+		r.Close()
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(string(got), test.want))
+		qt.Check(t, qt.Equals(strings.Join(requests(), ", "), test.requests))
+	}
+	_, err := reg.GetBlobRange(t.Context(), "foo", dg, 11, -1)
+	qt.Check(t, qt.ErrorMatches(err, ".*416.*"))
+
+	// A reader goes on with such a range as well.
+	cut = true
+	requests()
+	r, err := reg.GetBlob(t.Context(), "foo", dg)
+	qt.Assert(t, qt.IsNil(err))
+	ocitest.CheckContent(t, r, []byte(content), "")
+	qt.Check(t, qt.DeepEquals(requests(), []string{"GET", "GET bytes=4-9"}))
+}
+
+// TestBehaviour01_OtherAlgorithm pushes and pulls by SHA-512 where the registry
+// names content by SHA-256 only, as distribution's does.
+func TestBehaviour01_OtherAlgorithm(t *testing.T) {
+	t.Parallel()
+	content := []byte("a blob")
+	names := digest.FromBytes(content)
+	registry := ociserver.New(ocimem.New(), nil)
+	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		registry.ServeHTTP(renamed{w, names.String()}, req)
+	})
+	desc := ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest.SHA512.FromBytes(content), Size: int64(len(content))}
+	_, err := reg.PushBlob(t.Context(), "foo", desc, bytes.NewReader(content))
+	qt.Assert(t, qt.IsNil(err))
+	got, err := reg.ResolveBlob(t.Context(), "foo", desc.Digest)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(got, desc))
+	r, err := reg.GetBlob(t.Context(), "foo", desc.Digest)
+	qt.Assert(t, qt.IsNil(err))
+	ocitest.CheckContent(t, r, content, "")
+
+	// What is no digest, or one of the same algorithm, is an error as ever.
+	for _, names = range []digest.Digest{"x", "sha1:aa", digest.SHA512.FromString("other")} {
+		_, err = reg.ResolveBlob(t.Context(), "foo", desc.Digest)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid), qt.Commentf("%s", names))
+	}
+}
+
+// renamed gives all content one digest in the header.
+type renamed struct {
+	http.ResponseWriter
+	digest string
+}
+
+func (w renamed) WriteHeader(status int) {
+	if w.Header().Get("Docker-Content-Digest") != "" {
+		w.Header().Set("Docker-Content-Digest", w.digest)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// TestBehaviour12_NewestLocationOnly loses the answer to a chunk where a session
+// can be asked for only at the location that the answer had, as distribution's
+// can.
+func TestBehaviour12_NewestLocationOnly(t *testing.T) {
+	t.Parallel()
+	registry := ociserver.New(ocimem.New(), nil)
+	newest, lose := 0, true
+	var mu sync.Mutex
+	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if req.Method == http.MethodPost || !strings.Contains(req.URL.Path, "/uploads/") {
+			registry.ServeHTTP(located{w, newest}, req)
+			return
+		}
+		if req.URL.Query().Get("state") != strconv.Itoa(newest) {
+			ociregistry.WriteError(w, ociregistry.ErrRangeInvalid)
+			return
+		}
+		newest++
+		if lose && (req.Method == http.MethodPatch || req.Method == http.MethodPut) {
+			lose = false
+			io.Copy(io.Discard, req.Body)
+			panic(http.ErrAbortHandler)
+		}
+		registry.ServeHTTP(located{w, newest}, req)
+	})
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1000)
+	tests := map[string]func() io.Reader{
+		"Whole":  func() io.Reader { return bytes.NewReader(content) },
+		"Chunks": func() io.Reader { return io.MultiReader(bytes.NewReader(content)) },
+	}
+	for name, open := range tests {
+		t.Run(name, func(t *testing.T) {
+			lose = true
+			desc := ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromBytes(content), Size: int64(len(content))}
+			repo := strings.ToLower(name)
+			_, err := reg.PushBlob(t.Context(), repo, desc, open())
+			qt.Assert(t, qt.IsNil(err))
+			r, err := reg.GetBlob(t.Context(), repo, desc.Digest)
+			qt.Assert(t, qt.IsNil(err))
+			ocitest.CheckContent(t, r, content, "")
+		})
+	}
+}
+
+// located adds a state to the locations of sessions.
+type located struct {
+	http.ResponseWriter
+	state int
+}
+
+func (w located) WriteHeader(status int) {
+	if loc := w.Header().Get("Location"); strings.Contains(loc, "/uploads/") {
+		w.Header().Set("Location", loc+"?state="+strconv.Itoa(w.state))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// TestBehaviour22_SessionInvalid checks that a session is unknown that a registry
+// answers 404 for, whatever it says is wrong with it.
+func TestBehaviour22_SessionInvalid(t *testing.T) {
+	t.Parallel()
+	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		io.WriteString(w, `{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"blob upload invalid"}]}`)
+	})
+	_, err := reg.PushBlobChunkedResume(t.Context(), "foo", "eA", -1, 0)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+	_, err = reg.GetBlob(t.Context(), "foo", digest.FromString("x"))
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+	qt.Check(t, qt.Not(qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown)))
+}
