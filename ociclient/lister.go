@@ -99,7 +99,11 @@ func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byt
 
 // repeats reports whether a page has something of the page before.
 func repeats(page, before []string) bool {
-	return slices.Contains(page, before[len(before)-1]) || len(page) > 0 && slices.Contains(before, page[0])
+	listed := make(map[string]bool, len(before))
+	for _, name := range before {
+		listed[name] = true
+	}
+	return slices.ContainsFunc(page, func(name string) bool { return listed[name] })
 }
 
 // page is an answer that has a part of a list.

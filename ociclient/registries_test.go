@@ -35,7 +35,7 @@ func clientOf(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requ
 		h(w, req)
 	}))
 	t.Cleanup(srv.Close)
-	reg, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true})
+	reg, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true, ListPageSize: 3})
 	qt.Assert(t, qt.IsNil(err))
 	return reg, func() []string {
 		mu.Lock()
@@ -220,4 +220,20 @@ func TestBehaviour22_SessionInvalid(t *testing.T) {
 	_, err = reg.GetBlob(t.Context(), "foo", digest.FromString("x"))
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
 	qt.Check(t, qt.Not(qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown)))
+}
+
+// TestBehaviour20_NoOrder lists from a registry whose lists are in no order, and
+// begin where they like, as ggcr's catalog does.
+func TestBehaviour20_NoOrder(t *testing.T) {
+	t.Parallel()
+	pages := []string{`["c","a","b"]`, `["d","b","e"]`, `["a","e","f"]`}
+	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		page := pages[0]
+		pages = append(pages[1:], page)
+		io.WriteString(w, `{"repositories":`+page+`}`)
+	})
+	got, err := ociregistry.All(reg.Repositories(t.Context(), ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(got, []string{"a", "b", "c"}))
+	qt.Check(t, qt.HasLen(requests(), 2))
 }

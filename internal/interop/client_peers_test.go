@@ -34,6 +34,7 @@ const (
 	askUpload    ability = "ask how much an upload has"
 	cancelUpload ability = "cancel an upload"
 	mountBlobs   ability = "mount blobs"
+	pageCatalog  ability = "list repositories in order, and in pages"
 	referrersAPI ability = "list referrers"
 	blobErrors   ability = "tell that a blob is not there from a failure, when it is to be deleted"
 	dropTags     ability = "delete the tags of a manifest that is deleted"
@@ -46,7 +47,7 @@ var peers = map[string]peer{
 	},
 	"ggcr": {
 		open:  openGGCR,
-		lacks: map[ability]bool{askUpload: true, cancelUpload: true, mountBlobs: true, referrersAPI: true, blobErrors: true, dropTags: true},
+		lacks: map[ability]bool{askUpload: true, cancelUpload: true, mountBlobs: true, pageCatalog: true, referrersAPI: true, blobErrors: true, dropTags: true},
 	},
 }
 

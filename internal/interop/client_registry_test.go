@@ -286,6 +286,9 @@ func listTags(u *usage) {
 	for _, repo := range []string{"zz/1", "zz/2", "zz/3", "zz/4", "zz/5"} {
 		u.registry().MustPush(repo, image, "v1")
 	}
+	if u.peer.lacks[pageCatalog] {
+		u.reg = u.site.client(u.T, ociclient.Options{})
+	}
 	got, err = ociregistry.All(u.reg.Repositories(u.Context(), "zz/1"))
 	qt.Assert(u, qt.IsNil(err))
 	qt.Check(u, qt.DeepEquals(got, []string{"zz/2", "zz/3", "zz/4", "zz/5"}))
