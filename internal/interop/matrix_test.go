@@ -24,7 +24,16 @@ var tools = map[string]func(*testing.T, *server) tool{
 
 func TestEachReadsWhatEachWrote(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	testMatrix(t, startServer(t))
+}
+
+// TestEachReadsWhatEachWroteByProxy does it at a proxy.
+func TestEachReadsWhatEachWroteByProxy(t *testing.T) {
+	t.Parallel()
+	testMatrix(t, startProxy(t))
+}
+
+func testMatrix(t *testing.T, s *server) {
 	all := []string{"crane", "regctl", "oras", "skopeo"}
 	tests := []struct {
 		name             string

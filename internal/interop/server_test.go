@@ -33,6 +33,14 @@ func startServer(t *testing.T, expected ...int) *server {
 	return startServing(t, []string{"-mem"}, expected...)
 }
 
+// startProxy is like startServer, for one that is reached by a proxy. The log is
+// the proxy's.
+func startProxy(t *testing.T, expected ...int) *server {
+	t.Helper()
+	origin := startServer(t, expected...)
+	return startServing(t, []string{"-proxy", "http://" + origin.host}, expected...)
+}
+
 // startServing is like startServer, for what the arguments say.
 func startServing(t *testing.T, args []string, expected ...int) *server {
 	t.Helper()
@@ -55,7 +63,7 @@ func startServing(t *testing.T, args []string, expected ...int) *server {
 	}
 	greeting := bufio.NewReader(stdout)
 	line, err := greeting.ReadString('\n')
-	_, address, _ := strings.Cut(line, "http://")
+	_, address, _ := strings.Cut(line, " on http://")
 	s.host, _, _ = strings.Cut(address, "/")
 	if err != nil || s.host == "" {
 		cmd.Process.Kill()
