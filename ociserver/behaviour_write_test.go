@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -103,6 +104,33 @@ func TestBehaviour07_StartUpload(t *testing.T) {
 	s.do("POST", "/v2/foo/blobs/uploads/?digest-algorithm=md5", "").
 		wantError(t, http.StatusBadRequest, "DIGEST_INVALID", "unsupported digest algorithm")
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
+}
+
+// What the backend needs is passed on, rather than what it would like best.
+func TestBehaviour07_ChunkSize(t *testing.T) {
+	t.Parallel()
+	for _, needs := range []int{0, 100, 5 << 20} {
+		srv := httptest.NewServer(ociserver.New(chunky{ocimem.New(), needs}, nil))
+		defer srv.Close()
+		resp, err := http.Post(srv.URL+"/v2/foo/blobs/uploads/", "", nil)
+		qt.Assert(t, qt.IsNil(err))
+		resp.Body.Close()
+		qt.Check(t, qt.Equals(resp.Header.Get("OCI-Chunk-Min-Length"), fmt.Sprint(max(needs, 8<<10))))
+	}
+}
+
+// chunky is a backend that needs chunks of a size, and would like them to be of
+// 8 MiB.
+type chunky struct {
+	ociregistry.Interface
+	needs int
+}
+
+func (r chunky) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	if chunkSize == 0 {
+		chunkSize = 8 << 20
+	}
+	return r.Interface.PushBlobChunked(ctx, repo, max(chunkSize, r.needs))
 }
 
 // The backend is told with which algorithm the blob will be named.

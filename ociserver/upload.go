@@ -11,6 +11,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
+// minChunkSize is how many bytes a client is asked to send at a time at least,
+// unless the backend needs more.
+const minChunkSize = 8 << 10
+
 // startUpload opens an upload session: the specification's section "Pushing
 // blobs".
 func (x *exchange) startUpload() error {
@@ -21,7 +25,7 @@ func (x *exchange) startUpload() error {
 	case x.Algorithm != "":
 		ctx = ociregistry.WithDigestAlgorithm(ctx, x.Algorithm)
 	}
-	w, err := x.backend.PushBlobChunked(ctx, x.Repo, 0)
+	w, err := x.backend.PushBlobChunked(ctx, x.Repo, minChunkSize)
 	if err != nil {
 		return err
 	}

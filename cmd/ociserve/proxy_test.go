@@ -101,6 +101,7 @@ func TestProxyKeepsNoSession(t *testing.T) {
 	}
 	next(func(d docker) *http.Response {
 		resp, _ := d.do(t, "POST", "/v2/foo/blobs/uploads/", nil, nil)
+		qt.Check(t, qt.Equals(resp.Header.Get("OCI-Chunk-Min-Length"), "8192")) // as at the origin
 		return resp
 	})
 	next(func(d docker) *http.Response {
