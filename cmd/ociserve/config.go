@@ -25,6 +25,11 @@ type config struct {
 	dir, layout, repo string
 	remote            remote
 
+	// With an origin, memory or the directory is a cache of it. The file mirror
+	// has rules for some of what it serves.
+	origin remote
+	mirror string
+
 	mem  ocimem.Config
 	disk ocifs.Options
 }
@@ -38,9 +43,11 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.StringVar(&cfg.layout, "layout", "", "serve the OCI image layout in the directory `path` as the only repository")
 	flags.StringVar(&cfg.repo, "repo", "", "the `name` of the repository that -layout serves (default the last element of its path)")
 	flags.Func("proxy", "serve what the registry at `host` has, and keep nothing; http://host for one without TLS", cfg.remote.set)
+	flags.Func("cache", "keep what is pulled from the registry at `host`, in memory or -dir; http://host for one without TLS", cfg.origin.set)
+	flags.StringVar(&cfg.mirror, "mirror", "", "the `file` of rules, in JSON, for what -cache is to serve from other places, and to keep up to date")
 	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
 	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
-	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all; 0 is no limit")
+	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all, or with -cache let go of what was not read for longest; 0 is no limit")
 	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
@@ -94,6 +101,14 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-mem=false leaves nothing to serve")
 	case given["proxy"] && (given["sparse"] || given["immutable"] || given["max-bytes"]):
 		return errors.New("-sparse, -immutable and -max-bytes are not for -proxy")
+	case given["cache"] && (given["proxy"] || given["layout"]):
+		return errors.New("-cache excludes -proxy and -layout")
+	case given["cache"] && (given["sparse"] || given["immutable"] || given["read-only"]):
+		return errors.New("-sparse, -immutable and -read-only are not for -cache")
+	case given["mirror"] && !given["cache"]:
+		return errors.New("-mirror is for -cache")
+	case given["mirror"] && cfg.mirror == "":
+		return errors.New("-mirror needs a file")
 	case given["repo"] && !given["layout"]:
 		return errors.New("-repo is for -layout")
 	case cfg.disk.ReadOnly && inMemory:
@@ -123,6 +138,10 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 // what returns what to call that which is served.
 func (cfg config) what() string {
 	switch {
+	case cfg.origin.host != "" && cfg.dir != "":
+		return fmt.Sprintf("a cache of %s in the directory %s", cfg.origin, cfg.dir)
+	case cfg.origin.host != "":
+		return fmt.Sprintf("a cache of %s in memory", cfg.origin)
 	case cfg.layout != "":
 		return fmt.Sprintf("the image layout %s as %s", cfg.layout, cfg.repo)
 	case cfg.dir != "":
@@ -144,10 +163,13 @@ type memory struct{ *ocimem.Registry }
 
 func (memory) Close() error { return nil }
 
-// open returns the registry to serve.
-func (cfg config) open(logger *slog.Logger) (backend, error) {
+// open returns the registry to serve. Problems are told to logger, and what a
+// mirror does to changes.
+func (cfg config) open(logger, changes *slog.Logger) (backend, error) {
 	cfg.disk.Logger = logger
 	switch {
+	case cfg.origin.host != "":
+		return cfg.openCache(logger, changes)
 	case cfg.layout != "":
 		return ocifs.NewLayout(cfg.layout, cfg.repo, &cfg.disk)
 	case cfg.dir != "":

@@ -4,7 +4,8 @@
 //
 //	ociserve [flags]
 //
-// It listens on localhost:5000, and serves what -dir, -layout, -proxy or -mem say.
+// It listens on localhost:5000, and serves what -dir, -layout, -proxy, -cache or
+// -mem say.
 // It serves until it is interrupted, and then lets the requests that are under way
 // finish. The requests are logged to standard error.
 //
@@ -19,14 +20,20 @@
 //		serve one directory with an OCI image layout as the only repository
 //	-repo name
 //		the repository that -layout serves (default the last element of its path)
-//
 //	-proxy host
 //		serve what another registry has, which may have a port: each request
 //		becomes requests to it, and nothing is kept here, upload sessions
 //		included. http://host is a registry without TLS
+//	-cache host
+//		serve what another registry has, and keep what was pulled, in memory or
+//		in -dir. Tags are looked up there each time; when it does not answer,
+//		what is kept is served. Pushes and deletes are refused
+//	-mirror file
+//		rules for what -cache is to serve from other places, and what it is to
+//		keep up to date: see below
 //
-// A proxy uses the credentials that Docker and Podman keep for the host, for
-// whoever can reach the proxy.
+// A proxy and a cache use the credentials that Docker and Podman keep for the
+// host, for whoever can reach them.
 //
 // The flags for memory and directories are:
 //
@@ -35,7 +42,8 @@
 //	-immutable
 //		refuse to move or delete tags
 //	-max-bytes n
-//		refuse pushes beyond n bytes in all (default no limit)
+//		refuse pushes beyond n bytes in all, or with -cache let go of what was
+//		not read for longest (default no limit)
 //
 // The flags for directories are the following, the first also for a proxy:
 //
@@ -50,6 +58,39 @@
 //		the address to listen on; port 0 picks a free one (default localhost:5000)
 //	-quiet
 //		do not log requests, only problems
+//
+// # Rules
+//
+// The file that -mirror names is a JSON object such as this one:
+//
+//	{
+//		"interval": "30m",
+//		"sources": [
+//			{
+//				"registry": "registry.example",
+//				"rules": [{
+//					"repositories": "team/**",
+//					"destination": "mirror",
+//					"tags": {"semver": true, "newest": 10}
+//				}]
+//			},
+//			{
+//				"onDemand": true,
+//				"rules": [{"repositories": "library/", "tags": {"match": "^v"}, "onlySigned": true}]
+//			}
+//		]
+//	}
+//
+// Each source is a registry, written as for -cache; without one it is that which
+// is cached. Its rules are those of ocicopy.Rule, of which the first that matches
+// a repository counts. What the rules choose is copied when the program starts
+// and then at each interval, which is an hour if it is not given, and so is there
+// before it is asked for; but what is onDemand is fetched and kept when it is
+// asked for. A repository that a rule leads to has the tags that the rule chooses
+// and comes from its source alone (newest counts for copies only). Other
+// repositories come from the registry that is cached.
+//
+// What was copied counts for -max-bytes when it is read.
 //
 // The exit status is 0 after an interrupt, 1 when serving failed or a directory
 // could not be brought up to date at the end, and 2 for flags that make no sense.
@@ -114,7 +155,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		}
 		return err
 	}
-	backend, err := cfg.open(problems)
+	backend, err := cfg.open(problems, requests)
 	if err != nil {
 		listener.Close()
 		return err
@@ -165,7 +206,9 @@ func visibleAddr(asked string, bound net.Addr) string {
 // greet says what is served and where, and how to use it.
 func greet(w io.Writer, cfg config, addr string) {
 	fmt.Fprintf(w, "Serving %s on http://%s/v2/\n\n", cfg.what(), addr)
-	if !cfg.disk.ReadOnly {
+	if cfg.origin.host != "" {
+		fmt.Fprintf(w, "Pull through it, by the names that repositories have there:\n  crane pull %s/REPOSITORY:TAG image.tar\n", addr)
+	} else if !cfg.disk.ReadOnly {
 		repo := cfg.repo
 		if repo == "" {
 			repo = "alpine"

@@ -33,7 +33,7 @@ func start(t *testing.T, args ...string) (url string, log *lockedBuffer, stop fu
 	first, err := bufio.NewReader(out).ReadString('\n')
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("log: %s", log))
 	go io.Copy(io.Discard, out)
-	url = strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(first), "/")
+	url = strings.TrimSuffix(regexp.MustCompile(`http://\S+/v2/$`).FindString(strings.TrimSpace(first)), "/")
 	stop = sync.OnceValue(func() int {
 		cancel()
 		return <-status
@@ -186,6 +186,12 @@ func TestBadUsage(t *testing.T) {
 		{"-proxy x -no-sync", 2, "ociserve: -no-sync is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy=", 2, "ociserve: invalid value \"\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy http://x/y", 2, "ociserve: invalid value \"http://x/y\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -proxy y", 2, "ociserve: -cache excludes -proxy and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -layout y", 2, "ociserve: -cache excludes -proxy and -layout\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -immutable", 2, "ociserve: -sparse, -immutable and -read-only are not for -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x/y", 2, "ociserve: invalid value \"x/y\" for flag -cache: it is not a host\nRun 'ociserve -help' for usage.\n"},
+		{"-mirror x -dir y", 2, "ociserve: -mirror is for -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -mirror=", 2, "ociserve: -mirror needs a file\nRun 'ociserve -help' for usage.\n"},
 		{"-dir x -no-sync -read-only", 2, "ociserve: -no-sync and -read-only exclude each other\nRun 'ociserve -help' for usage.\n"},
 	}
 	for _, test := range tests {
@@ -211,6 +217,8 @@ func TestGreeting(t *testing.T) {
 		{"-layout some/where", "Serving the image layout some/where as where on http://h:1/v2/", "docker push h:1/where:latest"},
 		{"-proxy registry.example", "Serving the registry registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-proxy http://r:5000 -read-only", "Serving the registry r:5000 on http://h:1/v2/", ""},
+		{"-cache registry.example -dir some/where", "Serving a cache of https://registry.example in the directory some/where on http://h:1/v2/", ""},
+		{"-cache http://r:5000", "Serving a cache of http://r:5000 in memory on http://h:1/v2/", ""},
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
 	for _, test := range tests {
@@ -225,6 +233,7 @@ func TestGreeting(t *testing.T) {
 			qt.Check(t, qt.StringContains(rest, test.push))
 		} else {
 			qt.Check(t, qt.Not(qt.StringContains(rest, "Push")))
+			qt.Check(t, qt.Equals(strings.Contains(rest, "crane pull h:1/"), strings.HasPrefix(test.args, "-cache")))
 		}
 	}
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry/ocicopy"
+)
+
+// rules is the file that -mirror names. The documentation of the program has the
+// format.
+type rules struct {
+	Interval interval `json:"interval"`
+	Sources  []source `json:"sources"`
+}
+
+// source is a registry, and what comes from it.
+type source struct {
+	Registry remote         `json:"registry"`
+	OnDemand bool           `json:"onDemand"`
+	Rules    []ocicopy.Rule `json:"rules"`
+}
+
+// registry returns the registry of a source, which need not be named if it is the
+// origin of the cache.
+func (s source) registry(origin remote) remote {
+	if s.Registry.host == "" {
+		return origin
+	}
+	return s.Registry
+}
+
+// interval is a time between two passes, such as "30m".
+type interval time.Duration
+
+func (i *interval) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err == nil && d < time.Second {
+		err = errors.New("an interval is at least a second")
+	}
+	*i = interval(d)
+	return err
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *remote) UnmarshalText(text []byte) error {
+	if err := r.set(string(text)); err != nil {
+		return fmt.Errorf("registry %q: %w", text, err)
+	}
+	return nil
+}
+
+// readRules reads a file of rules. Whether the rules make sense, ocicopy knows.
+func readRules(path string) (r rules, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return r, fmt.Errorf("-mirror: %w", err)
+	}
+	defer f.Close()
+	in := json.NewDecoder(f)
+	in.DisallowUnknownFields()
+	if err = in.Decode(&r); err == nil {
+		if _, more := in.Token(); more != io.EOF {
+			err = errors.New("there is more than one JSON value")
+		}
+	}
+	if err == nil {
+		err = r.check()
+	}
+	if err != nil {
+		return r, fmt.Errorf("-mirror %s: %w", path, err)
+	}
+	return r, nil
+}
+
+func (r rules) check() error {
+	if len(r.Sources) == 0 {
+		return errors.New("there are no sources")
+	}
+	for i, s := range r.Sources {
+		if len(s.Rules) == 0 {
+			return fmt.Errorf("source %d has no rules", i+1)
+		}
+	}
+	return nil
+}

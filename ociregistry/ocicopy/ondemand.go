@@ -1,0 +1,181 @@
+package ocicopy
+
+import (
+	"context"
+	"iter"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// OnDemand returns a registry to read from for each source of the mirror, in
+// their order. It has what the rules choose, under the names of the destination,
+// as if all of it had been mirrored: so a cache can serve what no pass has copied
+// yet. Several of them are made one by ociunify.Origins.
+//
+// A repository that no rule leads to is [ociregistry.ErrNameUnknown]. Tags that
+// the rule does not choose are unknown; its Newest is not heeded. A manifest that
+// OnlySigned or Validate leaves out is [ErrUnsigned] or [ErrRefused], also by its
+// digest, unless it was named by an index that was let in or is about another
+// manifest. Blobs are not asked about. Platforms are not heeded. Repositories is
+// [ociregistry.ErrUnsupported], as is all that writes.
+func (m *Mirror) OnDemand() []ociregistry.Interface {
+	var all []ociregistry.Interface
+	for _, src := range m.sources {
+		all = append(all, &onDemand{mirror: m, source: src.Name})
+	}
+	return all
+}
+
+// onDemand is a source under the names of the destination.
+type onDemand struct {
+	*ociregistry.Funcs
+	mirror *Mirror
+	source string
+
+	admitted admissions
+}
+
+// ask returns the answer of the first repository of the source that leads to repo
+// and has what is asked for.
+func ask[T any](v *onDemand, op, repo, ref string, get func(Origin) (T, error)) (answer T, err error) {
+	if err := ociregistry.CheckRepository(repo); err != nil {
+		return answer, &ociregistry.OpError{Op: op, Repo: repo, Ref: ref, Err: err}
+	}
+	err = &ociregistry.OpError{Op: op, Repo: repo, Ref: ref, Err: ociregistry.ErrNameUnknown}
+	for _, o := range v.mirror.Origins(repo) {
+		if o.Source != v.source {
+			continue
+		}
+		answer, err = get(o)
+		if !absent(err) {
+			return answer, err
+		}
+	}
+	return answer, err
+}
+
+func (v *onDemand) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return ask(v, "GetBlob", repo, string(digest), func(o Origin) (ociregistry.BlobReader, error) {
+		return o.Registry.GetBlob(ctx, o.Repo, digest)
+	})
+}
+
+func (v *onDemand) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	return ask(v, "GetBlobRange", repo, string(digest), func(o Origin) (ociregistry.BlobReader, error) {
+		return o.Registry.GetBlobRange(ctx, o.Repo, digest, offset0, offset1)
+	})
+}
+
+func (v *onDemand) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	return ask(v, "ResolveBlob", repo, string(digest), func(o Origin) (ociregistry.Descriptor, error) {
+		return o.Registry.ResolveBlob(ctx, o.Repo, digest)
+	})
+}
+
+func (v *onDemand) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return ask(v, "GetManifest", repo, string(digest), func(o Origin) (ociregistry.BlobReader, error) {
+		return v.admitRead(ctx, o, "", func() (ociregistry.BlobReader, error) {
+			return o.Registry.GetManifest(ctx, o.Repo, digest)
+		})
+	})
+}
+
+func (v *onDemand) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	return ask(v, "ResolveManifest", repo, string(digest), func(o Origin) (ociregistry.Descriptor, error) {
+		desc, err := o.Registry.ResolveManifest(ctx, o.Repo, digest)
+		if err == nil {
+			err = v.admit(ctx, o, "", desc)
+		}
+		return desc, err
+	})
+}
+
+func (v *onDemand) GetTag(ctx context.Context, repo string, tag string) (ociregistry.BlobReader, error) {
+	return ask(v, "GetTag", repo, tag, func(o Origin) (ociregistry.BlobReader, error) {
+		if err := o.checkTag("GetTag", repo, tag); err != nil {
+			return nil, err
+		}
+		return v.admitRead(ctx, o, tag, func() (ociregistry.BlobReader, error) {
+			return o.Registry.GetTag(ctx, o.Repo, tag)
+		})
+	})
+}
+
+func (v *onDemand) ResolveTag(ctx context.Context, repo string, tag string) (ociregistry.Descriptor, error) {
+	return ask(v, "ResolveTag", repo, tag, func(o Origin) (ociregistry.Descriptor, error) {
+		if err := o.checkTag("ResolveTag", repo, tag); err != nil {
+			return ociregistry.Descriptor{}, err
+		}
+		desc, err := o.Registry.ResolveTag(ctx, o.Repo, tag)
+		if err == nil {
+			err = v.admit(ctx, o, tag, desc)
+		}
+		return desc, err
+	})
+}
+
+// checkTag returns an error for a tag that the rule does not bring.
+func (o Origin) checkTag(op, repo, tag string) error {
+	if ociref.IsValidTag(tag) && o.rule.brings(tag) {
+		return nil
+	}
+	return &ociregistry.OpError{Op: op, Repo: repo, Ref: tag, Err: ociregistry.ErrManifestUnknown}
+}
+
+func (v *onDemand) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
+	return firstSeq(v, "Tags", repo, "", func(o Origin) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for tag, err := range o.Registry.Tags(ctx, o.Repo, startAfter) {
+				if (err != nil || o.rule.brings(tag)) && !yield(tag, err) {
+					return
+				}
+			}
+		}
+	})
+}
+
+func (v *onDemand) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
+	return firstSeq(v, "Referrers", repo, string(digest), func(o Origin) iter.Seq2[ociregistry.Descriptor, error] {
+		if o.rule.rule.WithoutReferrers {
+			return func(func(ociregistry.Descriptor, error) bool) {}
+		}
+		return o.Registry.Referrers(ctx, o.Repo, digest, artifactType)
+	})
+}
+
+// firstSeq is ask for lists. The first that does not begin by saying that there is
+// nothing is the answer.
+func firstSeq[T any](v *onDemand, op, repo, ref string, list func(Origin) iter.Seq2[T, error]) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var zero T
+		_, err := ask(v, op, repo, ref, func(o Origin) (struct{}, error) {
+			begun := false
+			for x, err := range list(o) {
+				if err != nil && !begun {
+					return struct{}{}, err
+				}
+				if begun = true; !yield(x, err) || err != nil {
+					break
+				}
+			}
+			return struct{}{}, nil
+		})
+		if err != nil {
+			yield(zero, err)
+		}
+	}
+}
+
+// admitRead returns the reader of a manifest if that is let in.
+func (v *onDemand) admitRead(ctx context.Context, o Origin, tag string, open func() (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
+	rd, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if err := v.admit(ctx, o, tag, rd.Descriptor()); err != nil {
+		rd.Close()
+		return nil, err
+	}
+	return rd, nil
+}
