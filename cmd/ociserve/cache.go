@@ -74,7 +74,7 @@ func (c *cached) startMirror(cfg config, local, origin ociregistry.Interface, ch
 	}
 	var all, current []ocicopy.Source
 	for i, s := range rules.Sources {
-		name := fmt.Sprintf("%d, %s", i+1, s.registry(cfg.origin))
+		name := fmt.Sprintf("%d, %s", i+1, s.registry(cfg.origin).host)
 		source := ocicopy.Source{Name: name, Registry: origin, Rules: s.Rules}
 		if s.registry(cfg.origin) != cfg.origin {
 			reg, err := s.Registry.open(false, logger)

@@ -120,7 +120,7 @@ func TestBadRules(t *testing.T) {
 		{`{"sources": [{}], "interval": "1ms"}`, `-mirror ` + file + `: .*an interval is at least a second`},
 		{`{"sources": [{"registry": "a/b"}]}`, `-mirror ` + file + `: .*registry "a/b": it is not a host`},
 		{`{"sources": [{}]}`, `-mirror ` + file + `: source 1 has no rules`},
-		{`{"sources": [{"rules": [{"repositories": "A"}]}]}`, `-mirror ` + file + `: source "1, https://registry.example", rule 1: repositories: "A" is no pattern of repository names`},
+		{`{"sources": [{"rules": [{"repositories": "A"}]}]}`, `-mirror ` + file + `: source "1, registry.example", rule 1: repositories: "A" is no pattern of repository names`},
 		{`{"sources": [{"onDemand": true, "rules": [{"repositories": "a", "tags": {"match": "("}}]}]}`, `-mirror ` + file + `: source .*, rule 1: tags: error parsing regexp.*`},
 	}
 	for _, test := range tests {

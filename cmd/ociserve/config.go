@@ -139,9 +139,9 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 func (cfg config) what() string {
 	switch {
 	case cfg.origin.host != "" && cfg.dir != "":
-		return fmt.Sprintf("a cache of %s in the directory %s", cfg.origin, cfg.dir)
+		return fmt.Sprintf("a cache of %s in the directory %s", cfg.origin.host, cfg.dir)
 	case cfg.origin.host != "":
-		return fmt.Sprintf("a cache of %s in memory", cfg.origin)
+		return fmt.Sprintf("a cache of %s in memory", cfg.origin.host)
 	case cfg.layout != "":
 		return fmt.Sprintf("the image layout %s as %s", cfg.layout, cfg.repo)
 	case cfg.dir != "":

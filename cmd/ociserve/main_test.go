@@ -33,7 +33,7 @@ func start(t *testing.T, args ...string) (url string, log *lockedBuffer, stop fu
 	first, err := bufio.NewReader(out).ReadString('\n')
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("log: %s", log))
 	go io.Copy(io.Discard, out)
-	url = strings.TrimSuffix(regexp.MustCompile(`http://\S+/v2/$`).FindString(strings.TrimSpace(first)), "/")
+	url = strings.TrimSuffix(regexp.MustCompile(`http://\S+`).FindString(first), "/")
 	stop = sync.OnceValue(func() int {
 		cancel()
 		return <-status
@@ -217,8 +217,8 @@ func TestGreeting(t *testing.T) {
 		{"-layout some/where", "Serving the image layout some/where as where on http://h:1/v2/", "docker push h:1/where:latest"},
 		{"-proxy registry.example", "Serving the registry registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-proxy http://r:5000 -read-only", "Serving the registry r:5000 on http://h:1/v2/", ""},
-		{"-cache registry.example -dir some/where", "Serving a cache of https://registry.example in the directory some/where on http://h:1/v2/", ""},
-		{"-cache http://r:5000", "Serving a cache of http://r:5000 in memory on http://h:1/v2/", ""},
+		{"-cache registry.example -dir some/where", "Serving a cache of registry.example in the directory some/where on http://h:1/v2/", ""},
+		{"-cache http://r:5000", "Serving a cache of r:5000 in memory on http://h:1/v2/", ""},
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
 	for _, test := range tests {
