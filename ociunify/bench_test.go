@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -60,13 +61,51 @@ func (r *remoteReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func discard(b *testing.B, rd ociregistry.BlobReader, err error) {
+func discard(b testing.TB, rd ociregistry.BlobReader, err error) {
 	if err == nil {
 		_, err = io.Copy(io.Discard, rd)
 		rd.Close()
 	}
 	if err != nil {
 		b.Fatal(err)
+	}
+}
+
+// inTurns times operations in turns, so that what else the machine does falls on
+// all of them. It reports the time of each, and how many times that of the first
+// the others take: the median of the turns. An operation returns the time it took.
+func inTurns(b *testing.B, names []string, ops ...func() time.Duration) {
+	times := make([][]float64, len(ops))
+	ratios := make([][]float64, len(ops))
+	for b.Loop() {
+		for i, op := range ops {
+			times[i] = append(times[i], float64(op()))
+			last := len(times[i]) - 1
+			ratios[i] = append(ratios[i], times[i][last]/times[0][last])
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for i, name := range names {
+		b.ReportMetric(median(times[i]), name+"-ns")
+		if i > 0 {
+			b.ReportMetric(median(ratios[i]), name+"-times")
+		}
+	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// timed returns an operation that does something n times.
+func timed(n int, f func()) func() time.Duration {
+	return func() time.Duration {
+		start := time.Now()
+		for range n {
+			f()
+		}
+		return time.Since(start) / time.Duration(n)
 	}
 }
 
@@ -80,17 +119,16 @@ func BenchmarkHit(b *testing.B) {
 		for name, cache := range map[string]ociregistry.Interface{"memory": ocimem.New(), "directory": dir} {
 			_, err := cache.PushBlob(b.Context(), "foo", blob.Descriptor, blob.NewReader())
 			qt.Assert(b, qt.IsNil(err))
-			c := newCache(b, cache, ocimem.New(), &ociunify.CacheOptions{MaxBytes: 1 << 30})
-			for _, r := range []struct {
-				name string
-				r    ociregistry.Interface
-			}{{"direct", cache}, {"cached", c}} {
-				b.Run(fmt.Sprintf("%s/%dKiB/%s", name, size>>10, r.name), func(b *testing.B) {
-					b.ReportAllocs()
-					for b.Loop() {
-						rd, err := r.r.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
+			for bound, opts := range map[string]*ociunify.CacheOptions{"free": nil, "bounded": {MaxBytes: 1 << 30}} {
+				c := newCache(b, cache, ocimem.New(), opts)
+				read := func(r ociregistry.Interface) func() time.Duration {
+					return timed(int(max(1, 1<<20/size)), func() {
+						rd, err := r.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
 						discard(b, rd, err)
-					}
+					})
+				}
+				b.Run(fmt.Sprintf("%s/%dKiB/%s", name, size>>10, bound), func(b *testing.B) {
+					inTurns(b, []string{"direct", "hit"}, read(cache), read(c))
 				})
 			}
 		}
@@ -104,33 +142,61 @@ func BenchmarkMiss(b *testing.B) {
 		mem := ocimem.New()
 		_, err := mem.PushBlob(b.Context(), "foo", blob.Descriptor, blob.NewReader())
 		qt.Assert(b, qt.IsNil(err))
-		for name, origin := range map[string]ociregistry.Interface{"loopback": remote(b, mem), "250MBps": remote(b, paced(mem, 250e6))} {
-			benchmarkMiss(b, fmt.Sprintf("%dKiB/%s", size>>10, name), origin, blob)
+		for _, origin := range []struct {
+			name string
+			r    ociregistry.Interface
+		}{
+			{"loopback", remote(b, mem)},
+			{"100MBps", remote(b, paced(mem, 100e6))},
+		} {
+			for name, cache := range map[string]ociregistry.Interface{"memory": ocimem.New(), "directory": newDirectory(b)} {
+				b.Run(fmt.Sprintf("%dKiB/%s/%s", size>>10, origin.name, name), func(b *testing.B) {
+					benchmarkMiss(b, origin.r, cache, blob)
+				})
+			}
 		}
 	}
 }
 
-func benchmarkMiss(b *testing.B, name string, origin ociregistry.Interface, blob ocitest.Blob) {
-	size := blob.Descriptor.Size
-	b.Run(name+"/direct", func(b *testing.B) {
-		b.SetBytes(size)
-		for b.Loop() {
-			rd, err := origin.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
-			discard(b, rd, err)
+// benchmarkMiss compares reading the origin, a miss until the caller has all and
+// until it is stored as well, and what any cache has to do: to push the blob to the
+// cache registry as it comes from the origin.
+func benchmarkMiss(b *testing.B, origin, cache ociregistry.Interface, blob ocitest.Blob) {
+	ctx, d := b.Context(), blob.Descriptor.Digest
+	remove := func() {
+		if err := cache.DeleteBlob(ctx, "foo", d); err != nil {
+			b.Fatal(err)
 		}
-	})
-	b.Run(name+"/cold", func(b *testing.B) {
-		b.SetBytes(size)
-		cache := ocimem.New()
-		for b.Loop() {
-			c := ociunify.NewCache(cache, origin, nil)
-			rd, err := c.GetBlob(b.Context(), "foo", blob.Descriptor.Digest)
-			discard(b, rd, err)
-			c.Close() // waits until it is stored, which counts too
-			if err := cache.DeleteBlob(b.Context(), "foo", blob.Descriptor.Digest); err != nil {
-				b.Fatal(err)
-			}
+	}
+	var stored time.Duration
+	inTurns(b, []string{"direct", "miss", "stored", "push"}, timed(1, func() {
+		rd, err := origin.GetBlob(ctx, "foo", d)
+		discard(b, rd, err)
+	}), func() time.Duration {
+		c := ociunify.NewCache(cache, origin, nil)
+		start := time.Now()
+		rd, err := c.GetBlob(ctx, "foo", d)
+		discard(b, rd, err)
+		took := time.Since(start)
+		c.Close() // waits until it is stored
+		stored = time.Since(start)
+		remove()
+		return took
+	}, func() time.Duration {
+		return stored
+	}, func() time.Duration {
+		start := time.Now()
+		rd, err := origin.GetBlob(ctx, "foo", d)
+		if err == nil {
+			_, err = cache.PushBlob(ctx, "foo", blob.Descriptor, rd)
+			rd.Close()
 		}
+		took := time.Since(start)
+		if err != nil {
+			b.Fatal(err)
+		}
+		remove()
+		return took
 	})
 }
 
@@ -163,18 +229,12 @@ func BenchmarkTag(b *testing.B) {
 	mem, cache := ocimem.New(), ocimem.New()
 	pushed(b, mem, "foo", 1, "v1")
 	c := newCache(b, cache, mem, &ociunify.CacheOptions{TagTTL: 1 << 60})
-	rd, err := c.GetTag(b.Context(), "foo", "v1")
-	discard(b, rd, err)
-	for _, r := range []struct {
-		name string
-		r    ociregistry.Interface
-	}{{"direct", cache}, {"cached", c}} {
-		b.Run(r.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				rd, err := r.r.GetTag(b.Context(), "foo", "v1")
-				discard(b, rd, err)
-			}
+	read := func(r ociregistry.Interface) func() time.Duration {
+		return timed(1000, func() {
+			rd, err := r.GetTag(b.Context(), "foo", "v1")
+			discard(b, rd, err)
 		})
 	}
+	read(c)()
+	inTurns(b, []string{"direct", "hit"}, read(cache), read(c))
 }
