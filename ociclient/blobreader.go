@@ -70,6 +70,11 @@ func (r *blobReader) verify() error {
 	return io.EOF
 }
 
+// Verifies reports whether reading to the end ends with [io.EOF] only if what was
+// read is the whole content of the digest. A cache that knows it need not verify
+// the content once more.
+func (r *blobReader) Verifies() bool { return r.hash != nil }
+
 func mismatch() error {
 	return ociregistry.NewError("the content is not that of the digest", ociregistry.ErrDigestInvalid.Code(), nil)
 }

@@ -1,19 +1,17 @@
 package ociunify_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -22,43 +20,13 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// remote returns a registry that gets blobs over HTTP, and verifies them, as a
-// client has to.
+// remote returns a registry that reaches r over HTTP.
 func remote(b testing.TB, r ociregistry.Interface) ociregistry.Interface {
 	srv := httptest.NewServer(ociserver.New(r, nil))
 	b.Cleanup(srv.Close)
-	return &ociregistry.Funcs{GetBlob_: func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
-		req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s/v2/%s/blobs/%s", srv.URL, repo, d), nil)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := srv.Client().Do(req)
-		if err != nil {
-			return nil, err
-		}
-		if resp.StatusCode != http.StatusOK {
-			resp.Body.Close()
-			return nil, errors.New(resp.Status)
-		}
-		return &remoteReader{resp.Body, ociregistry.Descriptor{Digest: d, Size: resp.ContentLength}, d.Verifier()}, nil
-	}}
-}
-
-type remoteReader struct {
-	io.ReadCloser
-	desc     ociregistry.Descriptor
-	verifier digest.Verifier
-}
-
-func (r *remoteReader) Descriptor() ociregistry.Descriptor { return r.desc }
-
-func (r *remoteReader) Read(p []byte) (int, error) {
-	n, err := r.ReadCloser.Read(p)
-	r.verifier.Write(p[:n])
-	if err == io.EOF && !r.verifier.Verified() {
-		return n, errBroken
-	}
-	return n, err
+	c, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true})
+	qt.Assert(b, qt.IsNil(err))
+	return c
 }
 
 func discard(b testing.TB, rd ociregistry.BlobReader, err error) {
