@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -16,6 +17,10 @@ type ledger struct {
 	cache *Cache
 	max   int64         // bytes; 0 is no bound
 	ready chan struct{} // closed when the records have been read
+
+	// latest is what was used most recently, if it is not nil. Reading it once
+	// more changes nothing.
+	latest atomic.Pointer[entry]
 
 	mu      sync.Mutex
 	entries map[holding]*entry
@@ -217,6 +222,9 @@ func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, size int6
 	if l.max <= 0 || size > l.max {
 		return
 	}
+	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
+		return
+	}
 	select {
 	case <-l.ready:
 	default:
@@ -250,6 +258,7 @@ func (l *ledger) add(e *entry) {
 // take takes an entry out. The lock is held.
 func (l *ledger) take(e *entry) {
 	delete(l.entries, e.holding)
+	l.latest.CompareAndSwap(e, nil)
 	if e.place != nil {
 		l.list(e).Remove(e.place)
 		e.place = nil
@@ -262,6 +271,7 @@ func (l *ledger) take(e *entry) {
 
 // place makes an entry the most recently used. The lock is held.
 func (l *ledger) place(e *entry) {
+	l.latest.Store(e)
 	if e.place != nil {
 		l.list(e).MoveToFront(e.place)
 		return

@@ -19,15 +19,15 @@ func (t target) byTag() error {
 // GetTag implements [ociregistry.Reader.GetTag].
 func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	at := target{"GetTag", repo, tagName}
-	if err := at.byTag(); err != nil {
-		return nil, err
-	}
-	if c.fresh.since(repo, tagName, c.opts.TagTTL) {
+	if c.fresh.since(repo, tagName, c.opts.TagTTL) { // then the arguments are good
 		rd, err := c.cache.GetTag(ctx, repo, tagName)
 		if err == nil {
 			return c.cachedManifest(repo, rd), nil
 		}
 		c.miss(ctx, at, err)
+	}
+	if err := at.byTag(); err != nil {
+		return nil, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
@@ -40,15 +40,15 @@ func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ocireg
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
 func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
 	at := target{"ResolveTag", repo, tagName}
-	if err := at.byTag(); err != nil {
-		return ociregistry.Descriptor{}, err
-	}
-	if c.fresh.since(repo, tagName, c.opts.TagTTL) {
+	if c.fresh.since(repo, tagName, c.opts.TagTTL) { // then the arguments are good
 		desc, err := c.cache.ResolveTag(ctx, repo, tagName)
 		if err == nil {
 			return unwrap(desc), nil
 		}
 		c.miss(ctx, at, err)
+	}
+	if err := at.byTag(); err != nil {
+		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
