@@ -18,8 +18,8 @@ import (
 )
 
 // Rule says what becomes of some requests. Its first fields say of which, the
-// others what. Where a rule has no Status, its requests are passed to the server's
-// handler.
+// others what. Where a rule has neither Status nor Handler, its requests are passed
+// to the server's handler.
 type Rule struct {
 	// On is what the request has to begin with: method, path and query, as in
 	// "GET /v2/foo/tags/list?n=". An asterisk stands for any characters, and a
@@ -47,14 +47,19 @@ type Rule struct {
 	Wait <-chan struct{}
 
 	// CutRequest breaks the connection when so many bytes of the request's body
-	// have reached the handler, if it is greater than zero.
+	// have reached the handler, if it is greater than zero. There is no answer.
 	CutRequest int64
 
 	// Status, Set and Answer are the answer: its status, header and body. With a
 	// handler's answer, Set adds to the header; an empty value takes away.
-	Status int
-	Set    map[string]string
-	Answer string
+	// NoLength makes it one that does not tell its length.
+	Status   int
+	Set      map[string]string
+	Answer   string
+	NoLength bool
+
+	// Handler answers in place of the server's.
+	Handler http.HandlerFunc
 
 	// Do is called for each request of the rule, before it is answered.
 	Do func(*http.Request)
@@ -248,21 +253,15 @@ func (s *Server) follow(r *Rule, w http.ResponseWriter, req *http.Request) {
 	if r.Do != nil {
 		r.Do(req)
 	}
-	if r.CutRequest > 0 {
-		cut := &cutRequest{ReadCloser: req.Body, left: r.CutRequest}
-		req.Body = cut
-		defer func() {
-			if cut.done {
-				recover()
-				abort(w)
-			}
-		}()
-	}
-	answer := &answer{ResponseWriter: w, set: r.Set, left: -1}
+	answer := &answer{ResponseWriter: w, set: r.Set, left: -1, flush: r.NoLength}
 	if r.Cut > 0 || r.CutAtStart {
 		answer.left = r.Cut
 	}
 	switch {
+	case r.CutRequest > 0:
+		req.Body = &cutRequest{req.Body, r.CutRequest}
+		s.serve(r, httptest.NewRecorder(), req)
+		abort(w)
 	case r.LoseAnswer:
 		s.serve(r, httptest.NewRecorder(), req)
 		abort(w)
@@ -272,14 +271,15 @@ func (s *Server) follow(r *Rule, w http.ResponseWriter, req *http.Request) {
 }
 
 func (s *Server) serve(r *Rule, w http.ResponseWriter, req *http.Request) {
-	if r.Status == 0 {
+	switch {
+	case r.Handler != nil:
+		r.Handler(w, req)
+		return
+	case r.Status == 0:
 		s.handler.ServeHTTP(w, req)
 		return
 	}
 	io.Copy(io.Discard, req.Body)
-	for name, value := range r.Set {
-		w.Header().Set(name, value)
-	}
 	w.WriteHeader(r.Status)
 	if req.Method != http.MethodHead {
 		io.WriteString(w, r.Answer)
@@ -302,6 +302,7 @@ type answer struct {
 	http.ResponseWriter
 	set   map[string]string
 	left  int64 // negative for no end
+	flush bool
 	begun bool
 }
 
@@ -317,6 +318,9 @@ func (a *answer) WriteHeader(status int) {
 		}
 	}
 	a.ResponseWriter.WriteHeader(status)
+	if a.flush {
+		http.NewResponseController(a.ResponseWriter).Flush()
+	}
 }
 
 func (a *answer) Write(p []byte) (int, error) {
@@ -338,12 +342,10 @@ func (a *answer) Write(p []byte) (int, error) {
 type cutRequest struct {
 	io.ReadCloser
 	left int64
-	done bool
 }
 
 func (b *cutRequest) Read(p []byte) (int, error) {
 	if b.left == 0 {
-		b.done = true
 		return 0, io.ErrUnexpectedEOF
 	}
 	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
