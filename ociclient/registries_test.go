@@ -24,8 +24,8 @@ import (
 // The tests of this file imitate what registries in use do, as the tests in
 // internal/interop have found it.
 
-// clientOf returns a client of h, and its requests with their status.
-func clientOf(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requests func() []string) {
+// clientOfHandler returns a client of h, and its requests with their status.
+func clientOfHandler(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requests func() []string) {
 	var mu sync.Mutex
 	var log []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -52,7 +52,7 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 	t.Parallel()
 	content := "0123456789"
 	cut := false // the whole blob breaks off
-	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		size := len(content)
 		first, last := 0, size-1
 		switch rng := req.Header.Get("Range"); {
@@ -114,7 +114,7 @@ func TestBehaviour01_OtherAlgorithm(t *testing.T) {
 	content := []byte("a blob")
 	names := digest.FromBytes(content)
 	registry := ociserver.New(ocimem.New(), nil)
-	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, _ := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		registry.ServeHTTP(renamed{w, names.String()}, req)
 	})
 	desc := ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest.SHA512.FromBytes(content), Size: int64(len(content))}
@@ -155,7 +155,7 @@ func TestBehaviour12_NewestLocationOnly(t *testing.T) {
 	registry := ociserver.New(ocimem.New(), nil)
 	newest, lose := 0, true
 	var mu sync.Mutex
-	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, _ := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
 		if req.Method == http.MethodPost || !strings.Contains(req.URL.Path, "/uploads/") {
@@ -210,7 +210,7 @@ func (w located) WriteHeader(status int) {
 // answers 404 for, whatever it says is wrong with it.
 func TestBehaviour22_SessionInvalid(t *testing.T) {
 	t.Parallel()
-	reg, _ := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, _ := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		io.WriteString(w, `{"errors":[{"code":"BLOB_UPLOAD_INVALID","message":"blob upload invalid"}]}`)
 	})
@@ -227,7 +227,7 @@ func TestBehaviour22_SessionInvalid(t *testing.T) {
 func TestBehaviour20_NoOrder(t *testing.T) {
 	t.Parallel()
 	pages := []string{`["c","a","b"]`, `["d","b","e"]`, `["a","e","f"]`}
-	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		page := pages[0]
 		pages = append(pages[1:], page)
 		io.WriteString(w, `{"repositories":`+page+`}`)
