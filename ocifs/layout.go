@@ -225,10 +225,9 @@ func (repo *repository) removeIfEmpty(journal file) bool {
 	if has, err := repo.hasBlobs(); has || err != nil {
 		return false
 	}
-	for _, digest := range repo.deletedFiles() {
-		if err := r.store.removeFile(repo.dir, digest); err != nil {
-			return false
-		}
+	// No file may go that an index.json names, which a power cut may leave.
+	if len(repo.deletedFiles()) > 0 && repo.fold(journal) != nil {
+		return false
 	}
 	// As soon as the journal is gone, others may make the repository anew: what
 	// is known of it here counts no more.
