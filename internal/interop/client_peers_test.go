@@ -25,6 +25,10 @@ type peer struct {
 
 	// What it cannot do.
 	lacks map[ability]bool
+
+	// The clauses of the contract that it does not keep, each a group or a name
+	// as ocitest has it, by the reason.
+	deviations map[string]string
 }
 
 // ability is something that not every registry can do.
@@ -42,12 +46,14 @@ const (
 
 var peers = map[string]peer{
 	"distribution": {
-		open:  openDistribution,
-		lacks: map[ability]bool{referrersAPI: true},
+		open:       openDistribution,
+		lacks:      map[ability]bool{referrersAPI: true},
+		deviations: distributionDeviations,
 	},
 	"ggcr": {
-		open:  openGGCR,
-		lacks: map[ability]bool{askUpload: true, cancelUpload: true, mountBlobs: true, pageCatalog: true, referrersAPI: true, blobErrors: true, dropTags: true},
+		open:       openGGCR,
+		deviations: ggcrDeviations,
+		lacks:      map[ability]bool{askUpload: true, cancelUpload: true, mountBlobs: true, pageCatalog: true, referrersAPI: true, blobErrors: true, dropTags: true},
 	},
 }
 

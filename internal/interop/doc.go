@@ -12,7 +12,7 @@
 // them in OCI_INTEROP_CLIENTS, separated by commas; the tests of the others are
 // then skipped.
 //
-// No other registry is needed: the tests make images of their own, the same
+// No other registry is installed: the tests make images of their own, the same
 // ones in every run. After each push they read what the registry holds by plain
 // HTTP; after each pull they read what the client wrote; and both must be what
 // was made, byte for byte; podman and buildah unpack images, and there the files
@@ -22,6 +22,12 @@
 // Directories are tested both ways, too: layouts that the clients wrote are served
 // as they are, and the clients read and write in place what was pushed to a
 // server, while it runs and when it has ended.
+//
+// The library's own client, ociclient, is tested with the registries of distribution
+// and of go-containerregistry, which run in the test's process: see TestClient.
+// That needs none of the programs:
+//
+//	go test -C internal/interop -run TestClient ./...
 //
 // It is a module of its own, so that what it may come to need stays out of the
 // library's requirements.
