@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
@@ -66,7 +67,7 @@ func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byt
 		var before []string // the page before, where there was no Link to this one
 		for r := r; ; {
 			var last []string
-			for p, err := range c.pages(ctx, c.newCall(r)) {
+			for p, err := range c.sizedPages(ctx, r) {
 				if err != nil {
 					yield(nil, err)
 					return
@@ -96,6 +97,29 @@ func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byt
 		}
 	}
 }
+
+// sizedPages gets the pages of a list. If the registry refuses to make them as
+// large as they should be, it decides how large they are.
+func (c *client) sizedPages(ctx context.Context, r wire.Request) iter.Seq2[page, error] {
+	return func(yield func(page, error) bool) {
+		first := true
+		for p, err := range c.pages(ctx, c.newCall(r)) {
+			if first && errors.Is(err, errPageSize) {
+				r.ListN = -1
+				c.pages(ctx, c.newCall(r))(yield)
+				return
+			}
+			first = false
+			if !yield(p, err) {
+				return
+			}
+		}
+	}
+}
+
+// errPageSize is how a registry, distribution's, refuses pages as large as those
+// that were asked for.
+var errPageSize error = ociregistry.NewError("page too large", "PAGINATION_NUMBER_INVALID", nil)
 
 // repeats reports whether a page has something of the page before.
 func repeats(page, before []string) bool {

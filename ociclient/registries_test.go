@@ -237,3 +237,25 @@ func TestBehaviour20_NoOrder(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(got, []string{"a", "b", "c"}))
 	qt.Check(t, qt.HasLen(requests(), 2))
 }
+
+// TestBehaviour20_SmallerPages lists from a registry that refuses to be asked for
+// as much at a time, as distribution's does where it is configured to.
+func TestBehaviour20_SmallerPages(t *testing.T) {
+	t.Parallel()
+	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+		switch q := req.URL.Query(); {
+		case q.Get("n") == "3":
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"errors":[{"code":"PAGINATION_NUMBER_INVALID","message":"invalid number of results requested"}]}`)
+		case q.Get("last") == "":
+			w.Header().Set("Link", `</v2/_catalog?last=b&n=2>; rel="next"`)
+			io.WriteString(w, `{"repositories":["a","b"]}`)
+		default:
+			io.WriteString(w, `{"repositories":["c"]}`)
+		}
+	})
+	got, err := ociregistry.All(reg.Repositories(t.Context(), ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(got, []string{"a", "b", "c"}))
+	qt.Check(t, qt.HasLen(requests(), 3))
+}

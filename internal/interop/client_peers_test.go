@@ -70,7 +70,7 @@ func openDistribution(t testing.TB, a access) http.Handler {
 			"delete":      {"enabled": true},
 			"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
 		},
-		Catalog: configuration.Catalog{MaxEntries: 1000},
+		Catalog: configuration.Catalog{MaxEntries: 2}, // fewer than we ask for
 	}
 	dir := t.TempDir()
 	switch a.scheme {
