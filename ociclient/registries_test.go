@@ -24,7 +24,8 @@ import (
 // The tests of this file imitate what registries in use do, as the tests in
 // internal/interop have found it.
 
-// clientOfHandler returns a client of h, and its requests with their status.
+// clientOfHandler returns a client of h, and what tells of the requests since it was
+// last asked: their methods and ranges.
 func clientOfHandler(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requests func() []string) {
 	var mu sync.Mutex
 	var log []string
@@ -242,7 +243,7 @@ func TestBehaviour20_NoOrder(t *testing.T) {
 // as much at a time, as distribution's does where it is configured to.
 func TestBehaviour20_SmallerPages(t *testing.T) {
 	t.Parallel()
-	reg, requests := clientOf(t, func(w http.ResponseWriter, req *http.Request) {
+	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		switch q := req.URL.Query(); {
 		case q.Get("n") == "3":
 			w.WriteHeader(http.StatusBadRequest)
