@@ -31,8 +31,8 @@ func serve(t testing.TB, backend ociregistry.Interface, opts ociclient.Options) 
 	return reg
 }
 
+// TestContract and its parts are not parallel, for they measure memory.
 func TestContract(t *testing.T) {
-	t.Parallel()
 	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
 	directory := func(t testing.TB) ociregistry.Interface {
 		r, err := ocifs.New(scratch.Dir(t), &ocifs.Options{NoSync: true})
@@ -60,7 +60,6 @@ func TestContract(t *testing.T) {
 	for _, test := range tests {
 		opts := &ocitest.Options{Remote: true, AdoptsUploadIDs: test.adopts}
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
 				r := serve(t, test.backend(t), test.client)
 				for range test.proxies {
