@@ -94,7 +94,7 @@ func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blob
 	}
 	s, err := b.open(ctx, offset0, offset1)
 	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
-		return b.newRangeReaderToEnd(ctx, offset0, err)
+		return b.newRangeReaderToEnd(ctx, offset0, offset1, err)
 	}
 	if err != nil {
 		return nil, err
@@ -102,10 +102,10 @@ func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blob
 	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
 }
 
-// newRangeReaderToEnd returns a reader of what there is from an offset on, when
-// the registry has refused the range with err. The offset may be the blob's end,
-// and some registries know no ranges but those of which they have every byte.
-func (b blob) newRangeReaderToEnd(ctx context.Context, offset int64, err error) (*blobReader, error) {
+// newRangeReaderToEnd returns a reader of a range that goes to the blob's end, or
+// beyond, when the registry has refused it with err. It may begin at the end, and
+// some registries know no ranges but those of which they have every byte.
+func (b blob) newRangeReaderToEnd(ctx context.Context, offset0, offset1 int64, err error) (*blobReader, error) {
 	size := int64(-1)
 	if cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range")); ok {
 		size = cr.Size
@@ -115,12 +115,12 @@ func (b blob) newRangeReaderToEnd(ctx context.Context, offset int64, err error) 
 		size = desc.Size
 	}
 	switch {
-	case size == offset:
+	case size == offset0:
 		return &blobReader{desc: b.descriptor(size), src: http.NoBody}, nil
-	case size < offset:
+	case size < offset0, offset1 >= 0 && offset1 <= size:
 		return nil, err
 	}
-	s, err := b.open(ctx, offset, size)
+	s, err := b.open(ctx, offset0, size)
 	if err != nil {
 		return nil, err
 	}

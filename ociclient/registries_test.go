@@ -53,6 +53,7 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 	t.Parallel()
 	content := "0123456789"
 	cut := false // the whole blob breaks off
+	refuse := false
 	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		size := len(content)
 		first, last := 0, size-1
@@ -61,7 +62,7 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(size))
 			return
 		case rng != "":
-			if n, _ := fmt.Sscanf(rng, "bytes=%d-%d", &first, &last); n != 2 || last >= size || first > last {
+			if n, _ := fmt.Sscanf(rng, "bytes=%d-%d", &first, &last); n != 2 || last >= size || first > last || refuse {
 				w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 				return
 			}
@@ -98,6 +99,10 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 	}
 	_, err := reg.GetBlobRange(t.Context(), "foo", dg, 11, -1)
 	qt.Check(t, qt.ErrorMatches(err, ".*416.*"))
+	refuse = true // whatever the range
+	_, err = reg.GetBlobRange(t.Context(), "foo", dg, 2, 5)
+	qt.Check(t, qt.ErrorMatches(err, ".*416.*"))
+	refuse = false
 
 	// A reader goes on with such a range as well.
 	cut = true
