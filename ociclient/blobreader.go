@@ -128,11 +128,11 @@ func (r *seekReader) move() error {
 	if r.closed || r.pos == r.stream().offset {
 		return nil
 	}
+	r.stream().suspend() // the request is one of those that may be under way
 	s, err := r.again(r.pos)
 	if err != nil {
 		return err
 	}
-	r.src.Close()
 	r.src, r.err, r.n, r.hash = s, nil, 0, nil
 	if r.pos == 0 {
 		r.hash = r.desc.Digest.Algorithm().Hash()

@@ -33,7 +33,7 @@ type stream struct {
 	reread  bool          // the blob was sent from its beginning once more
 
 	r      retrier
-	broken error // why there is no body
+	broken error // why there is no body; nil if it was suspended
 }
 
 // open begins a stream. The end may be -1.
@@ -141,7 +141,7 @@ func (s *stream) readBody(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case s.end >= 0 && s.offset == s.end, err == io.EOF && s.end < 0:
+	case s.end >= 0 && s.offset == s.end, err == io.EOF && s.endsWithBody():
 		return n, io.EOF
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
@@ -149,6 +149,12 @@ func (s *stream) readBody(p []byte) (int, error) {
 	s.body.Close()
 	s.body, s.broken = nil, err
 	return n, nil
+}
+
+// endsWithBody reports whether the end of the body is the end of what was asked
+// for: nothing else tells where that is.
+func (s *stream) endsWithBody() bool {
+	return s.end < 0 || s.size < 0 && !s.partial
 }
 
 // discardPrefix reads what comes before the offset.
@@ -167,6 +173,9 @@ func (s *stream) discardPrefix() error {
 // resume makes a new body, when one has broken. If that cannot be done, the error
 // is why it broke.
 func (s *stream) resume() error {
+	if s.broken == nil {
+		return s.request()
+	}
 	broken := fmt.Errorf("reading the blob broke off at byte %d: %w", s.offset, s.broken)
 	if s.reread || s.ctx.Err() != nil || !transient(s.broken) {
 		return ended(s.ctx, broken)
@@ -184,6 +193,14 @@ func (s *stream) resume() error {
 	}
 	s.reread = s.skip > 0
 	return nil
+}
+
+// suspend ends the request. A Read makes another.
+func (s *stream) suspend() {
+	if s.body != nil {
+		s.body.Close()
+		s.body, s.broken = nil, nil
+	}
 }
 
 func (s *stream) Close() error {

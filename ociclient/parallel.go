@@ -14,6 +14,7 @@ import (
 // requests are allowed.
 type parallelReader struct {
 	first  *stream // the first part, as it comes; nil when it has come
+	ctx    context.Context
 	cancel context.CancelFunc
 	parts  <-chan *part  // in order
 	part   *part         // the one that is given
@@ -52,7 +53,7 @@ func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, 
 		return b.newSequentialReader(ctx, cancel, about, s), nil
 	}
 	ctx, stop := context.WithCancel(ctx)
-	r := &parallelReader{first: s, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
+	r := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
 	r.taken <- struct{}{} // by the first part
 	parts := make(chan *part, opts.Parts)
 	r.parts = parts
@@ -111,7 +112,10 @@ func (r *parallelReader) Read(p []byte) (int, error) {
 	for r.part == nil || len(r.part.data) == 0 {
 		r.release()
 		next, ok := <-r.parts
-		if !ok {
+		switch {
+		case !ok && r.ctx.Err() != nil: // not all parts were asked for
+			return 0, r.ctx.Err()
+		case !ok:
 			return 0, io.EOF
 		}
 		<-next.ready
