@@ -158,7 +158,7 @@ func TestBehaviour03_ContentLength(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"+content)
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n"+content)
 		}}
 	}
 	tests := []struct {

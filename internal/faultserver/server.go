@@ -253,7 +253,7 @@ func (s *Server) follow(r *Rule, w http.ResponseWriter, req *http.Request) {
 	if r.Do != nil {
 		r.Do(req)
 	}
-	answer := &answer{ResponseWriter: w, set: r.Set, left: -1, flush: r.NoLength}
+	answer := &answer{ResponseWriter: w, set: r.Set, left: -1, noLength: r.NoLength}
 	if r.Cut > 0 || r.CutAtStart {
 		answer.left = r.Cut
 	}
@@ -300,10 +300,10 @@ func abort(w http.ResponseWriter) {
 // answer changes the header of an answer, and cuts off its body.
 type answer struct {
 	http.ResponseWriter
-	set   map[string]string
-	left  int64 // negative for no end
-	flush bool
-	begun bool
+	set      map[string]string
+	left     int64 // negative for no end
+	noLength bool
+	begun    bool
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
@@ -316,9 +316,12 @@ func (a *answer) WriteHeader(status int) {
 				a.Header().Set(name, value)
 			}
 		}
+		if a.noLength {
+			a.Header().Del("Content-Length")
+		}
 	}
 	a.ResponseWriter.WriteHeader(status)
-	if a.flush {
+	if a.noLength {
 		http.NewResponseController(a.ResponseWriter).Flush()
 	}
 }
