@@ -32,7 +32,10 @@ func redirect(resp *http.Response, method string) (*url.URL, error) {
 // location returns the URL in the Location header of a response, resolved
 // against the URL that was asked.
 func location(resp *http.Response) (*url.URL, error) {
-	asked := resp.Request.URL
+	return locationFrom(resp, resp.Request.URL)
+}
+
+func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 	value := resp.Header.Get("Location")
 	if value == "" {
 		return nil, badLocation(resp, "no Location header")

@@ -189,7 +189,11 @@ func (u *upload) relocate(resp *http.Response) error {
 	if resp.Header.Get("Location") == "" {
 		return nil
 	}
-	loc, err := location(resp)
+	asked := u.location
+	if resp.Request != nil { // an error's response has none
+		asked = resp.Request.URL
+	}
+	loc, err := locationFrom(resp, asked)
 	if err == nil {
 		u.location = loc
 	}
@@ -218,20 +222,21 @@ func (u *upload) ask(ctx context.Context) error {
 func (u *upload) move(ctx context.Context, err error, unclear bool) error {
 	resp := responseOf(err)
 	offset, unsure, ok := uploadSize(resp)
+	unclear = unclear || !u.shared // then nobody else is there
 	switch {
 	case ok && unsure && u.offset == 0 && u.unsure:
 		u.offset, u.unsure = 1, false // since it is not empty
 		if !unclear {
 			return errHasOneByte
 		}
-		return nil
+		return u.relocate(resp)
 	case !unclear:
 		return err
 	case !ok:
 		return u.ask(ctx)
 	}
 	u.offset, u.unsure = offset, unsure
-	return nil
+	return u.relocate(resp)
 }
 
 // uploadSize returns how many bytes a session has by the header of an answer. It
