@@ -84,7 +84,7 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 		err := u.sendOnce(ctx, b, commit)
 		b.done()
 		switch {
-		case err == nil && (commit != "" || u.offset == b.end()):
+		case err == nil && commit != "":
 			return nil
 		case err == nil: // a part was taken
 			unclear = true
@@ -108,6 +108,9 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 		}
 		if u.offset < b.start() || u.offset > b.given() {
 			return errElsewhere
+		}
+		if commit == "" && u.offset == b.end() {
+			return nil
 		}
 		switch {
 		case u.offset > furthest:

@@ -248,6 +248,8 @@ func (s *Server) follow(r *Rule, w http.ResponseWriter, req *http.Request) {
 		case <-r.Wait:
 		case <-req.Context().Done():
 			panic(http.ErrAbortHandler)
+		case <-s.t.Context().Done(): // the context of a request whose body is not read may not end
+			panic(http.ErrAbortHandler)
 		}
 	}
 	if r.Do != nil {
