@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -321,6 +322,50 @@ func TestBehaviour04_MissStreams(t *testing.T) {
 		qt.Check(t, qt.Equals(origin.took(), "GetBlobRange"))
 		_, err = cache.ResolveBlob(ctx, "foo", d)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
+		qt.Check(t, qt.IsNil(c.Close()))
+	})
+}
+
+// All callers have the first byte at the time when the cache has it, whatever the
+// origin does then.
+func TestBehaviour04_FirstByteForAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 300
+		mem := ocimem.New()
+		origin := count(mem)
+		layer := pushed(t, mem, "foo", 1).Blobs[2]
+		open := make(chan struct{})
+		origin.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader {
+			time.Sleep(time.Second)
+			return newGate(rd, 2, open) // of two bytes the last might be that of the blob
+		})
+		c := ociunify.NewCache(ocimem.New(), origin, nil)
+		start := time.Now()
+		var asking, begun sync.WaitGroup
+		begun.Add(n)
+		for range n {
+			asking.Go(func() {
+				rd, err := c.GetBlob(t.Context(), "foo", layer.Descriptor.Digest)
+				if err != nil {
+					t.Error(err)
+					begun.Done()
+					return
+				}
+				first := make([]byte, 1)
+				_, err = io.ReadFull(rd, first)
+				qt.Check(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(time.Since(start), time.Second))
+				begun.Done()
+				got, err := readAll(rd, nil)
+				qt.Check(t, qt.IsNil(err))
+				qt.Check(t, qt.IsTrue(bytes.Equal(append(first, got...), layer.Bytes())))
+			})
+		}
+		begun.Wait()
+		close(open)
+		asking.Wait()
+		qt.Check(t, qt.Equals(origin.took(), "GetBlob"))
 		qt.Check(t, qt.IsNil(c.Close()))
 	})
 }

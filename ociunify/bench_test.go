@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,6 +169,72 @@ func benchmarkMiss(b *testing.B, origin, cache ociregistry.Interface, blob ocite
 		remove()
 		return took
 	})
+}
+
+// BenchmarkManyPulls pulls a blob that is not there by 300 callers at once, and
+// reports how much later they have the first byte than one who reads the origin, and
+// how many bytes the heap grows by. They go on when all have it: that nothing slows
+// down who wants to read memory would have the first keep the processors.
+func BenchmarkManyPulls(b *testing.B) {
+	const n, size = 300, 64 << 20
+	ctx, blob := b.Context(), ocitest.NewBlob(1, size)
+	d := blob.Descriptor.Digest
+	mem := ocimem.New()
+	_, err := mem.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
+	qt.Assert(b, qt.IsNil(err))
+	counting := count(mem)
+	origin := remote(b, counting)
+	firstByte := func(r ociregistry.Interface, begun *sync.WaitGroup) time.Duration {
+		start := time.Now()
+		rd, err := r.GetBlob(ctx, "foo", d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer rd.Close()
+		if _, err := io.ReadFull(rd, make([]byte, 1)); err != nil {
+			b.Fatal(err)
+		}
+		took := time.Since(start)
+		begun.Done()
+		begun.Wait()
+		if _, err := io.Copy(io.Discard, rd); err != nil {
+			b.Fatal(err)
+		}
+		return took
+	}
+	var begun sync.WaitGroup
+	begun.Add(1)
+	direct := firstByte(origin, &begun)
+	cache := newDirectory(b)
+	var late, last []float64
+	var idle, busy runtime.MemStats
+	runtime.GC()
+	debug.FreeOSMemory()
+	runtime.ReadMemStats(&idle)
+	for b.Loop() {
+		counting.took()
+		c := ociunify.NewCache(cache, origin, nil)
+		var asking sync.WaitGroup
+		begun.Add(n)
+		waits := make([]float64, n)
+		for i := range n {
+			asking.Go(func() { waits[i] = float64(firstByte(c, &begun)-direct) / 1e6 })
+		}
+		asking.Wait()
+		c.Close()
+		if got := counting.took(); got != "GetBlob" {
+			b.Fatalf("the origin was asked for %s", got)
+		}
+		if err := cache.DeleteBlob(ctx, "foo", d); err != nil {
+			b.Fatal(err)
+		}
+		late = append(late, median(waits))
+		last = append(last, slices.Max(waits))
+	}
+	runtime.ReadMemStats(&busy)
+	b.ReportMetric(median(late), "later-ms-median")
+	b.ReportMetric(median(last), "later-ms-max")
+	b.ReportMetric(float64(busy.HeapSys-busy.HeapReleased)-float64(idle.HeapSys-idle.HeapReleased), "heap-bytes")
 }
 
 // paced returns r with blobs that come at so many bytes in a second, as over a

@@ -88,6 +88,10 @@ type Cache struct {
 	// after it.
 	changes atomic.Int64
 
+	// fetching is the number of fetches, so that a hit takes no lock to find that
+	// there are none.
+	fetching atomic.Int64
+
 	mu      sync.Mutex
 	fetches map[key]*fetch
 	retries map[key]bool

@@ -28,7 +28,11 @@ func (t target) byDigest() error {
 // GetBlob implements [ociregistry.Reader.GetBlob].
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at := target{"GetBlob", repo, string(digest)}
-	rd, err := c.cachedRange(ctx, at, 0, -1)
+	rd, err := c.fetchedRange(ctx, at, 0, -1)
+	if err != errNoFetch {
+		return rd, err
+	}
+	rd, err = c.cachedRange(ctx, at, 0, -1)
 	if err == nil {
 		return rd, nil
 	}
@@ -43,7 +47,11 @@ func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Dig
 // the blob stays there.
 func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	at := target{"GetBlobRange", repo, string(digest)}
-	rd, err := c.cachedRange(ctx, at, offset0, offset1)
+	rd, err := c.fetchedRange(ctx, at, offset0, offset1)
+	if err != errNoFetch {
+		return rd, err
+	}
+	rd, err = c.cachedRange(ctx, at, offset0, offset1)
 	if err == nil || errors.Is(err, ociregistry.ErrRangeInvalid) {
 		return rd, err
 	}
@@ -53,24 +61,38 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 	if offset0 == 0 && offset1 < 0 {
 		return c.fetchBlob(ctx, at, 0, -1)
 	}
-	k := c.key(kindBlob, repo, string(digest))
-	f, _, err := c.join(ctx, k, false)
-	if err != nil {
-		return nil, at.fail(err)
+	// A fetch may have begun since.
+	rd, err = c.fetchedRange(ctx, at, offset0, offset1)
+	if err != errNoFetch {
+		return rd, err
 	}
-	if f != nil {
-		rd, err := f.follow(ctx, at, offset0, offset1)
-		if err != errFound {
-			return rd, err
-		}
-		if rd, err := c.cachedRange(ctx, at, offset0, offset1); err == nil {
-			return rd, nil
-		}
-	}
-	if err := c.absent.get(k); err != nil {
+	if err := c.absent.get(c.key(kindBlob, repo, string(digest))); err != nil {
 		return nil, err
 	}
 	return c.origin.GetBlobRange(ctx, repo, digest, offset0, offset1)
+}
+
+// errNoFetch says that a blob is not being fetched.
+var errNoFetch = errors.New("the blob is not being fetched")
+
+// fetchedRange returns a part of a blob that is being fetched. Of that, the cache
+// registry need not be asked.
+func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if c.fetching.Load() == 0 {
+		return nil, errNoFetch
+	}
+	f, _, err := c.join(ctx, c.key(kindBlob, at.repo, at.ref), false)
+	switch {
+	case err != nil:
+		return nil, at.fail(err)
+	case f == nil:
+		return nil, errNoFetch
+	}
+	rd, err := f.follow(ctx, at, offset0, offset1)
+	if err == errFound {
+		err = errNoFetch
+	}
+	return rd, err
 }
 
 // cachedRange returns a part of a blob from the cache registry.

@@ -100,6 +100,7 @@ func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins b
 		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), spool: spool{dir: c.opts.TempDir}}
 		f.ctx, f.cancel = c.detach(ctx)
 		c.fetches[k] = f
+		c.fetching.Store(int64(len(c.fetches)))
 		c.working.Add(1)
 		begins = true
 	}
@@ -114,8 +115,8 @@ func (c *Cache) leave(f *fetch) {
 	c.mu.Lock()
 	f.readers--
 	abandoned := f.readers == 0 && !p.done && !c.opts.FinishFetches
-	if abandoned && c.fetches[f.key] == f {
-		delete(c.fetches, f.key) // who asks now asks anew
+	if abandoned {
+		c.remove(f) // who asks now asks anew
 	}
 	c.mu.Unlock()
 	if abandoned {
@@ -137,8 +138,14 @@ func (c *Cache) unref(f *fetch) {
 func (c *Cache) forget(f *fetch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.remove(f)
+}
+
+// remove makes f be found no more. The lock is held.
+func (c *Cache) remove(f *fetch) {
 	if c.fetches[f.key] == f {
 		delete(c.fetches, f.key)
+		c.fetching.Store(int64(len(c.fetches)))
 	}
 }
 

@@ -62,9 +62,7 @@ func (r *follower) Read(buf []byte) (int, error) {
 		}
 		return rest.Read(buf)
 	}
-	p := r.fetch.await(r.ctx, func(p progress) bool {
-		return p.done || r.offset < p.visible || r.end >= 0 && r.offset >= r.end
-	})
+	p := r.fetch.await(r.ctx, r.readable)
 	limit := p.visible
 	if r.end >= 0 {
 		limit = min(limit, r.end)
@@ -89,12 +87,43 @@ func (r *follower) Read(buf []byte) (int, error) {
 	return 0, err
 }
 
-// WriteTo implements [io.WriterTo], with a buffer of the size in which the bytes
-// come.
-func (r *follower) WriteTo(w io.Writer) (int64, error) {
-	buf := buffers.Get().(*[fetchSize]byte)
-	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+// followSize is how many bytes of a blob a caller gets at a time. It is less than
+// fetchSize, for there may be hundreds of callers.
+const followSize = 32 << 10
+
+var followBuffers = sync.Pool{New: func() any { return new([followSize]byte) }}
+
+// WriteTo implements [io.WriterTo]. It has no buffer while it waits.
+func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
+	for err == nil {
+		r.fetch.await(r.ctx, r.readable)
+		var m int
+		m, err = r.copyNext(w)
+		n += int64(m)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return n, err
+}
+
+// copyNext copies what one Read returns.
+func (r *follower) copyNext(w io.Writer) (n int, err error) {
+	buf := followBuffers.Get().(*[followSize]byte)
+	defer followBuffers.Put(buf)
+	m, err := r.Read(buf[:])
+	if m > 0 {
+		var writeErr error
+		if n, writeErr = w.Write(buf[:m]); writeErr != nil {
+			return n, writeErr
+		}
+	}
+	return n, err
+}
+
+// readable reports whether Read need not wait.
+func (r *follower) readable(p progress) bool {
+	return p.done || r.offset < p.visible || r.end >= 0 && r.offset >= r.end
 }
 
 // usable returns the reader of the rest, if there is one.
