@@ -29,29 +29,32 @@ func TestCacheContract(t *testing.T) {
 	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
 	sparse := func(testing.TB) ociregistry.Interface { return ocimem.NewWithConfig(&ocimem.Config{Sparse: true}) }
 	directory := func(t testing.TB) ociregistry.Interface { return newDirectory(t) }
+	union := func(t testing.TB) ociregistry.Interface { return ociunify.New(ocimem.New(), newDirectory(t), nil) }
 	tests := []struct {
-		name  string
-		cache func(testing.TB) ociregistry.Interface
-		opts  ociunify.CacheOptions
+		name          string
+		cache, origin func(testing.TB) ociregistry.Interface
+		opts          ociunify.CacheOptions
 	}{
-		{"ReadOnly", memory, ociunify.CacheOptions{}},
-		{"WriteThrough", memory, writeThrough},
-		{"Bounded", memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour, MaxBytes: 1 << 20}},
-		{"Sparse", sparse, ociunify.CacheOptions{WriteThrough: true, Sparse: true, FinishFetches: true}},
-		{"Directory", directory, writeThrough},
+		{"ReadOnly", memory, memory, ociunify.CacheOptions{}},
+		{"WriteThrough", memory, memory, writeThrough},
+		{"Bounded", memory, memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour, MaxBytes: 1 << 20}},
+		{"Sparse", sparse, memory, ociunify.CacheOptions{WriteThrough: true, Sparse: true, FinishFetches: true}},
+		// The whole tower, on directories.
+		{"Directories", directory, union, writeThrough},
 	}
 	for _, test := range tests {
-		opts := ocitest.Options{AdoptsUploadIDs: true}
+		// A directory takes no ids that it did not issue.
+		opts := ocitest.Options{AdoptsUploadIDs: test.name != "Directories"}
 		if !test.opts.WriteThrough {
 			opts.Absent = ocitest.Writes | ocitest.Deletes
 			opts.Below = func(r ociregistry.Interface) ociregistry.Interface { return r.(over).origin }
 		}
 		t.Run(test.name, func(t *testing.T) {
-			if test.name == "Directory" && testing.Short() {
+			if test.name == "Directories" && testing.Short() {
 				t.Skip("directories are slow")
 			}
 			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
-				origin := ocimem.New()
+				origin := test.origin(t)
 				return over{newCache(t, test.cache(t), origin, &test.opts), origin}
 			}, &opts)
 		})
