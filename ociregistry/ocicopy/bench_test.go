@@ -4,14 +4,21 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
 var layerSize = flag.Int64("layersize", 1<<20, "size in bytes of each of the 20 layers that benchmarks copy")
@@ -65,6 +72,77 @@ func BenchmarkCopy(b *testing.B) {
 		}
 		b.ReportMetric(float64(requests)/float64(b.N), "requests/op")
 	})
+}
+
+// BenchmarkCopyBetweenServers copies 20 layers between two servers, by default of
+// 1 MiB: with one at a time, and with as many as there are by default. A server that
+// sends no more than 100 MB/s on a connection stands for one that is not beside.
+func BenchmarkCopyBetweenServers(b *testing.B) {
+	image := twentyLayers(*layerSize)
+	directory := func() ociregistry.Interface {
+		r, err := ocifs.New(b.TempDir(), nil)
+		qt.Assert(b, qt.IsNil(err))
+		b.Cleanup(func() { r.Close() })
+		return r
+	}
+	for _, test := range []struct {
+		name string
+		make func() ociregistry.Interface
+		rate float64 // of the source's connections, in bytes per second; 0 is no limit
+	}{
+		{"memory", func() ociregistry.Interface { return ocimem.New() }, 0},
+		{"directory", directory, 0},
+		{"memory-100MBps", func() ociregistry.Interface { return ocimem.New() }, 100e6},
+	} {
+		backend := test.make()
+		mustPush(b, backend, "a", image, "v1")
+		src := serve(b, backend, test.rate)
+		for _, concurrency := range []int{1, DefaultConcurrency} {
+			b.Run(fmt.Sprintf("%s/concurrency=%d", test.name, concurrency), func(b *testing.B) {
+				b.SetBytes(20 * *layerSize)
+				for b.Loop() {
+					b.StopTimer()
+					dst := serve(b, test.make(), 0)
+					b.StartTimer()
+					mustCopy(b, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Concurrency: concurrency})
+				}
+			})
+		}
+	}
+}
+
+// serve returns a client of a server of r.
+func serve(b testing.TB, r ociregistry.Interface, rate float64) ociregistry.Interface {
+	h := ociserver.New(r, nil)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if rate > 0 {
+			w = &pacedWriter{ResponseWriter: w, rate: rate, start: time.Now()}
+		}
+		h.ServeHTTP(w, req)
+	}))
+	b.Cleanup(srv.Close)
+	c, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true})
+	qt.Assert(b, qt.IsNil(err))
+	return c
+}
+
+// pacedWriter is as slow as a network.
+type pacedWriter struct {
+	http.ResponseWriter
+	rate  float64
+	start time.Time
+	n     int
+}
+
+func (w *pacedWriter) Write(p []byte) (n int, err error) {
+	for err == nil && n < len(p) {
+		var m int
+		m, err = w.ResponseWriter.Write(p[n:min(len(p), n+64<<10)])
+		n += m
+		w.n += m
+		time.Sleep(time.Until(w.start.Add(time.Duration(float64(w.n) / w.rate * 1e9))))
+	}
+	return n, err
 }
 
 // TestParallelCopyIsTwiceAsFast counts the time that is spent waiting for the
