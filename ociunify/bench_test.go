@@ -27,7 +27,7 @@ import (
 func remote(b testing.TB, r ociregistry.Interface) ociregistry.Interface {
 	srv := httptest.NewServer(ociserver.New(r, nil))
 	b.Cleanup(srv.Close)
-	c, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true})
+	c, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true, Retry: ociclient.RetryPolicy{Attempts: 2, Wait: time.Millisecond}})
 	qt.Assert(b, qt.IsNil(err))
 	return c
 }
