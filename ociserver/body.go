@@ -146,13 +146,20 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 	}
 	if err != nil {
 		level := slog.LevelError
-		if x.ctx().Err() != nil {
+		if x.ctx().Err() != nil || cannotSend(err) {
 			level = slog.LevelInfo // most often, the client went away
 		}
 		x.log(level, "answer broken off", slog.Int64("sent", n), slog.Any("error", err))
 		panic(http.ErrAbortHandler)
 	}
 	return n
+}
+
+// cannotSend reports whether err is of the connection to the client, which may be
+// known before the request's context ends.
+func cannotSend(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "write" || op.Op == "readfrom")
 }
 
 // leash makes the end of a request's context end what blocks on its connection,
