@@ -31,6 +31,7 @@ type client struct {
 	base string       // the server's URL
 	buf  []byte       // for what is pulled
 	tee  io.Writer    // gets what is pulled, if it is not nil
+	lib  library      // what is measured, in the rows of libraries
 }
 
 // clone returns another client of the same server.

@@ -4,6 +4,7 @@
 //	cd internal/bench
 //	go run .                          # everything, as Markdown
 //	go run . -rows BlobPush           # only the rows that a regular expression matches
+//	go run . -rows Library            # only client libraries, against ocimem
 //	go run . -servers ocifs           # only servers whose names it matches
 //	go run . -counts 10               # more samples
 //	go run . -short                   # some seconds: does everything work?
@@ -188,7 +189,7 @@ func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) err
 	for round := 1 - cfg.scale.discard; round <= cfg.counts; round++ {
 		for j := range servers {
 			s := servers[(round+j)%len(servers)]
-			if !cfg.servers.MatchString(s.name) || errors.Is(res.fails[cell{m.name, s.name}], errTooSlow) {
+			if !cfg.servers.MatchString(s.name) || isLibraryRow(m.name) != (s.library != nil) || errors.Is(res.fails[cell{m.name, s.name}], errTooSlow) {
 				continue
 			}
 			sample, err := m.measure(ctx, s, round)

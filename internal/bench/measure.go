@@ -29,6 +29,8 @@ type sample struct {
 	Allocs    uint64        `json:"server_allocs"`
 	Bytes     uint64        `json:"server_alloc_bytes"`
 
+	ClientAllocs uint64 `json:"client_allocs"`
+
 	Peak int64 `json:"peak_bytes"` // resident in the server
 }
 
@@ -83,6 +85,15 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 	clients := make([]*client, m.clients)
 	for i := range clients {
 		clients[i] = m.fleet.client(ctx, p)
+		if s.library == nil {
+			continue
+		}
+		t := newTransport()
+		defer t.CloseIdleConnections()
+		var err error
+		if clients[i].lib, err = s.library(p.addr, t); err != nil {
+			return nil, err
+		}
 	}
 	ops := m.opsOn(s)
 	warm := warmUp(ops)
@@ -139,6 +150,8 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		Allocs:    after.Allocs - before.Allocs,
 		Bytes:     after.Bytes - before.Bytes,
 		Peak:      after.Peak,
+
+		ClientAllocs: clientAfter.Allocs - clientBefore.Allocs,
 	}, nil
 }
 

@@ -22,7 +22,7 @@ func (r *results) writeMarkdown(w io.Writer) error {
 		if ours.against != "" || !r.hasGroup(ours) {
 			continue
 		}
-		for _, m := range metrics {
+		for _, m := range ours.metrics() {
 			r.writeTable(&b, ours, m)
 		}
 		r.writeBehind(&b, ours)
@@ -53,6 +53,9 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 	}
 	fmt.Fprintf(b, "\n| --- | --: |%s\n", strings.Repeat(" --: |", len(others)))
 	for _, row := range r.rows {
+		if isLibraryRow(row) != (ours.library != nil) {
+			continue
+		}
 		fmt.Fprintf(b, "| %s | %s |", row, r.ownCell(cell{row, ours.name}, m))
 		for _, s := range others {
 			fmt.Fprintf(b, " %s |", r.ratioCell(cell{row, s.name}, ours, m))
@@ -126,7 +129,7 @@ func (r *results) writeBehind(b *strings.Builder, ours server) {
 		return
 	}
 	var behind []string
-	for _, m := range metrics {
+	for _, m := range ours.metrics() {
 		for _, row := range r.rows {
 			for _, s := range comparedWith(ours) {
 				v, ok := r.ratios(cell{row, s.name}, ours.name, m)

@@ -53,6 +53,21 @@ var metrics = []metric{
 	{"peak memory", func(s *sample) float64 { return float64(s.Peak) }, formatSize},
 }
 
+// libraryMetrics are those of the client's process.
+var libraryMetrics = []metric{
+	metrics[0],
+	{"client CPU", func(s *sample) float64 { return float64(s.ClientCPU) / float64(s.Ops) }, formatTime},
+	{"client allocations", func(s *sample) float64 { return float64(s.ClientAllocs) / float64(s.Ops) }, threeDigits},
+}
+
+// metrics returns what is of interest of a server, or of the library with it.
+func (s *server) metrics() []metric {
+	if s.library != nil {
+		return libraryMetrics
+	}
+	return metrics
+}
+
 // summary is what there is to say of several values.
 type summary struct{ median, min, max float64 }
 

@@ -110,8 +110,10 @@ func rows(s scale) []row {
 			row{name: tags("TagPut", n), clients: 1, ops: 2000, grows: true, repo: repo, work: repo.put},
 		)
 	}
+	table = append(table, libraryRows(s)...)
 	for i := range table {
 		r := &table[i]
+		r.clients = max(r.clients, 1)
 		r.name += fmt.Sprintf("/clients=%d", r.clients)
 		r.ops = max(r.ops/s.divisor, r.clients)
 		r.scale = s

@@ -38,6 +38,10 @@ type server struct {
 	// such a thing. It has a directory of its own that is empty and is removed
 	// in the end. If open is nil, hashing the content is all that is measured.
 	open func(dir string) (_ http.Handler, close func() error, _ error)
+
+	// library returns the client library that is measured, with a server that is
+	// the same for all of them. It is nil if the server is what is measured.
+	library func(host string, t *http.Transport) (library, error)
 }
 
 // storage is where a server keeps content.
@@ -54,9 +58,7 @@ var servers = []server{{
 	name:  "ocimem",
 	title: "ocimem",
 	group: "Memory",
-	open: func(string) (http.Handler, func() error, error) {
-		return ociserver.New(ocimem.New(), nil), nil, nil
-	},
+	open:  openOcimem,
 }, {
 	name:    "cuelabs",
 	title:   "cuelabs ocimem",
@@ -131,6 +133,36 @@ var servers = []server{{
 	open: func(dir string) (http.Handler, func() error, error) {
 		return newBare(&bareDisk{dir: dir, sync: true}), nil, nil
 	},
+}, {
+	name:    "ociclient",
+	title:   "ociclient",
+	group:   "Client libraries",
+	open:    openOcimem,
+	library: newOurs,
+}, {
+	name:    "cuelabs-client",
+	title:   "cuelabs ociclient",
+	against: "ociclient",
+	open:    openOcimem,
+	library: newCuelabs,
+}, {
+	name:    "ggcr-remote",
+	title:   "ggcr remote",
+	against: "ociclient",
+	open:    openOcimem,
+	library: newGGCRLibrary,
+}, {
+	name:    "oras-go",
+	title:   "oras-go",
+	against: "ociclient",
+	open:    openOcimem,
+	library: newOras,
+}, {
+	name:    "regclient",
+	title:   "regclient",
+	against: "ociclient",
+	open:    openOcimem,
+	library: newRegclient,
 }}
 
 func serverNamed(name string) (server, error) {
@@ -140,6 +172,10 @@ func serverNamed(name string) (server, error) {
 		}
 	}
 	return server{}, fmt.Errorf("no server is named %q", name)
+}
+
+func openOcimem(string) (http.Handler, func() error, error) {
+	return ociserver.New(ocimem.New(), nil), nil, nil
 }
 
 func newGGCR(blobs ggcr.BlobHandler) http.Handler {
