@@ -7,9 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -156,10 +158,18 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 }
 
 // cannotSend reports whether err is of the connection to the client, which may be
-// known before the request's context ends.
+// known before the request's context ends. What Linux's sendfile returns stands
+// in an error "readfrom", as do those of reading the content.
 func cannotSend(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && (op.Op == "write" || op.Op == "readfrom")
+	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
+		switch op.Op {
+		case "write":
+			return true
+		case "read":
+			return false
+		}
+	}
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // leash makes the end of a request's context end what blocks on its connection,
