@@ -168,10 +168,7 @@ func (s *session) commit(ctx context.Context, repo string, offset int64, d ocire
 
 // cancel ends the session.
 func (s *session) cancel(ctx context.Context, repo string) error {
-	return s.use(ctx, repo, func(f file) error {
-		s.end(f)
-		return nil
-	})
+	return s.use(ctx, repo, s.end)
 }
 
 // use calls f with the state file while the session is locked, if it is one of
@@ -346,23 +343,27 @@ func (st *staged) trim() error {
 }
 
 // end ends the session, whose state is loaded, and frees what it held.
-func (s *session) end(f file) {
+func (s *session) end(f file) error {
 	if s.data == nil {
 		s.data = &staged{store: s.uploads.store, name: s.uploads.dataPath(s.id), reserved: s.state.counted()}
 	}
-	s.finish(f)
+	return s.finish(f)
 }
 
 // finish removes the files of a session whose content is in s.data, or gone. The
-// state file comes last, so that a sweep finds what this leaves behind.
-func (s *session) finish(f file) {
+// state file comes last, so that a sweep finds what this leaves behind. It is an
+// error only if the state file is there, and does not say that this is the end.
+func (s *session) finish(f file) error {
 	var ended [len(stateMagic)]byte
-	f.WriteAt(ended[:], 0)
+	_, err := f.WriteAt(ended[:], 0)
 	if s.data != nil {
 		s.data.discard()
 	}
 	s.forget()
-	s.uploads.removeState(s.id, f)
+	if gone := s.uploads.removeState(s.id, f); gone == nil {
+		return nil
+	}
+	return err
 }
 
 // removeState removes a state file that is open as f, and locked.
