@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -74,6 +76,10 @@ func (r *blobReader) verify() error {
 // read is the whole content of the digest. A cache that knows it need not verify
 // the content once more.
 func (r *blobReader) Verifies() bool { return r.hash != nil }
+
+func isDigestOf(d ociregistry.Digest, h hash.Hash) bool {
+	return digest.NewDigest(d.Algorithm(), h) == d
+}
 
 func mismatch() error {
 	return ociregistry.NewError("the content is not that of the digest", ociregistry.ErrDigestInvalid.Code(), nil)

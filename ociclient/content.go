@@ -3,12 +3,9 @@ package ociclient
 import (
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 	"sync/atomic"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -67,70 +64,63 @@ func (l *lease) end() {
 	l.mu.Unlock() //lint:ignore SA2001 when nothing reads any more, we may go on
 }
 
-// verifier reads a blob from a caller's reader once, and gives the last of it
-// only if the whole is what it should be.
-type verifier struct {
+// sized reads a blob from a caller's reader once, and gives the last of it only if
+// the whole is as long as it should be: nothing else is ever committed. Its digest
+// is for the registry to verify, which has to in any case: hashing here as well
+// would be half of the cost of a push.
+type sized struct {
 	r      io.Reader
-	desc   ociregistry.Descriptor
-	hash   hash.Hash
+	size   int64
 	n      int64
 	err    error // what ended it; io.EOF if all is well
 	broken error // err, if it is not io.EOF
 }
 
-func newVerifier(r io.Reader, desc ociregistry.Descriptor) *verifier {
-	return &verifier{r: r, desc: desc, hash: desc.Digest.Algorithm().Hash()}
-}
+func newSized(r io.Reader, size int64) *sized { return &sized{r: r, size: size} }
 
-func (v *verifier) Read(p []byte) (int, error) {
-	if v.err != nil {
-		return 0, v.err
+func (s *sized) Read(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
 	}
-	left := v.desc.Size - v.n
+	left := s.size - s.n
 	if left == 0 {
-		return 0, v.finish(v.atEnd())
+		return 0, s.finish(s.atEnd())
 	}
-	n, err := v.r.Read(p[:min(int64(len(p)), left)])
-	v.hash.Write(p[:n])
-	v.n += int64(n)
+	n, err := s.r.Read(p[:min(int64(len(p)), left)])
+	s.n += int64(n)
 	switch {
 	case err != nil && err != io.EOF:
-		return n, v.finish(err)
-	case err == io.EOF && v.n < v.desc.Size:
-		return n, v.finish(sizeError("the content ended after %d of %d bytes", v.n, v.desc.Size))
-	case v.n < v.desc.Size:
+		return n, s.finish(err)
+	case err == io.EOF && s.n < s.size:
+		return n, s.finish(sizeError("the content ended after %d of %d bytes", s.n, s.size))
+	case s.n < s.size:
 		return n, nil
-	case err == io.EOF:
-		err = v.checkDigest()
-	default:
-		err = v.atEnd()
+	case err == nil:
+		err = s.atEnd()
 	}
-	if v.finish(err) != io.EOF {
-		return 0, v.err // nobody gets the whole of what is wrong
+	if s.finish(err) != io.EOF {
+		return 0, s.err // nobody gets the whole of what is wrong
 	}
 	return n, io.EOF
 }
 
-// finish records what ended the content, or that it ended well if that is nil.
-func (v *verifier) finish(err error) error {
-	if err == nil {
-		v.err = io.EOF
-		return io.EOF
+// finish records what ended the content: [io.EOF] if it ended well.
+func (s *sized) finish(err error) error {
+	s.err = err
+	if err != io.EOF {
+		s.broken = err
 	}
-	v.err, v.broken = err, err
 	return err
 }
 
-// atEnd checks that nothing is left of the reader, and what it gave.
-func (v *verifier) atEnd() error {
+// atEnd returns [io.EOF] if nothing is left of the reader.
+func (s *sized) atEnd() error {
 	var one [1]byte
 	for range 100 {
-		n, err := v.r.Read(one[:])
+		n, err := s.r.Read(one[:])
 		switch {
 		case n > 0:
-			return sizeError("the content is longer than the %d bytes that were announced", v.desc.Size)
-		case err == io.EOF:
-			return v.checkDigest()
+			return sizeError("the content is longer than the %d bytes that were announced", s.size)
 		case err != nil:
 			return err
 		}
@@ -138,33 +128,21 @@ func (v *verifier) atEnd() error {
 	return io.ErrNoProgress
 }
 
-func (v *verifier) checkDigest() error {
-	if !isDigestOf(v.desc.Digest, v.hash) {
-		return ociregistry.ErrDigestInvalid
-	}
-	return nil
-}
-
-func isDigestOf(d ociregistry.Digest, h hash.Hash) bool {
-	return digest.NewDigest(d.Algorithm(), h) == d
-}
-
 func sizeError(format string, args ...any) error {
 	return ociregistry.NewError(fmt.Sprintf(format, args...), ociregistry.ErrSizeInvalid.Code(), nil)
 }
 
-// source is a blob that can be read again. What is read for the first time is
-// verified; what is read again is not, but the registry does that.
+// source is a blob that can be read again.
 type source struct {
-	*verifier
+	*sized
 	replay   func(off, n int64) (io.ReadCloser, error) // n bytes from off on, when they were read before
 	replayed io.Closer
 	lease    *lease
 }
 
 // newSource returns the blob in r, if r can be read again.
-func newSource(r io.Reader, desc ociregistry.Descriptor) (*source, bool) {
-	s := &source{verifier: newVerifier(r, desc)}
+func newSource(r io.Reader, size int64) (*source, bool) {
+	s := &source{sized: newSized(r, size)}
 	switch r := r.(type) {
 	case interface{ GetBody() (io.ReadCloser, error) }:
 		s.replay = func(off, n int64) (io.ReadCloser, error) {
@@ -202,7 +180,7 @@ func newSource(r io.Reader, desc ociregistry.Descriptor) (*source, bool) {
 
 func (s *source) start() int64   { return 0 }
 func (s *source) given() int64   { return s.n }
-func (s *source) end() int64     { return s.desc.Size }
+func (s *source) end() int64     { return s.size }
 func (s *source) failure() error { return s.broken }
 
 func (s *source) done() {
@@ -218,7 +196,7 @@ func (s *source) open(off int64) (io.ReadCloser, error) {
 	if s.broken != nil {
 		return nil, s.broken
 	}
-	s.lease = &lease{r: s.verifier}
+	s.lease = &lease{r: s.sized}
 	if s.n > 0 {
 		again, err := s.replay(off, s.n-off)
 		if err != nil {
@@ -226,8 +204,8 @@ func (s *source) open(off int64) (io.ReadCloser, error) {
 			return nil, err
 		}
 		s.replayed = again
-		s.lease.r = io.MultiReader(again, s.verifier)
-	} else if s.desc.Size == 0 {
+		s.lease.r = io.MultiReader(again, s.sized)
+	} else if s.size == 0 {
 		if _, err := s.Read(nil); err != io.EOF {
 			return nil, err
 		}

@@ -82,16 +82,16 @@ func (c *client) pushBlob(ctx context.Context, repo string, desc ociregistry.Des
 		return err
 	}
 	p := &push{c: c, repo: repo, desc: desc, upload: u}
-	if s, ok := newSource(r, desc); ok {
+	if s, ok := newSource(r, desc.Size); ok {
 		return p.whole(ctx, s)
 	}
-	v := newVerifier(r, desc)
+	s := newSized(r, desc.Size)
 	if desc.Size > int64(c.opts.ChunkSize) {
-		return p.chunked(ctx, v)
+		return p.chunked(ctx, s)
 	}
 	var all chunk
 	defer all.reset(0)
-	if err := all.fill(ctx, v, math.MaxInt64); err != io.EOF {
+	if err := all.fill(ctx, s, math.MaxInt64); err != io.EOF {
 		return err
 	}
 	return p.whole(ctx, &all)
@@ -146,7 +146,7 @@ func isGone(err error) bool { return errors.Is(err, ociregistry.ErrBlobUploadUnk
 
 // chunked sends a blob that cannot be sent again, in chunks. Only while the first
 // one is at hand it can begin another session.
-func (p *push) chunked(ctx context.Context, v *verifier) error {
+func (p *push) chunked(ctx context.Context, s *sized) error {
 	if err := p.begin(ctx); err != nil {
 		return err
 	}
@@ -154,7 +154,7 @@ func (p *push) chunked(ctx context.Context, v *verifier) error {
 	var part chunk
 	defer func() { part.reset(0) }()
 	for {
-		err := part.fill(ctx, v, size)
+		err := part.fill(ctx, s, size)
 		if err != nil && err != io.EOF {
 			p.abandon(ctx, err)
 			return err
