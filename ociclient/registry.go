@@ -30,8 +30,9 @@
 // PushBlob sends a blob in one request, if its reader can be read again (an
 // [io.Seeker], an [io.ReaderAt] or something with the GetBody of [http.Request]), or
 // its content fits into one chunk. Others go in chunks, so that only a chunk is
-// ever repeated, and kept in memory. Size and digest are checked before the
-// last byte is sent. A push that fails ends its upload session.
+// ever repeated, and kept in memory. The size is checked before the last byte is
+// sent; the digest is for the registry to verify. A push that fails ends its
+// upload session.
 //
 // The ID of a [ociregistry.BlobWriter] is where the registry has its session,
 // so another client, in another process, can resume it; of registries whose
