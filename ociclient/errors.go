@@ -103,13 +103,14 @@ func known(err error) bool {
 }
 
 // readable returns the beginning of a body that is meant to be read by people as
-// it is: HTML is not.
+// it is: HTML and JSON are not, whatever they are called.
 func readable(contentType string, body []byte) string {
-	if !strings.HasPrefix(contentType, "text/plain") {
+	body = bytes.TrimSpace(body)
+	if !strings.HasPrefix(contentType, "text/plain") || len(body) == 0 || bytes.IndexByte([]byte("<{["), body[0]) >= 0 {
 		return ""
 	}
 	const most = 200 // bytes
-	line, _, _ := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
+	line, _, _ := bytes.Cut(body, []byte("\n"))
 	line = line[:min(len(line), most)]
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -135,11 +135,10 @@ func (r *retrier) wait(err error) time.Duration {
 func retryAfter(value string, now time.Time) time.Duration {
 	const leastUnix = 1e9 // in 2001; as a wait it would be longer than 30 years
 	value = strings.TrimSpace(value)
-	n, err := strconv.ParseInt(value, 10, 64)
-	switch {
-	case err == nil && n >= leastUnix:
-		return max(time.Unix(n, 0).Sub(now), 0)
-	case err == nil:
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+		if n >= leastUnix {
+			n = min(n-now.Unix(), leastUnix)
+		}
 		return time.Duration(max(n, 0)) * time.Second
 	}
 	at, err := http.ParseTime(value)

@@ -2,6 +2,7 @@ package ociclient
 
 import (
 	"context"
+	"iter"
 	"strings"
 	"sync"
 )
@@ -26,8 +27,13 @@ func (w *warnings) note(ctx context.Context, values []string) {
 		return
 	}
 	for _, value := range values {
-		if text, ok := parseWarning(value); ok && w.isNew(text) {
-			w.report(ctx, text)
+		if len(value) > maxWarning {
+			continue
+		}
+		for text := range parseWarnings(value) {
+			if w.isNew(text) {
+				w.report(ctx, text)
+			}
 		}
 	}
 }
@@ -45,24 +51,37 @@ func (w *warnings) isNew(text string) bool {
 	return true
 }
 
-// parseWarning returns the text of `299 - "text"`: code, agent and date are to be
-// as they stand here.
-func parseWarning(value string) (string, bool) {
-	quoted, ok := strings.CutPrefix(strings.TrimSpace(value), `299 - "`)
-	if !ok || len(value) > maxWarning {
-		return "", false
+// parseWarnings returns the texts of a list of `299 - "text"`: code, agent and
+// date are to be as they stand here. What is otherwise ends the list.
+func parseWarnings(value string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for {
+			quoted, ok := strings.CutPrefix(strings.TrimLeft(value, " \t,"), `299 - "`)
+			if !ok {
+				return
+			}
+			text, rest, ok := cutQuoted(quoted)
+			if !ok || text != "" && !yield(text) {
+				return
+			}
+			value = rest
+		}
 	}
+}
+
+// cutQuoted cuts off s what a quotation mark ends (RFC 9110, section 5.6.4).
+func cutQuoted(s string) (text, rest string, ok bool) {
 	var b strings.Builder
-	for i := 0; i < len(quoted); i++ {
-		switch c := quoted[i]; {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
 		case c == '"':
-			return b.String(), b.Len() > 0
-		case c == '\\' && i+1 < len(quoted):
+			return b.String(), s[i+1:], true
+		case c == '\\' && i+1 < len(s):
 			i++
-			b.WriteByte(quoted[i])
+			b.WriteByte(s[i])
 		default:
 			b.WriteByte(c)
 		}
 	}
-	return "", false
+	return "", "", false
 }
