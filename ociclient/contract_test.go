@@ -21,6 +21,7 @@ import (
 func serve(t testing.TB, backend ociregistry.Interface, opts ociclient.Options) ociregistry.Interface {
 	srv := httptest.NewServer(ociserver.New(backend, nil))
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 100 // as many as the contract uses at once
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		srv.Close()
