@@ -264,6 +264,6 @@ func (c *client) roundTrip(req *http.Request) (*http.Response, error) {
 	if sameOrigin(req.URL, &c.base) {
 		c.warnings.note(ctx, resp.Header["Warning"])
 	}
-	resp.Body = c.slots.hold(resp.Body, release)
+	resp.Body = c.slots.hold(ctx, resp.Body, release)
 	return resp, nil
 }

@@ -121,7 +121,6 @@ func TestRequestCounts(t *testing.T) {
 			return second(r.PushManifest(ctx, "foo", fmt.Sprintf("r%d", n), referrer(n), imageIndex))
 		}
 	}
-	list := func(list func(registry) error) func(registry) error { return list }
 	tests := []struct {
 		name   string
 		server ociserver.Options
@@ -223,24 +222,24 @@ func TestRequestCounts(t *testing.T) {
 			call:   func(r registry) error { return r.DeleteManifest(ctx, "foo", digest.FromString(untagged)) },
 			want:   []string{"DELETE /v2/foo/manifests/UNTAGGED"},
 		},
-		{name: "Tags", call: list(func(r registry) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) }), want: []string{"GET /v2/foo/tags/list?n=1000"}},
+		{name: "Tags", call: func(r registry) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) }, want: []string{"GET /v2/foo/tags/list?n=1000"}},
 		{
 			name:   "Tags, as many as a page",
 			client: ociclient.Options{ListPageSize: 1},
-			call:   list(func(r registry) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) }),
+			call:   func(r registry) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) },
 			want:   []string{"GET /v2/foo/tags/list?n=1", "GET /v2/foo/tags/list?n=1&last=v1"}, // it could be that there are more
 		},
-		{name: "Repositories", call: list(func(r registry) error { return second(ociregistry.All(r.Repositories(ctx, ""))) }), want: []string{"GET /v2/_catalog?n=1000"}},
-		{name: "Referrers", call: list(func(r registry) error {
+		{name: "Repositories", call: func(r registry) error { return second(ociregistry.All(r.Repositories(ctx, ""))) }, want: []string{"GET /v2/_catalog?n=1000"}},
+		{name: "Referrers", call: func(r registry) error {
 			return second(ociregistry.All(r.Referrers(ctx, "foo", digest.FromString(tagged), "")))
-		}), want: []string{"GET /v2/foo/referrers/TAGGED"}},
+		}, want: []string{"GET /v2/foo/referrers/TAGGED"}},
 		{
 			name:   "Referrers, by tag",
 			server: ociserver.Options{DisableReferrersAPI: true},
 			before: func(r registry) error { return second(ociregistry.All(r.Referrers(ctx, "foo", contentDigest, ""))) },
-			call: list(func(r registry) error {
+			call: func(r registry) error {
 				return second(ociregistry.All(r.Referrers(ctx, "foo", digest.FromString(tagged), "")))
-			}),
+			},
 			want: []string{"GET /v2/foo/manifests/TAG-OF-TAGGED"},
 		},
 	}

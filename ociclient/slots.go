@@ -42,12 +42,18 @@ func (s *slots) of(host string) chan struct{} {
 	return slot
 }
 
-// hold returns a body that calls release when nothing more comes of it.
-func (s *slots) hold(body io.ReadCloser, release func()) io.ReadCloser {
+// hold returns a body that calls release when nothing more comes of it: at its end,
+// when it is closed, or when the context ends, which is all that a caller may do
+// who does not want the body any more.
+func (s *slots) hold(ctx context.Context, body io.ReadCloser, release func()) io.ReadCloser {
 	if s.limit <= 0 {
 		return body
 	}
-	return &slotBody{body, release}
+	stop := context.AfterFunc(ctx, release)
+	return &slotBody{body, func() {
+		stop()
+		release()
+	}}
 }
 
 type slotBody struct {
