@@ -77,7 +77,7 @@ func TestBehaviour04_LargePull(t *testing.T) {
 	srv := faultserver.New(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/octet-stream")
 		http.ServeContent(w, req, "", time.Time{}, blob.reader())
-	}), rule{On: "GET ", Cut: int(blob) / parts})
+	}), rule{On: "GET ", Cut: int64(blob) / parts})
 	reg := clientOf(t, srv, ociclient.Options{}, newClock())
 
 	start := time.Now()

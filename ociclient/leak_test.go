@@ -103,7 +103,7 @@ func everything(ctx context.Context, reg ociregistry.Interface) error {
 	note(second(reg.PushBlob(ctx, "bar", largeDesc, once(largeContent))))
 	note(second(reg.MountBlob(ctx, "foo", "baz", largeDesc.Digest)))
 	note(second(reg.PushManifest(ctx, "foo", "v1", []byte(tagged), imageIndex, "v2", "v3")))
-	note(second(reg.PushManifest(ctx, "foo", "r1", referrer(1), imageIndex)))
+	note(second(reg.PushManifest(ctx, "foo", "r1", referrerManifest(1), imageIndex)))
 	note(second(readAll(reg.GetBlob(ctx, "foo", largeDesc.Digest))))
 	note(second(readAll(reg.GetBlobRange(ctx, "foo", largeDesc.Digest, 10, 50_000))))
 	note(second(readAll(reg.GetManifest(ctx, "foo", digest.FromString(tagged)))))
@@ -115,7 +115,7 @@ func everything(ctx context.Context, reg ociregistry.Interface) error {
 	note(second(ociregistry.All(reg.Referrers(ctx, "foo", digest.FromString(tagged), ""))))
 	note(upload(ctx, reg))
 	note(reg.DeleteTag(ctx, "foo", "v3"))
-	note(reg.DeleteManifest(ctx, "foo", digest.FromBytes(referrer(1))))
+	note(reg.DeleteManifest(ctx, "foo", digest.FromBytes(referrerManifest(1))))
 	note(reg.DeleteBlob(ctx, "baz", largeDesc.Digest))
 	return errors.Join(errs...)
 }

@@ -103,6 +103,9 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[[
 				if err == nil {
 					page, err = parseReferrers(p, r.ArtifactType)
 				}
+				if first && err == nil {
+					c.noteReferrersSupport(true)
+				}
 				switch {
 				case first && errors.Is(err, ociregistry.ErrNameUnknown):
 					return // it has the API, and nothing there
@@ -113,9 +116,6 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[[
 				}
 				if err != nil {
 					break
-				}
-				if first {
-					c.noteReferrersSupport(true)
 				}
 				first = false
 			}

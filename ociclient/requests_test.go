@@ -24,8 +24,8 @@ const (
 	chunkSize = 1 << 20
 )
 
-// referrer returns a manifest whose subject is the tagged one.
-func referrer(n int) []byte {
+// referrerManifest returns a manifest whose subject is the tagged one.
+func referrerManifest(n int) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"subject":{"mediaType":%[1]q,"digest":%q,"size":%d},"annotations":{"n":"%d"}}`,
 		imageIndex, digest.FromString(tagged), len(tagged), n)
 }
@@ -118,7 +118,7 @@ func TestRequestCounts(t *testing.T) {
 	}
 	pushReferrer := func(n int) func(registry) error {
 		return func(r registry) error {
-			return second(r.PushManifest(ctx, "foo", fmt.Sprintf("r%d", n), referrer(n), imageIndex))
+			return second(r.PushManifest(ctx, "foo", fmt.Sprintf("r%d", n), referrerManifest(n), imageIndex))
 		}
 	}
 	tests := []struct {
