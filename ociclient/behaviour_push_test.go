@@ -6,10 +6,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/faultserver"
 	"github.com/seed-40b21970/oci/ociclient"
@@ -276,6 +278,49 @@ func TestBehaviour11_WriterChunkSize(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.Equals(w.ChunkSize(), test.want))
 		qt.Assert(t, qt.IsNil(w.Cancel()))
+	}
+}
+
+// A registry of which each chunk but the last must have its least size gets none
+// that is smaller, however the caller's come, in one proxy or another.
+func TestBehaviour11_TailOfAChunk(t *testing.T) {
+	t.Parallel()
+	const least = 60
+	blob := pattern(1000)
+	srv := faultserver.New(t, ociserver.New(ocimem.New(), nil), rule{On: "POST ", Set: header{"OCI-Chunk-Min-Length": strconv.Itoa(least)}})
+	for _, opts := range []ociclient.Options{{}, {ChunkSize: 10}, {ChunkSize: 100}, {ChunkSize: 1000}} {
+		proxy := func() ociregistry.Interface { return clientOf(t, srv, opts, newClock()) }
+		for _, size := range []int{60, 61, 99, 100, 119, 120, 121, 179, 200, 333, 1000} {
+			w, err := proxy().PushBlobChunked(ctx, "foo", 0)
+			qt.Assert(t, qt.IsNil(err))
+			id := w.ID()
+			qt.Assert(t, qt.IsNil(w.Close()))
+			sent := 0
+			for ; len(blob)-sent > size; sent += size { // each as a PATCH of a proxy's client
+				w, err := proxy().PushBlobChunkedResume(ctx, "foo", id, int64(sent), 0)
+				qt.Assert(t, qt.IsNil(err))
+				for part := blob[sent : sent+size]; part != ""; { // as it comes
+					n := min(len(part), 1+size/7)
+					_, err = io.WriteString(w, part[:n])
+					qt.Assert(t, qt.IsNil(err))
+					part = part[n:]
+				}
+				qt.Assert(t, qt.Equals(w.Size(), int64(sent+size)))
+				qt.Assert(t, qt.IsNil(w.Close()))
+				id = w.ID()
+			}
+			w, err = proxy().PushBlobChunkedResume(ctx, "foo", id, int64(sent), 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = io.WriteString(w, blob[sent:])
+			qt.Assert(t, qt.IsNil(err))
+			_, err = w.Commit(digest.FromString(blob))
+			qt.Assert(t, qt.IsNil(err))
+			wantBlob(t, proxy(), blob)
+			for _, r := range srv.Requests("PATCH ") {
+				qt.Assert(t, qt.IsTrue(r.Body >= least), qt.Commentf("a chunk of %d bytes of %d, %+v", r.Body, size, opts))
+			}
+			srv.Lines()
+		}
 	}
 }
 

@@ -25,6 +25,12 @@ type blobWriter struct {
 	upload *upload
 	chunk  chunk
 	ended  error // what Write and Commit return; nil while the writer is open
+
+	// What comes after a full chunk is kept until it is as much as the registry
+	// wants chunks to have: if no more comes, it is sent with that one. So a
+	// proxy never makes of a chunk that is large enough one that is not.
+	tail  chunk
+	least int64
 }
 
 var errWriterClosed = errors.New("the upload's writer is closed")
@@ -32,6 +38,7 @@ var errWriterClosed = errors.New("the upload's writer is closed")
 func (c *client) newBlobWriter(ctx context.Context, about subject, u *upload, chunkSize int) *blobWriter {
 	w := &blobWriter{about: about, ctx: ctx, upload: u, chunkSize: c.chunkSize(chunkSize, u.minChunk)}
 	w.sending, w.interrupt = context.WithCancel(ctx)
+	w.least = min(max(u.minChunk, 0), w.chunkSize)
 	w.chunk.off = u.offset
 	u.shared = true
 	return w
@@ -56,7 +63,7 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 		if err := w.sending.Err(); err != nil {
 			return written, w.about.wrap(err)
 		}
-		if w.chunk.n >= w.chunkSize {
+		if w.chunk.n >= w.chunkSize && w.tail.n >= w.least {
 			if err := w.flush(); err != nil {
 				return written, w.about.wrap(err)
 			}
@@ -64,7 +71,7 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 		if len(p) == 0 {
 			return written, nil
 		}
-		if w.chunk.n == 0 && int64(len(p)) >= w.chunkSize {
+		if w.chunk.n == 0 && int64(len(p)) >= w.chunkSize+w.least {
 			w.chunk.borrowed, w.chunk.n = p[:w.chunkSize], w.chunkSize
 			if err := w.flush(); err != nil {
 				w.chunk.reset(w.upload.offset)
@@ -74,14 +81,18 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 			p = p[w.chunkSize:]
 			continue
 		}
-		n := int(min(int64(len(p)), w.chunkSize-w.chunk.n))
-		w.chunk.write(p[:n])
+		c, room := &w.chunk, w.chunkSize-w.chunk.n
+		if room <= 0 {
+			c, room = &w.tail, w.least-w.tail.n
+		}
+		n := int(min(int64(len(p)), room))
+		c.write(p[:n])
 		written += n
 		p = p[n:]
 	}
 }
 
-// flush sends the chunk.
+// flush sends the chunk, and makes what comes after it the next.
 func (w *blobWriter) flush() error {
 	if w.chunk.n == 0 {
 		return nil
@@ -89,8 +100,17 @@ func (w *blobWriter) flush() error {
 	err := w.send("")
 	if err == nil {
 		w.chunk.reset(w.upload.offset)
+		w.chunk.take(&w.tail)
 	}
 	return err
+}
+
+// join puts what comes after the chunk into it.
+func (w *blobWriter) join() {
+	if w.tail.n > 0 {
+		w.tail.copyTo(&w.chunk)
+		w.tail.reset(0)
+	}
 }
 
 func (w *blobWriter) send(commit ociregistry.Digest) error {
@@ -108,7 +128,7 @@ func (w *blobWriter) ReadFrom(r io.Reader) (int64, error) { return copyBuffered(
 func (w *blobWriter) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.chunk.end()
+	return w.chunk.end() + w.tail.n
 }
 
 func (w *blobWriter) ChunkSize() int { return int(w.chunkSize) }
@@ -126,6 +146,7 @@ func (w *blobWriter) Close() error {
 	if w.ended != nil {
 		return nil
 	}
+	w.join()
 	err := w.flush()
 	w.end(errWriterClosed)
 	return w.about.wrap(err)
@@ -135,6 +156,7 @@ func (w *blobWriter) Close() error {
 func (w *blobWriter) end(why error) {
 	w.ended = why
 	w.chunk.reset(w.upload.offset)
+	w.tail.reset(0)
 	w.interrupt()
 }
 
@@ -154,6 +176,7 @@ func (w *blobWriter) commit(digest ociregistry.Digest) (ociregistry.Descriptor, 
 	if err := ociregistry.CheckDigest(digest); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
+	w.join()
 	err := w.send(digest)
 	size := w.chunk.end()
 	if err == nil || errors.Is(err, ociregistry.ErrDigestInvalid) || errors.Is(err, ociregistry.ErrBlobUploadUnknown) {

@@ -87,6 +87,20 @@ func (c *chunk) fill(ctx context.Context, r io.Reader, size int64) error {
 	return nil
 }
 
+// take makes the content of another chunk this one's, which is empty. The other
+// is empty then.
+func (c *chunk) take(from *chunk) {
+	c.segments, c.n = from.segments, from.n
+	*from = chunk{}
+}
+
+// copyTo appends the content, which is not borrowed, to another chunk.
+func (c *chunk) copyTo(to *chunk) {
+	for i, left := 0, c.n; left > 0; i, left = i+1, left-segmentSize {
+		to.write(c.segments[i][:min(left, segmentSize)])
+	}
+}
+
 // reset makes the chunk an empty one that begins at off, and frees its memory.
 func (c *chunk) reset(off int64) {
 	c.done()

@@ -72,7 +72,7 @@ func TestRequestCounts(t *testing.T) {
 		}
 		return append(requests, "PUT /v2/foo/blobs/uploads/ID?digest=")
 	}
-	large := pattern(2*chunkSize + 10)
+	large := pattern(2*chunkSize + 10_000)
 	pushOf := func(content string, again bool) func(registry) error {
 		return func(r registry) error {
 			var from io.Reader = strings.NewReader(content)

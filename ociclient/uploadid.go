@@ -2,6 +2,7 @@ package ociclient
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/seed-40b21970/oci/internal/wire"
@@ -9,9 +10,10 @@ import (
 )
 
 // The id of a session is its location: of a location of the form that the
-// specification shows, the last element and the query; of others, more. It tells
-// any client of the same registry where the session is. But it comes back from
-// callers, and from the callers of a proxy, who must not be able to send requests
+// specification shows, the last element and the query; of others, more. Before a
+// "#", which no location has, it has the size that chunks are to have at least, for
+// the registry tells that only at first. So it tells any client of the same
+// registry all about the session. But it comes back from callers, and from the callers of a proxy, who must not be able to send requests
 // to where they like with it.
 
 // id returns the session's id.
@@ -23,7 +25,11 @@ func (u *upload) id() string {
 	if !sameOrigin(u.location, &u.c.base) {
 		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // it cannot be resumed
 	}
-	return wire.EncodeUploadID(strings.TrimPrefix(loc, uploadsOf(u.repo)[0]))
+	loc = strings.TrimPrefix(loc, uploadsOf(u.repo)[0])
+	if u.minChunk > 0 {
+		loc = strconv.FormatInt(u.minChunk, 10) + "#" + loc
+	}
+	return wire.EncodeUploadID(loc)
 }
 
 // uploadsOf returns the paths below which the sessions of a repository can be:
@@ -35,7 +41,10 @@ func uploadsOf(repo string) [2]string {
 // uploadByID returns the session that has an id. Its location is one element
 // below the repository's sessions, where nothing but sessions can be.
 func (c *client) uploadByID(repo, id string) (*upload, error) {
-	loc := wire.DecodeUploadID(id)
+	least, loc, ok := strings.Cut(wire.DecodeUploadID(id), "#")
+	if !ok {
+		least, loc = "", least
+	}
 	if !strings.HasPrefix(loc, "/") {
 		loc = uploadsOf(repo)[0] + loc
 	}
@@ -46,7 +55,8 @@ func (c *client) uploadByID(repo, id string) (*upload, error) {
 	}
 	u := c.base
 	u.Path, u.RawPath, u.RawQuery = path, escaped, query
-	return &upload{c: c, repo: repo, location: &u}, nil
+	minChunk, _ := strconv.ParseInt(least, 10, 64) // zero if there is none
+	return &upload{c: c, repo: repo, location: &u, minChunk: minChunk}, nil
 }
 
 func isUploadPath(path, repo string) bool {
