@@ -168,7 +168,7 @@ func TestBehaviour25_Scheme(t *testing.T) {
 		qt.Assert(t, qt.StringContains(w.log[0], " "+want+"localhost:5000/"))
 	}
 	// Nor is it tried when the other does not do.
-	reg, srv := scripted(t)
+	_, srv := scripted(t)
 	reg, err := ociclient.New(srv.Host(), &ociclient.Options{Transport: newTransport(t), Retry: ociclient.RetryPolicy{Attempts: 1}})
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNotNil(resolveBlob(reg)))
@@ -344,6 +344,9 @@ func TestBehaviour26_SlotsAreFreed(t *testing.T) {
 		}},
 		"sought": {nil, func(_ context.Context, r ociregistry.Interface) error {
 			b, err := getBlob(r)
+			if err != nil {
+				return err
+			}
 			defer b.Close()
 			b.Read(make([]byte, 1))
 			b.(io.Seeker).Seek(5, io.SeekStart)

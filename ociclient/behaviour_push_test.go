@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -271,7 +272,7 @@ func TestBehaviour11_ChunkSizes(t *testing.T) {
 
 func TestBehaviour11_WriterChunkSize(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ asked, want int }{{0, 8 << 20}, {10, 60}, {100, 100}, {1 << 40, 64 << 20}}
+	tests := []struct{ asked, want int }{{0, 8 << 20}, {10, 60}, {100, 100}, {math.MaxInt, 64 << 20}}
 	for _, test := range tests {
 		srv := faultserver.New(t, ociserver.New(ocimem.New(), nil), rule{On: "POST ", Set: header{"OCI-Chunk-Min-Length": "60"}})
 		w, err := clientOf(t, srv, ociclient.Options{}, newClock()).PushBlobChunked(ctx, "foo", test.asked)

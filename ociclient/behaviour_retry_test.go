@@ -61,10 +61,10 @@ func TestBehaviour21_Connections(t *testing.T) {
 		qt.Assert(t, qt.HasLen(srv.Lines(), 3))
 	}
 	// A server that is not there may come back.
-	reg, srv := scripted(t)
+	_, srv := scripted(t)
 	srv.Close()
 	clock := newClock()
-	reg = clientOf(t, srv, ociclient.Options{}, clock)
+	reg := clientOf(t, srv, ociclient.Options{}, clock)
 	qt.Assert(t, qt.ErrorMatches(resolveBlob(reg), ".*refused"))
 	qt.Assert(t, qt.HasLen(clock.Waits(), 4))
 }

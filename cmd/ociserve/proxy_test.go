@@ -341,7 +341,7 @@ func TestProxyCredentials(t *testing.T) {
 // TestProxyAllocatesByContent checks that nothing that either side claims makes
 // the proxy allocate memory.
 func TestProxyAllocatesByContent(t *testing.T) {
-	const huge = 1 << 50
+	const huge int64 = 1 << 50
 	registry := ociserver.New(ocimem.New(), nil)
 	o := startOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		switch {
