@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -38,15 +39,38 @@ func (x *exchange) fail(err error) {
 	}
 }
 
-// explain gives the error of a context that ended a status that does not blame
-// the backend.
+// explain gives an error that has neither a code nor a status one that says whose
+// fault it is: nobody's here, if the context ended; a remote registry's, if that
+// could not be reached, or gave an answer that made no sense.
 func (x *exchange) explain(err error) error {
 	var coded ociregistry.Error
 	var status ociregistry.HTTPError
-	if x.ctx().Err() == nil || errors.As(err, &coded) || errors.As(err, &status) {
+	switch {
+	case errors.As(err, &coded) || errors.As(err, &status):
 		return err
+	case x.ctx().Err() != nil:
+		return ociregistry.NewHTTPError(fmt.Errorf("the request was ended: %w", err), http.StatusServiceUnavailable, nil, nil)
+	case !isRemote(err):
+		return err
+	case isTimeout(err):
+		return ociregistry.NewHTTPError(err, http.StatusGatewayTimeout, nil, nil)
 	}
-	return ociregistry.NewHTTPError(fmt.Errorf("the request was ended: %w", err), http.StatusServiceUnavailable, nil, nil)
+	return ociregistry.NewHTTPError(err, http.StatusBadGateway, nil, nil)
+}
+
+// isRemote reports whether err is of a call of a remote registry.
+func isRemote(err error) bool {
+	for op := (*ociregistry.OpError)(nil); errors.As(err, &op); err = op.Err {
+		if op.Registry != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
 // setErrorHeaders sets the headers that belong to an error beside its body.

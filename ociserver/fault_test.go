@@ -5,11 +5,15 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -241,6 +245,9 @@ func TestBackendErrors(t *testing.T) {
 		}
 		return ociregistry.NewHTTPError(err, status, &http.Response{Header: h}, nil)
 	}
+	remote := func(err error) error {
+		return &ociregistry.OpError{Op: "GetTag", Registry: "registry.test", Repo: "foo", Err: err}
+	}
 	tests := []struct {
 		err     error
 		status  int
@@ -256,6 +263,13 @@ func TestBackendErrors(t *testing.T) {
 		{upstream(429, ociregistry.ErrTooManyRequests, "Retry-After", "7"), 429, "TOOMANYREQUESTS", []string{"Retry-After", "7"}, "INFO"},
 		{upstream(503, nil, "Retry-After", "8", "Set-Cookie", "a=b"), 503, "UNKNOWN", []string{"Retry-After", "8", "Set-Cookie", ""}, "ERROR"},
 		{upstream(502, errors.New("no route")), 502, "UNKNOWN", nil, "ERROR"},
+		{remote(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), 502, "UNKNOWN", nil, "ERROR"},
+		{&ociregistry.OpError{Op: "GetTag", Repo: "foo", Err: remote(io.ErrUnexpectedEOF)}, 502, "UNKNOWN", nil, "ERROR"},
+		{remote(&net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}), 504, "UNKNOWN", nil, "ERROR"},
+		{remote(fmt.Errorf("waiting for the answer: %w", context.DeadlineExceeded)), 504, "UNKNOWN", nil, "ERROR"},
+		{remote(ociregistry.ErrManifestUnknown), 404, "MANIFEST_UNKNOWN", nil, "INFO"},
+		{remote(upstream(500, nil)), 500, "UNKNOWN", nil, "ERROR"},
+		{&ociregistry.OpError{Op: "GetTag", Repo: "foo", Err: os.ErrDeadlineExceeded}, 500, "UNKNOWN", nil, "ERROR"},
 	}
 	for _, test := range tests {
 		var log bytes.Buffer

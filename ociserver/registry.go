@@ -18,7 +18,9 @@
 // Every error is answered as the specification's section "Error Codes" has it,
 // with the status and the code that [ociregistry.MarshalError] finds for what
 // the backend returned. With status 429 or 503 goes the Retry-After of the
-// response in an [ociregistry.HTTPError], if there is one. A backend that panics
+// response in an [ociregistry.HTTPError], if there is one. A remote registry that
+// cannot be reached, or whose answers make no sense (an [ociregistry.OpError] with a
+// Registry), makes a 502, or a 504 if that took too long. A backend that panics
 // makes a 500.
 //
 // When content cannot be read to its end, the answer that has begun cannot be

@@ -243,7 +243,7 @@ func TestProxyOfNothing(t *testing.T) {
 	d, _ := o.proxy(t)
 	o.Close()
 	resp, body := d.do(t, "GET", "/v2/foo/manifests/v1", nil, nil)
-	qt.Check(t, qt.Equals(resp.StatusCode, http.StatusInternalServerError), qt.Commentf("%s", body))
+	qt.Check(t, qt.Equals(resp.StatusCode, http.StatusBadGateway), qt.Commentf("%s", body))
 	resp, _ = d.do(t, "GET", "/v2/", nil, nil)
 	qt.Check(t, qt.Equals(resp.StatusCode, http.StatusOK))
 }
@@ -378,8 +378,8 @@ func TestProxyAllocatesByContent(t *testing.T) {
 		{"GET /v2/foo/tags/list?n=1125899906842624", "", "HTTP/1.1 400 "},
 		{"GET /v2/_catalog?n=1125899906842624", "", "HTTP/1.1 400 "},
 		{"GET /v2/foo/blobs/" + dg, "Range: bytes=0-1125899906842623", "HTTP/1.1 206 "},
-		{"GET /v2/liar/manifests/v1", "", "HTTP/1.1 500 "},
-		{"GET /v2/liar/tags/list", "", "HTTP/1.1 500 "},
+		{"GET /v2/liar/manifests/v1", "", "HTTP/1.1 502 "},
+		{"GET /v2/liar/tags/list", "", "HTTP/1.1 502 "},
 		{"GET /v2/liar/blobs/" + dg, "", "$"}, // broken off before anything was sent,
 	}
 	for _, test := range tests {
