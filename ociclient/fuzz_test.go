@@ -1,0 +1,122 @@
+package ociclient
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// What a registry, or who is between, can write into an answer. Link, Range and
+// WWW-Authenticate are parsed by internal/wire, whose tests have the like.
+
+func FuzzParseWarnings(f *testing.F) {
+	for _, s := range []string{`299 - "old"`, `299 - "a \"b\" \\", 299 - "c"`, `299 - "`, `299 - ""`, `299 - "\`, `199 - "x"`} {
+		f.Add(s)
+	}
+	quote := strings.NewReplacer(`"`, `\"`, `\`, `\\`)
+	f.Fuzz(func(t *testing.T, value string) {
+		var again []string
+		texts := slices.Collect(parseWarnings(value))
+		size := 0
+		for _, text := range texts {
+			size += len(text)
+			again = append(again, `299 - "`+quote.Replace(text)+`"`)
+		}
+		qt.Assert(t, qt.IsTrue(size <= len(value)))
+		qt.Assert(t, qt.IsFalse(slices.Contains(texts, "")))
+		qt.Assert(t, qt.DeepEquals(slices.Collect(parseWarnings(strings.Join(again, ", "))), texts))
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	now := time.Unix(1_700_000_000, 0)
+	for _, s := range []string{"", "0", "120", "-1", "1700000060", "9223372036854775807", "99999999999999999999", "Tue, 14 Nov 2023 22:14:20 GMT", "soon"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		qt.Assert(t, qt.IsTrue(retryAfter(value, now) >= 0))
+	})
+}
+
+func FuzzErrorBody(f *testing.F) {
+	for _, s := range []string{"", "no", "<html>", `{"errors":[{"code":"DENIED","message":"no","detail":{"a":[1]}}]}`, `{"errors":[{}]}`, "\x1b[31m\xff", `{"errors":`} {
+		f.Add(404, "text/plain", []byte(s))
+		f.Add(500, "application/json", []byte(s))
+	}
+	f.Fuzz(func(t *testing.T, status int, contentType string, body []byte) {
+		if status < 300 || status > 999 || len(body) > maxErrorBody {
+			return
+		}
+		resp := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {contentType}}, Body: http.NoBody}
+		err := ociregistry.NewHTTPError(bodyError(resp, body, ociregistry.ErrBlobUnknown), status, resp, body)
+		qt.Assert(t, qt.Not(qt.Equals(err.Error(), "")))
+		qt.Assert(t, qt.IsTrue(transient(err) == transientStatus(status)))
+		data, answered := ociregistry.MarshalError(err) // as a proxy does
+		qt.Assert(t, qt.IsTrue(len(data) > 0 && answered >= 400 && answered <= 599))
+
+		text := readable(contentType, body)
+		qt.Assert(t, qt.IsTrue(utf8.ValidString(text) && len(text) <= 200))
+		qt.Assert(t, qt.IsFalse(strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })))
+	})
+}
+
+// Wherever a Location leads, credentials and the rest stay where they belong.
+func FuzzLocation(f *testing.F) {
+	for _, s := range []string{"", "/v2/foo/blobs/uploads/1?a=b", "1", "//other.test/x", "https://other.test:443/x#y", "http://registry.test/", "https://user:secret@registry.test/x", "file:///etc/passwd", "https:", "%zz", "\x00"} {
+		f.Add(s)
+	}
+	asked, _ := url.Parse("https://registry.test/v2/foo/blobs/uploads/")
+	f.Fuzz(func(t *testing.T, value string) {
+		resp := &http.Response{StatusCode: 307, Header: http.Header{"Location": {value}}, Request: &http.Request{URL: asked}}
+		for _, method := range []string{"GET", "PUT"} {
+			u, err := redirect(resp, method)
+			if err != nil {
+				qt.Assert(t, qt.IsFalse(value != "" && strings.Contains(err.Error(), "secret")))
+				continue
+			}
+			qt.Assert(t, qt.IsTrue(u.Scheme == "https" && u.Host != "" && u.User == nil && u.Fragment == ""))
+			qt.Assert(t, qt.IsTrue(!sameOrigin(u, asked) || u.Host == asked.Host))
+		}
+		resp.Header = http.Header{"Link": {"<" + value + ">; rel=next"}}
+		if next, err := nextPage(resp); err == nil && next != nil {
+			qt.Assert(t, qt.IsTrue(next.Scheme == "https" && next.Host == "registry.test" && next.User == nil))
+		}
+	})
+}
+
+// An id of an upload can come from anybody: it leads to an upload of its
+// repository, or nowhere. And what is told of an upload stays as it is.
+func FuzzUploadByID(f *testing.F) {
+	for _, s := range []string{"1", "1?state=x", "60#1", "/v2/foo/blobs/upload/1", "/v2/bar/blobs/uploads/1", "../x", "%2e%2e", "a%2Fb", "https://other.test/x", "?", "#", "1#2#3"} {
+		f.Add(s)
+	}
+	r, err := New("registry.test", nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		u, err := r.(*client).uploadByID("foo", wire.EncodeUploadID(id))
+		if err != nil {
+			qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+			return
+		}
+		qt.Assert(t, qt.IsTrue(u.location.Scheme == "https" && u.location.Host == "registry.test"))
+		parsed, err := url.Parse(u.location.String()) // as a server does
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsTrue(isUploadPath(parsed.Path, "foo")), qt.Commentf("%s", u.location))
+		again, err := r.(*client).uploadByID("foo", u.id())
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(again.location.String(), u.location.String()))
+		qt.Assert(t, qt.Equals(max(again.minChunk, 0), max(u.minChunk, 0)))
+	})
+}
