@@ -350,8 +350,7 @@ func TestBehaviour26_SlotsAreFreed(t *testing.T) {
 			defer b.Close()
 			b.Read(make([]byte, 1))
 			b.(io.Seeker).Seek(5, io.SeekStart)
-			b.Read(make([]byte, 1))
-			return err
+			return second(b.Read(make([]byte, 1)))
 		}},
 		"broken":       {[]rule{{On: "GET ", Times: 1, Cut: 5}}, func(_ context.Context, r ociregistry.Interface) error { return second(readAll(getBlob(r))) }},
 		"error":        {[]rule{{On: "GET ", Times: 1, Status: 403}}, func(_ context.Context, r ociregistry.Interface) error { return second(getBlob(r)) }},

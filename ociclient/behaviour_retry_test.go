@@ -160,3 +160,32 @@ func TestBehaviour21_Unauthorized(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(resolveBlob(reg), ociregistry.ErrUnauthorized))
 	qt.Assert(t, qt.DeepEquals(methods(srv.Lines()), []string{"HEAD", "GET", "HEAD"}))
 }
+
+// What is not there any more when a DELETE is made again, was deleted by the first;
+// unless that was refused.
+func TestBehaviour21_DeleteAgain(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		first rule
+		err   error
+	}{
+		{"the answer is lost", rule{LoseAnswer: true}, nil},
+		{"a gateway gives up", rule{Handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGatewayTimeout) }}, nil},
+		{"too many requests", rule{Status: 429}, ociregistry.ErrBlobUnknown},
+		{"not there", rule{Status: 404}, ociregistry.ErrBlobUnknown},
+	}
+	for _, test := range tests {
+		test.first.On, test.first.Times = "DELETE ", 1
+		if test.first.LoseAnswer {
+			test.first.Status = http.StatusAccepted
+		}
+		reg, _ := scripted(t, test.first, rule{On: "DELETE ", Status: 404})
+		err := reg.DeleteBlob(ctx, "foo", contentDigest)
+		if test.err == nil {
+			qt.Check(t, qt.IsNil(err), qt.Commentf("%s", test.name))
+		} else {
+			qt.Check(t, qt.ErrorIs(err, test.err), qt.Commentf("%s", test.name))
+		}
+	}
+}

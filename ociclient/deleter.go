@@ -48,7 +48,7 @@ func (c *client) delete(ctx context.Context, r wire.Request) error {
 		if err == nil || lost && statusOf(err) == http.StatusNotFound && !errors.Is(err, ociregistry.ErrNameInvalid) {
 			return nil
 		}
-		lost = true
+		lost = lost || statusOf(err) != http.StatusTooManyRequests // which did nothing
 		if err := retry.again(ctx, err); err != nil {
 			return err
 		}

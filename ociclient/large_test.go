@@ -22,13 +22,13 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// largeSize returns the size of large blobs: 64 MiB, or, with OCICLIENT_FULL in the
+// largeSize returns the size of large blobs: 32 MiB, or, with OCICLIENT_FULL in the
 // environment, 1 GiB. Whatever is counted is the same for both.
 func largeSize() int64 {
 	if os.Getenv("OCICLIENT_FULL") != "" {
 		return 1 << 30
 	}
-	return 64 << 20
+	return 32 << 20
 }
 
 // noise is a blob of so many bytes, which look random. Each can be made without

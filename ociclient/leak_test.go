@@ -85,7 +85,7 @@ func exercise(t *testing.T, opts ociclient.Options) {
 	qt.Assert(t, qt.IsNil(everything(ctx, reg)))
 	leave(t, reg)
 	fails.Store(true)
-	for range 20 {
+	for range 10 {
 		everything(ctx, reg)
 	}
 }

@@ -58,7 +58,9 @@ func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 }
 
 func badLocation(resp *http.Response, problem string) error {
-	return final(ociregistry.NewHTTPError(errors.New("the answer has "+problem), resp.StatusCode, resp, nil))
+	kept := *resp
+	kept.Request = nil // as in responseError
+	return final(ociregistry.NewHTTPError(errors.New("the answer has "+problem), resp.StatusCode, &kept, nil))
 }
 
 // sameOrigin reports whether two URLs are of one origin: scheme, host and port

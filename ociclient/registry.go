@@ -82,7 +82,9 @@ type Options struct {
 	// have an [ociauth.RequestInfo], so that the transport which
 	// [ociauth.NewStdTransport] makes can authenticate them. Other transports
 	// that add credentials must choose them by the URL of each request, which
-	// can lead elsewhere. If Transport is nil, it is [http.DefaultTransport].
+	// can lead elsewhere. If Transport is nil, it is [http.DefaultTransport], which
+	// keeps two idle connections to a host: a program that makes many requests at
+	// once wants one with more.
 	Transport http.RoundTripper
 
 	// Insecure makes the client use plain HTTP.
