@@ -6,17 +6,15 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/leak"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -35,31 +33,13 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	for _, opts := range clients {
 		exercise(t, opts) // whatever stays for good is there from now on
 	}
-	descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
+	before := leak.All(t)
 	for range 3 {
 		for _, opts := range clients {
 			exercise(t, opts)
 		}
 	}
-	// A connection that was closed ends some time after it.
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
-		if runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors {
-			return
-		}
-	}
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	t.Fatalf("%d goroutines were %d, %d descriptors were %d\n%s", runtime.NumGoroutine(), goroutines, openDescriptors(t), descriptors, stacks)
-}
-
-// openDescriptors returns how many file descriptors the process has, or 0 where
-// the system does not tell.
-func openDescriptors(t *testing.T) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil && runtime.GOOS == "linux" {
-		t.Fatal(err)
-	}
-	return len(entries)
+	before.Check(t)
 }
 
 // exercise makes calls of all kinds with a client of a server that is there no
@@ -215,11 +195,9 @@ func failures() func(http.ResponseWriter, *http.Request) bool {
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 		},
 	}
-	turns := make(chan int, 1)
-	turns <- 0
+	var requests atomic.Int64
 	return func(w http.ResponseWriter, req *http.Request) bool {
-		n := <-turns
-		turns <- n + 1
+		n := int(requests.Add(1)) - 1
 		if n%3 == 0 {
 			return false
 		}

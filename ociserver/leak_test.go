@@ -7,17 +7,15 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/leak"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
@@ -121,30 +119,13 @@ func (c *counted) PushBlobChunkedResume(ctx context.Context, repo, id string, of
 func TestNothingIsLeft(t *testing.T) {
 	backend := &counted{Interface: ocimem.New()}
 	exercise(t, backend) // whatever stays for good is there from now on
-	descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
+	before := leak.All(t)
 	for range 3 {
 		exercise(t, backend)
 	}
 	qt.Check(t, qt.IsTrue(backend.opened.Load() > 100))
 	qt.Check(t, qt.Equals(backend.open.Load(), 0))
-	// Clients end their side of a connection some time after it was closed.
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); runtime.Gosched() {
-		if runtime.NumGoroutine() <= goroutines && openDescriptors(t) <= descriptors {
-			break
-		}
-	}
-	qt.Check(t, qt.IsTrue(runtime.NumGoroutine() <= goroutines), qt.Commentf("%d goroutines were %d", runtime.NumGoroutine(), goroutines))
-	qt.Check(t, qt.IsTrue(openDescriptors(t) <= descriptors), qt.Commentf("%d descriptors were %d", openDescriptors(t), descriptors))
-}
-
-// openDescriptors returns how many file descriptors the process has, or 0 where
-// the system does not tell.
-func openDescriptors(t *testing.T) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil && runtime.GOOS == "linux" {
-		t.Fatal(err)
-	}
-	return len(entries)
+	before.Check(t) // clients end their side of a connection some time after it was closed
 }
 
 // exercise serves backend, and makes requests of all kinds.

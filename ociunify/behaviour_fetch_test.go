@@ -17,6 +17,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/leak"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -238,7 +239,7 @@ func TestBehaviour03_ManyReadersBoundedMemory(t *testing.T) {
 	cache, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer cache.Close()
-	goroutines := runtime.NumGoroutine()
+	running := leak.Goroutines()
 	c := ociunify.NewCache(cache, origin, &ociunify.CacheOptions{TempDir: t.TempDir()})
 	open := origin.hold("GetBlob")
 	var before, after runtime.MemStats
@@ -273,7 +274,7 @@ func TestBehaviour03_ManyReadersBoundedMemory(t *testing.T) {
 	got, err := cache.ResolveBlob(t.Context(), "foo", blob.Descriptor.Digest)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(got.Size, size))
-	settled(t, goroutines)
+	running.Check(t)
 }
 
 func TestBehaviour04_MissStreams(t *testing.T) {

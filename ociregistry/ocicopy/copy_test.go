@@ -3,15 +3,14 @@ package ocicopy
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/leak"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -334,7 +333,7 @@ func TestEveryCallCanFail(t *testing.T) {
 	source := ocimem.New()
 	index, _ := signedIndex(t, source, "a", "v1")
 	opts := &Options{Referrers: true, CosignTags: true, Concurrency: 2}
-	before := runtime.NumGoroutine()
+	before := leak.Goroutines()
 	for call := int64(1); ; call++ {
 		src, dst := newSpy(source), newSpy(ocimem.New())
 		var n atomic.Int64
@@ -346,7 +345,7 @@ func TestEveryCallCanFail(t *testing.T) {
 		}
 		dst.before = src.before
 		_, err := Copy(t.Context(), Place{dst, "b", "v1"}, Place{src, "a", "v1"}, opts)
-		qt.Assert(t, qt.IsTrue(goroutinesEnd(before)))
+		before.Check(t)
 		src.before, dst.before = nil, nil
 		if err == nil {
 			qt.Assert(t, qt.IsTrue(call > 50))
@@ -358,15 +357,4 @@ func TestEveryCallCanFail(t *testing.T) {
 		mustCopy(t, Place{dst, "b", "v1"}, Place{src, "a", "v1"}, opts)
 		mustHave(t, dst, "b", index)
 	}
-}
-
-// goroutinesEnd reports whether there come to be no more than n goroutines. One
-// that has done its work takes a moment to be gone.
-func goroutinesEnd(n int) bool {
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > n; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-	return true
 }
