@@ -97,7 +97,7 @@ func FuzzLocation(f *testing.F) {
 // An id of an upload can come from anybody: it leads to an upload of its
 // repository, or nowhere. And what is told of an upload stays as it is.
 func FuzzUploadByID(f *testing.F) {
-	for _, s := range []string{"1", "1?state=x", "60#1", "/v2/foo/blobs/upload/1", "/v2/bar/blobs/uploads/1", "../x", "%2e%2e", "a%2Fb", "https://other.test/x", "?", "#", "1#2#3"} {
+	for _, s := range []string{"1", "1?state=x", "60#1", "/v2/foo/blobs/upload/1", "/v2/bar/blobs/uploads/1", "../x", "%2e%2e", "a%2Fb", "https://other.test/x", "?", "#", "1#2#3", strings.Repeat("\n", 4000)} {
 		f.Add(s)
 	}
 	r, err := New("registry.test", nil)

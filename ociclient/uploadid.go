@@ -9,12 +9,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The id of a session is its location: of a location of the form that the
-// specification shows, the last element and the query; of others, more. Before a
-// "#", which no location has, it has the size that chunks are to have at least, for
-// the registry tells that only at first. So it tells any client of the same
-// registry all about the session. But it comes back from callers, and from the callers of a proxy, who must not be able to send requests
-// to where they like with it.
+// The id of a session is its location, which tells any client of the registry all
+// about it: of a location of the form that the specification shows, the last
+// element and the query; of another, more. In front, ended by a "#", which no
+// location has, can be the least size of a chunk, for the registry tells that only
+// at first. An id comes back from callers, and from those of a proxy, who must not
+// be able to send requests to where they like with it.
 
 // id returns the session's id.
 func (u *upload) id() string {
@@ -39,7 +39,8 @@ func uploadsOf(repo string) [2]string {
 }
 
 // uploadByID returns the session that has an id. Its location is one element
-// below the repository's sessions, where nothing but sessions can be.
+// below the repository's sessions, where nothing but sessions can be, spelled as
+// id spells it: an id is never longer for having been read.
 func (c *client) uploadByID(repo, id string) (*upload, error) {
 	least, loc, ok := strings.Cut(wire.DecodeUploadID(id), "#")
 	if !ok {
@@ -50,11 +51,11 @@ func (c *client) uploadByID(repo, id string) (*upload, error) {
 	}
 	escaped, query, _ := strings.Cut(loc, "?")
 	path, err := url.PathUnescape(escaped)
-	if err != nil || !isUploadPath(path, repo) || strings.ContainsFunc(query, notInQuery) {
-		return nil, ociregistry.ErrBlobUploadUnknown
-	}
 	u := c.base
 	u.Path, u.RawPath, u.RawQuery = path, escaped, query
+	if err != nil || u.EscapedPath() != escaped || !isUploadPath(path, repo) || strings.ContainsFunc(query, notInQuery) {
+		return nil, ociregistry.ErrBlobUploadUnknown
+	}
 	minChunk, _ := strconv.ParseInt(least, 10, 64) // zero if there is none
 	return &upload{c: c, repo: repo, location: &u, minChunk: minChunk}, nil
 }
