@@ -3,6 +3,7 @@ package ociserver
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,7 @@ const storeGrace = 10 * time.Second
 // until somebody waits for the end, or it has come.
 type outlasting struct {
 	request context.Context
+	over    atomic.Bool // end was called
 
 	once   sync.Once
 	ctx    context.Context
@@ -38,6 +40,7 @@ func (c *outlasting) later() context.Context {
 
 // end ends the context, and frees what it holds.
 func (c *outlasting) end() {
+	c.over.Store(true) // before Done tells it
 	c.once.Do(func() { c.ctx = ended })
 	if c.cancel != nil {
 		c.stop()
@@ -57,8 +60,12 @@ func (c *outlasting) Value(key any) any           { return c.request.Value(key) 
 func (c *outlasting) Done() <-chan struct{}       { return c.later().Done() }
 
 func (c *outlasting) Err() error {
-	if c.request.Err() == nil {
+	if c.request.Err() == nil && !c.over.Load() {
 		return nil
 	}
 	return c.later().Err()
 }
+
+// AfterFunc saves package context a goroutine for each context that derives from
+// this one.
+func (c *outlasting) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.later(), f) }
