@@ -2,13 +2,13 @@ package ociclient
 
 import (
 	"context"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"sync"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -78,7 +78,16 @@ func (r *blobReader) verify() error {
 func (r *blobReader) Verifies() bool { return r.hash != nil }
 
 func isDigestOf(d ociregistry.Digest, h hash.Hash) bool {
-	return digest.NewDigest(d.Algorithm(), h) == d
+	var sum [sha512.Size]byte
+	var text [2 * sha512.Size]byte
+	return string(hex.AppendEncode(text[:0], h.Sum(sum[:0]))) == d.Encoded()
+}
+
+// hashOf returns the hash of content by the algorithm of a digest.
+func hashOf(d ociregistry.Digest, data []byte) hash.Hash {
+	h := d.Algorithm().Hash()
+	h.Write(data)
+	return h
 }
 
 func mismatch() error {
@@ -170,5 +179,24 @@ var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[128 << 10]byte)
 	defer buffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+	var written int64
+	for {
+		n, err := r.Read(buf[:])
+		if n > 0 {
+			m, err := w.Write(buf[:n])
+			written += int64(m)
+			if err != nil {
+				return written, err
+			}
+			if m < n {
+				return written, io.ErrShortWrite
+			}
+		}
+		if err == io.EOF {
+			return written, nil
+		}
+		if err != nil {
+			return written, err
+		}
+	}
 }

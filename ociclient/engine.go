@@ -21,27 +21,36 @@ import (
 type call struct {
 	method  string
 	url     *url.URL
-	header  http.Header   // beside those that all requests have; may be nil
+	fields  []field       // of the header, beside those that all requests have
 	body    content       // may be nil
 	from    int64         // the offset of the body in its content
 	scope   ociauth.Scope // what the registry has to allow
 	ok      []int         // the statuses that are no errors
 	unknown error         // what status 404 means where the answer does not say; may be nil
 	once    bool          // it must not be sent again before it is known what became of it
+
+	own struct { // what most calls need, in one piece of memory with them
+		url    url.URL
+		fields [3]field
+	}
 }
+
+// field is a line of a header. The name is in canonical form.
+type field struct{ name, value string }
 
 // newCall returns the call for a request that was checked. Its only good status
 // is 200.
 func (c *client) newCall(r wire.Request) *call {
-	u := c.base
-	u.Path, u.RawQuery, _ = strings.Cut(r.URL(), "?")
-	return &call{
+	cl := &call{
 		method:  r.Kind.Method(),
-		url:     &u,
 		scope:   scopeOf(&r),
 		ok:      statusOK,
 		unknown: unknown(r.Kind),
 	}
+	cl.own.url = c.base
+	cl.own.url.Path, cl.own.url.RawQuery, _ = strings.Cut(r.URL(), "?")
+	cl.url, cl.fields = &cl.own.url, cl.own.fields[:0]
+	return cl
 }
 
 var (
@@ -50,12 +59,22 @@ var (
 	statusAccepted = []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent}
 )
 
-func (cl *call) set(name, value string) *call {
-	if cl.header == nil {
-		cl.header = make(http.Header, 4)
+// set sets a line of the header that was not set before.
+func (cl *call) set(name, value string) { cl.fields = append(cl.fields, field{name, value}) }
+
+// newHeader returns the header of a request, all of it in few allocations.
+func (cl *call) newHeader(userAgent string) http.Header {
+	h := make(http.Header, len(cl.fields)+1)
+	values := make([]string, 0, len(cl.fields)+1)
+	add := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	cl.header.Set(name, value)
-	return cl
+	add("User-Agent", userAgent)
+	for _, f := range cl.fields {
+		add(f.name, f.value)
+	}
+	return h
 }
 
 // scopeOf returns what a registry has to allow for a request.
@@ -152,6 +171,9 @@ func tooLarge(limit int64) error {
 // discard closes the body of a response that does not matter. A short one is
 // read, so that its connection can be used again.
 func discard(body io.ReadCloser) {
+	if body == http.NoBody {
+		return
+	}
 	io.CopyN(io.Discard, body, maxErrorBody)
 	body.Close()
 }
@@ -216,16 +238,11 @@ func (c *client) newRequest(ctx context.Context, cl *call, u *url.URL) (*http.Re
 	if trusted && cl.scope.Len() > 0 {
 		ctx = ociauth.ContextWithRequestInfo(ctx, ociauth.RequestInfo{RequiredScope: cl.scope})
 	}
-	h := make(http.Header, len(cl.header)+2)
-	for name, values := range cl.header {
-		h[name] = values
-	}
-	h["User-Agent"] = []string{c.opts.UserAgent}
 	req := (&http.Request{
 		Method:     cl.method,
 		URL:        u,
 		Host:       u.Host,
-		Header:     h,
+		Header:     cl.newHeader(c.opts.UserAgent),
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,

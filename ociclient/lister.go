@@ -2,7 +2,6 @@ package ociclient
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -10,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 
+	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
@@ -17,35 +17,23 @@ import (
 
 func (c *client) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	r := wire.Request{Kind: wire.Catalog, ListN: c.opts.ListPageSize, ListLast: startAfter}
-	return c.list(ctx, c.about("Repositories", "", ""), r, ociref.IsValidRepository, func(data []byte) ([]string, error) {
-		var page struct {
-			Repositories []string `json:"repositories"`
-		}
-		err := json.Unmarshal(data, &page)
-		return page.Repositories, err
-	})
+	return c.list(ctx, c.about("Repositories", "", ""), r, "repositories", ociref.IsValidRepository)
 }
 
 func (c *client) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
 	r := wire.Request{Kind: wire.TagsList, Repo: repo, ListN: c.opts.ListPageSize, ListLast: startAfter}
-	return c.list(ctx, c.about("Tags", repo, ""), r, ociref.IsValidTag, func(data []byte) ([]string, error) {
-		var page struct {
-			Tags []string `json:"tags"`
-		}
-		err := json.Unmarshal(data, &page)
-		return page.Tags, err
-	})
+	return c.list(ctx, c.about("Tags", repo, ""), r, "tags", ociref.IsValidTag)
 }
 
-// list lists names. Those that are not valid name nothing that could be asked
-// for, and are left out.
-func (c *client) list(ctx context.Context, about subject, r wire.Request, valid func(string) bool, parse func([]byte) ([]string, error)) iter.Seq2[string, error] {
+// list lists the names that answers have in a field. Those that are not valid name
+// nothing that could be asked for, and are left out.
+func (c *client) list(ctx context.Context, about subject, r wire.Request, field string, valid func(string) bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.Check(); err != nil {
 			yield("", about.wrap(err))
 			return
 		}
-		for page, err := range c.namePages(ctx, r, parse) {
+		for page, err := range c.namePages(ctx, r, field) {
 			if err != nil {
 				yield("", about.wrap(err))
 				return
@@ -62,7 +50,7 @@ func (c *client) list(ctx context.Context, about subject, r wire.Request, valid 
 
 // namePages gets the pages of a list by Link, or, without that, by the parameter
 // last.
-func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byte) ([]string, error)) iter.Seq2[[]string, error] {
+func (c *client) namePages(ctx context.Context, r wire.Request, field string) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
 		var before []string // the page before, where there was no Link to this one
 		for r := r; ; {
@@ -72,7 +60,7 @@ func (c *client) namePages(ctx context.Context, r wire.Request, parse func([]byt
 					yield(nil, err)
 					return
 				}
-				names, err := parse(p.data)
+				names, err := manifest.ReadNames(string(p.data), field)
 				if err != nil {
 					yield(nil, fmt.Errorf("the answer is no list: %w", err))
 					return

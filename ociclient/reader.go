@@ -20,7 +20,7 @@ const mediaTypeOctetStream = "application/octet-stream"
 
 // manifestTypes is the Accept header for manifests. Some registries convert, or
 // hide, what is not named.
-var manifestTypes = []string{strings.Join([]string{
+var manifestTypes = strings.Join([]string{
 	ocispec.MediaTypeImageManifest,
 	ocispec.MediaTypeImageIndex,
 	manifest.MediaTypeDockerManifest,
@@ -28,9 +28,7 @@ var manifestTypes = []string{strings.Join([]string{
 	manifest.MediaTypeORASArtifact,
 	manifest.MediaTypeOCIArtifact,
 	"*/*",
-}, ", ")}
-
-var identity = []string{"identity"}
+}, ", ")
 
 func (c *client) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	about := c.about("GetBlob", repo, string(digest))
@@ -238,7 +236,8 @@ func (m *manifestReader) Close() error                       { return nil }
 func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestReader, error) {
 	r.Kind = wire.ManifestGet
 	cl := c.newCall(r)
-	cl.header = http.Header{"Accept": manifestTypes, "Accept-Encoding": identity}
+	cl.set("Accept", manifestTypes)
+	cl.set("Accept-Encoding", "identity")
 	resp, data, err := c.read(ctx, cl)
 	if err != nil {
 		return nil, err
@@ -249,7 +248,7 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 	}
 	if want == "" {
 		want = digest.FromBytes(data)
-	} else if want.Algorithm().FromBytes(data) != want {
+	} else if !isDigestOf(want, hashOf(want, data)) {
 		return nil, mismatch()
 	}
 	m := &manifestReader{
@@ -327,7 +326,7 @@ func (c *client) resolveManifest(ctx context.Context, op string, r wire.Request)
 // headManifest returns the descriptor of a manifest if a HEAD request tells it.
 func (c *client) headManifest(ctx context.Context, r wire.Request) (desc ociregistry.Descriptor, ok bool, err error) {
 	cl := c.newCall(r)
-	cl.header = http.Header{"Accept": manifestTypes}
+	cl.set("Accept", manifestTypes)
 	resp, err := c.run(ctx, cl)
 	if err != nil {
 		if noHead(err) {

@@ -130,7 +130,8 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[[
 
 func (c *client) newReferrersCall(r wire.Request) *call {
 	cl := c.newCall(r)
-	return cl.set("Accept", ocispec.MediaTypeImageIndex+", application/json;q=0.5")
+	cl.set("Accept", ocispec.MediaTypeImageIndex+", application/json;q=0.5")
+	return cl
 }
 
 var errNoIndex = errors.New("the answer is no image index")

@@ -57,8 +57,10 @@ func (c *client) openedUpload(repo string, resp *http.Response) (*upload, error)
 		return nil, err
 	}
 	u.location = loc
-	if n, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil {
-		u.minChunk = n
+	if text := resp.Header.Get("OCI-Chunk-Min-Length"); text != "" {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			u.minChunk = n
+		}
 	}
 	return u, nil
 }

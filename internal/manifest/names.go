@@ -1,0 +1,31 @@
+package manifest
+
+import "strings"
+
+// ReadNames reads one field of an object, which has an array of strings: the
+// answer that lists tags or repositories (specification, section "Listing
+// Tags"). A field that is null, or is not there, has none.
+//
+// What it returns are parts of text, unless they have escapes there.
+func ReadNames(text, field string) (names []string, err error) {
+	r := reader{text: text}
+	err = r.document(func(key string) error {
+		if key != field {
+			return r.skip()
+		}
+		names = names[:0]
+		return r.arrayField(field, func() error {
+			if names == nil {
+				names = make([]string, 0, strings.Count(text, `","`)+1)
+			}
+			var name string
+			err := r.stringField(field, &name)
+			names = append(names, name)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, r.located(err)
+	}
+	return names, nil
+}
