@@ -10,7 +10,6 @@ import (
 // A context that derives from one that has ended has ended too, although the
 // request goes on: package context panics where Done says so and Err does not.
 func TestOutlastingEnds(t *testing.T) {
-	t.Parallel()
 	type key struct{}
 	for _, test := range []struct {
 		name    string
@@ -20,7 +19,6 @@ func TestOutlastingEnds(t *testing.T) {
 		{"request never ends", func() (context.Context, context.CancelFunc) { return context.Background(), func() {} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			request, cancel := test.request()
 			defer cancel()
 			ctx := outlast(context.WithValue(request, key{}, "v"))
@@ -44,7 +42,6 @@ func TestOutlastingEnds(t *testing.T) {
 // One that nobody waited for ends as well, and one whose request has ended goes on
 // for what is left to store.
 func TestOutlastingTheRequest(t *testing.T) {
-	t.Parallel()
 	unwatched := outlast(context.Background())
 	unwatched.end()
 	qt.Check(t, qt.ErrorIs(unwatched.Err(), context.Canceled))
