@@ -1,6 +1,8 @@
 package ociclient
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +28,23 @@ type content interface {
 
 	// done ends what was opened: nothing reads from it any more.
 	done()
+}
+
+// maxSmall is the size in bytes up to which a blob is read before it is sent.
+const maxSmall = 32 << 10
+
+// small is a content that nobody else has. Package net/http knows the type of its
+// readers, and so sends the header together with the first of it.
+type small []byte
+
+func (s small) start() int64   { return 0 }
+func (s small) given() int64   { return int64(len(s)) }
+func (s small) end() int64     { return int64(len(s)) }
+func (s small) failure() error { return nil }
+func (s small) done()          {}
+
+func (s small) open(off int64) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(s[off:])), nil
 }
 
 // lease is an opened content. A transport may go on to read from a body after it
@@ -102,6 +121,24 @@ func (s *sized) Read(p []byte) (int, error) {
 		return 0, s.err // nobody gets the whole of what is wrong
 	}
 	return n, io.EOF
+}
+
+// all returns the whole content, which is small.
+func (s *sized) all(ctx context.Context) (small, error) {
+	data := make(small, 0, s.size)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := s.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			return data, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 // finish records what ended the content: [io.EOF] if it ended well.

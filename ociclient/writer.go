@@ -1,6 +1,7 @@
 package ociclient
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,13 @@ func (c *client) pushBlob(ctx context.Context, repo string, desc ociregistry.Des
 		return err
 	}
 	p := &push{c: c, repo: repo, desc: desc, upload: u}
+	if desc.Size <= min(maxSmall, int64(c.opts.ChunkSize)) {
+		all, err := newSized(r, desc.Size).all(ctx)
+		if err != nil {
+			return err
+		}
+		return p.whole(ctx, all)
+	}
 	if s, ok := newSource(r, desc.Size); ok {
 		return p.whole(ctx, s)
 	}
@@ -301,13 +309,12 @@ func (c *client) newManifestPut(r wire.Request, desc ociregistry.Descriptor, con
 	cl := c.newCall(r)
 	cl.ok = statusCreated
 	cl.set("Content-Type", desc.MediaType)
-	cl.body = &chunk{borrowed: contents, n: desc.Size}
+	cl.body = small(bytes.Clone(contents)) // a transport may read from it for longer than this takes
 	return cl
 }
 
 // putManifest pushes a manifest in one request.
 func (c *client) putManifest(ctx context.Context, cl *call, r wire.Request, desc ociregistry.Descriptor) (*http.Response, error) {
-	defer cl.body.done()
 	resp, err := c.run(ctx, cl)
 	if err != nil {
 		return nil, err
