@@ -184,12 +184,19 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 	return res, nil
 }
 
-// measureRow samples all servers in a row.
+// measureRow samples all servers in a row. Each of them is as often the first of a
+// round as any other: what comes first may be slower for that alone.
 func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
+	var these []server
+	for _, s := range servers {
+		if cfg.servers.MatchString(s.name) && isLibraryRow(m.name) == (s.library != nil) {
+			these = append(these, s)
+		}
+	}
 	for round := 1 - cfg.scale.discard; round <= cfg.counts; round++ {
-		for j := range servers {
-			s := servers[(round+j)%len(servers)]
-			if !cfg.servers.MatchString(s.name) || isLibraryRow(m.name) != (s.library != nil) || errors.Is(res.fails[cell{m.name, s.name}], errTooSlow) {
+		for j := range these {
+			s := these[(round+j)%len(these)]
+			if errors.Is(res.fails[cell{m.name, s.name}], errTooSlow) {
 				continue
 			}
 			sample, err := m.measure(ctx, s, round)
