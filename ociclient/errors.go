@@ -40,9 +40,15 @@ func (s subject) wrap(err error) error {
 func responseError(resp *http.Response, unknown error) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	resp.Body.Close()
+	return httpError(bodyError(resp, body, unknown), resp, body)
+}
+
+// httpError returns err with the response that it was found in, but not with the
+// request, which has credentials.
+func httpError(err error, resp *http.Response, body []byte) error {
 	kept := *resp
-	kept.Request = nil // it has credentials
-	return ociregistry.NewHTTPError(bodyError(resp, body, unknown), resp.StatusCode, &kept, body)
+	kept.Request = nil
+	return ociregistry.NewHTTPError(err, resp.StatusCode, &kept, body)
 }
 
 // bodyError returns what the body of a response says is wrong, or else what its

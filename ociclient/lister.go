@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"net/http"
 	"net/url"
@@ -131,16 +132,16 @@ func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
 		cl := *cl
 		cl.set("Accept-Encoding", "identity")
-		seen := make(map[string]bool)
+		seen := make(map[uint64]bool) // hashes of URLs: a list may have any number of pages
 		for {
-			seen[cl.url.String()] = true
+			seen[hashURL(cl.url)] = true
 			resp, data, err := c.read(ctx, &cl)
 			if err != nil {
 				yield(page{}, err)
 				return
 			}
 			next, err := nextPage(resp)
-			if err == nil && next != nil && seen[next.String()] {
+			if err == nil && next != nil && seen[hashURL(next)] {
 				err = errors.New("the list's Link headers lead in a circle")
 			}
 			if err != nil {
@@ -154,6 +155,10 @@ func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
 		}
 	}
 }
+
+var urlSeed = maphash.MakeSeed()
+
+func hashURL(u *url.URL) uint64 { return maphash.String(urlSeed, u.String()) }
 
 // nextPage returns the URL of the next page, or nil. It must be of the same
 // origin: a list is not to make the client look elsewhere.

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // maxRedirects is how many requests a call makes at most because of redirects.
@@ -58,9 +56,7 @@ func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 }
 
 func badLocation(resp *http.Response, problem string) error {
-	kept := *resp
-	kept.Request = nil // as in responseError
-	return final(ociregistry.NewHTTPError(errors.New("the answer has "+problem), resp.StatusCode, &kept, nil))
+	return final(httpError(errors.New("the answer has "+problem), resp, nil))
 }
 
 // sameOrigin reports whether two URLs are of one origin: scheme, host and port

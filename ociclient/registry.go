@@ -32,7 +32,9 @@
 // its content fits into one chunk. Others go in chunks, so that only a chunk is
 // ever repeated, and kept in memory. The size is checked before the last byte is
 // sent; the digest is for the registry to verify. A push that fails ends its
-// upload session.
+// upload session. When the context ends, nothing more is read of the content, and
+// PushBlob returns as soon as a Read of it that is under way has: to end one that
+// blocks is up to the reader.
 //
 // The ID of a [ociregistry.BlobWriter] is where the registry has its session,
 // so another client, in another process, can resume it; of registries whose

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -44,8 +45,11 @@ func counted(t *testing.T, server ociserver.Options, opts ociclient.Options, rul
 	return clientOf(t, srv, opts, newClock()), srv
 }
 
+// anyDigest is the digest of what a test has made, in a URL.
+var anyDigest = regexp.MustCompile(`sha256(%3A|:)[0-9a-f]{64}`)
+
 // shape returns the lines of requests without what differs from one time to the
-// next, or is long.
+// next, or from one content to another.
 func shape(lines []string) []string {
 	shapes := make([]string, len(lines))
 	for i, line := range lines {
@@ -56,7 +60,7 @@ func shape(lines []string) []string {
 		for name, d := range map[string]digest.Digest{"CONTENT": contentDigest, "TAGGED": digest.FromString(tagged), "UNTAGGED": digest.FromString(untagged)} {
 			line = strings.NewReplacer(string(d), name, strings.Replace(string(d), ":", "%3A", 1), name, strings.Replace(string(d), ":", "-", 1), "TAG-OF-"+name).Replace(line)
 		}
-		shapes[i] = line
+		shapes[i] = anyDigest.ReplaceAllString(line, "")
 	}
 	return shapes
 }
@@ -252,17 +256,7 @@ func TestRequestCounts(t *testing.T) {
 				srv.Lines()
 			}
 			qt.Assert(t, qt.IsNil(test.call(reg)))
-			got := shape(srv.Lines())
-			for i := range min(len(got), len(test.want)) { // digests of what was made here are cut off
-				if before, _, ok := strings.Cut(got[i], "sha256"); ok {
-					_, after, _ := strings.Cut(got[i], "&")
-					if after != "" {
-						before += "&" + after
-					}
-					got[i] = before
-				}
-			}
-			qt.Assert(t, qt.DeepEquals(got, test.want))
+			qt.Assert(t, qt.DeepEquals(shape(srv.Lines()), test.want))
 		})
 	}
 }
