@@ -60,6 +60,7 @@ type client struct {
 	path string
 	home string
 	args []string // before those of each run
+	env  []string // beside what all clients have
 }
 
 // newClient finds a client. It skips the test of one that is not selected.
@@ -120,6 +121,7 @@ func (c *client) command(t testing.TB, args []string) (cmd *exec.Cmd, stdout, st
 		"CONTAINERS_REGISTRIES_CONF=" + filepath.Join(c.home, "registries.conf"),
 		"CONTAINERS_STORAGE_CONF=" + filepath.Join(c.home, "storage.conf"),
 	}
+	cmd.Env = append(cmd.Env, c.env...)
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	return cmd, stdout, stderr

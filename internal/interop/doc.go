@@ -10,7 +10,8 @@
 //
 // A client that is missing is a failure. To run with some of them only, list
 // them in OCI_INTEROP_CLIENTS, separated by commas; the tests of the others are
-// then skipped.
+// then skipped. Cosign signs and verifies what is copied; its test is skipped where
+// it is missing.
 //
 // No other registry is installed: the tests make images of their own, the same
 // ones in every run. After each push they read what the registry holds by plain

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the clients that the tests of this directory run: crane, regctl and
-# oras, at the versions below, into a directory; skopeo, podman and buildah as
-# Debian packages, where they are missing, for which it has to be run by root.
+# Installs the clients that the tests of this directory run: crane, regctl, oras
+# and cosign, at the versions below, into a directory; skopeo, podman and buildah
+# as Debian packages, where they are missing, for which it has to be run by root.
+# Cosign takes some minutes to build; it is not a failure if that cannot be done.
 #
 # usage: install.sh [directory]
 #
@@ -12,6 +13,7 @@ set -eu
 crane=v0.22.1
 regctl=v0.11.7
 oras=v1.3.3
+cosign=v2.6.5
 
 dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/interop}
 mkdir -p "$dir"
@@ -26,7 +28,7 @@ export CGO_ENABLED=0 GOWORK=off
 # has tells whether a client in the directory is of a version.
 has() {
 	client=$1 version=$2
-	[ -x "$dir/$client" ] && "$dir/$client" version 2>/dev/null | grep -qwF "${version#v}"
+	[ -x "$dir/$client" ] && "$dir/$client" version 2>/dev/null | grep -qE "(^|[^0-9.])${version#v}($|[^0-9.])"
 }
 
 has crane $crane ||
@@ -45,6 +47,10 @@ if ! has oras $oras; then
 	chmod -R u+w oras
 	(cd oras && go build -o "$dir/oras" ./cmd/oras)
 fi
+
+has cosign $cosign ||
+	GOBIN=$dir go install github.com/sigstore/cosign/v2/cmd/cosign@$cosign ||
+	echo "cosign was not built: signatures are NOT TESTED" >&2
 
 packages=
 for package in skopeo podman buildah; do
