@@ -68,6 +68,25 @@ func TestStagingWasRemoved(t *testing.T) {
 	}
 }
 
+// TestStagingAfterClose is what a push meets that was under way when the registry
+// was closed: it must leave nothing.
+func TestStagingAfterClose(t *testing.T) {
+	t.Parallel()
+	private := filepath.Join(KeptDir(t), ".ocifs")
+	s := newStore(osFS{}, private, true, nil)
+	before, err := s.stage(digest.SHA256)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(s.close()))
+	_, err = s.stage(digest.SHA256)
+	qt.Check(t, qt.ErrorIs(err, os.ErrClosed))
+	_, err = s.stageDir()
+	qt.Check(t, qt.ErrorIs(err, os.ErrClosed))
+	before.discard()
+	names, err := filepath.Glob(filepath.Join(private, "staging", "*"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.HasLen(names, 0))
+}
+
 // TestStagingBegins beside others that recover all the time.
 func TestStagingBegins(t *testing.T) {
 	t.Parallel()

@@ -31,16 +31,20 @@ type staging struct {
 	fs  filesystem
 	top string // made when it is needed, as is the directory that it is in
 
-	mu   sync.Mutex
-	dir  string // empty if there is none yet
-	lock file   // open while there is a dir
-	last uint64 // the number of the last name
+	mu     sync.Mutex
+	dir    string // empty if there is none yet
+	lock   file   // open while there is a dir
+	last   uint64 // the number of the last name
+	closed bool   // there is to be no dir any more
 }
 
 // name returns a name in the directory that was not used before.
 func (s *staging) name() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return "", errClosed
+	}
 	if s.dir == "" {
 		if err := s.begin(); err != nil {
 			return "", err
@@ -115,10 +119,12 @@ func (s *staging) forget(dir string) {
 	}
 }
 
-// close removes the directory with all that is in it.
+// close removes the directory with all that is in it. What is still under way
+// gets no name any more.
 func (s *staging) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	if s.dir == "" {
 		return nil
 	}
