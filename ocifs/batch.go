@@ -9,11 +9,12 @@ import (
 // batch has the operations of some changes that are about to be written, and
 // shows the state as it will be with them.
 type batch struct {
-	repo  *repository
-	ops   []op
-	puts  map[ociregistry.Digest]string // the media types of manifests
-	blobs map[ociregistry.Digest]bool   // those with contents
-	tags  map[string]ociregistry.Digest // "" for those that are deleted
+	repo   *repository
+	ops    []op
+	puts   map[ociregistry.Digest]string // the media types of manifests
+	blobs  map[ociregistry.Digest]bool   // those with contents
+	tags   map[string]ociregistry.Digest // "" for those that are deleted
+	refers bool                          // to files that were seen in the repository
 }
 
 func newBatch(repo *repository) *batch {
@@ -93,11 +94,13 @@ func (b *batch) current(ref string, digest ociregistry.Digest) ociregistry.Diges
 }
 
 // syncPlaced makes the names durable of the files that were seen in the
-// repository. Others may just be placing them: a manifest that names them may not
-// be durable before they are.
+// repository, if manifests refer to them. Others, of this process or another, may
+// just be placing them: a manifest that names them may not be durable before they
+// are.
 func (b *batch) syncPlaced() error {
-	if b.repo.placing.Load() == 0 {
+	s := b.repo.registry.store
+	if !b.refers || !s.syncs.on || b.repo.placing.Load() == 0 && s.staging.alone() {
 		return nil
 	}
-	return b.repo.registry.store.syncBlobDirs(b.repo.dir)
+	return s.syncBlobDirs(b.repo.dir)
 }

@@ -286,7 +286,9 @@ func (repo *repository) write(journal file, info fs.FileInfo, changes []*change)
 		}
 	}
 	if len(b.ops) > 0 {
-		err = repo.append(journal, info.Size(), b.ops)
+		if err = b.syncPlaced(); err == nil {
+			err = repo.append(journal, info.Size(), b.ops)
+		}
 	} else if changes[0].work == nil {
 		first, err = 0, repo.confirm(journal)
 	}

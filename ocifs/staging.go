@@ -108,6 +108,20 @@ func (s *staging) begin() error {
 	return fmt.Errorf("%s: cannot make a directory that stays", s.top)
 }
 
+// alone reports whether no other process, and no other store of this one, has a
+// directory here, or is known to be dead and has. Each makes one before it places
+// its first file anywhere.
+func (s *staging) alone() bool {
+	s.mu.Lock()
+	own := 0
+	if s.dir != "" {
+		own = 2 // the directory and its lock
+	}
+	s.mu.Unlock()
+	entries, err := s.fs.ReadDir(s.top, -1)
+	return len(entries) <= own && (err == nil || errors.Is(err, fs.ErrNotExist))
+}
+
 // forget makes the next name be in another directory than dir.
 func (s *staging) forget(dir string) {
 	s.mu.Lock()

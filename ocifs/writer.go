@@ -178,7 +178,10 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 // durable.
 func (repo *repository) placeOnce(put func(*repository) error) error {
 	repo.placing.Add(1)
-	err := put(repo)
+	_, err := repo.registry.store.staging.name() // others see that they are not alone
+	if err == nil {
+		err = put(repo)
+	}
 	if err == nil {
 		err = repo.anchor()
 	} else if syncErr := repo.registry.store.syncBlobDirs(repo.dir); syncErr != nil {
