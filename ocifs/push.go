@@ -1,6 +1,7 @@
 package ocifs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,7 +46,7 @@ func (p *push) check(b *batch) error {
 			return nil // all is as it should be
 		}
 	} else {
-		has, err := p.repo.hasBlob(o.digest, -1)
+		has, _, err := p.repo.hasBlob(o.digest, -1)
 		if err != nil {
 			return err
 		}
@@ -99,41 +100,69 @@ func (p *push) checkReferences(b *batch) error {
 }
 
 func (p *push) checkBlob(ref *manifest.Ref, what string) error {
-	has := false
 	err := ociregistry.CheckDigest(ref.Digest)
 	if err == nil {
-		if has, err = p.repo.hasBlob(ref.Digest, ref.Size); err != nil {
+		has, doubt, err := p.repo.hasBlob(ref.Digest, ref.Size)
+		if err != nil || has {
 			return err
 		}
+		if doubt {
+			return &doubtError{ref.Digest}
+		}
 	}
-	if !has {
-		return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
-	}
-	return nil
+	return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
 }
 
-// hasBlob reports whether there is a blob. A file that has not the given size, if
-// that is not -1, may be damaged.
-func (repo *repository) hasBlob(digest ociregistry.Digest, size int64) (bool, error) {
+// doubtError is for a blob whose file has another size than a manifest says. To
+// find out which of both is wrong takes to read the file, which nobody does who
+// has the journal locked.
+type doubtError struct{ digest ociregistry.Digest }
+
+func (e *doubtError) Error() string { return fmt.Sprintf("blob %s may be damaged", e.digest) }
+
+// commit pushes the manifest.
+func (p *push) commit(ctx context.Context) error {
+	for {
+		err := p.repo.commit(&change{ctx: ctx, creates: true, size: len(p.op.contents), check: p.check})
+		var doubt *doubtError
+		if !errors.As(err, &doubt) {
+			return err
+		}
+		sound, err := p.repo.isSound(doubt.digest)
+		switch {
+		case err != nil:
+			return err
+		case !sound:
+			return fmt.Errorf("%w: %w", ociregistry.ErrManifestBlobUnknown, doubt)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+	}
+}
+
+// hasBlob reports whether there is a blob. One whose file has not the given size,
+// if that is not -1, may be damaged: unless it is known not to be, there is doubt.
+func (repo *repository) hasBlob(digest ociregistry.Digest, size int64) (has, doubt bool, err error) {
 	repo.mu.RLock()
 	_, pending := repo.state.blobs[digest]
 	m := repo.state.manifests[digest]
 	_, deleted := repo.state.deleted[digest]
 	repo.mu.RUnlock()
 	if pending {
-		return true, nil
+		return true, false, nil
 	}
 	if deleted || m != nil && !m.blob {
-		return false, nil
+		return false, false, nil
 	}
 	n, err := repo.registry.store.stat(repo.dir, digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil || size < 0 || size == n {
-		return err == nil, err
+		return err == nil, false, err
 	}
-	return repo.isSound(digest)
+	has, _, err = repo.isKnownSound(digest)
+	return has, !has, err
 }
 
 // hasManifest reports whether there is a manifest, in the state or in b.

@@ -126,14 +126,11 @@ func (repo *repository) checkFile(err error, digest ociregistry.Digest, size, wa
 // That takes as long as to read the file, and is remembered as long as the file is
 // not changed.
 func (repo *repository) isSound(digest ociregistry.Digest) (bool, error) {
-	info, err := repo.registry.lstat(blobPath(repo.dir, digest))
+	known, info, err := repo.isKnownSound(digest)
 	if err != nil {
 		return false, err
 	}
-	repo.mu.RLock()
-	known := repo.state.sound[digest]
-	repo.mu.RUnlock()
-	if known == nil || !sameFile(known, info) {
+	if !known {
 		err := repo.registry.store.verify(repo.registry.ctx, repo.dir, digest)
 		if errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
 			return false, nil
@@ -149,6 +146,19 @@ func (repo *repository) isSound(digest ociregistry.Digest) (bool, error) {
 		ref.size = -1
 	}
 	return true, nil
+}
+
+// isKnownSound reports whether isSound has found the file of a blob to be, which it
+// returns as it is now.
+func (repo *repository) isKnownSound(digest ociregistry.Digest) (bool, fs.FileInfo, error) {
+	info, err := repo.registry.lstat(blobPath(repo.dir, digest))
+	if err != nil {
+		return false, nil, err
+	}
+	repo.mu.RLock()
+	known := repo.state.sound[digest]
+	repo.mu.RUnlock()
+	return known != nil && sameFile(known, info), info, nil
 }
 
 // blob is a blob that is open: contents or a file.

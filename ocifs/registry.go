@@ -48,7 +48,9 @@ type Options struct {
 	// returns [ociregistry.ErrDenied] and leaves nothing. Zero is no bound.
 	//
 	// With a bound, New walks the whole directory to count what is there. What
-	// other processes add afterwards is not counted.
+	// other processes add afterwards is not counted. A blob of up to 16 KiB that
+	// was just pushed to two repositories counts twice until it is a file, which
+	// takes about a second.
 	MaxBytes int64
 
 	// UploadExpiry is how long an upload session may be idle before it ends.

@@ -182,7 +182,10 @@ func (v *verification) manifest(repo *repository, m *stored) {
 		if ref.Elsewhere || repo.hasChild(ref.Digest) {
 			continue
 		}
-		has, err := repo.hasBlob(ref.Digest, ref.Size)
+		has, doubt, err := repo.hasBlob(ref.Digest, ref.Size)
+		if err == nil && doubt {
+			has, err = repo.isSound(ref.Digest)
+		}
 		if err == nil && !has {
 			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.digest, ref.Size)
 		}

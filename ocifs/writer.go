@@ -420,7 +420,7 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 		condition: ociregistry.PushConditionFrom(ctx),
 		op:        op{kind: opPut, digest: digest, mediaType: mediaType, size: int64(len(text)), contents: text, tags: tags, info: &info},
 	}
-	if err := p.repo.commit(&change{ctx: ctx, creates: true, size: len(text), check: p.check}); err != nil {
+	if err := p.commit(ctx); err != nil {
 		r.give(p.taken)
 		return desc, p.repo.failed(err)
 	}
