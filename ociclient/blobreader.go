@@ -10,6 +10,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -21,6 +22,7 @@ type blobReader struct {
 	cancel context.CancelFunc
 	hash   hash.Hash // nil for what cannot be verified
 	n      int64     // how much was hashed
+	ended  bool      // and that it is all, and right
 	err    error
 
 	mu     sync.Mutex // for Close by another goroutine
@@ -69,13 +71,17 @@ func (r *blobReader) verify() error {
 	case !isDigestOf(r.desc.Digest, r.hash):
 		return mismatch()
 	}
+	r.ended = true
 	return io.EOF
 }
 
-// Verifies reports whether reading to the end ends with [io.EOF] only if what was
-// read is the whole content of the digest. A cache that knows it need not verify
-// the content once more.
-func (r *blobReader) Verifies() bool { return r.hash != nil }
+// Verified implements [verified.Reader].
+func (r *blobReader) Verified() verified.State {
+	if r.hash == nil {
+		return verified.State{}
+	}
+	return verified.State{Digest: r.desc.Digest, Read: r.n, Ended: r.ended}
+}
 
 func isDigestOf(d ociregistry.Digest, h hash.Hash) bool {
 	var sum [sha512.Size]byte
@@ -134,6 +140,14 @@ func (r *seekReader) Read(p []byte) (int, error) {
 // WriteTo implements [io.WriterTo].
 func (r *seekReader) WriteTo(w io.Writer) (int64, error) { return copyBuffered(w, r) }
 
+// Verified implements [verified.Reader].
+func (r *seekReader) Verified() verified.State {
+	if r.pos != r.n {
+		return verified.State{}
+	}
+	return r.blobReader.Verified()
+}
+
 func (r *seekReader) stream() *stream { return r.src.(*stream) }
 
 // move makes the source go on at pos.
@@ -148,7 +162,7 @@ func (r *seekReader) move() error {
 	if err != nil {
 		return err
 	}
-	r.src, r.err, r.n, r.hash = s, nil, 0, nil
+	r.src, r.err, r.n, r.ended, r.hash = s, nil, 0, false, nil
 	if r.pos == 0 {
 		r.hash = r.desc.Digest.Algorithm().Hash()
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -22,6 +23,7 @@ func (s *store) receive(ctx context.Context, r io.Reader, d ociregistry.Digest, 
 	if err != nil {
 		return nil, err
 	}
+	a.hash = verified.Hash(r, d)
 	if err := a.receive(ctx, r, d, size); err != nil {
 		a.discard()
 		return nil, err

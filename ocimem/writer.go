@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
@@ -29,7 +30,7 @@ func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.D
 	if desc.Size < 0 {
 		return fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid)
 	}
-	b := newBuffer(r, desc.Digest.Algorithm())
+	b := &buffer{registry: r, algorithm: desc.Digest.Algorithm(), hash: verified.Hash(rd, desc.Digest)}
 	n, err := readChunks(ctx, rd, desc.Size, b.append)
 	if err == nil && n == desc.Size {
 		n, err = atEOF(rd, n)

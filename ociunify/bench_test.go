@@ -257,7 +257,7 @@ type pacedReader struct {
 func (r *pacedReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	r.n += n
-	time.Sleep(time.Until(r.start.Add(time.Duration(float64(r.n) / r.rate * 1e9))))
+	pause(time.Until(r.start.Add(time.Duration(float64(r.n) / r.rate * 1e9))))
 	return n, err
 }
 

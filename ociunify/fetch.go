@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
-	"github.com/opencontainers/go-digest"
-
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -27,7 +27,8 @@ type fetch struct {
 
 	mu      sync.Mutex
 	state   progress
-	changed chan struct{} // closed when the state is another
+	changed chan struct{} // closed when those who wait should look again
+	awaited int64         // the fewest visible bytes that anyone waits for
 }
 
 // progress says how far a fetch is.
@@ -97,7 +98,7 @@ func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins b
 		return nil, false, errClosed
 	}
 	if f == nil {
-		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), spool: spool{dir: c.opts.TempDir}}
+		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), awaited: nobody, spool: spool{dir: c.opts.TempDir}}
 		f.ctx, f.cancel = c.detach(ctx)
 		c.fetches[k] = f
 		c.fetching.Store(int64(len(c.fetches)))
@@ -111,7 +112,7 @@ func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins b
 
 // leave is called by a reader that wants no more.
 func (c *Cache) leave(f *fetch) {
-	p, _ := f.progress()
+	p := f.progress()
 	c.mu.Lock()
 	f.readers--
 	abandoned := f.readers == 0 && !p.done && !c.opts.FinishFetches
@@ -179,7 +180,6 @@ func (f *fetch) end() {
 // transfer gets the bytes from the origin, and verifies them. It calls opened
 // when the origin has answered.
 func (f *fetch) transfer(ctx context.Context, opened func()) error {
-	at := target{"GetBlob", f.key.repo, f.key.ref}
 	d := ociregistry.Digest(f.key.ref)
 	rd, err := f.cache.origin.GetBlob(ctx, f.key.repo, d)
 	if err != nil {
@@ -192,30 +192,36 @@ func (f *fetch) transfer(ctx context.Context, opened func()) error {
 	f.opened(ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: d, Size: size})
 	opened()
 
-	verifier := verifierFor(rd, d)
-	buf := buffers.Get().(*[fetchSize]byte)
-	defer buffers.Put(buf)
-	for n := int64(0); ; {
-		m, err := rd.Read(buf[:])
-		if n += int64(m); size >= 0 && n > size {
+	return f.receive(ctx, rd, size)
+}
+
+// receive reads all that the origin sends, which must have size bytes unless size
+// is negative.
+func (f *fetch) receive(ctx context.Context, rd io.Reader, size int64) error {
+	at := target{"GetBlob", f.key.repo, f.key.ref}
+	d := ociregistry.Digest(f.key.ref)
+	h := verified.Hash(rd, d)
+	k := newKeeper(f, size)
+	defer k.close()
+	for {
+		p, err := k.read(rd)
+		if size >= 0 && k.n > size {
 			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
 		}
-		if m > 0 {
-			verifier.Write(buf[:m])
-			if err := f.spool.write(buf[:m]); err != nil {
-				f.cache.warn("cannot keep a blob while it is fetched", at, err)
-				return errSpool
-			}
-			// Whatever a caller has of it, without the last byte it is nothing.
-			f.advance(n - 1)
+		h.Write(p)
+		if err := k.keep(p); err != nil {
+			return f.unkept(at, err)
 		}
 		switch {
-		case err == io.EOF && size >= 0 && n < size:
+		case err == io.EOF && k.n < size:
 			return at.fail(io.ErrUnexpectedEOF)
-		case err == io.EOF && !verifier.Verified():
+		case err == io.EOF && !isSum(h, d):
 			return at.fail(fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid))
 		case err == io.EOF:
-			f.complete(n)
+			if err := k.settle(); err != nil {
+				return f.unkept(at, err)
+			}
+			f.complete(k.n)
 			return nil
 		case err != nil:
 			return at.fail(err)
@@ -225,31 +231,11 @@ func (f *fetch) transfer(ctx context.Context, opened func()) error {
 	}
 }
 
-// verifying is what readers implement that verify what they read, as those of
-// ociclient do. To hash takes longer than anything else that is done with bytes.
-type verifying interface {
-	// Verifies reports whether reading to the end ends with [io.EOF] only if
-	// what was read is the whole content of the descriptor's digest.
-	Verifies() bool
+// unkept is the end of a fetch whose bytes could not be written.
+func (f *fetch) unkept(at target, err error) error {
+	f.cache.warn("cannot keep a blob while it is fetched", at, err)
+	return errSpool
 }
-
-// verifierFor returns a verifier of what is read from rd. It has nothing to do if
-// rd verifies that itself.
-func verifierFor(rd ociregistry.BlobReader, d ociregistry.Digest) digest.Verifier {
-	if v, ok := rd.(verifying); ok && v.Verifies() && rd.Descriptor().Digest == d {
-		return verifiedAlready{io.Discard}
-	}
-	return d.Verifier()
-}
-
-type verifiedAlready struct{ io.Writer }
-
-func (verifiedAlready) Verified() bool { return true }
-
-// fetchSize is how many bytes of a blob are read at a time.
-const fetchSize = 128 << 10
-
-var buffers = sync.Pool{New: func() any { return new([fetchSize]byte) }}
 
 // mediaTypeBlob is the media type of blobs, which registries do not keep.
 const mediaTypeBlob = "application/octet-stream"
@@ -258,13 +244,13 @@ const mediaTypeBlob = "application/octet-stream"
 // has no end, and is not stored.
 func (f *fetch) store(ctx context.Context) {
 	c, at := f.cache, target{"PushBlob", f.key.repo, f.key.ref}
-	p := f.await(ctx, func(p progress) bool { return p.desc.Size >= 0 || p.done })
+	p := f.await(ctx, nobody, func(p progress) bool { return p.desc.Size >= 0 || p.done })
 	if p.err != nil || !c.ledger.reserve(ctx, kindBlob, at.repo, p.desc) {
 		return
 	}
-	_, err := c.cache.PushBlob(ctx, at.repo, p.desc, &follower{fetch: f, ctx: ctx, end: -1})
+	_, err := c.cache.PushBlob(ctx, at.repo, p.desc, &follower{fetch: f, ctx: ctx, desc: p.desc, whole: true, end: -1, behind: storeBehind})
 	if err != nil {
-		if p, _ := f.progress(); p.err == nil {
+		if p := f.progress(); p.err == nil {
 			c.warn("cannot keep a blob", at, err)
 		}
 		c.ledger.drop(ctx, kindBlob, at.repo, p.desc.Digest)
@@ -276,25 +262,47 @@ func (f *fetch) store(ctx context.Context) {
 	}
 }
 
-func (f *fetch) progress() (progress, <-chan struct{}) {
+// storeBehind is how many bytes the push to the cache registry stays behind what was
+// fetched: those who wait for the blob come first.
+const storeBehind = 32 << 20
+
+func (f *fetch) progress() progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state, f.changed
+	return f.state
 }
 
+// update changes the state, and wakes those who wait.
 func (f *fetch) update(change func(*progress)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(&f.state)
-	close(f.changed)
-	f.changed = make(chan struct{})
+	f.wake()
 }
+
+func (f *fetch) wake() {
+	close(f.changed)
+	f.changed, f.awaited = make(chan struct{}), nobody
+}
+
+// nobody is what is awaited if nobody waits for bytes.
+const nobody = math.MaxInt64
 
 func (f *fetch) opened(desc ociregistry.Descriptor) {
 	f.update(func(p *progress) { p.open, p.desc = true, desc })
 }
 
-func (f *fetch) advance(n int64) { f.update(func(p *progress) { p.visible = n }) }
+// advance makes n bytes visible, but for the last: whatever a caller has of a blob,
+// without that it is nothing. Who waits for more is not woken, for that takes the
+// processor from those who have something to do.
+func (f *fetch) advance(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.state.visible = n - 1
+	if n > f.awaited {
+		f.wake()
+	}
+}
 
 // complete makes all n bytes visible.
 func (f *fetch) complete(n int64) {
@@ -309,13 +317,18 @@ func (f *fetch) finish(err error) {
 }
 
 // await waits until the fetch is as far as wanted, and returns how far it is. The
-// error is that of the fetch or that of the context.
-func (f *fetch) await(ctx context.Context, enough func(progress) bool) progress {
+// error is that of the fetch or that of the context. When more bytes are visible, it
+// looks again only if they are as many as it is told.
+func (f *fetch) await(ctx context.Context, visible int64, enough func(progress) bool) progress {
 	for {
-		p, changed := f.progress()
+		f.mu.Lock()
+		p, changed := f.state, f.changed
 		if enough(p) {
+			f.mu.Unlock()
 			return p
 		}
+		f.awaited = min(f.awaited, visible)
+		f.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -19,8 +21,11 @@ type follower struct {
 	ctx    context.Context
 	cancel context.CancelFunc // nil if this is not a caller's reader
 	desc   ociregistry.Descriptor
+	whole  bool // it began at the beginning, and goes to the end
 	offset int64
 	end    int64 // -1 is the end of the blob
+	behind int64 // how many visible bytes it leaves as long as there will be more
+	ended  bool  // it came to where it ends
 
 	mu     sync.Mutex    // for Close from another goroutine
 	rest   io.ReadCloser // from the origin, when the spool failed
@@ -36,7 +41,7 @@ func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (
 			f.cache.leave(f)
 		}
 	}()
-	p := f.await(ctx, func(p progress) bool {
+	p := f.await(ctx, offset0, func(p progress) bool {
 		// Where the blob ends may be seen only when it does.
 		return p.done || p.open && (p.desc.Size >= 0 || p.visible >= offset0)
 	})
@@ -50,35 +55,48 @@ func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (
 		offset1 = -1
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &follower{fetch: f, ctx: ctx, cancel: cancel, desc: p.desc, offset: offset0, end: offset1}, nil
+	return &follower{fetch: f, ctx: ctx, cancel: cancel, desc: p.desc, whole: offset0 == 0 && offset1 < 0, offset: offset0, end: offset1}, nil
 }
 
 func (r *follower) Descriptor() ociregistry.Descriptor { return r.desc }
 
+// Verified implements [verified.Reader]: a fetch verifies what it gets.
+func (r *follower) Verified() verified.State {
+	if !r.whole {
+		return verified.State{}
+	}
+	return verified.State{Digest: r.desc.Digest, Read: r.offset, Ended: r.ended}
+}
+
 func (r *follower) Read(buf []byte) (int, error) {
+	n, err := r.read(buf)
+	r.offset += int64(n)
+	r.ended = err == io.EOF
+	return n, err
+}
+
+func (r *follower) read(buf []byte) (int, error) {
 	if rest, err := r.usable(); rest != nil || err != nil || len(buf) == 0 {
 		if err != nil || len(buf) == 0 {
 			return 0, err
 		}
 		return rest.Read(buf)
 	}
-	p := r.fetch.await(r.ctx, r.readable)
+	p := r.wait()
 	limit := p.visible
 	if r.end >= 0 {
 		limit = min(limit, r.end)
 	}
 	switch {
 	case r.offset < limit && r.ctx.Err() == nil:
-		n, err := r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
-		r.offset += int64(n)
-		return n, err
+		return r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
 	case r.end >= 0 && r.offset >= r.end, p.done && p.err == nil:
 		return 0, io.EOF
 	case p.err == errSpool && r.cancel != nil:
 		if err := r.detour(); err != nil {
 			return 0, err
 		}
-		return r.Read(buf)
+		return r.read(buf)
 	}
 	_, err := r.usable() // the context's error, or that it is closed
 	if err == nil {
@@ -96,7 +114,7 @@ var followBuffers = sync.Pool{New: func() any { return new([followSize]byte) }}
 // WriteTo implements [io.WriterTo]. It has no buffer while it waits.
 func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 	for err == nil {
-		r.fetch.await(r.ctx, r.readable)
+		r.wait()
 		var m int
 		m, err = r.copyNext(w)
 		n += int64(m)
@@ -121,9 +139,17 @@ func (r *follower) copyNext(w io.Writer) (n int, err error) {
 	return n, err
 }
 
+// wait waits until there is something to read.
+func (r *follower) wait() progress {
+	if p := r.fetch.progress(); r.readable(p) {
+		return p
+	}
+	return r.fetch.await(r.ctx, r.offset+r.behind+1, r.readable)
+}
+
 // readable reports whether Read need not wait.
 func (r *follower) readable(p progress) bool {
-	return p.done || r.offset < p.visible || r.end >= 0 && r.offset >= r.end
+	return p.done || r.offset+r.behind < p.visible || r.end >= 0 && r.offset >= r.end
 }
 
 // usable returns the reader of the rest, if there is one.
@@ -175,7 +201,7 @@ func (r *follower) open(origin ociregistry.Interface, k key) (io.ReadCloser, err
 	if err != nil {
 		return nil, err
 	}
-	v := newVerified(rd, ociregistry.Digest(k.ref))
+	v := newLastChecked(rd, ociregistry.Digest(k.ref))
 	if _, err := io.CopyN(io.Discard, v, r.offset); err != nil {
 		rd.Close()
 		return nil, err
@@ -199,40 +225,45 @@ func (r *follower) Close() error {
 	return nil
 }
 
-// verified reads content whose last byte it gives only when the digest is right.
-type verified struct {
+// lastChecked reads content whose last byte it gives only when the digest is right.
+type lastChecked struct {
 	io.Closer
-	r        *bufio.Reader
-	verifier digest.Verifier
+	r      *bufio.Reader
+	hash   hash.Hash
+	digest ociregistry.Digest
 }
 
-func newVerified(rd io.ReadCloser, d ociregistry.Digest) *verified {
-	return &verified{rd, bufio.NewReaderSize(rd, 64<<10), d.Verifier()}
+func newLastChecked(rd io.ReadCloser, d ociregistry.Digest) *lastChecked {
+	return &lastChecked{rd, bufio.NewReaderSize(rd, 64<<10), verified.Hash(rd, d), d}
 }
 
-func (v *verified) Read(p []byte) (int, error) {
+func (l *lastChecked) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if _, err := v.r.Peek(2); err != nil && err != io.EOF {
+	if _, err := l.r.Peek(2); err != nil && err != io.EOF {
 		return 0, err
 	} else if err == io.EOF {
-		return v.readLast(p)
+		return l.readLast(p)
 	}
-	n, err := v.r.Read(p[:min(len(p), v.r.Buffered()-1)])
-	v.verifier.Write(p[:n])
+	n, err := l.r.Read(p[:min(len(p), l.r.Buffered()-1)])
+	l.hash.Write(p[:n])
 	return n, err
 }
 
 // readLast reads the last byte, if there is one.
-func (v *verified) readLast(p []byte) (int, error) {
-	last, _ := v.r.Peek(1)
-	v.verifier.Write(last)
-	if !v.verifier.Verified() {
+func (l *lastChecked) readLast(p []byte) (int, error) {
+	last, _ := l.r.Peek(1)
+	l.hash.Write(last)
+	if !isSum(l.hash, l.digest) {
 		return 0, fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid)
 	}
 	if len(last) == 0 {
 		return 0, io.EOF
 	}
-	return v.r.Read(p[:1])
+	return l.r.Read(p[:1])
+}
+
+func isSum(h hash.Hash, d ociregistry.Digest) bool {
+	return digest.NewDigest(d.Algorithm(), h) == d
 }

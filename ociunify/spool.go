@@ -6,69 +6,64 @@ import (
 	"sync"
 )
 
-// maxSpoolMemory is how many bytes of a blob are kept in memory while it is
-// fetched. When there are more, all go into a file.
-const maxSpoolMemory = 256 << 10
-
-// spool has the bytes of a blob as they come. One goroutine writes, any number
-// read what is there.
+// spool has the bytes of a blob as they come: the first of them in memory, what
+// follows in a file. One goroutine writes, any number read what they know is there.
 type spool struct {
-	dir string
-
-	mu     sync.Mutex
-	memory []byte // all, as long as there is no file
-	file   *os.File
-	size   int64
-	remove bool // the file could not be removed while it is open
+	dir    string
+	head   []byte
+	file   *os.File // of what does not fit in head; nil if there is nothing
+	remove bool     // the file could not be removed while it is open
 }
 
-func (s *spool) write(p []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.file == nil && len(s.memory)+len(p) <= maxSpoolMemory {
-		s.memory = append(s.memory, p...)
-		s.size += int64(len(p))
-		return nil
+// The size of a head, in bytes, of a blob that is small and of any other. Most blobs
+// that are many are small.
+const (
+	smallHead = 32 << 10
+	largeHead = 256 << 10
+)
+
+var (
+	smallHeads = sync.Pool{New: func() any { return new([smallHead]byte) }}
+	largeHeads = sync.Pool{New: func() any { return new([largeHead]byte) }}
+)
+
+// begin makes room for a blob. The size is what the origin says, or negative.
+func (s *spool) begin(size int64) {
+	if size >= 0 && size < smallHead {
+		s.head = smallHeads.Get().(*[smallHead]byte)[:]
+	} else {
+		s.head = largeHeads.Get().(*[largeHead]byte)[:]
 	}
+}
+
+// writeAt writes what follows the head.
+func (s *spool) writeAt(p []byte, offset int64) error {
 	if s.file == nil {
-		if err := s.spill(); err != nil {
+		if err := s.create(); err != nil {
 			return err
 		}
 	}
-	n, err := s.file.WriteAt(p, s.size)
-	s.size += int64(n)
+	_, err := s.file.WriteAt(p, offset-int64(len(s.head)))
 	return err
 }
 
-// spill moves the bytes from memory to a file, whose name is gone at once where
-// the system allows that.
-func (s *spool) spill() error {
+// create makes the file, whose name is gone at once where the system allows that.
+func (s *spool) create() error {
 	f, err := os.CreateTemp(s.dir, "ociunify-*")
 	if err != nil {
 		return err
 	}
-	s.remove = os.Remove(f.Name()) != nil
-	if _, err := f.WriteAt(s.memory, 0); err != nil {
-		f.Close()
-		if s.remove {
-			os.Remove(f.Name())
-		}
-		return err
-	}
-	s.file, s.memory = f, nil
+	s.file, s.remove = f, os.Remove(f.Name()) != nil
 	return nil
 }
 
-// readAt reads bytes that were written.
+// readAt reads bytes that were written, of which it may return fewer than p has
+// room for.
 func (s *spool) readAt(p []byte, offset int64) (int, error) {
-	s.mu.Lock()
-	if s.file == nil {
-		defer s.mu.Unlock()
-		return copy(p, s.memory[offset:]), nil
+	if offset < int64(len(s.head)) {
+		return copy(p, s.head[offset:]), nil
 	}
-	f := s.file
-	s.mu.Unlock()
-	n, err := f.ReadAt(p, offset)
+	n, err := s.file.ReadAt(p, offset-int64(len(s.head)))
 	if err == io.EOF && n == len(p) {
 		err = nil
 	}
@@ -77,9 +72,13 @@ func (s *spool) readAt(p []byte, offset int64) (int, error) {
 
 // free lets go of the bytes. Nobody may read any more.
 func (s *spool) free() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.memory = nil
+	switch len(s.head) {
+	case smallHead:
+		smallHeads.Put((*[smallHead]byte)(s.head))
+	case largeHead:
+		largeHeads.Put((*[largeHead]byte)(s.head))
+	}
+	s.head = nil
 	if s.file != nil {
 		s.file.Close()
 		if s.remove {

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -486,3 +487,19 @@ func TestTagThatGoesAway(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	ocitest.CheckContent(t, got, []byte("x"), mediaType)
 }
+
+// What the source verifies is not hashed again for being counted.
+func TestMeterVerifies(t *testing.T) {
+	t.Parallel()
+	item := Item{Descriptor: ociregistry.Descriptor{Size: 4}}
+	d := digest.FromString("text")
+	body, _ := metered(verifying{strings.NewReader("text"), d}, newTracker(func(Progress) {}), item)
+	qt.Check(t, qt.Equals(verified.By(body), verified.State{Digest: d}))
+}
+
+type verifying struct {
+	io.Reader
+	digest ociregistry.Digest
+}
+
+func (v verifying) Verified() verified.State { return verified.State{Digest: v.digest} }

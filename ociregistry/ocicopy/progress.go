@@ -3,6 +3,8 @@ package ocicopy
 import (
 	"io"
 	"sync"
+
+	"github.com/seed-40b21970/oci/internal/verified"
 )
 
 // Progress is how far a copy is. Sums are over all blobs and manifests that have
@@ -100,6 +102,9 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Verified implements [verified.Reader].
+func (m *meter) Verified() verified.State { return verified.By(m.r) }
 
 func (m *meter) tell(read int64) {
 	m.tracker.move(m.item, m.told, read)

@@ -22,6 +22,7 @@ var pushBlobClauses = []clause{
 	{name: "BuffersAreTheCallers", needs: PushBlobs, run: pushBlobBuffers},
 	{name: "VerifiesDigest", needs: PushBlobs, run: pushBlobWrongDigest},
 	{name: "VerifiesSize", needs: PushBlobs, run: pushBlobWrongSize},
+	{name: "FromReaderThatVerifies", needs: PushBlobs, run: pushBlobVerified},
 	{name: "FailsWithItsReader", needs: PushBlobs, run: pushBlobReaderFails},
 	{name: "FailureKeepsWhatIsThere", needs: PushBlobs, run: pushBlobFailsAgain},
 	{name: "ErrorsCarryNoContent", needs: PushBlobs, run: pushBlobErrors},
