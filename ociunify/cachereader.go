@@ -25,41 +25,82 @@ func (t target) byDigest() error {
 	return t.visible()
 }
 
-// GetBlob implements [ociregistry.Reader.GetBlob].
+// GetBlob implements [ociregistry.Reader.GetBlob]. A hit does next to nothing, so
+// that it takes no longer than the cache registry does.
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	at := target{"GetBlob", repo, string(digest)}
+	if repo == stateRepo || c.fetching.Load() > 0 {
+		return c.fetchedBlob(ctx, target{"GetBlob", repo, string(digest)})
+	}
+	rd, err := c.cache.GetBlob(ctx, repo, digest)
+	if err != nil {
+		return c.missedBlob(ctx, target{"GetBlob", repo, string(digest)}, err)
+	}
+	c.ledger.touch(kindBlob, repo, digest, rd)
+	return rd, nil
+}
+
+// fetchedBlob returns a blob that may be being fetched.
+func (c *Cache) fetchedBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
+	if err := at.visible(); err != nil {
+		return nil, err
+	}
 	rd, err := c.fetchedRange(ctx, at, 0, -1)
 	if err != errNoFetch {
 		return rd, err
 	}
-	rd, err = c.cachedRange(ctx, at, 0, -1)
-	if err == nil {
-		return rd, nil
+	rd, err = c.cachedBlob(ctx, at)
+	if err != nil {
+		return c.missedBlob(ctx, at, err)
 	}
-	if err := at.byDigest(); err != nil {
+	return rd, nil
+}
+
+// cachedBlob returns a blob from the cache registry.
+func (c *Cache) cachedBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
+	digest := ociregistry.Digest(at.ref)
+	rd, err := c.cache.GetBlob(ctx, at.repo, digest)
+	if err == nil {
+		c.ledger.touch(kindBlob, at.repo, digest, rd)
+	}
+	return rd, err
+}
+
+// missedBlob returns a blob that the cache registry did not return, because of err.
+func (c *Cache) missedBlob(ctx context.Context, at target, err error) (ociregistry.BlobReader, error) {
+	c.miss(ctx, at, err)
+	if err := at.checkDigest(); err != nil {
 		return nil, err
 	}
-	return c.fetchBlob(ctx, at, 0, -1)
+	return c.fetchBlob(ctx, at)
 }
 
 // GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The origin is asked
 // for a range of what is neither there nor being fetched; all other content of
 // the blob stays there.
 func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if offset0 == 0 && offset1 < 0 {
+		return c.GetBlob(ctx, repo, digest)
+	}
 	at := target{"GetBlobRange", repo, string(digest)}
-	rd, err := c.fetchedRange(ctx, at, offset0, offset1)
-	if err != errNoFetch {
-		return rd, err
-	}
-	rd, err = c.cachedRange(ctx, at, offset0, offset1)
-	if err == nil || errors.Is(err, ociregistry.ErrRangeInvalid) {
-		return rd, err
-	}
-	if err := at.byDigest(); err != nil {
+	if err := at.visible(); err != nil {
 		return nil, err
 	}
-	if offset0 == 0 && offset1 < 0 {
-		return c.fetchBlob(ctx, at, 0, -1)
+	if c.fetching.Load() > 0 {
+		if rd, err := c.fetchedRange(ctx, at, offset0, offset1); err != errNoFetch {
+			return rd, err
+		}
+	}
+	rd, err := c.cache.GetBlobRange(ctx, repo, digest, offset0, offset1)
+	if err == nil {
+		c.ledger.touch(kindBlob, repo, digest, rd)
+		return rd, nil
+	}
+	if errors.Is(err, ociregistry.ErrRangeInvalid) {
+		return nil, err
+	}
+	c.miss(ctx, at, err)
+	if err := at.checkDigest(); err != nil {
+		return nil, err
 	}
 	// A fetch may have begun since.
 	rd, err = c.fetchedRange(ctx, at, offset0, offset1)
@@ -78,9 +119,6 @@ var errNoFetch = errors.New("the blob is not being fetched")
 // fetchedRange returns a part of a blob that is being fetched. Of that, the cache
 // registry need not be asked.
 func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	if c.fetching.Load() == 0 {
-		return nil, errNoFetch
-	}
 	f, _, err := c.join(ctx, c.key(kindBlob, at.repo, at.ref), false)
 	switch {
 	case err != nil:
@@ -95,25 +133,6 @@ func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 in
 	return rd, err
 }
 
-// cachedRange returns a part of a blob from the cache registry.
-func (c *Cache) cachedRange(ctx context.Context, at target, offset0, offset1 int64) (rd ociregistry.BlobReader, err error) {
-	if err := at.visible(); err != nil {
-		return nil, err
-	}
-	digest := ociregistry.Digest(at.ref)
-	if offset0 == 0 && offset1 < 0 {
-		rd, err = c.cache.GetBlob(ctx, at.repo, digest)
-	} else {
-		rd, err = c.cache.GetBlobRange(ctx, at.repo, digest, offset0, offset1)
-	}
-	if err != nil {
-		c.miss(ctx, at, err)
-		return nil, err
-	}
-	c.ledger.touch(kindBlob, at.repo, digest, rd.Descriptor().Size)
-	return rd, nil
-}
-
 // miss tells of an error of the cache registry that is more than a miss.
 func (c *Cache) miss(ctx context.Context, at target, err error) {
 	ignored := notFound(err) || errors.Is(err, ociregistry.ErrRangeInvalid) ||
@@ -126,14 +145,17 @@ func (c *Cache) miss(ctx context.Context, at target, err error) {
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := target{"ResolveBlob", repo, string(digest)}
-	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
-	if err == nil && repo != stateRepo {
-		return desc, nil
-	}
-	if err := at.byDigest(); err != nil {
+	if err := at.visible(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
+	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
+	if err == nil {
+		return desc, nil
+	}
 	c.miss(ctx, at, err)
+	if err := at.checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
 	k := c.key(kindBlob, repo, string(digest))
 	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		return c.origin.ResolveBlob(ctx, repo, digest)
@@ -143,14 +165,17 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := target{"ResolveManifest", repo, string(digest)}
-	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
-	if err == nil && repo != stateRepo {
-		return unwrap(desc), nil
-	}
-	if err := at.byDigest(); err != nil {
+	if err := at.visible(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
+	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
+	if err == nil {
+		return unwrap(desc), nil
+	}
 	c.miss(ctx, at, err)
+	if err := at.checkDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
 	k := c.key(kindManifest, repo, string(digest))
 	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		return c.origin.ResolveManifest(ctx, repo, digest)
@@ -174,14 +199,17 @@ func (c *Cache) resolve(ctx context.Context, k key, ask func(context.Context) (o
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at := target{"GetManifest", repo, string(digest)}
-	rd, err := c.cache.GetManifest(ctx, repo, digest)
-	if err == nil && repo != stateRepo {
-		return c.cachedManifest(repo, rd), nil
-	}
-	if err := at.byDigest(); err != nil {
+	if err := at.visible(); err != nil {
 		return nil, err
 	}
+	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	if err == nil {
+		return c.cachedManifest(repo, rd), nil
+	}
 	c.miss(ctx, at, err)
+	if err := at.checkDigest(); err != nil {
+		return nil, err
+	}
 	k := c.key(kindManifest, repo, string(digest))
 	if err := c.absent.get(k); err != nil {
 		return nil, err
@@ -198,7 +226,7 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 // cachedManifest returns the reader of a manifest that was found in the cache.
 func (c *Cache) cachedManifest(repo string, rd ociregistry.BlobReader) ociregistry.BlobReader {
 	desc := rd.Descriptor()
-	c.ledger.touch(kindManifest, repo, desc.Digest, desc.Size)
+	c.ledger.touch(kindManifest, repo, desc.Digest, rd)
 	if own := unwrap(desc); own.MediaType != desc.MediaType {
 		return &described{rd, own}
 	}

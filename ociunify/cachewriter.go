@@ -72,6 +72,9 @@ func (c *Cache) PushBlobChunked(ctx context.Context, repo string, chunkSize int)
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushBlobChunked(ctx, repo, chunkSize)
 	}
+	if err := (target{"PushBlobChunked", repo, ""}).visible(); err != nil {
+		return nil, err
+	}
 	w, err := c.origin.PushBlobChunked(ctx, repo, chunkSize)
 	return c.uploading(w, err)
 }
@@ -80,6 +83,9 @@ func (c *Cache) PushBlobChunked(ctx context.Context, repo string, chunkSize int)
 func (c *Cache) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	}
+	if err := (target{"PushBlobChunkedResume", repo, ""}).visible(); err != nil {
+		return nil, err
 	}
 	w, err := c.origin.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
 	return c.uploading(w, err)
@@ -108,6 +114,11 @@ func (w *uploading) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, e
 func (c *Cache) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	if !c.opts.WriteThrough {
 		return c.Funcs.MountBlob(ctx, fromRepo, toRepo, digest)
+	}
+	for _, repo := range []string{fromRepo, toRepo} {
+		if err := (target{"MountBlob", repo, string(digest)}).visible(); err != nil {
+			return ociregistry.Descriptor{}, err
+		}
 	}
 	defer c.added()
 	return c.origin.MountBlob(ctx, fromRepo, toRepo, digest)

@@ -48,9 +48,9 @@ var (
 	errSpool = errors.New("cannot spool")
 )
 
-// fetchBlob returns a reader of a part of a blob that is not in the cache, from
-// the fetch that is under way or from a new one.
-func (c *Cache) fetchBlob(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+// fetchBlob returns a reader of a blob that is not in the cache, from the fetch
+// that is under way or from a new one.
+func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
 	k := c.key(kindBlob, at.repo, at.ref)
 	if err := c.absent.get(k); err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func (c *Cache) fetchBlob(ctx context.Context, at target, offset0, offset1 int64
 		}
 		if begins {
 			// One may have ended since the cache was asked.
-			rd, err := c.cachedRange(ctx, at, offset0, offset1)
+			rd, err := c.cachedBlob(ctx, at)
 			if err == nil {
 				c.forget(f)
 				f.finish(errFound)
@@ -72,11 +72,11 @@ func (c *Cache) fetchBlob(ctx context.Context, at target, offset0, offset1 int64
 			}
 			go f.run()
 		}
-		rd, err := f.follow(ctx, at, offset0, offset1)
+		rd, err := f.follow(ctx, at, 0, -1)
 		if err != errFound {
 			return rd, err
 		}
-		if rd, err := c.cachedRange(ctx, at, offset0, offset1); err == nil {
+		if rd, err := c.cachedBlob(ctx, at); err == nil {
 			return rd, nil
 		}
 	}

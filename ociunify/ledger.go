@@ -216,13 +216,21 @@ func (l *ledger) remove(h holding) *entry {
 	return e
 }
 
-// touch is called when content was read. What was kept before there was a bound
-// is counted from now on.
-func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, size int64) {
-	if l.max <= 0 || size > l.max {
+// touch is called when content was read.
+func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) {
+	if l.max > 0 {
+		l.used(k, repo, digest, rd)
+	}
+}
+
+// used makes an entry the most recently used. What was kept before there was a
+// bound is counted from now on.
+func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) {
+	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
 		return
 	}
-	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
+	size := rd.Descriptor().Size
+	if size > l.max {
 		return
 	}
 	select {
