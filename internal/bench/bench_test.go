@@ -184,6 +184,28 @@ func TestRatios(t *testing.T) {
 	qt.Check(t, qt.Equals(summarize([]float64{4, 1, 3, 2}), summary{median: 2.5, min: 1, max: 4}))
 }
 
+// What a server has in memory is shown, but nobody is behind it with files.
+func TestForgetful(t *testing.T) {
+	t.Parallel()
+	ours, err := serverNamed("ocifs-nosync")
+	qt.Assert(t, qt.IsNil(err))
+	theirs, err := serverNamed("ggcr-disk")
+	qt.Assert(t, qt.IsNil(err))
+	res := newResults(2, "")
+	for _, row := range []string{"BlobPush", "ManifestPut"} {
+		for round := range 2 {
+			res.add(row, ours, &sample{Row: row, Server: ours.name, Round: round, Ops: 1, Wall: 200}, nil)
+			res.add(row, theirs, &sample{Row: row, Server: theirs.name, Round: round, Ops: 1, Wall: 100}, nil)
+		}
+	}
+	var b strings.Builder
+	qt.Assert(t, qt.IsNil(res.writeMarkdown(&b)))
+	_, behind, _ := strings.Cut(b.String(), "is behind in:")
+	qt.Check(t, qt.StringContains(b.String(), "| ManifestPut | 200 ns ±0% | 0.50 (0.50..0.50)* |"))
+	qt.Check(t, qt.StringContains(behind, "- time, BlobPush, "))
+	qt.Check(t, qt.Not(qt.StringContains(behind, "ManifestPut")))
+}
+
 func TestBlobsDiffer(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)

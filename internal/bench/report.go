@@ -37,9 +37,10 @@ servers and SHA-256 are limits, not registries: what the work costs at the
 least, if each body is kept by itself. Server CPU is user and system time of the
 server's process, its garbage collector included, and on disk also what it has
 put off until after the measured work; peak memory is what was resident at most
-(VmHWM), with stored content and the program itself. "–" is nothing to measure,
-"n/a" what a server cannot do, "too slow to prepare" what it would take too long
-to get ready for.
+(VmHWM), with stored content and the program itself. With "*", the server has in
+memory what ours writes to files: it has forgotten it when it is started again.
+"–" is nothing to measure, "n/a" what a server cannot do, "too slow to prepare"
+what it would take too long to get ready for.
 `)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -58,7 +59,7 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 		}
 		fmt.Fprintf(b, "| %s | %s |", row, r.ownCell(cell{row, ours.name}, m))
 		for _, s := range others {
-			fmt.Fprintf(b, " %s |", r.ratioCell(cell{row, s.name}, ours, m))
+			fmt.Fprintf(b, " %s |", r.ratioCell(row, s, ours, m))
 		}
 		b.WriteByte('\n')
 	}
@@ -100,13 +101,17 @@ func (r *results) ownCell(at cell, m metric) string {
 	return fmt.Sprintf("%s ±%.0f%%", m.format(v.median), 100*away)
 }
 
-func (r *results) ratioCell(at cell, ours server, m metric) string {
+func (r *results) ratioCell(row string, s, ours server, m metric) string {
+	at := cell{row, s.name}
 	if err := r.fails[at]; err != nil {
 		return failed(err)
 	}
 	v, ok := r.ratios(at, ours.name, m)
 	if !ok {
 		return "–"
+	}
+	if s.forgets(row) {
+		return formatRatio(v) + "*"
 	}
 	return formatRatio(v)
 }
@@ -123,7 +128,8 @@ func formatRatio(v summary) string {
 	return fmt.Sprintf("%.2f (%.2f..%.2f)", v.median, v.min, v.max)
 }
 
-// writeBehind says where a registry is ahead of ours. One round says nothing.
+// writeBehind says where a registry is ahead of ours, doing the same. One round
+// says nothing.
 func (r *results) writeBehind(b *strings.Builder, ours server) {
 	if r.counts == 1 {
 		return
@@ -132,8 +138,11 @@ func (r *results) writeBehind(b *strings.Builder, ours server) {
 	for _, m := range ours.metrics() {
 		for _, row := range r.rows {
 			for _, s := range comparedWith(ours) {
+				if s.limit || s.forgets(row) {
+					continue
+				}
 				v, ok := r.ratios(cell{row, s.name}, ours.name, m)
-				if ok && !s.limit && v.median < 0.995 {
+				if ok && v.median < 0.995 {
 					behind = append(behind, fmt.Sprintf("- %s, %s, %s: %s\n", m.title, row, s.title, formatRatio(v)))
 				}
 			}

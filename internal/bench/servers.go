@@ -5,6 +5,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"strings"
 
 	cuemem "cuelabs.dev/go/oci/ociregistry/ocimem"
 	cueserver "cuelabs.dev/go/oci/ociregistry/ociserver"
@@ -34,6 +35,10 @@ type server struct {
 
 	storage storage
 
+	// memoryRows says in which rows the server has only in memory what the one it
+	// is compared with writes to files. Nil is none.
+	memoryRows func(row string) bool
+
 	// open returns the server's handler, and what ends it well, if there is
 	// such a thing. It has a directory of its own that is empty and is removed
 	// in the end. If open is nil, hashing the content is all that is measured.
@@ -43,6 +48,10 @@ type server struct {
 	// the same for all of them. It is nil if the server is what is measured.
 	library func(host string, t *http.Transport) (library, error)
 }
+
+// forgets reports whether the server loses with its process what a row has it
+// keep, other than the one it is compared with.
+func (s *server) forgets(row string) bool { return s.memoryRows != nil && s.memoryRows(row) }
 
 // storage is where a server keeps content.
 type storage int
@@ -96,10 +105,11 @@ var servers = []server{{
 	// Only blobs are in files, and they are never synced: Put of its
 	// blobs_disk.go is Copy, Close and Rename. Manifests and tags are in
 	// memory, and end with the process; ocifs writes them to files.
-	name:    "ggcr-disk",
-	title:   "ggcr registry, blobs on disk",
-	against: "ocifs-nosync",
-	storage: onDisk,
+	name:       "ggcr-disk",
+	title:      "ggcr registry, blobs on disk",
+	against:    "ocifs-nosync",
+	storage:    onDisk,
+	memoryRows: func(row string) bool { return !strings.HasPrefix(row, "Blob") },
 	open: func(dir string) (http.Handler, func() error, error) {
 		return newGGCR(ggcr.NewDiskBlobHandler(dir)), nil, nil
 	},
