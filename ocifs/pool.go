@@ -114,7 +114,17 @@ func (s *store) replace(source, dir string, d ociregistry.Digest) error {
 	if err := s.replaceOne(source, blobPath(dir, d), func() error { return s.makeBlobDir(dir, d) }); err != nil {
 		return err
 	}
-	if err := s.replaceOne(source, s.poolPath(d), func() error { return s.makePoolDir(d) }); err != nil {
+	return s.pooled(d, s.replaceOne(source, s.poolPath(d), func() error { return s.makePoolDir(d) }))
+}
+
+// pooled returns what an error means that came when a blob of a layout directory
+// was linked into the pool: that it cannot be there does no harm, but if there was
+// nothing to link, somebody has just removed the blob, and it is nowhere.
+func (s *store) pooled(d ociregistry.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoLayout) {
+		return err
+	}
+	if err != nil {
 		s.log.Warn("a blob is not in the pool", "digest", d, "error", err)
 	}
 	return nil
@@ -300,11 +310,17 @@ func (s *store) linkFile(source, dir string, d ociregistry.Digest, size int64) e
 			return err
 		}
 	}
-	err := s.add(source, s.poolPath(d), func() error { return s.makePoolDir(d) })
-	if err != nil && !errors.Is(err, fs.ErrExist) && !cannotLink(err) {
-		s.log.Warn("a blob is not in the pool", "digest", d, "error", err)
+	var err error
+	for _, file := range []string{source, blobPath(dir, d)} { // the first may be gone by now
+		err = s.add(file, s.poolPath(d), func() error { return s.makePoolDir(d) })
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
-	return nil
+	if errors.Is(err, fs.ErrExist) || cannotLink(err) {
+		return nil
+	}
+	return s.pooled(d, err)
 }
 
 // copyFile puts a copy of a file.
