@@ -102,6 +102,18 @@ func (s *syncs) file(f file, size int64) error {
 	return err
 }
 
+// early is how many bytes come before the disk is to begin with them, so that it
+// has little left to do when all have come.
+const early = 8 << 20
+
+// begin lets the system begin to write what was appended to st, if it is much.
+func (s *syncs) begin(st *staged) {
+	if n := st.size - st.begun; s.on && n >= early {
+		s.fs.StartSync(st.file, st.begun, n)
+		st.begun = st.size
+	}
+}
+
 // share reports whether to sync a file of that size together with others. If
 // not, it counts the file among those that are synced alone.
 func (s *syncs) share(size int64) bool {

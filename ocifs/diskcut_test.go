@@ -121,6 +121,8 @@ func (d *disk) SyncDir(name string) error {
 	})
 }
 
+func (d *disk) StartSync(file, int64, int64) {}
+
 func (d *disk) SyncAll(name string) error {
 	if err := d.begin("syncall", name, ""); err != nil {
 		return err

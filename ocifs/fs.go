@@ -34,6 +34,10 @@ type filesystem interface {
 	// [errors.ErrUnsupported].
 	SyncAll(name string) error
 
+	// StartSync lets the system begin to write n bytes of an open file, from off
+	// on, to the disk. It promises nothing, and does not wait.
+	StartSync(f file, off, n int64)
+
 	// TryLock takes the lock of an open file, which excludes every other open
 	// file of the same name, in this process or another. It does not wait: if
 	// another has the lock, it reports false. Closing the file gives the lock

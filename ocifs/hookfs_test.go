@@ -139,6 +139,11 @@ func (h *hookFS) SyncAll(name string) error {
 	return h.osFS.SyncAll(name)
 }
 
+func (h *hookFS) StartSync(f file, off, n int64) {
+	h.call("StartSync", f.(*hookFile).name)
+	h.osFS.StartSync(f.(*hookFile).file, off, n)
+}
+
 func (h *hookFS) TryLock(f file) (bool, error) {
 	if err := h.call("TryLock", f.(*hookFile).name); err != nil {
 		return false, err

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,6 +25,7 @@ type staged struct {
 	alg   digest.Algorithm
 	hash  hash.Hash // of all bytes, by alg
 	size  int64
+	begun int64 // how much of it is on its way to the disk
 
 	// reserved is how many bytes were taken from the limit for this content.
 	// discard gives them back.
@@ -67,6 +70,7 @@ func (st *staged) append(p []byte) error {
 	st.hash.Write(p)
 	st.size += int64(len(p))
 	st.durable = false
+	st.store.syncs.begin(st)
 	return nil
 }
 
@@ -169,7 +173,7 @@ func (st *staged) discard() {
 
 // bufferSize is how many bytes are written at a time, if there are as many. It
 // bounds the memory of an upload: two buffers.
-const bufferSize = 128 << 10
+const bufferSize = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
@@ -178,13 +182,14 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // many bytes sink took. The piece that precedes an error of r goes to sink, too.
 //
 // Content that is longer than a few buffers is read while sink works, which is
-// then called in another goroutine. That has ended when readBuffers returns; r
-// is read by the caller's.
+// then called in another goroutine, if there are processors for both. That has
+// ended when readBuffers returns; r is read by the caller's.
 func readBuffers(ctx context.Context, r io.Reader, most int64, sink func([]byte) error) (n int64, err error) {
 	const alone = 2 // buffers
 	buf := buffers.Get().(*[bufferSize]byte)
 	for i := 0; err == nil && n < most; i++ {
-		if i == alone {
+		if i == alone && ahead.begin() {
+			defer ahead.end()
 			var m int64
 			m, err = readAhead(ctx, r, most-n, buf, sink)
 			return n + m, err
@@ -205,6 +210,23 @@ func readBuffers(ctx context.Context, r io.Reader, most int64, sink func([]byte)
 	}
 	return n, err
 }
+
+// ahead counts those who read ahead. More of them than there are pairs of
+// processors would only have bytes go from the cache of one processor to that of
+// another: then each stream has a processor busy by itself.
+var ahead pairs
+
+type pairs struct{ n atomic.Int64 }
+
+func (p *pairs) begin() bool {
+	if p.n.Add(1) <= int64(max(1, runtime.GOMAXPROCS(0)/2)) {
+		return true
+	}
+	p.end()
+	return false
+}
+
+func (p *pairs) end() { p.n.Add(-1) }
 
 // readAhead is readBuffers for the rest of content that is long. It returns buf
 // to where it is from.

@@ -388,3 +388,21 @@ func BenchmarkPutSmall(b *testing.B) {
 		})
 	}
 }
+
+// TestLargeContentIsOnItsWay has the disk begin before all of the content is there,
+// unless nobody waits for the disk.
+func TestLargeContentIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	for _, durable := range []bool{true, false} {
+		t := newStoreTest(t)
+		t.s.syncs.on = durable
+		want := 0
+		if durable {
+			want = 2
+		}
+		qt.Assert(t, qt.IsNil(t.push(t.a, randomBytes(1, 2*early+early/2))))
+		qt.Check(t, qt.Equals(t.fs.count("StartSync"), want))
+		qt.Assert(t, qt.IsNil(t.push(t.a, randomBytes(2, early-1))))
+		qt.Check(t, qt.Equals(t.fs.count("StartSync"), want))
+	}
+}
