@@ -33,7 +33,7 @@
 //	blobs/ALG/HEX       the pool: a second name (hard link) of each blob
 //	uploads/ID          what has come of an upload
 //	uploads/ID.state    how much of it counts, and the state of its hash
-//	staging/RANDOM/     files that one process is writing
+//	staging/RANDOM/     files that one process is writing, or has for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
 //	unfolded/SUM        the name of a repository whose journal is to be folded
 //

@@ -35,12 +35,15 @@ type session struct {
 }
 
 // create makes the state file that is a session.
-func (u *uploads) create(id string, st sessionState) error {
+func (u *uploads) create(st sessionState) error {
 	text, err := st.encode()
 	if err != nil {
 		return err
 	}
-	name := u.statePath(id)
+	name := u.statePath(st.id)
+	if u.store.spares.place(name, text[:]) {
+		return nil
+	}
 	const flag = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	f, err := u.store.fs.OpenFile(name, flag, filePerm)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -249,7 +252,7 @@ func (s *session) load(f file) error {
 		return nil
 	}
 	st, err := parseSessionState(&text)
-	if err != nil {
+	if err != nil || st.id != s.id { // it is another's by now
 		return ociregistry.ErrBlobUploadUnknown
 	}
 	s.forget()
@@ -282,6 +285,9 @@ func (s *session) open(ctx context.Context, f file) error {
 	}
 	store := s.uploads.store
 	name := s.uploads.dataPath(s.id)
+	if s.state.size == 0 && !s.uploads.hasData(s.id) {
+		s.uploads.store.spares.place(name, nil)
+	}
 	data, err := store.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
 		return err
@@ -356,14 +362,28 @@ func (s *session) end(f file) error {
 func (s *session) finish(f file) error {
 	var ended [len(stateMagic)]byte
 	_, err := f.WriteAt(ended[:], 0)
+	spare := false
 	if s.data != nil {
-		s.data.discard()
+		spare = err == nil && s.data.unlinked
+		s.discard(spare)
 	}
 	s.forget()
+	if spare && s.uploads.store.spares.keep(s.uploads.statePath(s.id), f) {
+		return nil
+	}
 	if gone := s.uploads.removeState(s.id, f); gone == nil {
 		return nil
 	}
 	return err
+}
+
+// discard removes the data file, or leaves it to another session.
+func (s *session) discard(spare bool) {
+	st := s.data
+	if spare && st.file != nil && st.file.Truncate(0) == nil && s.uploads.store.spares.keep(st.name, st.file) {
+		st.file, st.name = nil, ""
+	}
+	st.discard()
 }
 
 // removeState removes a state file that is open as f, and locked.

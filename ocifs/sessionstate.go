@@ -24,11 +24,13 @@ import (
 //	21     1 for SHA-256, 2 for SHA-512
 //	24-31  size of the content
 //	32-47  boot
-//	48-    length and text of the repository's name, and of the hash state
+//	48-73  the session's id: the file may have been another's
+//	74-    length and text of the repository's name, and of the hash state
 //
 // Numbers are little-endian, lengths have two bytes. The file is shorter than a
 // page, and is written by one call, in whole.
 type sessionState struct {
+	id     string
 	repo   string
 	alg    digest.Algorithm
 	size   int64
@@ -39,7 +41,7 @@ type sessionState struct {
 }
 
 const (
-	stateMagic = "ocifs upload 1\n\x00"
+	stateMagic = "ocifs upload 2\n\x00"
 	stateSize  = 640
 )
 
@@ -50,11 +52,11 @@ var errState = errors.New("malformed state of an upload session")
 
 // newSessionState returns the state of a session that has nothing. Algorithms
 // that cannot name blobs give way to SHA-256: they were a hint.
-func newSessionState(repo string, alg digest.Algorithm, boot bootID) sessionState {
+func newSessionState(id, repo string, alg digest.Algorithm, boot bootID) sessionState {
 	if alg != digest.SHA512 {
 		alg = digest.SHA256
 	}
-	st := sessionState{repo: repo, alg: alg, boot: boot}
+	st := sessionState{id: id, repo: repo, alg: alg, boot: boot}
 	st.setHash(alg.Hash())
 	return st
 }
@@ -78,7 +80,7 @@ func (st *sessionState) counted() int64 {
 	return st.size
 }
 
-// encode fails if the repository's name is too long to be one.
+// encode fails if the repository's name is too long to be one, or the id is none.
 func (st *sessionState) encode() (text stateText, err error) {
 	b := append(make([]byte, 0, stateSize), stateMagic...)
 	b = append(b, 0, 0, 0, 0, 0, 1, 0, 0)
@@ -93,9 +95,10 @@ func (st *sessionState) encode() (text stateText, err error) {
 	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(st.size))
 	b = append(b, st.boot[:]...)
+	b = append(b, st.id...)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.repo))), st.repo...)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.hash))), st.hash...)
-	if len(st.repo) > stateSize || len(b) > stateSize {
+	if len(st.id) != idLen || len(st.repo) > stateSize || len(b) > stateSize {
 		return text, errState
 	}
 	copy(text[:], b)
@@ -120,12 +123,13 @@ func parseSessionState(text *stateText) (st sessionState, err error) {
 	st.sealed, st.stored = text[20] > 0, text[20] == 2
 	st.size = int64(binary.LittleEndian.Uint64(text[24:]))
 	copy(st.boot[:], text[32:])
-	repo, rest, ok1 := cutCounted(text[48:])
+	id, rest := text[48:48+idLen], text[48+idLen:]
+	repo, rest, ok1 := cutCounted(rest)
 	saved, _, ok2 := cutCounted(rest)
 	if !ok1 || !ok2 || st.size < 0 {
 		return st, errState
 	}
-	st.repo, st.hash = string(repo), append([]byte(nil), saved...)
+	st.id, st.repo, st.hash = string(id), string(repo), append([]byte(nil), saved...)
 	return st, nil
 }
 

@@ -30,8 +30,10 @@ const defaultChunkSize = 8 << 10
 // any instant. After a power cut it goes on if its bytes are there, which are
 // hashed again then; else it is unknown.
 //
-// A session exists while its state file does and says so. What is left of
-// sessions that ended otherwise is removed by the next sweep.
+// A session exists while its state file does and says so. The files of one that
+// became a small blob, which is in a journal, are left to the next ones: see
+// spares. What is left of sessions that ended otherwise is removed by the next
+// sweep.
 type uploads struct {
 	store  *store
 	dir    string // made when it is needed
@@ -79,7 +81,7 @@ func (u *uploads) start(ctx context.Context, repo string, chunkSize int) (ocireg
 		return nil, err
 	}
 	id := rand.Text()
-	if err := u.create(id, newSessionState(repo, ociregistry.DigestAlgorithmFrom(ctx), u.boot)); err != nil {
+	if err := u.create(newSessionState(id, repo, ociregistry.DigestAlgorithmFrom(ctx), u.boot)); err != nil {
 		return nil, err
 	}
 	u.sweepLater()
@@ -108,9 +110,12 @@ func (u *uploads) resume(ctx context.Context, repo, id string, offset int64, chu
 	return u.newWriter(ctx, repo, s, size, chunkSize), nil
 }
 
+// idLen is how long the text of rand.Text is.
+const idLen = 26
+
 // isUploadID reports whether an id has the form of those of rand.Text.
 func isUploadID(id string) bool {
-	if len(id) != 26 {
+	if len(id) != idLen {
 		return false
 	}
 	for _, c := range []byte(id) {

@@ -136,15 +136,17 @@ func (u *uploads) clean(ctx context.Context, id string) (stays bool, err error) 
 	defer f.Close()
 	var text stateText
 	n, _ := f.ReadAt(text[:], 0)
-	if _, err := parseSessionState(&text); err == nil {
+	st, err := parseSessionState(&text)
+	if err == nil && st.id == id {
 		return true, nil
 	}
+	another := err == nil // has the file, and a power cut has undone that it left here
 	info, err := f.Stat()
 	if err != nil {
 		return true, err
 	}
 	ended := n == len(text) && len(bytes.Trim(text[:len(stateMagic)], "\x00")) == 0
-	if !ended && !u.isIdle(info, max(u.expiry, time.Hour)) {
+	if !ended && !another && !u.isIdle(info, max(u.expiry, time.Hour)) {
 		return true, nil
 	}
 	if err := u.removeData(id); err != nil {

@@ -287,6 +287,7 @@ func (r *Registry) publishUpload(ctx context.Context, name string, digest ocireg
 		return err
 	}
 	added, err := r.putText(ctx, name, digest, string(text))
+	content.unlinked = err == nil
 	if added {
 		content.reserved = 0 // they are the blob's now
 	}
