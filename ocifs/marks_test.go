@@ -1,11 +1,14 @@
 package ocifs
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
 // TestMarkWithoutName opens a root where a process died that had made a mark and
@@ -20,5 +23,33 @@ func TestMarkWithoutName(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(r.Close()))
 	_, err = os.Lstat(mark)
+	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
+}
+
+// TestMarkOfTwo folds by one of two objects that stand for the same repository, as
+// two calls make them that come first at the same time. The other finds that out
+// when the registry is being closed.
+func TestMarkOfTwo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := New(KeptDir(t), &Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	blob := ocitest.NewBlob(1, 100)
+	_, err = r.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
+	qt.Assert(t, qt.IsNil(err))
+	first, err := r.open("foo")
+	qt.Assert(t, qt.IsNil(err))
+	r.forget(first)
+	second, err := r.open("foo")
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsFalse(first == second))
+
+	qt.Assert(t, qt.IsNil(second.commit(&change{ctx: ctx, alone: true, work: second.fold})))
+	qt.Assert(t, qt.IsNil(first.refresh()))
+	cancel()
+	first.folding.last.Store(0) // it is at rest
+	first.foldAtRest(ctx)
+	qt.Assert(t, qt.IsNil(r.Close()))
+	_, err = os.Lstat(r.markPath("foo"))
 	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
 }
