@@ -86,9 +86,6 @@ func (repo *repository) foldAtRest(ctx context.Context) {
 		repo.folding.bad.Store(0)
 		return
 	case ctx.Err() != nil:
-		// Close does the rest. It may have been found, just now, that another has
-		// folded the journal, and the mark may still be there.
-		r.unfolded.add(repo)
 		return
 	case errors.Is(err, ociregistry.ErrNameUnknown):
 		if r.isMarkOld(repo) {

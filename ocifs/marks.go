@@ -41,19 +41,20 @@ func (u *unfolded) add(repo *repository) bool {
 	return true
 }
 
-// remove removes a repository, and reports whether none of its name is left.
-func (u *unfolded) remove(repo *repository) bool {
+// remove removes a repository, and reports whether it was there, and whether it
+// was the last of its name.
+func (u *unfolded) remove(repo *repository) (there, last bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if _, there := u.repos[repo]; there {
+	if _, there = u.repos[repo]; there {
 		delete(u.repos, repo)
 		u.names[repo.name]--
 	}
 	if u.names[repo.name] > 0 {
-		return false
+		return there, false
 	}
 	delete(u.names, repo.name)
-	return true
+	return there, true
 }
 
 // count returns how many there are, but at least one.
@@ -98,7 +99,7 @@ func (r *Registry) mark(repo *repository) {
 
 // unmark notes that a repository was folded.
 func (r *Registry) unmark(repo *repository) {
-	if r.unfolded.remove(repo) && r.single == "" {
+	if _, last := r.unfolded.remove(repo); last && r.single == "" {
 		r.fs.Remove(r.markPath(repo.name))
 	}
 }

@@ -28,8 +28,19 @@ func TestMarkWithoutName(t *testing.T) {
 
 // TestMarkOfTwo folds by one of two objects that stand for the same repository, as
 // two calls make them that come first at the same time. The other finds that out
-// when the registry is being closed.
+// just before the registry is closed, or while it is.
 func TestMarkOfTwo(t *testing.T) {
+	t.Parallel()
+	t.Run("before", func(t *testing.T) { testMarkOfTwo(t, func(context.Context, *repository) {}) })
+	t.Run("while", func(t *testing.T) {
+		testMarkOfTwo(t, func(ended context.Context, repo *repository) {
+			repo.folding.last.Store(0) // it is at rest
+			repo.foldAtRest(ended)
+		})
+	})
+}
+
+func testMarkOfTwo(t *testing.T, closing func(ended context.Context, repo *repository)) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := New(KeptDir(t), &Options{NoSync: true})
@@ -47,8 +58,7 @@ func TestMarkOfTwo(t *testing.T) {
 	qt.Assert(t, qt.IsNil(second.commit(&change{ctx: ctx, alone: true, work: second.fold})))
 	qt.Assert(t, qt.IsNil(first.refresh()))
 	cancel()
-	first.folding.last.Store(0) // it is at rest
-	first.foldAtRest(ctx)
+	closing(ctx, first)
 	qt.Assert(t, qt.IsNil(r.Close()))
 	_, err = os.Lstat(r.markPath("foo"))
 	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))

@@ -333,8 +333,10 @@ func (repo *repository) load() error {
 	s.inherit(repo.state)
 	repo.state, repo.seen, repo.at = s, seen, at
 	repo.mu.Unlock()
-	repo.registry.unfolded.remove(repo) // if another has folded it, the mark is gone
-	if at.offset > int64(headerLen) {
+	// If another has folded the journal, the mark may be gone, or may be there and
+	// be nobody's. A fold that finds nothing to do removes it.
+	marked, _ := repo.registry.unfolded.remove(repo)
+	if marked || at.offset > int64(headerLen) {
 		repo.scheduleFold()
 	}
 	return nil
