@@ -54,9 +54,14 @@ func (h *hookFS) count(op string) int {
 // checkClosed fails the test unless all files were closed.
 func (h *hookFS) checkClosed(t *testing.T) {
 	t.Helper()
+	h.checkOpen(t, 0)
+}
+
+func (h *hookFS) checkOpen(t *testing.T, want int) {
+	t.Helper()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	qt.Check(t, qt.Equals(h.open, 0), qt.Commentf("open files"))
+	qt.Check(t, qt.Equals(h.open, want), qt.Commentf("open files"))
 }
 
 // failing returns a hook that makes an operation fail.

@@ -41,7 +41,7 @@ func (u *uploads) create(st sessionState) error {
 		return err
 	}
 	name := u.statePath(st.id)
-	if u.store.spares.place(name, text[:]) {
+	if u.store.staging.useSpare(name, text[:]) {
 		return nil
 	}
 	const flag = os.O_WRONLY | os.O_CREATE | os.O_EXCL
@@ -55,14 +55,11 @@ func (u *uploads) create(st sessionState) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(text[:], 0)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	if err := fillAndClose(f, text[:]); err != nil {
 		u.store.fs.Remove(name)
+		return err
 	}
-	return err
+	return nil
 }
 
 // touch begins the idle time anew and returns the session's size, of which the
@@ -286,7 +283,7 @@ func (s *session) open(ctx context.Context, f file) error {
 	store := s.uploads.store
 	name := s.uploads.dataPath(s.id)
 	if s.state.size == 0 && !s.uploads.hasData(s.id) {
-		s.uploads.store.spares.place(name, nil)
+		store.staging.useSpare(name, nil)
 	}
 	data, err := store.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
@@ -362,13 +359,15 @@ func (s *session) end(f file) error {
 func (s *session) finish(f file) error {
 	var ended [len(stateMagic)]byte
 	_, err := f.WriteAt(ended[:], 0)
-	spare := false
+	spare := err == nil && s.data != nil && s.data.unlinked
+	if spare {
+		s.data.leave()
+	}
 	if s.data != nil {
-		spare = err == nil && s.data.unlinked
-		s.discard(spare)
+		s.data.discard()
 	}
 	s.forget()
-	if spare && s.uploads.store.spares.keep(s.uploads.statePath(s.id), f) {
+	if spare && s.uploads.store.staging.keepSpare(s.uploads.statePath(s.id), f) {
 		return nil
 	}
 	if gone := s.uploads.removeState(s.id, f); gone == nil {
@@ -377,13 +376,12 @@ func (s *session) finish(f file) error {
 	return err
 }
 
-// discard removes the data file, or leaves it to another session.
-func (s *session) discard(spare bool) {
-	st := s.data
-	if spare && st.file != nil && st.file.Truncate(0) == nil && s.uploads.store.spares.keep(st.name, st.file) {
+// leave leaves the file, which has no other name, to another session, if that
+// can be done.
+func (st *staged) leave() {
+	if st.file != nil && st.file.Truncate(0) == nil && st.store.staging.keepSpare(st.name, st.file) {
 		st.file, st.name = nil, ""
 	}
-	st.discard()
 }
 
 // removeState removes a state file that is open as f, and locked.

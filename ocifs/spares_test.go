@@ -13,12 +13,11 @@ import (
 
 // intoJournal makes u publish as a registry does with small content, which becomes
 // no file.
-func intoJournal(u *uploads) *uploads {
+func intoJournal(u *uploads) {
 	u.publish = func(_ context.Context, _ string, _ ociregistry.Digest, content *staged) error {
 		content.unlinked = true
 		return nil
 	}
-	return u
 }
 
 // commit commits a session with the given content.
@@ -43,7 +42,7 @@ func TestSessionsHaveFilesOfOthers(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		tt.checkUnknown(w.ID())
 		tt.checkNoFiles()
-		qt.Check(t, qt.HasLen(tt.s.spares.names, 2))
+		qt.Check(t, qt.HasLen(tt.s.staging.spares, 2))
 	}
 	for _, later := range files[2:] {
 		qt.Check(t, qt.IsTrue(os.SameFile(later, files[0]) || os.SameFile(later, files[1])))
@@ -70,7 +69,7 @@ func TestFilesThatAreNotSpare(t *testing.T) {
 			}
 			end(tt, tt.start())
 			tt.checkNoFiles()
-			qt.Check(t, qt.HasLen(tt.s.spares.names, 0))
+			qt.Check(t, qt.HasLen(tt.s.staging.spares, 0))
 		})
 	}
 }

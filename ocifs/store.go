@@ -28,7 +28,6 @@ type store struct {
 	private string
 	log     *slog.Logger
 	staging staging
-	spares  spares
 	syncs   syncs
 
 	// take, if not nil, is asked before bytes are stored, and may refuse; give is
@@ -57,7 +56,7 @@ func newStore(fsys filesystem, private string, durable bool, log *slog.Logger) *
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &store{
+	return &store{
 		fs:      fsys,
 		pool:    filepath.Join(private, "blobs"),
 		private: private,
@@ -66,8 +65,6 @@ func newStore(fsys filesystem, private string, durable bool, log *slog.Logger) *
 		syncs:   syncs{fs: fsys, on: durable, top: private},
 		seed:    maphash.MakeSeed(),
 	}
-	s.spares.store = s
-	return s
 }
 
 // close removes what is staged.

@@ -55,7 +55,7 @@ func (t *storeTest) checkNothingStaged() {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(t.s.staging.top, "*", "*"))
 	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.ContentEquals(left, append([]string(nil), t.s.spares.names...)), qt.Commentf("staged files"))
+	qt.Check(t, qt.ContentEquals(left, append([]string(nil), t.s.staging.spares...)), qt.Commentf("staged files"))
 }
 
 // push receives and puts content.

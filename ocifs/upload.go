@@ -32,7 +32,7 @@ const defaultChunkSize = 8 << 10
 //
 // A session exists while its state file does and says so. The files of one that
 // became a small blob, which is in a journal, are left to the next ones: see
-// spares. What is left of sessions that ended otherwise is removed by the next
+// spares.go. What is left of sessions that ended otherwise is removed by the next
 // sweep.
 type uploads struct {
 	store  *store
