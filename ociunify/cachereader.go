@@ -16,8 +16,8 @@ func (t target) visible() error {
 	return nil
 }
 
-// byDigest checks the arguments of a call. A hit needs no check but that the
-// repository is visible: the cache registry has made it.
+// byDigest checks the arguments of a call. Reading checks first only that the
+// repository is visible: for a hit, the cache registry has done the rest.
 func (t target) byDigest() error {
 	if err := t.checkDigest(); err != nil {
 		return err
@@ -29,38 +29,23 @@ func (t target) byDigest() error {
 // that it takes no longer than the cache registry does.
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	if repo == stateRepo || c.fetching.Load() > 0 {
-		return c.fetchedBlob(ctx, target{"GetBlob", repo, string(digest)})
+		rd, err := c.fetchedRange(ctx, target{"GetBlob", repo, string(digest)}, 0, -1)
+		if err != errNoFetch {
+			return rd, err
+		}
 	}
-	rd, err := c.cache.GetBlob(ctx, repo, digest)
+	rd, err := c.cachedBlob(ctx, repo, digest)
 	if err != nil {
 		return c.missedBlob(ctx, target{"GetBlob", repo, string(digest)}, err)
-	}
-	c.ledger.touch(kindBlob, repo, digest, rd)
-	return rd, nil
-}
-
-// fetchedBlob returns a blob that may be being fetched.
-func (c *Cache) fetchedBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
-	if err := at.visible(); err != nil {
-		return nil, err
-	}
-	rd, err := c.fetchedRange(ctx, at, 0, -1)
-	if err != errNoFetch {
-		return rd, err
-	}
-	rd, err = c.cachedBlob(ctx, at)
-	if err != nil {
-		return c.missedBlob(ctx, at, err)
 	}
 	return rd, nil
 }
 
 // cachedBlob returns a blob from the cache registry.
-func (c *Cache) cachedBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
-	digest := ociregistry.Digest(at.ref)
-	rd, err := c.cache.GetBlob(ctx, at.repo, digest)
+func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	rd, err := c.cache.GetBlob(ctx, repo, digest)
 	if err == nil {
-		c.ledger.touch(kindBlob, at.repo, digest, rd)
+		c.ledger.touch(kindBlob, repo, digest, rd)
 	}
 	return rd, err
 }
@@ -82,11 +67,9 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 		return c.GetBlob(ctx, repo, digest)
 	}
 	at := target{"GetBlobRange", repo, string(digest)}
-	if err := at.visible(); err != nil {
-		return nil, err
-	}
-	if c.fetching.Load() > 0 {
-		if rd, err := c.fetchedRange(ctx, at, offset0, offset1); err != errNoFetch {
+	if repo == stateRepo || c.fetching.Load() > 0 {
+		rd, err := c.fetchedRange(ctx, at, offset0, offset1)
+		if err != errNoFetch {
 			return rd, err
 		}
 	}
@@ -116,9 +99,12 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 // errNoFetch says that a blob is not being fetched.
 var errNoFetch = errors.New("the blob is not being fetched")
 
-// fetchedRange returns a part of a blob that is being fetched. Of that, the cache
-// registry need not be asked.
+// fetchedRange returns a part of a blob that is being fetched, of a visible
+// repository. Of that, the cache registry need not be asked.
 func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if err := at.visible(); err != nil {
+		return nil, err
+	}
 	f, _, err := c.join(ctx, c.key(kindBlob, at.repo, at.ref), false)
 	switch {
 	case err != nil:

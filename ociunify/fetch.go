@@ -52,6 +52,7 @@ var (
 // that is under way or from a new one.
 func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
 	k := c.key(kindBlob, at.repo, at.ref)
+	digest := ociregistry.Digest(at.ref)
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReade
 		}
 		if begins {
 			// One may have ended since the cache was asked.
-			rd, err := c.cachedBlob(ctx, at)
+			rd, err := c.cachedBlob(ctx, at.repo, digest)
 			if err == nil {
 				c.forget(f)
 				f.finish(errFound)
@@ -76,7 +77,7 @@ func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReade
 		if err != errFound {
 			return rd, err
 		}
-		if rd, err := c.cachedBlob(ctx, at); err == nil {
+		if rd, err := c.cachedBlob(ctx, at.repo, digest); err == nil {
 			return rd, nil
 		}
 	}
