@@ -8,11 +8,12 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Two things that a caller may know and few backends need travel in the
-// context of a call, where wrappers pass them on untouched.
+// What a caller may say of a call, and few backends need, travels in the context
+// of the call, where wrappers pass it on untouched.
 
 type pushConditionKey struct{}
 type digestAlgorithmKey struct{}
+type allowanceKey struct{}
 
 // PushCondition says what the ref of a PushManifest must resolve to just before
 // the push. It is what If-Match and If-None-Match are in HTTP (RFC 9110,
@@ -73,4 +74,54 @@ func DigestAlgorithmFrom(ctx context.Context) digest.Algorithm {
 		return alg
 	}
 	return digest.SHA256
+}
+
+// allowance is what a context allows that the contract forbids.
+type allowance struct{ missing, inUse bool }
+
+func allowanceFrom(ctx context.Context) allowance {
+	a, _ := ctx.Value(allowanceKey{}).(allowance)
+	return a
+}
+
+// AllowMissing returns a context in which PushManifest accepts a manifest that
+// names content which is not in the repository. A cache pushes this way: it has
+// the manifest before the blobs. What is present must still have the size that
+// the manifest says. Another push of the same manifest, without the allowance,
+// checks again that everything is present.
+//
+// A backend that does not know the allowance answers [ErrManifestBlobUnknown], as
+// it does without. It does not reach a remote registry.
+func AllowMissing(ctx context.Context) context.Context {
+	a := allowanceFrom(ctx)
+	a.missing = true
+	return context.WithValue(ctx, allowanceKey{}, a)
+}
+
+// MissingAllowed reports whether ctx allows that content is missing.
+func MissingAllowed(ctx context.Context) bool { return allowanceFrom(ctx).missing }
+
+// AllowInUse returns a context in which DeleteBlob and DeleteManifest remove
+// content although a manifest of the repository names it. A cache deletes this
+// way: it lets go of a blob and keeps the manifest.
+//
+// A backend that does not know the allowance answers [ErrInUse], as it does
+// without. It does not reach a remote registry.
+func AllowInUse(ctx context.Context) context.Context {
+	a := allowanceFrom(ctx)
+	a.inUse = true
+	return context.WithValue(ctx, allowanceKey{}, a)
+}
+
+// InUseAllowed reports whether ctx allows that content in use is deleted.
+func InUseAllowed(ctx context.Context) bool { return allowanceFrom(ctx).inUse }
+
+// WithoutAllowances returns a context that allows nothing of what [AllowMissing]
+// and [AllowInUse] do, and is otherwise ctx. A server uses it for what its clients
+// ask for.
+func WithoutAllowances(ctx context.Context) context.Context {
+	if allowanceFrom(ctx) == (allowance{}) {
+		return ctx
+	}
+	return context.WithValue(ctx, allowanceKey{}, allowance{})
 }

@@ -1,6 +1,7 @@
 package ociregistry_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -86,4 +87,32 @@ func TestDigestAlgorithmInContext(t *testing.T) {
 	qt.Check(t, qt.Equals(ociregistry.DigestAlgorithmFrom(ctx), digest.SHA256))
 	ctx = ociregistry.WithDigestAlgorithm(ctx, digest.SHA512)
 	qt.Check(t, qt.Equals(ociregistry.DigestAlgorithmFrom(ctx), digest.SHA512))
+}
+
+func TestAllowancesAreApartAndCanBeTakenBack(t *testing.T) {
+	t.Parallel()
+	plain := t.Context()
+	missing := ociregistry.AllowMissing(plain)
+	inUse := ociregistry.AllowInUse(plain)
+	both := ociregistry.AllowInUse(missing)
+	tests := []struct {
+		name           string
+		ctx            context.Context
+		missing, inUse bool
+	}{
+		{"plain", plain, false, false},
+		{"missing", missing, true, false},
+		{"in use", inUse, false, true},
+		{"both", both, true, true},
+		{"both, in the other order", ociregistry.AllowMissing(inUse), true, true},
+		{"taken back", ociregistry.WithoutAllowances(both), false, false},
+		{"allowed anew", ociregistry.AllowMissing(ociregistry.WithoutAllowances(both)), true, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			qt.Check(t, qt.Equals(ociregistry.MissingAllowed(tt.ctx), tt.missing))
+			qt.Check(t, qt.Equals(ociregistry.InUseAllowed(tt.ctx), tt.inUse))
+		})
+	}
+	qt.Assert(t, qt.Equals(ociregistry.WithoutAllowances(plain), plain))
 }

@@ -14,6 +14,8 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // Reader is a reader that verifies what it reads. Whoever has asked it for its State
@@ -75,4 +77,20 @@ func (b *borrowed) Sum(p []byte) []byte {
 		return p
 	}
 	return append(p, sum...)
+}
+
+// Registry is a registry that may have been damaged since it was pushed to, such
+// as one in files, and can find that out.
+type Registry interface {
+	ociregistry.Interface
+
+	// Verified returns a view of the registry in which no blob or manifest ends
+	// well that is not the content of its digest. The size of what is read is
+	// compared on each read. The digest is compared the first time that content
+	// is read from beginning to end, while it is read: the last byte is held back
+	// until then. Ranges are compared by size alone.
+	//
+	// What is damaged answers [ociregistry.ErrBlobUnknown] or
+	// [ociregistry.ErrManifestUnknown] once that is known, and can be pushed anew.
+	Verified() ociregistry.Interface
 }
