@@ -22,6 +22,8 @@ import (
 type server struct {
 	host string // host:port
 	log  string // the file that it logs to
+	pid  int
+	temp string // its directory for temporary files
 	stop func() // interrupts it, if it is still running, and waits
 
 	// warning is the beginning of warnings in the log that the test expects.
@@ -47,7 +49,22 @@ func startProxy(t *testing.T, expected ...int) *server {
 // startServing is like startServer, for what the arguments say.
 func startServing(t *testing.T, args []string, expected ...int) *server {
 	t.Helper()
-	s := &server{log: filepath.Join(t.TempDir(), "log")}
+	s := launch(t, args)
+	t.Cleanup(func() {
+		s.stop()
+		for _, r := range s.requests(t) {
+			if r.status >= 400 && r.status != http.StatusNotFound && !slices.Contains(expected, r.status) {
+				t.Errorf("request failed: %+v", r)
+			}
+		}
+	})
+	return s
+}
+
+// launch runs an ociserve until the test ends, whatever its log says then.
+func launch(t *testing.T, args []string) *server {
+	t.Helper()
+	s := &server{log: filepath.Join(t.TempDir(), "log"), temp: t.TempDir()}
 	// A file, rather than a pipe: what the server has logged before it
 	// answered is there when the client has the answer.
 	log, err := os.Create(s.log)
@@ -56,6 +73,7 @@ func startServing(t *testing.T, args []string, expected ...int) *server {
 	}
 	defer log.Close()
 	cmd := exec.Command(ociserve, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+s.temp)
 	cmd.Stderr = log
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -74,6 +92,7 @@ func startServing(t *testing.T, args []string, expected ...int) *server {
 		t.Fatalf("ociserve printed %q, and failed: %s", line, readFile(t, s.log))
 	}
 	go io.Copy(io.Discard, greeting)
+	s.pid = cmd.Process.Pid
 	s.stop = sync.OnceFunc(func() {
 		cmd.Process.Signal(os.Interrupt)
 		if err := cmd.Wait(); err != nil {
@@ -82,11 +101,6 @@ func startServing(t *testing.T, args []string, expected ...int) *server {
 	})
 	t.Cleanup(func() {
 		s.stop()
-		for _, r := range s.requests(t) {
-			if r.status >= 400 && r.status != http.StatusNotFound && !slices.Contains(expected, r.status) {
-				t.Errorf("request failed: %+v", r)
-			}
-		}
 		if t.Failed() {
 			log := readFile(t, s.log)
 			t.Logf("the last of the log of ociserve:\n%s", log[max(0, len(log)-10_000):])
