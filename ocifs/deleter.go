@@ -26,7 +26,7 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
-				if size, pending, err = repo.checkDeleteBlob(digest); err != nil || !pending {
+				if size, pending, err = repo.checkDeleteBlob(ctx, digest); err != nil || !pending {
 					return err
 				}
 				_, err = r.store.fs.Lstat(blobPath(repo.dir, digest))
@@ -53,10 +53,15 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 	})
 }
 
+// mayBeInUse reports whether content may be deleted although manifests name it.
+func (r *Registry) mayBeInUse(ctx context.Context) bool {
+	return r.opts.Sparse || ociregistry.InUseAllowed(ctx)
+}
+
 // checkDeleteBlob checks that a blob is there and can be deleted, and returns its
 // size, and whether it is in the journal.
-func (repo *repository) checkDeleteBlob(digest ociregistry.Digest) (size int64, pending bool, err error) {
-	sparse := repo.registry.opts.Sparse
+func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.Digest) (size int64, pending bool, err error) {
+	sparse := repo.registry.mayBeInUse(ctx)
 	if err := repo.readAll(); err != nil && !sparse {
 		return 0, false, err
 	}
@@ -97,7 +102,7 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
-				if m, err = repo.checkDeleteManifest(digest); err != nil {
+				if m, err = repo.checkDeleteManifest(ctx, digest); err != nil {
 					return err
 				}
 				for _, child := range repo.onlyBy(m) {
@@ -116,9 +121,10 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 	})
 }
 
-func (repo *repository) checkDeleteManifest(digest ociregistry.Digest) (*stored, error) {
+func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregistry.Digest) (*stored, error) {
 	opts := &repo.registry.opts
-	if err := repo.readAll(); err != nil && !opts.Sparse {
+	sparse := repo.registry.mayBeInUse(ctx)
+	if err := repo.readAll(); err != nil && !sparse {
 		return nil, err
 	}
 	repo.mu.RLock()
@@ -131,7 +137,7 @@ func (repo *repository) checkDeleteManifest(digest ociregistry.Digest) (*stored,
 	switch {
 	case m == nil:
 		return nil, repo.missing(ociregistry.ErrManifestUnknown)
-	case named && !opts.Sparse:
+	case named && !sparse:
 		return nil, ociregistry.ErrInUse
 	case tagged && opts.ImmutableTags:
 		return nil, fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)

@@ -177,11 +177,21 @@ func (g *modelGen) pushManifest() {
 
 func (g *modelGen) pushThisManifest(repo, ref string, m modelContent, tags []string) {
 	g.recent = append(g.recent, m)
+	ctx, what := g.allow(ociregistry.AllowMissing)
 	g.call(func(r ociregistry.Interface) modelResult {
 		contents := slices.Clone(m.data)
 		defer clear(contents) // it is the caller's
-		return descResult(r.PushManifest(modelCtx, repo, ref, contents, m.mediaType, tags...))
-	}, "PushManifest(%q, %q, %q, %q...)", repo, g.show(ref), m.name, tags)
+		return descResult(r.PushManifest(ctx, repo, ref, contents, m.mediaType, tags...))
+	}, "PushManifest(%q, %q, %q, %q...)%s", repo, g.show(ref), m.name, tags, what)
+}
+
+// allow returns a context for a call that may have an allowance, and what is said
+// of it then.
+func (g *modelGen) allow(with func(context.Context) context.Context) (ctx context.Context, what string) {
+	if g.oneIn(4) {
+		return with(modelCtx), " // with its allowance"
+	}
+	return modelCtx, ""
 }
 
 // pushIf pushes a manifest under a condition.
@@ -226,16 +236,18 @@ func (g *modelGen) deleteBlob() {
 	if g.oneIn(8) {
 		blob = pick(g, g.u.manifests...)
 	}
+	ctx, what := g.allow(ociregistry.AllowInUse)
 	g.call(func(r ociregistry.Interface) modelResult {
-		return modelResult{err: r.DeleteBlob(modelCtx, repo, blob.digest)}
-	}, "DeleteBlob(%q, %q)", repo, blob.name)
+		return modelResult{err: r.DeleteBlob(ctx, repo, blob.digest)}
+	}, "DeleteBlob(%q, %q)%s", repo, blob.name, what)
 }
 
 func (g *modelGen) deleteManifest() {
 	repo, m := g.repo(), g.manifest()
+	ctx, what := g.allow(ociregistry.AllowInUse)
 	g.call(func(r ociregistry.Interface) modelResult {
-		return modelResult{err: r.DeleteManifest(modelCtx, repo, m.digest)}
-	}, "DeleteManifest(%q, %q)", repo, m.name)
+		return modelResult{err: r.DeleteManifest(ctx, repo, m.digest)}
+	}, "DeleteManifest(%q, %q)%s", repo, m.name, what)
 }
 
 func (g *modelGen) deleteTag() {

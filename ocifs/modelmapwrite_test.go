@@ -95,7 +95,7 @@ func (r *mapRegistry) PushManifest(ctx context.Context, name, ref string, conten
 	if ociregistry.PushConditionFrom(ctx).Check(current) != nil {
 		errs = append(errs, ociregistry.ErrPreconditionFailed)
 	}
-	if !r.cfg.sparse && !repo.has(refs) {
+	if !r.cfg.sparse && !ociregistry.MissingAllowed(ctx) && !repo.has(refs) {
 		errs = append(errs, ociregistry.ErrManifestBlobUnknown)
 	}
 	if r.cfg.immutableTags && repo.moves(d, m, tags) {
@@ -193,7 +193,7 @@ func parseRefs(contents []byte, mediaType string) (refs mapRefs, err error) {
 	return refs, nil
 }
 
-func (r *mapRegistry) DeleteBlob(_ context.Context, name string, d ociregistry.Digest) error {
+func (r *mapRegistry) DeleteBlob(ctx context.Context, name string, d ociregistry.Digest) error {
 	repo, err := r.existing(name, d)
 	if err != nil {
 		return err
@@ -204,14 +204,14 @@ func (r *mapRegistry) DeleteBlob(_ context.Context, name string, d ociregistry.D
 	if _, ok := repo.blobs[d]; !ok {
 		return ociregistry.ErrBlobUnknown
 	}
-	if !r.cfg.sparse && repo.inUse(d) {
+	if !r.cfg.sparse && !ociregistry.InUseAllowed(ctx) && repo.inUse(d) {
 		return ociregistry.ErrInUse
 	}
 	delete(repo.blobs, d)
 	return nil
 }
 
-func (r *mapRegistry) DeleteManifest(_ context.Context, name string, d ociregistry.Digest) error {
+func (r *mapRegistry) DeleteManifest(ctx context.Context, name string, d ociregistry.Digest) error {
 	repo, err := r.existing(name, d)
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (r *mapRegistry) DeleteManifest(_ context.Context, name string, d ociregist
 		return ociregistry.ErrManifestUnknown
 	}
 	var errs choice
-	if !r.cfg.sparse && repo.inUse(d) {
+	if !r.cfg.sparse && !ociregistry.InUseAllowed(ctx) && repo.inUse(d) {
 		errs = append(errs, ociregistry.ErrInUse)
 	}
 	if n := repo.tagsOf(d); r.cfg.immutableTags && n > 0 || r.cfg.protectShared && n > 1 {

@@ -15,6 +15,7 @@ type push struct {
 	repo      *repository
 	ref       string
 	condition ociregistry.PushCondition
+	sparse    bool // what it names may be missing
 	op        op
 	taken     int64 // bytes that were accounted for
 }
@@ -75,7 +76,7 @@ func (p *push) take() error {
 // checkReferences checks that what the manifest names is there. Image indexes
 // are known to list blobs too: build caches are pushed as such.
 func (p *push) checkReferences(b *batch) error {
-	if p.repo.registry.opts.Sparse {
+	if p.sparse {
 		return nil
 	}
 	info := p.op.info

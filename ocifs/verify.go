@@ -38,7 +38,9 @@ var (
 	// for. To push the content again repairs it.
 	ErrDamaged = errors.New("content is not what its digest says")
 
-	// ErrMissing is for content that is named and not there.
+	// ErrMissing is for content that is named and not there. A Registry that is
+	// Sparse does not report what manifests name; another also reports what was
+	// allowed to be missing ([ociregistry.AllowMissing], [ociregistry.AllowInUse]).
 	ErrMissing = errors.New("content is missing")
 )
 

@@ -419,6 +419,7 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 		repo:      r.writer(name),
 		ref:       ref,
 		condition: ociregistry.PushConditionFrom(ctx),
+		sparse:    r.opts.Sparse || ociregistry.MissingAllowed(ctx),
 		op:        op{kind: opPut, digest: digest, mediaType: mediaType, size: int64(len(text)), contents: text, tags: tags, info: &info},
 	}
 	if err := p.commit(ctx); err != nil {

@@ -28,13 +28,18 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		if err != nil {
 			return err
 		}
-		if !r.cfg.Sparse && (repo.blobRefs.has(digest) || repo.childRefs.has(digest)) {
+		if (repo.blobRefs.has(digest) || repo.childRefs.has(digest)) && !r.mayBeInUse(ctx) {
 			return ociregistry.ErrInUse
 		}
 		delete(repo.blobs, digest)
 		r.release(c)
 		return nil
 	})
+}
+
+// mayBeInUse reports whether content may be deleted although manifests name it.
+func (r *Registry) mayBeInUse(ctx context.Context) bool {
+	return r.cfg.Sparse || ociregistry.InUseAllowed(ctx)
 }
 
 // DeleteManifest implements [ociregistry.Deleter.DeleteManifest].
@@ -54,7 +59,7 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 		if err != nil {
 			return err
 		}
-		if !r.cfg.Sparse && repo.childRefs.has(digest) {
+		if repo.childRefs.has(digest) && !r.mayBeInUse(ctx) {
 			return ociregistry.ErrInUse
 		}
 		if r.cfg.ImmutableTags && m.tags != nil {

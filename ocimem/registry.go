@@ -86,9 +86,6 @@ func NewWithConfig(cfg *Config) *Registry {
 	return r
 }
 
-// lax reports whether manifests may name what is not there.
-func (r *Registry) lax() bool { return r.cfg.Sparse || r.cfg.LaxChildReferences }
-
 // take accounts for n more bytes, unless they would be too many.
 func (r *Registry) take(n int64) error {
 	for {

@@ -174,7 +174,7 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 				return err
 			}
 		}
-		return r.putManifest(repo, m, info, tags)
+		return r.putManifest(ctx, repo, m, info, tags)
 	})
 	return m.desc(), err
 }
@@ -237,8 +237,8 @@ func (repo *repository) current(ref string, digest ociregistry.Digest) ociregist
 }
 
 // putManifest stores m, if it may be, and points tags at it.
-func (r *Registry) putManifest(repo *repository, m *storedManifest, info manifest.Info, tags []string) error {
-	if err := r.checkReferences(repo, info); err != nil {
+func (r *Registry) putManifest(ctx context.Context, repo *repository, m *storedManifest, info manifest.Info, tags []string) error {
+	if err := r.checkReferences(ctx, repo, info); err != nil {
 		return err
 	}
 	if err := r.checkMoves(repo, m, tags); err != nil {
@@ -268,21 +268,24 @@ func (r *Registry) putManifest(repo *repository, m *storedManifest, info manifes
 
 // checkReferences checks that what a manifest names is there. Image indexes are
 // known to list blobs too: build caches are pushed as such.
-func (r *Registry) checkReferences(repo *repository, info manifest.Info) error {
-	if r.lax() {
-		return nil
-	}
+func (r *Registry) checkReferences(ctx context.Context, repo *repository, info manifest.Info) error {
 	for i := range info.Blobs {
-		if ref := &info.Blobs[i]; repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+		if ref := &info.Blobs[i]; repo.blobs[ref.Digest] == nil && !r.mayBeMissing(ctx, ref) {
 			return fmt.Errorf("%w: blob %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
 		}
 	}
 	for i := range info.Manifests {
-		if ref := &info.Manifests[i]; repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !ref.Elsewhere {
+		ref := &info.Manifests[i]
+		if repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !r.mayBeMissing(ctx, ref) {
 			return fmt.Errorf("%w: manifest %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
 		}
 	}
 	return nil
+}
+
+// mayBeMissing reports whether a manifest may name what is not there.
+func (r *Registry) mayBeMissing(ctx context.Context, ref *manifest.Ref) bool {
+	return ref.Elsewhere || r.cfg.Sparse || r.cfg.LaxChildReferences || ociregistry.MissingAllowed(ctx)
 }
 
 // checkMoves checks that tags may be pointed at m.

@@ -187,11 +187,21 @@ var handlers = [...]func(*exchange) error{
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	x := &exchange{opts: &s.opts, backend: s.backend, w: w, req: req, start: time.Now()}
+	x := &exchange{opts: &s.opts, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
 	defer x.recoverPanic()
 	if err := x.serve(); err != nil {
 		x.fail(err)
 	}
+}
+
+// withoutAllowances returns req without what its context may allow: that is for
+// who has the backend, not for clients.
+func withoutAllowances(req *http.Request) *http.Request {
+	ctx := req.Context()
+	if !ociregistry.MissingAllowed(ctx) && !ociregistry.InUseAllowed(ctx) {
+		return req
+	}
+	return req.WithContext(ociregistry.WithoutAllowances(ctx))
 }
 
 // serve answers the request, or returns an error before it has begun to.

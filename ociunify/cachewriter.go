@@ -136,6 +136,7 @@ func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, conte
 	if err := at.visible(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
+	ctx = ociregistry.WithoutAllowances(ctx) // they are about a registry, not about a cache of one
 	desc, err := c.origin.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
 	if err != nil {
 		return desc, err
@@ -161,7 +162,7 @@ func (c *Cache) DeleteBlob(ctx context.Context, repo string, digest ociregistry.
 	if err := (target{"DeleteBlob", repo, string(digest)}).byDigest(); err != nil {
 		return err
 	}
-	err := c.origin.DeleteBlob(ctx, repo, digest)
+	err := c.origin.DeleteBlob(ociregistry.WithoutAllowances(ctx), repo, digest)
 	if err == nil || notFound(err) {
 		c.changes.Add(1)
 		c.dropBlob(ctx, repo, digest)
@@ -177,7 +178,7 @@ func (c *Cache) DeleteManifest(ctx context.Context, repo string, digest ociregis
 	if err := (target{"DeleteManifest", repo, string(digest)}).byDigest(); err != nil {
 		return err
 	}
-	err := c.origin.DeleteManifest(ctx, repo, digest)
+	err := c.origin.DeleteManifest(ociregistry.WithoutAllowances(ctx), repo, digest)
 	if err == nil || notFound(err) {
 		c.changes.Add(1)
 		c.dropManifest(ctx, repo, digest)

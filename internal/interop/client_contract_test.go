@@ -62,7 +62,7 @@ var distributionDeviations = map[string]string{
 		PushBlob/FailsWithItsReader PushBlob/Stores PushBlob/VerifiesDigest PushBlob/VerifiesSize PushManifest/VerifiesDigest
 		Read/UnknownRepository Repository Session/CancelEndsItForAll
 		Upload/AfterCancel Upload/AfterClose Upload/SHA512 Upload/Stores Upload/VerifiesDigest`,
-	deletesUsed: `DeleteBlob/InUse DeleteBlob/InUseBelowAnIndex DeleteBlob/InUseTwice DeleteBlob/OfAManifest
+	deletesUsed: `Allowances/NotKnown DeleteBlob/InUse DeleteBlob/InUseBelowAnIndex DeleteBlob/InUseTwice DeleteBlob/OfAManifest
 		DeleteManifest/InUse DeleteManifest/InUseInNestedIndexes DeleteManifest/InUseTwice References/InUse
 		Concurrency/DeleteBlobAndPushManifest Concurrency/DeleteChildAndPushIndex Concurrency/DeleteManifestAndPushTag Concurrency/RepositoriesComeAndGo`,
 	ignoresUnknowns: `Absent/Conditions`,
@@ -83,7 +83,7 @@ var ggcrDeviations = map[string]string{
 		List/AsksAgain List/RepositoriesAfter List/RepositoriesInByteOrder List/RepositoriesMany List/StopsEarly List/TagsUnknownRepository
 		PushBlob/FailsWithItsReader PushBlob/Stores PushBlob/VerifiesDigest PushBlob/VerifiesSize PushManifest/VerifiesDigest
 		Read/UnknownRepository Repository Upload/SHA512 Upload/Stores`,
-	deletesUsed: `DeleteBlob/InUse DeleteBlob/InUseBelowAnIndex DeleteBlob/InUseTwice
+	deletesUsed: `Allowances/NotKnown DeleteBlob/InUse DeleteBlob/InUseBelowAnIndex DeleteBlob/InUseTwice
 		DeleteManifest/InUse DeleteManifest/InUseInNestedIndexes DeleteManifest/InUseTwice References/InUse
 		Concurrency/DeleteBlobAndPushManifest Concurrency/DeleteChildAndPushIndex Concurrency/DeleteManifestAndPushTag Concurrency/RepositoriesComeAndGo`,
 	ignoresUnknowns: `Absent/Conditions`,

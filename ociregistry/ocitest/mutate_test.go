@@ -33,7 +33,7 @@ type defect struct {
 
 var defects = slices.Concat(
 	argumentDefects, readDefects, pushBlobDefects, uploadDefects, mountDefects,
-	manifestDefects, deleteDefects, listDefects, referrersDefects, absentDefects,
+	manifestDefects, allowanceDefects, deleteDefects, listDefects, referrersDefects, absentDefects,
 )
 
 func TestDefectsAreCaught(t *testing.T) {

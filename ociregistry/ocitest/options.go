@@ -29,7 +29,7 @@ type Options struct {
 	// Why a mount failed is not told: it may be ErrUnsupported. A BlobWriter
 	// may hold bytes back until Close or Commit, and find out only then that
 	// its session is elsewhere or gone; nor does its Commit say where it is
-	// when it has no bytes to send.
+	// when it has no bytes to send. Allowances are absent.
 	Remote bool
 
 	// Sparse says that a manifest is accepted when what it names is not there,
@@ -65,6 +65,11 @@ const (
 	ListRepositories                        // Repositories
 	ListTags                                // Tags
 	ListReferrers                           // Referrers
+
+	// Allowances are what AllowMissing and AllowInUse of package ociregistry ask
+	// for. A registry from which they are absent answers ErrManifestBlobUnknown and
+	// ErrInUse, as it does without them, and not ErrUnsupported.
+	Allowances
 )
 
 // Sets of capabilities that tend to be absent together.
@@ -75,7 +80,7 @@ const (
 
 var capabilityNames = []string{
 	"PushBlobs", "PushChunks", "ResumeUploads", "Mount", "MountFromAny", "PushManifests", "MoveTags", "Conditions",
-	"DeleteBlobs", "DeleteManifests", "DeleteTags", "ListRepositories", "ListTags", "ListReferrers",
+	"DeleteBlobs", "DeleteManifests", "DeleteTags", "ListRepositories", "ListTags", "ListReferrers", "Allowances",
 }
 
 // String returns the names of the capabilities in c.

@@ -173,10 +173,7 @@ func referencesInUse(t *test) {
 		good := t.mustPushBlob(repo, []byte("good"))
 		d := s.mustFill(t, repo, "content")
 		manifest := t.mustPushManifest(repo, s.manifest(good, d), s.mediaType)
-		remove := t.reg.DeleteBlob
-		if s.children {
-			remove = t.reg.DeleteManifest
-		}
+		remove := s.remover(t.reg)
 		t.wantErr(remove(t.Context(), repo, d.Digest), is(ociregistry.ErrInUse), "deleting the %s of %v", s.name, s)
 		t.must(t.reg.DeleteManifest(t.Context(), repo, manifest.Digest), "DeleteManifest of %v", s)
 		t.must(remove(t.Context(), repo, d.Digest), "deleting what was the %s of %v", s.name, s)

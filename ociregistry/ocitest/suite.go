@@ -65,6 +65,7 @@ var groups = []group{
 	{name: "PushManifest", clauses: pushManifestClauses},
 	{name: "References", clauses: referenceClauses},
 	{name: "PushCondition", clauses: conditionClauses},
+	{name: "Allowances", clauses: allowanceClauses},
 	{name: "Tag", clauses: tagClauses},
 	{name: "DeleteBlob", clauses: deleteBlobClauses},
 	{name: "DeleteManifest", clauses: deleteManifestClauses},
@@ -87,6 +88,9 @@ func newSuite(newRegistry func(testing.TB) ociregistry.Interface, opts *Options)
 	s := &suite{newRegistry: newRegistry}
 	if opts != nil {
 		s.opts = *opts
+	}
+	if s.opts.Remote {
+		s.opts.Absent |= Allowances
 	}
 	s.opts.Absent = s.opts.Absent.closure()
 	s.opts.Denied = s.opts.Denied.closure() &^ s.opts.Absent
