@@ -102,6 +102,29 @@ func Parse(mediaType, contents string) (Info, error) {
 	return f.info(mediaType)
 }
 
+// TypeOf returns the media type that contents have by themselves, whatever they are
+// served as: that of their mediaType field, and without one that of the image or
+// the index whose fields they have. It is empty for all that is no manifest of a
+// [Known] media type.
+func TypeOf(contents string) string {
+	f, err := parseFields(contents)
+	mediaType := f.mediaType
+	switch {
+	case err != nil:
+		return ""
+	case f.hasMediaType:
+	case f.hasConfig:
+		mediaType = ocispec.MediaTypeImageManifest
+	case f.hasManifests:
+		mediaType = ocispec.MediaTypeImageIndex
+	}
+	own, _ := Known(mediaType)
+	if _, err := f.info(own); err != nil {
+		return ""
+	}
+	return own
+}
+
 // MayHaveSubject reports whether it is worth parsing a manifest for its subject.
 // Few have one, and a name in JSON is spelled with a backslash or as it is. The
 // rest of the word is looked for because few other words of a manifest have a u,
@@ -113,7 +136,7 @@ func MayHaveSubject(contents []byte) bool {
 // fields has the fields of all the known media types, but for those that a
 // registry does not look at. The digests are not checked yet.
 type fields struct {
-	hasMediaType, hasConfig, hasSubject bool
+	hasMediaType, hasConfig, hasManifests, hasSubject bool
 
 	mediaType    string
 	artifactType string
@@ -146,7 +169,7 @@ func parseFields(contents string) (fields, error) {
 			f.blobs = nil
 			return r.descriptorsField(key, &f.blobs)
 		case "manifests":
-			f.manifests = nil
+			f.manifests, f.hasManifests = nil, r.next() != 'n'
 			return r.descriptorsField(key, &f.manifests)
 		case "subject":
 			return r.descriptorField(key, &f.subject, &f.hasSubject)

@@ -182,3 +182,28 @@ func TestMalformedDigests(t *testing.T) {
 	_, err := Parse(ocispec.MediaTypeImageIndex, `{"subject":{"digest":"a:`+strings.Repeat("x", 253)+`"}}`)
 	qt.Check(t, qt.IsNil(err))
 }
+
+func TestTypeOf(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ contents, want string }{
+		{`{"config":{<A>},"layers":[{<B>}]}`, ocispec.MediaTypeImageManifest},
+		{`{"mediaType":"` + MediaTypeDockerManifest + `","config":{<A>}}`, MediaTypeDockerManifest},
+		{`{"manifests":[]}`, ocispec.MediaTypeImageIndex},
+		{`{"mediaType":"` + MediaTypeDockerManifestList + `","manifests":[{<A>}]}`, MediaTypeDockerManifestList},
+		{`{"mediaType":"` + MediaTypeORASArtifact + `","blobs":[{<A>}]}`, MediaTypeORASArtifact},
+		{`{"mediaType":"a/b","config":{<A>}}`, ""},
+		{`{"mediaType":"` + MediaTypeDockerManifest + `"}`, ""},
+		{`{"mediaType":"","config":{<A>}}`, ""},
+		{`{"config":{}}`, ""},
+		{`{"manifests":null}`, ""},
+		{`{"manifests":{}}`, ""},
+		{`{"errors":[{"code":"UNKNOWN"}]}`, ""},
+		{`{}`, ""},
+		{`[]`, ""},
+		{`<!DOCTYPE html>`, ""},
+		{``, ""},
+	}
+	for _, test := range tests {
+		qt.Check(t, qt.Equals(TypeOf(text(test.contents)), test.want), qt.Commentf("%s", test.contents))
+	}
+}
