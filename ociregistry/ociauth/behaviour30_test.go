@@ -236,7 +236,6 @@ func TestBehaviour30_KeysThatAreTheSame(t *testing.T) {
 func TestBehaviour30_BadFiles(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{
-		``,
 		`SECRET`,
 		`{"auths":{"registry.test":{"auth":SECRET}}}`,
 		`{"auths":{"registry.test":{"password":123456}}}`,

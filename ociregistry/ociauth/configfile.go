@@ -30,8 +30,8 @@ type ConfigFile struct {
 //   - $DOCKER_CONFIG/config.json, or ~/.docker/config.json
 //
 // That is the order in which Docker (the first and the last) and Podman (all but
-// the first) look. What is not there is passed over; what cannot be read or
-// parsed is an error.
+// the first) look. What is not there, or has nothing in it but white space, is
+// passed over; what cannot be read or parsed is an error.
 //
 // Credential helpers are run by runner, or by [ExecHelper] if it is nil. The files
 // are read once; helpers are run when their credentials are wanted.
@@ -88,7 +88,11 @@ func isAbsent(err error) bool {
 
 // EntryForRegistry implements [Config].
 //
-// In each source, a credential helper for the host (credHelpers), else the one for
+// In each source, of the keys that stand for the host, the host itself goes before
+// https://host/v1/, that before https://host/v2/, and that before all others; several
+// others with different credentials are an error, which names them.
+//
+// A credential helper for the host (credHelpers), else the one for
 // all (credsStore), goes before what the source has itself (auths). A helper for
 // all that is not installed is passed over, as if it had nothing. Other failures
 // of helpers are reported if there are no credentials elsewhere.

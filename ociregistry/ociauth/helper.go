@@ -80,8 +80,13 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 	return entry, nil
 }
 
+// parseHelperAnswer parses what a helper writes. If that is nothing, it has no
+// credentials.
 func parseHelperAnswer(data []byte) (ConfigEntry, error) {
 	var answer struct{ Username, Secret string }
+	if data = trimText(data); len(data) == 0 {
+		return ConfigEntry{}, nil
+	}
 	if json.Unmarshal(data, &answer) != nil { // its error could have a part of the secret
 		return ConfigEntry{}, errors.New("the answer is not the JSON of credentials")
 	}

@@ -39,6 +39,11 @@ func helper(mode string) int {
 		fmt.Print(`{"Username":"<token>","Secret":"refresh"}`)
 	case "empty":
 		fmt.Print(`{}`)
+	case "silent":
+	case "blank":
+		fmt.Print("\ufeff \r\n")
+	case "marked":
+		fmt.Print("\ufeff" + `{"Username":"user","Secret":"s"}` + "\r\n")
 	case "not found":
 		fmt.Println("credentials not found in native keychain")
 		return 1
@@ -81,6 +86,9 @@ func TestBehaviour30_ExecHelper(t *testing.T) {
 		{"user", ConfigEntry{Username: "user", Password: "of registry.test"}, ""},
 		{"identity", ConfigEntry{RefreshToken: "refresh"}, ""},
 		{"empty", ConfigEntry{}, ""},
+		{"silent", ConfigEntry{}, ""},
+		{"blank", ConfigEntry{}, ""},
+		{"marked", ConfigEntry{Username: "user", Password: "s"}, ""},
 		{"not found", ConfigEntry{}, ""},
 		{"fails", ConfigEntry{}, `docker-credential-test: exit status 1`},
 		{"no JSON", ConfigEntry{}, `docker-credential-test: the answer is not the JSON of credentials`},

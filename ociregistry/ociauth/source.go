@@ -1,12 +1,12 @@
 package ociauth
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -14,8 +14,8 @@ import (
 // maps are normalized.
 type source struct {
 	name    string // for errors
-	auths   map[string]authData
-	helpers map[string]helperKey
+	auths   map[string]choice[authResult]
+	helpers map[string]choice[string]
 	store   string // the helper for all other registries, or empty
 }
 
@@ -28,36 +28,36 @@ type authData struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
+// authResult is an element of "auths" decoded.
+type authResult struct {
+	entry ConfigEntry
+	err   error
+}
+
+// parseSource parses a file. One without anything in it has no credentials.
 func parseSource(name string, data []byte) (*source, error) {
 	var file struct {
 		Auths       map[string]authData `json:"auths"`
 		CredHelpers map[string]string   `json:"credHelpers"`
 		CredsStore  string              `json:"credsStore"`
 	}
-	if err := json.Unmarshal(data, &file); err != nil {
-		return nil, fmt.Errorf("%s is not JSON of the right form%s", name, whereWrong(err))
-	}
-	s := &source{
-		name:    name,
-		auths:   make(map[string]authData),
-		helpers: make(map[string]helperKey),
-		store:   file.CredsStore,
-	}
-	// Several keys may stand for the same thing: the first that is not empty
-	// counts, in an order that does not change from run to run.
-	for _, key := range slices.Sorted(maps.Keys(file.Auths)) {
-		k := normalizeKey(key)
-		if s.auths[k] == (authData{}) {
-			s.auths[k] = file.Auths[key]
+	if data = trimText(data); len(data) > 0 {
+		if err := json.Unmarshal(data, &file); err != nil {
+			return nil, fmt.Errorf("%s is not JSON of the right form%s", name, whereWrong(err))
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(file.CredHelpers)) {
-		k := normalizeKey(key)
-		if s.helpers[k].name == "" {
-			s.helpers[k] = helperKey{file.CredHelpers[key], key}
-		}
+	auths := make(map[string]authResult, len(file.Auths))
+	for key, data := range file.Auths {
+		entry, err := data.entry()
+		auths[key] = authResult{entry, err}
 	}
-	return s, nil
+	return &source{name, choose(auths), choose(file.CredHelpers), file.CredsStore}, nil
+}
+
+// trimText returns data without a byte order mark, which some editors and shells
+// write before UTF-8, and without the white space around it.
+func trimText(data []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
 }
 
 // whereWrong returns where in a file an error of package json is. The error itself
@@ -78,7 +78,7 @@ func whereWrong(err error) string {
 // The host is normalized.
 func (s *source) lookUp(h *helpers, host, repo string) (ConfigEntry, error) {
 	for repo != "" {
-		if entry, err := s.auths[host+"/"+repo].entry(); err != nil || !entry.isZero() {
+		if entry, err := s.own(host + "/" + repo); err != nil || !entry.isZero() {
 			return entry, err
 		}
 		repo = repo[:max(0, strings.LastIndexByte(repo, '/'))]
@@ -87,19 +87,31 @@ func (s *source) lookUp(h *helpers, host, repo string) (ConfigEntry, error) {
 	if !entry.isZero() {
 		return entry, nil
 	}
-	entry, err := s.auths[host].entry()
+	entry, err := s.own(host)
 	if err == nil && entry.isZero() {
 		err = helperErr
 	}
 	return entry, err
 }
 
+// own returns what the file itself has for a normalized key.
+func (s *source) own(key string) (ConfigEntry, error) {
+	c := s.auths[key]
+	if err := cmp.Or(c.err(), c.value.err); err != nil {
+		return ConfigEntry{}, err
+	}
+	return c.value.entry, nil
+}
+
 // ask asks the helper for a host, if there is one.
 func (s *source) ask(h *helpers, host string) (ConfigEntry, error) {
-	if key := s.helpers[host]; key.name != "" {
-		return h.get(key)
-	}
-	if s.store == "" {
+	c := s.helpers[host]
+	switch {
+	case c.err() != nil:
+		return ConfigEntry{}, c.err()
+	case c.value != "":
+		return h.get(helperKey{c.value, c.keys[0]})
+	case s.store == "":
 		return ConfigEntry{}, nil
 	}
 	serverURL := host
@@ -126,11 +138,13 @@ func (a authData) entry() (ConfigEntry, error) {
 	}
 	username, password, ok := decodeAuth(a.Auth)
 	if !ok {
-		return ConfigEntry{}, errors.New("auth is not the base64 of username:password")
+		return ConfigEntry{}, errAuthForm
 	}
 	entry.Username, entry.Password = username, password
 	return entry, nil
 }
+
+var errAuthForm = errors.New("auth is not the base64 of username:password")
 
 // decodeAuth decodes the field of that name, with padding or without.
 func decodeAuth(s string) (username, password string, ok bool) {
@@ -141,35 +155,4 @@ func decodeAuth(s string) (username, password string, ok bool) {
 	}
 	username, password, ok = strings.Cut(string(data), ":")
 	return username, strings.Trim(password, "\x00"), ok // Docker has written zeros
-}
-
-const (
-	dockerHost      = "docker.io"
-	dockerServerURL = "https://index.docker.io/v1/" // Docker's own key for it
-)
-
-// normalizeKey returns the host, or host/path, that a key of a file stands for:
-// without the scheme, and without the paths of the registry protocols, which old
-// versions of docker login have written.
-func normalizeKey(key string) string {
-	if _, after, ok := strings.Cut(key, "://"); ok {
-		key = after
-	}
-	host, path, _ := strings.Cut(key, "/")
-	host = normalizeHost(host)
-	switch path = strings.Trim(path, "/"); path {
-	case "", "v1", "v2":
-		return host
-	}
-	return host + "/" + path
-}
-
-// normalizeHost returns the one name of a host that has several.
-func normalizeHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ":443")
-	switch host {
-	case "index.docker.io", "registry-1.docker.io":
-		return dockerHost
-	}
-	return host
 }
