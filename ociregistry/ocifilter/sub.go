@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
@@ -28,6 +29,9 @@ import (
 // Repositories does not look at what is outside, apart from the one name that
 // follows the view's last.
 //
+// Scopes that a context asks for in advance ([ociauth.ContextWithScope]) are of
+// repositories of the view; r is asked with its own names for them.
+//
 // Errors name repositories as the view does, where they are an
 // [ociregistry.OpError] without a Registry: a remote registry has its
 // repositories by their full names. The errors of readers and writers are r's.
@@ -42,6 +46,23 @@ type sub struct {
 	*ociregistry.Funcs
 	r      ociregistry.Interface
 	prefix string // with the slash
+}
+
+// into returns the context for a call of r: what it asks for in advance of
+// repositories of the view ([ociauth.ContextWithScope]) has their names in r.
+func (s *sub) into(ctx context.Context) context.Context {
+	scope := ociauth.ScopeFromContext(ctx)
+	if scope.Len() <= 0 {
+		return ctx
+	}
+	var full []ociauth.ResourceScope
+	for rs := range scope.Iter() {
+		if rs.ResourceType == ociauth.TypeRepository && rs.Resource != "" {
+			rs.Resource = s.prefix + rs.Resource
+		}
+		full = append(full, rs)
+	}
+	return ociauth.ContextWithScope(ctx, ociauth.NewScope(full...))
 }
 
 // full returns the name that the repository of t has in r. All of it is
@@ -74,7 +95,7 @@ func (s *sub) GetBlob(ctx context.Context, repo string, digest ociregistry.Diges
 	if err != nil {
 		return nil, err
 	}
-	rd, err := s.r.GetBlob(ctx, full, digest)
+	rd, err := s.r.GetBlob(s.into(ctx), full, digest)
 	return rd, s.local(err)
 }
 
@@ -83,7 +104,7 @@ func (s *sub) GetBlobRange(ctx context.Context, repo string, digest ociregistry.
 	if err != nil {
 		return nil, err
 	}
-	rd, err := s.r.GetBlobRange(ctx, full, digest, offset0, offset1)
+	rd, err := s.r.GetBlobRange(s.into(ctx), full, digest, offset0, offset1)
 	return rd, s.local(err)
 }
 
@@ -92,7 +113,7 @@ func (s *sub) GetManifest(ctx context.Context, repo string, digest ociregistry.D
 	if err != nil {
 		return nil, err
 	}
-	rd, err := s.r.GetManifest(ctx, full, digest)
+	rd, err := s.r.GetManifest(s.into(ctx), full, digest)
 	return rd, s.local(err)
 }
 
@@ -101,7 +122,7 @@ func (s *sub) GetTag(ctx context.Context, repo string, tagName string) (ociregis
 	if err != nil {
 		return nil, err
 	}
-	rd, err := s.r.GetTag(ctx, full, tagName)
+	rd, err := s.r.GetTag(s.into(ctx), full, tagName)
 	return rd, s.local(err)
 }
 
@@ -110,7 +131,7 @@ func (s *sub) ResolveBlob(ctx context.Context, repo string, digest ociregistry.D
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := s.r.ResolveBlob(ctx, full, digest)
+	desc, err := s.r.ResolveBlob(s.into(ctx), full, digest)
 	return desc, s.local(err)
 }
 
@@ -119,7 +140,7 @@ func (s *sub) ResolveManifest(ctx context.Context, repo string, digest ociregist
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := s.r.ResolveManifest(ctx, full, digest)
+	desc, err := s.r.ResolveManifest(s.into(ctx), full, digest)
 	return desc, s.local(err)
 }
 
@@ -128,7 +149,7 @@ func (s *sub) ResolveTag(ctx context.Context, repo string, tagName string) (ocir
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := s.r.ResolveTag(ctx, full, tagName)
+	desc, err := s.r.ResolveTag(s.into(ctx), full, tagName)
 	return desc, s.local(err)
 }
 
@@ -137,7 +158,7 @@ func (s *sub) PushBlob(ctx context.Context, repo string, desc ociregistry.Descri
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err = s.r.PushBlob(ctx, full, desc, content)
+	desc, err = s.r.PushBlob(s.into(ctx), full, desc, content)
 	return desc, s.local(err)
 }
 
@@ -146,7 +167,7 @@ func (s *sub) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.r.PushBlobChunked(ctx, full, chunkSize)
+	w, err := s.r.PushBlobChunked(s.into(ctx), full, chunkSize)
 	return w, s.local(err)
 }
 
@@ -155,7 +176,7 @@ func (s *sub) PushBlobChunkedResume(ctx context.Context, repo, id string, offset
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.r.PushBlobChunkedResume(ctx, full, id, offset, chunkSize)
+	w, err := s.r.PushBlobChunkedResume(s.into(ctx), full, id, offset, chunkSize)
 	return w, s.local(err)
 }
 
@@ -175,7 +196,7 @@ func (s *sub) MountBlob(ctx context.Context, fromRepo, toRepo string, digest oci
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := s.r.MountBlob(ctx, fullFrom, fullTo, digest)
+	desc, err := s.r.MountBlob(s.into(ctx), fullFrom, fullTo, digest)
 	return desc, s.local(err)
 }
 
@@ -184,7 +205,7 @@ func (s *sub) PushManifest(ctx context.Context, repo string, ref string, content
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := s.r.PushManifest(ctx, full, ref, contents, mediaType, tags...)
+	desc, err := s.r.PushManifest(s.into(ctx), full, ref, contents, mediaType, tags...)
 	return desc, s.local(err)
 }
 
@@ -193,7 +214,7 @@ func (s *sub) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Di
 	if err != nil {
 		return err
 	}
-	return s.local(s.r.DeleteBlob(ctx, full, digest))
+	return s.local(s.r.DeleteBlob(s.into(ctx), full, digest))
 }
 
 func (s *sub) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
@@ -201,7 +222,7 @@ func (s *sub) DeleteManifest(ctx context.Context, repo string, digest ociregistr
 	if err != nil {
 		return err
 	}
-	return s.local(s.r.DeleteManifest(ctx, full, digest))
+	return s.local(s.r.DeleteManifest(s.into(ctx), full, digest))
 }
 
 func (s *sub) DeleteTag(ctx context.Context, repo string, name string) error {
@@ -209,7 +230,7 @@ func (s *sub) DeleteTag(ctx context.Context, repo string, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.local(s.r.DeleteTag(ctx, full, name))
+	return s.local(s.r.DeleteTag(s.into(ctx), full, name))
 }
 
 // Repositories goes through a range of r's names, since in byte order those that
@@ -219,7 +240,7 @@ func (s *sub) Repositories(ctx context.Context, startAfter string) iter.Seq2[str
 		return ociregistry.ErrorSeq[string](target{op: "Repositories"}.fail(ociregistry.ErrNameInvalid))
 	}
 	return func(yield func(string, error) bool) {
-		for full, err := range s.r.Repositories(ctx, s.prefix+startAfter) {
+		for full, err := range s.r.Repositories(s.into(ctx), s.prefix+startAfter) {
 			if err != nil {
 				yield("", s.local(err))
 				return
@@ -237,7 +258,7 @@ func (s *sub) Tags(ctx context.Context, repo string, startAfter string) iter.Seq
 	if err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
-	return localSeq(s, s.r.Tags(ctx, full, startAfter))
+	return localSeq(s, s.r.Tags(s.into(ctx), full, startAfter))
 }
 
 func (s *sub) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
@@ -245,7 +266,7 @@ func (s *sub) Referrers(ctx context.Context, repo string, digest ociregistry.Dig
 	if err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
-	return localSeq(s, s.r.Referrers(ctx, full, digest, artifactType))
+	return localSeq(s, s.r.Referrers(s.into(ctx), full, digest, artifactType))
 }
 
 // localSeq returns seq with the view's names in its error.

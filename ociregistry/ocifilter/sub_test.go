@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
 )
 
@@ -41,6 +42,37 @@ func TestSubMountsBelowThePrefix(t *testing.T) {
 	}, "pre/fix")
 	_, err := r.MountBlob(t.Context(), "foo", "bar/baz", someDigest)
 	qt.Check(t, qt.ErrorMatches(err, "from pre/fix/foo to pre/fix/bar/baz"))
+}
+
+// What a context asks for in advance is meant in the names of the view, in every
+// method, and so it is through a view of a view.
+func TestSubPutsThePrefixBeforeScopes(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ scope, want string }{
+		{"", ""},
+		{"repository:foo:pull", "repository:pre/fix/foo:pull"},
+		{"repository:foo/bar:pull,push repository:x:pull", "repository:pre/fix/foo/bar:pull,push repository:pre/fix/x:pull"},
+		{"*", "*"},
+		{"registry:catalog:* repository:foo:pull repository some:other:thing", "registry:catalog:* repository repository:pre/fix/foo:pull some:other:thing"},
+	}
+	for _, c := range apiCalls {
+		for _, test := range tests {
+			var got ociauth.Scope
+			backend := &ociregistry.Funcs{NewError: func(ctx context.Context, _, _ string) error {
+				got = ociauth.ScopeFromContext(ctx)
+				return errBackend
+			}}
+			scope := ociauth.ParseScope(test.scope)
+			if test.scope == "*" {
+				scope = ociauth.UnlimitedScope()
+			}
+			ctx := ociauth.ContextWithScope(t.Context(), scope)
+			c.do(ctx, ocifilter.Sub(backend, "pre/fix"), "foo/bar")
+			qt.Check(t, qt.Equals(got.Canonical().String(), test.want), qt.Commentf(c.method))
+			c.do(ctx, ocifilter.Sub(ocifilter.Sub(backend, "pre"), "fix"), "foo/bar")
+			qt.Check(t, qt.Equals(got.Canonical().String(), test.want), qt.Commentf(c.method))
+		}
+	}
 }
 
 // Sub never escapes its prefix.
