@@ -16,6 +16,7 @@ type account struct {
 
 	mu      sync.Mutex
 	refresh string
+	warned  bool // that it was refused
 }
 
 func newAccount(entry ConfigEntry) *account {
@@ -60,6 +61,15 @@ func (a *account) setRefreshToken(refresh string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refresh = refresh
+}
+
+// isFirstWarning reports whether it is called for the first time.
+func (a *account) isFirstWarning() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	first := !a.warned
+	a.warned = true
+	return first
 }
 
 // accountOf returns the key for the account that a repository is used with.

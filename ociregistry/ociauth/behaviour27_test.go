@@ -20,13 +20,16 @@ import (
 func TestBehaviour27_NoChallenge(t *testing.T) {
 	t.Parallel()
 	w := &world{hosts: map[string]http.Handler{registryURL: http.NotFoundHandler()}}
-	asked := configFunc(func(host string) (ociauth.ConfigEntry, error) {
-		t.Errorf("the config was asked for %s", host)
+	var asked []string
+	client := newClient(w, configFunc(func(host string) (ociauth.ConfigEntry, error) {
+		asked = append(asked, host)
 		return ociauth.ConfigEntry{}, nil
-	})
-	client := newClient(w, asked)
-	qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusNotFound))
-	w.wantLog(t, "GET https://registry.test/v2/foo/manifests/x 404")
+	}))
+	for range 2 {
+		qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusNotFound))
+		w.wantLog(t, "GET https://registry.test/v2/foo/manifests/x 404")
+	}
+	qt.Check(t, qt.DeepEquals(asked, []string{"registry.test"}))
 }
 
 // What is sent for two requests, one after the other.
@@ -101,7 +104,6 @@ func TestBehaviour27_Flows(t *testing.T) {
 		challenges: []string{bearer},
 		entry:      ociauth.ConfigEntry{AccessToken: "static", Username: "user", Password: "pass"},
 		want: []string{
-			"GET " + manifest + " 401",
 			"GET " + manifest + " Bearer static 200",
 			"GET " + manifest + " Bearer static 200",
 		},
@@ -210,7 +212,7 @@ func TestBehaviour27_Lifetime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &tokenServer{fields: test.fields}
 				client := newClient(bearerWorld(s), nil)
-				margin := min(test.lives/10, 10*time.Second)
+				margin := min(test.lives/10, 30*time.Second)
 				get(t, client, "/v2/foo/manifests/x")
 				time.Sleep(test.lives - margin - time.Millisecond)
 				get(t, client, "/v2/foo/manifests/x")
@@ -397,5 +399,5 @@ func TestBehaviour27_ConfigFails(t *testing.T) {
 		_, err := client.Get(registryURL + "/v2/foo/manifests/x")
 		qt.Check(t, qt.ErrorIs(err, broken))
 	}
-	w.wantLog(t, "GET https://registry.test/v2/foo/manifests/x 401")
+	qt.Check(t, qt.HasLen(w.take(), 0))
 }

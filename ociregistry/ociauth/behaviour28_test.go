@@ -337,18 +337,17 @@ func TestBehaviour28_ReplacedPasswordOfTokenServer(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrUnauthorized)))
 }
 
-// A registry token that was refused is final too.
+// A registry token that was refused is final too, where what is public is of no use.
 func TestBehaviour28_StaticTokenIsFinal(t *testing.T) {
 	t.Parallel()
 	w := bearerWorld(new(tokenServer))
 	client := newClient(w, config{"registry.test": {AccessToken: "static"}})
 	for range 2 {
-		qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusUnauthorized))
+		qt.Check(t, qt.Equals(do(t, t.Context(), client, "PUT", "/v2/foo/manifests/x"), http.StatusUnauthorized))
 	}
 	w.wantLog(t,
-		"GET https://registry.test/v2/foo/manifests/x 401",
-		"GET https://registry.test/v2/foo/manifests/x Bearer static 401",
-		"GET https://registry.test/v2/foo/manifests/x Bearer static 401")
+		"PUT https://registry.test/v2/foo/manifests/x Bearer static 401",
+		"PUT https://registry.test/v2/foo/manifests/x Bearer static 401")
 }
 
 // Nothing is left running when all is done.

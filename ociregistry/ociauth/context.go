@@ -3,8 +3,9 @@ package ociauth
 import "context"
 
 type (
-	scopeKey       struct{}
-	requestInfoKey struct{}
+	scopeKey           struct{}
+	requestInfoKey     struct{}
+	withoutFallbackKey struct{}
 )
 
 // ContextWithScope returns a context that asks for the scope s in advance: a
@@ -39,4 +40,17 @@ func ContextWithRequestInfo(ctx context.Context, info RequestInfo) context.Conte
 func RequestInfoFromContext(ctx context.Context) RequestInfo {
 	info, _ := ctx.Value(requestInfoKey{}).(RequestInfo)
 	return info
+}
+
+// ContextWithoutFallback returns a context for requests whose answers are to be
+// those that the stored credentials get: it is what
+// [StdTransportParams.NoFallback] is for all requests. A program uses it before it
+// deletes something because the registry does not have it.
+func ContextWithoutFallback(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutFallbackKey{}, true)
+}
+
+func isWithoutFallback(ctx context.Context) bool {
+	without, _ := ctx.Value(withoutFallbackKey{}).(bool)
+	return without
 }

@@ -19,9 +19,11 @@ type exchange struct {
 	req      *http.Request
 	required Scope
 	origin   origin
-	registry *registry // nil while it has not asked for authentication
+	registry *registry // nil while nothing is known of it
 	account  *account  // the last one that was asked for
 	sent     bool
+	bare     bool  // it was sent without credentials
+	asked    offer // the last one that was to be met
 
 	// What is not to be tried again: what the registry refused fresh tokens for,
 	// and the token server a token; and the last word of the latter.
@@ -45,38 +47,38 @@ func newExchange(t *transport, req *http.Request) *exchange {
 	return &exchange{t: t, req: req, required: requiredScope(req), origin: o, registry: t.registry(o)}
 }
 
+// do gets the request answered: with the stored credentials, or else, where that
+// is allowed, without them.
 func (x *exchange) do() (*http.Response, error) {
+	if tok := x.publicToken(); tok != nil {
+		resp, err := x.send(credential{header: tok.header, token: tok})
+		if err != nil || believed(resp) || passes(resp) {
+			return resp, err
+		}
+		discard(resp)
+		x.registry.drop(tok)
+	}
 	cred, err := x.foresee()
 	if err != nil {
-		if x.req.Body != nil {
+		if !x.sent && x.req.Body != nil {
 			x.req.Body.Close()
 		}
 		return nil, err
 	}
-	for sends := 1; ; sends++ {
-		resp, err := x.send(cred)
-		if err != nil || resp.StatusCode != http.StatusUnauthorized {
-			return resp, err
-		}
-		o := x.learn(resp, cred)
-		if o.isZero() || sends == maxSends || !x.canSendAgain() {
-			return resp, nil
-		}
-		setAside(resp)
-		cred, err = x.meet(o, cred)
-		if err != nil {
-			return nil, err
-		}
-		if cred.header == nil {
-			x.registry.refuse(x.account)
-			return resp, nil
-		}
+	resp, cred, err := x.authenticate(cred)
+	if x.mayReadWithout(resp, cred, err) {
+		return x.readWithout(resp, err)
 	}
+	return resp, err
 }
 
 // foresee returns the credential that the registry is going to ask for, as far
-// as it is known from earlier requests.
+// as it is known from the Config and from earlier requests.
 func (x *exchange) foresee() (credential, error) {
+	direct := !crossesOrigins(x.req)
+	if x.registry == nil && x.t.config != nil && direct {
+		x.registry = x.t.addRegistry(x.origin)
+	}
 	if x.registry == nil {
 		return credential{}, nil
 	}
@@ -84,14 +86,76 @@ func (x *exchange) foresee() (credential, error) {
 		return credential{header: tok.header, token: tok}, nil
 	}
 	o := x.registry.current()
-	if o.bearer != nil {
-		o.bearer = &bearer{realm: o.bearer.realm, service: o.bearer.service}
+	if o.isZero() && direct {
+		return x.unasked()
 	}
 	cred, err := x.meet(o, credential{})
 	if isRefusal(err) {
 		return credential{}, nil // the registry may ask for less than we thought
 	}
 	return cred, err
+}
+
+// unasked returns what a registry gets that has not asked for anything: an access
+// token, over https.
+func (x *exchange) unasked() (credential, error) {
+	acct, err := x.ask()
+	if err != nil || acct.bearer == nil || x.origin.scheme != "https" {
+		return credential{}, err
+	}
+	return credential{header: acct.bearer, account: acct}, nil
+}
+
+// ask returns the account that the request is made with.
+func (x *exchange) ask() (*account, error) {
+	acct, err := x.registry.account(x.req.Context(), x.accountKey())
+	if err == nil {
+		x.account = acct
+	}
+	return acct, err
+}
+
+func (x *exchange) accountKey() string { return x.t.accountOf(targetRepository(x.req, x.required)) }
+
+// hasStored reports whether the request is made with stored credentials, whether
+// or not they were sent.
+func (x *exchange) hasStored() bool { return x.account != nil && !x.account.entry.isZero() }
+
+// authenticate sends the request with cred, and then with what the registry asks
+// for. It returns the last answer with what it was sent with.
+func (x *exchange) authenticate(cred credential) (*http.Response, credential, error) {
+	for sends := 1; ; sends++ {
+		resp, err := x.send(cred)
+		if err != nil {
+			return nil, cred, err
+		}
+		o := x.learn(resp, cred)
+		if len(resp.Header["Www-Authenticate"]) == 0 && x.hides(resp, cred) {
+			setAside(resp)
+			if o, err = x.registry.probe(x.req); err != nil {
+				return nil, cred, err
+			}
+		}
+		if o.isZero() && cred.header == nil && x.refusal != nil && x.hasStored() {
+			resp, err = x.answeredAnyone(resp)
+			return resp, cred, err
+		}
+		if o.isZero() || sends == maxSends || !x.canSendAgain() {
+			return resp, cred, nil
+		}
+		setAside(resp)
+		next, err := x.meet(o, cred)
+		if err != nil {
+			return nil, cred, err
+		}
+		if next.header == nil {
+			if !x.joins() {
+				x.registry.refuse(x.account)
+			}
+			return resp, cred, nil
+		}
+		cred = next
+	}
 }
 
 // send sends the request, or a copy of it with the credential.
@@ -114,7 +178,7 @@ func (x *exchange) send(cred credential) (*http.Response, error) {
 			req.Body = body
 		}
 	}
-	x.sent = true
+	x.sent, x.bare = true, x.bare || cred.header == nil
 	resp, err := x.t.base.RoundTrip(req)
 	if resp != nil {
 		resp.Request = x.req // which has no credentials
@@ -126,16 +190,19 @@ func (x *exchange) canSendAgain() bool {
 	return x.req.Body == nil || x.req.Body == http.NoBody || x.req.GetBody != nil
 }
 
-// learn returns what a response with status 401 offers, and remembers it for the
-// next requests to the registry. It drops a token that should have been enough,
-// and an account that was refused.
+// learn returns what a response that asks for authentication offers, and remembers
+// it for the next requests to the registry. It drops a token that should have been
+// enough, and an account that was refused.
 func (x *exchange) learn(resp *http.Response, cred credential) offer {
+	if resp.StatusCode != http.StatusUnauthorized && !x.hides(resp, cred) {
+		return offer{}
+	}
 	o := readOffer(x.req.URL, resp.Header)
 	if !o.isZero() {
 		x.registry = x.t.addRegistry(x.origin)
 		x.registry.setCurrent(o)
 	}
-	if cred.account != nil {
+	if cred.account != nil && !x.joins() {
 		x.registry.refuse(cred.account)
 	}
 	if tok := cred.token; tok != nil {
@@ -152,47 +219,60 @@ func (x *exchange) learn(resp *http.Response, cred credential) offer {
 // needed returns what a token must be good for to meet a challenge.
 func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
 
+// joins reports whether the request needs something of other repositories too, as a
+// mount does. When such a request is refused, the credentials may be good.
+func (x *exchange) joins() bool { return x.own().Len() < x.required.Len() }
+
+// own returns what the request needs, without what it needs of other repositories
+// than the one that it is about.
+func (x *exchange) own() Scope {
+	repo := targetRepository(x.req, x.required)
+	return x.required.filter(func(r ResourceScope) bool {
+		return r.ResourceType != TypeRepository || r.Resource == repo
+	})
+}
+
 // meet returns a credential that meets an offer and is not the one that was
 // refused; one without a header, if there is none.
 func (x *exchange) meet(o offer, refused credential) (credential, error) {
-	key := x.t.accountOf(targetRepository(x.req, x.required))
-	acct, err := x.registry.account(x.req.Context(), key)
+	x.asked = o
+	acct, err := x.ask()
 	if err != nil {
 		return credential{}, err
 	}
-	x.account = acct
 	own := credential{account: acct}
 	switch {
 	case o.bearer != nil && acct.bearer != nil:
 		own.header = acct.bearer
 	case o.bearer != nil && (acct.entry.isZero() || x.origin.trusts(o.bearer.realm) || !o.basic):
-		return x.fetch(o.bearer, key)
+		return x.fetch(o.bearer)
 	case o.basic:
 		own.header = acct.basic
 	}
-	if own.header == nil || refused.account == acct {
+	if slices.Equal(own.header, refused.header) {
 		return credential{}, nil
 	}
 	return own, nil
 }
 
 // fetch gets a token that meets a challenge: for all that is wanted, or else for
-// what the challenge asks for.
-func (x *exchange) fetch(b *bearer, account string) (credential, error) {
+// what the challenge asks for, or else for what the request needs of its own
+// repository. With the last a mount is no mount, but it may become an upload.
+func (x *exchange) fetch(b *bearer) (credential, error) {
 	needed := x.needed(b)
 	if tok := x.registry.cached(needed); tok != nil {
 		return credential{header: tok.header, token: tok}, nil
 	}
-	wanted := needed
+	scopes := []Scope{needed, leastScope(b, x.required)}
 	if desired := ScopeFromContext(x.req.Context()); !desired.IsUnlimited() {
-		wanted = needed.Union(desired)
+		scopes[0] = needed.Union(desired)
 	}
-	least := b.scope
-	if least.IsEmpty() {
-		least = x.required
+	if x.joins() {
+		scopes = append(scopes, x.own())
 	}
-	for _, s := range []Scope{wanted, least} {
-		key := tokenKey{b.realm.String(), b.service, s.Canonical().String(), account}
+	account := x.accountKey()
+	for _, s := range scopes {
+		key := newTokenKey(b, s, account)
 		if slices.Contains(x.refused, key) {
 			continue
 		}
@@ -210,11 +290,28 @@ func (x *exchange) fetch(b *bearer, account string) (credential, error) {
 	return credential{}, x.refusal
 }
 
+// leastScope returns what a challenge asks for, or if it does not say, what is
+// required.
+func leastScope(b *bearer, required Scope) Scope {
+	if b.scope.IsEmpty() {
+		return required
+	}
+	return b.scope
+}
+
 // setAside reads what a response has to say, which may still be wanted, so that
 // its connection is free for the request of a token.
 func setAside(resp *http.Response) {
-	const most = 64 << 10 // bytes; the body is an error
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, most))
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAside))
 	resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(data))
+}
+
+// maxAside is how many bytes of a response are read; the body is an error.
+const maxAside = 64 << 10
+
+// discard ends a response that is not wanted.
+func discard(resp *http.Response) {
+	io.CopyN(io.Discard, resp.Body, maxAside)
+	resp.Body.Close()
 }

@@ -25,6 +25,11 @@ const (
 
 	// A longer lifetime is not believed.
 	maxLifetime = 24 * time.Hour
+
+	// A token is not used in the last tenth of its lifetime, or in this time if
+	// that is shorter: the registry's clock may be ahead, and a request waits on
+	// its way.
+	maxMargin = 30 * time.Second
 )
 
 // tokenRequest asks the realm of a challenge for a token.
@@ -153,7 +158,7 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 	lifetime := a.lifetime()
 	return &token{
 		header:  []string{"Bearer " + a.token()},
-		expires: asked.Add(lifetime - min(lifetime/10, 10*time.Second)),
+		expires: asked.Add(lifetime - min(lifetime/10, maxMargin)),
 	}, nil
 }
 

@@ -18,6 +18,11 @@ type tokenKey struct {
 	realm, service string
 	scope          string // in canonical form
 	account        string // the repository whose credentials they are, or empty
+	public         bool   // with nobody's credentials: the stored ones were refused
+}
+
+func newTokenKey(b *bearer, s Scope, account string) tokenKey {
+	return tokenKey{realm: b.realm.String(), service: b.service, scope: s.Canonical().String(), account: account}
 }
 
 // maxTokens bounds the tokens that are kept for one registry.

@@ -1,6 +1,7 @@
 package ociauth
 
 import (
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,10 +11,11 @@ import (
 // StdTransportParams are the parameters of [NewStdTransport]. The zero value
 // makes a transport that authenticates anonymously where registries want that.
 type StdTransportParams struct {
-	// Config has the credentials. It is asked for those of a registry when the
-	// registry first wants some, and again when they have been refused. If it
-	// is a [RepositoryConfig], it is asked for those of the repository. If it
-	// is nil, there are none.
+	// Config has the credentials. It is asked for those of a registry at the
+	// first request to it, and again when they have been refused. If it is a
+	// [RepositoryConfig], it is asked for those of the repository. Where a
+	// redirect leads to, it is asked when that wants some. If it is nil, there
+	// are none.
 	Config Config
 
 	// Transport makes the requests, those to token servers too. If it is nil,
@@ -23,6 +25,14 @@ type StdTransportParams struct {
 	// ClientID is the name of the client for token servers that keep account of
 	// refresh tokens (RFC 6749, section 2.2). If it is empty, it is "ociauth".
 	ClientID string
+
+	// NoFallback makes refused credentials an error also where anyone may read.
+	// By default, what is read is asked for once more without them.
+	NoFallback bool
+
+	// Logger gets a record, at level Warn, when refused credentials are done
+	// without, once for the credentials. If it is nil, nothing is logged.
+	Logger *slog.Logger
 }
 
 const defaultClientID = "ociauth"
@@ -48,6 +58,8 @@ func NewStdTransport(p StdTransportParams) http.RoundTripper {
 		config:     p.Config,
 		base:       p.Transport,
 		clientID:   p.ClientID,
+		noFallback: p.NoFallback,
+		logger:     p.Logger,
 		registries: make(map[origin]*registry),
 	}
 	if t.base == nil {
@@ -56,16 +68,21 @@ func NewStdTransport(p StdTransportParams) http.RoundTripper {
 	if t.clientID == "" {
 		t.clientID = defaultClientID
 	}
+	if t.logger == nil {
+		t.logger = slog.New(slog.DiscardHandler)
+	}
 	return t
 }
 
 type transport struct {
-	config   Config
-	base     http.RoundTripper
-	clientID string
+	config     Config
+	base       http.RoundTripper
+	clientID   string
+	noFallback bool
+	logger     *slog.Logger
 
 	mu         sync.Mutex
-	registries map[origin]*registry // those that have asked for authentication
+	registries map[origin]*registry // those that may want credentials
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -92,6 +109,16 @@ func isDowngrade(req *http.Request) bool {
 	}
 	for resp := req.Response; resp != nil && resp.Request != nil; resp = resp.Request.Response {
 		if resp.Request.URL.Scheme == "https" {
+			return true
+		}
+	}
+	return false
+}
+
+// crossesOrigins reports whether a redirect led to req from another origin.
+func crossesOrigins(req *http.Request) bool {
+	for resp := req.Response; resp != nil; resp = resp.Request.Response {
+		if resp.Request == nil || originOf(resp.Request.URL) != originOf(req.URL) {
 			return true
 		}
 	}
@@ -126,7 +153,7 @@ func (t *transport) registry(o origin) *registry {
 	return t.registries[o]
 }
 
-// addRegistry is registry for one that has asked for authentication.
+// addRegistry is registry for one that is to be remembered.
 func (t *transport) addRegistry(o origin) *registry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
