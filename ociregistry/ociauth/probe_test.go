@@ -73,6 +73,7 @@ func TestChallengeIsAskedForWhereTheAnswerHasNone(t *testing.T) {
 						}
 						send()
 						log := w.take()
+						qt.Assert(t, qt.IsTrue(len(log) > 2))
 						qt.Check(t, qt.Equals(log[0], fmt.Sprintf("%s %s/v2/foo/manifests/x?a=b %d", method, url, status)))
 						qt.Check(t, qt.Equals(log[1], "GET "+url+"/v2/ 401"))
 						send() // knows it
