@@ -53,6 +53,7 @@ func (r remote) open(readOnly bool, logger *slog.Logger) (backend, error) {
 			Config:    credentials,
 			Transport: connections,
 			ClientID:  "ociserve",
+			Logger:    logger,
 		}),
 		Insecure:  r.plain,
 		UserAgent: "ociserve",

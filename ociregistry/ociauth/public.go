@@ -28,14 +28,19 @@ func (x *exchange) publicToken() *token {
 // credentials when they are refused: it reads content, and nobody has forbidden
 // that.
 func (x *exchange) readsPublic() bool {
-	if x.t.noFallback || isWithoutFallback(x.req.Context()) || x.required.Len() < 1 {
+	if x.t.noFallback || isWithoutFallback(x.req.Context()) || !x.isRead() || x.required.IsEmpty() {
 		return false
 	}
-	if x.req.Method != http.MethodGet && x.req.Method != http.MethodHead {
-		return false
+	for r := range x.required.Iter() {
+		if r.Action != ActionPull && r != CatalogScope {
+			return false
+		}
 	}
-	reads := x.required.filter(func(r ResourceScope) bool { return r.Action == ActionPull || r == CatalogScope })
-	return reads.Len() == x.required.Len()
+	return true
+}
+
+func (x *exchange) isRead() bool {
+	return x.req.Method == http.MethodGet || x.req.Method == http.MethodHead
 }
 
 // believed reports whether an answer that anyone gets is one to go by: it is
@@ -67,11 +72,10 @@ func unbelieved(resp *http.Response, refusal error) error {
 // answeredAnyone returns what counts of an answer to a request that went without
 // credentials because the token server had refused them.
 func (x *exchange) answeredAnyone(resp *http.Response) (*http.Response, error) {
-	read := x.req.Method == http.MethodGet || x.req.Method == http.MethodHead
 	switch {
-	case !believed(resp), read && !x.readsPublic():
+	case !believed(resp), x.isRead() && !x.readsPublic():
 		return nil, unbelieved(resp, x.refusal)
-	case read:
+	case x.isRead():
 		x.warn(x.refusal)
 	}
 	return resp, nil
@@ -81,13 +85,13 @@ func (x *exchange) answeredAnyone(resp *http.Response) (*http.Response, error) {
 // stored credentials, because they were refused: by the token server, with err, or
 // by the registry, with the status 401 for a request with cred.
 func (x *exchange) mayReadWithout(resp *http.Response, cred credential, err error) bool {
-	if !x.hasStored() || !x.readsPublic() || !x.canSendAgain() {
-		return false
-	}
+	refused := false
 	if err != nil {
-		return isCredentialRefusal(err)
+		refused = isCredentialRefusal(err)
+	} else if resp.StatusCode == http.StatusUnauthorized && cred.account != nil {
+		refused = !x.bare || x.asked.bearer != nil // or else anyone was refused as well
 	}
-	return resp.StatusCode == http.StatusUnauthorized && cred.account != nil && (!x.bare || x.asked.bearer != nil)
+	return refused && x.hasStored() && x.readsPublic() && x.canSendAgain()
 }
 
 // isCredentialRefusal reports whether err is a token server's word that the

@@ -140,6 +140,9 @@ func (q tokenRequest) sendFor(ctx context.Context, key tokenKey) (*token, error)
 // isRefusal reports whether err is a token server's no to what it was asked, or
 // to who asked.
 func isRefusal(err error) bool {
+	if err == nil {
+		return false
+	}
 	var herr ociregistry.HTTPError
 	return errors.Is(err, ociregistry.ErrUnauthorized) || errors.Is(err, ociregistry.ErrDenied) ||
 		errors.As(err, &herr) && herr.StatusCode() == http.StatusBadRequest

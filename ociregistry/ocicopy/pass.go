@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
 // pass is one look at all that a source has to mirror.
@@ -175,13 +176,14 @@ func (r *repository) gone(ctx context.Context, about Event) (found []task, err e
 
 // deleteTag deletes a tag that is gone wherever it may have come from: other
 // rules can lead to the same repository, and the list that did not have it may
-// be out of date.
+// be out of date. Nor is it gone because those do not see it whose credentials were
+// refused.
 func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error) {
 	for _, o := range r.Origins(about.Destination) {
 		if !o.rule.brings(about.Tag) {
 			continue
 		}
-		_, err := o.Registry.ResolveTag(ctx, o.Repo, about.Tag)
+		_, err := o.Registry.ResolveTag(ociauth.ContextWithoutFallback(ctx), o.Repo, about.Tag)
 		if !absent(err) {
 			return nil, err
 		}
