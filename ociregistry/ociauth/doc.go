@@ -15,22 +15,42 @@
 //
 // # How a request is sent
 //
-// The first request to a registry goes without credentials. When the registry
-// challenges it, and there are credentials that meet the challenge, or a token can
-// be had without, it is sent again. From then on the transport knows what the
-// registry wants: later requests get a token that is at hand, or one that is
-// fetched first, and cost no round trip more.
+// The first request to a registry goes without credentials, apart from an access token
+// of the [Config], which goes along over https. When the registry challenges it, and there are credentials that meet the challenge,
+// or a token can be had without, it is sent again. From then on the transport knows
+// what the registry wants: later requests get a token that is at hand, or one that is
+// fetched first, and cost no round trip more. Credentials that cannot be found out,
+// because the [Config] fails, are an error of the first request.
+//
+// Some registries answer those who send no credentials with 401, 403 or 404, and do
+// not challenge them. Where there are credentials, the transport asks such a registry
+// for its challenge at /v2/, once; that there is none is remembered too. It does not
+// ask because of what a redirect led to.
 //
 // A token is good for a [Scope]. What a request needs is known from its context
 // ([ContextWithRequestInfo]), or else from its method and path; a token that is good
 // for more serves as well. A new token is asked for with what the request needs,
 // what the challenge names, and what the context asks for in advance
 // ([ContextWithScope]); where that is too much for the token server, with what the
-// challenge names alone. For one scope, one token request is under way at a time,
-// and all who need the token wait for it, each until its own context ends. Tokens
-// are used until shortly before they expire (in a minute, where the token server
-// does not say), or until the registry refuses them. A new token that is refused is
-// the end: the caller gets the response.
+// challenge names alone; and for a mount, where the token server does not give access
+// to the source, with what the destination needs, since the registry may open an
+// upload. For one scope, one token request is under way at a time, and all who need the
+// token wait for it, each until its own context ends. Tokens are used for nine tenths
+// of their life, or until 30 seconds before its end if that is later (the life is a
+// minute, where the token server does not say), or until the registry refuses them. A
+// new token that is refused is the end: the caller gets the response.
+//
+// # When credentials are refused
+//
+// Stored credentials that a token server refuses (401, 403, or OAuth2's invalid_grant),
+// or the registry itself (401), do not block what is public: what reads content is sent
+// once more without them. Only success is believed then, and redirects that may lead to
+// it, with a warning to the logger. Otherwise the refusal is the error; where the
+// registry has answered with a status that may pass (408, 429, 5xx), the error is that
+// too. The token that such a request got serves those that follow, until the registry
+// refuses something to it; then the credentials are tried again. What writes is not
+// repeated without them. [StdTransportParams.NoFallback] forbids all of this, and
+// [ContextWithoutFallback] does for a request.
 //
 // # Where credentials go
 //

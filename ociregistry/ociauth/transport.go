@@ -41,10 +41,11 @@ const defaultClientID = "ociauth"
 // registries as their challenges ask for: see the package's documentation.
 //
 // RoundTrip may send a request several times. It can do so if the request has
-// GetBody, or no body; else it returns the response with the status 401, having
-// learnt from it, so that the caller can send the request anew. That is also
-// what it returns when there are no credentials or the registry refuses them. A
-// request that has an Authorization header already is passed on as it is.
+// GetBody, or no body; else it returns the response with the status 401 (or 403 or
+// 404, of a registry that does not challenge), having learnt from it, so that the
+// caller can send the request anew. That is also what it returns when there are no
+// credentials or the registry refuses them. A request that has an Authorization
+// header already is passed on as it is.
 //
 // RoundTrip returns the errors of the transport below, of the Config, and of
 // requests for tokens. The latter are [ociregistry.ErrUnauthorized] when the
