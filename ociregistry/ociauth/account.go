@@ -121,6 +121,13 @@ func (r *registry) refuse(acct *account) {
 	acct.refused = true
 }
 
+// accept takes back refuse.
+func (r *registry) accept(acct *account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	acct.refused = false
+}
+
 func (t *transport) entry(host, repo string) (ConfigEntry, error) {
 	switch c := t.config.(type) {
 	case nil:

@@ -1,6 +1,9 @@
 package ociauth_test
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -60,6 +63,28 @@ func TestLoadRefusesOtherEncodings(t *testing.T) {
 		h.write(".docker/config.json", content)
 		_, err := ociauth.LoadWithEnv(nil, h.env)
 		qt.Check(t, qt.ErrorMatches(err, `credentials: .*config\.json is not JSON of the right form at byte \d+`), qt.Commentf("%q", content))
+	}
+}
+
+// A file that is there and cannot be read may have credentials. A link to nothing is
+// none.
+func TestLoadRefusesUnreadableFiles(t *testing.T) {
+	t.Parallel()
+	for place, name := range map[string]string{"config.json": ".docker/config.json", "auth.json": "run/containers/auth.json"} {
+		for target, want := range map[string]string{name: place, "absent.json": ""} {
+			h := newHome(t)
+			h.write(filepath.Join(filepath.Dir(name), "other"), "")
+			if err := os.Symlink(h.path(target), h.path(name)); err != nil {
+				t.Logf("no links here: %v", err) // a directory stands for them in TestBehaviour30_BadFiles
+				return
+			}
+			_, err := ociauth.LoadWithEnv(nil, h.env)
+			if want == "" {
+				qt.Check(t, qt.IsNil(err))
+			} else {
+				qt.Check(t, qt.ErrorMatches(err, "credentials: .*"+regexp.QuoteMeta(want)+": .*"))
+			}
+		}
 	}
 }
 

@@ -227,9 +227,13 @@ func (x *exchange) joins() bool { return x.own().Len() < x.required.Len() }
 // than the one that it is about.
 func (x *exchange) own() Scope {
 	repo := targetRepository(x.req, x.required)
-	return x.required.filter(func(r ResourceScope) bool {
-		return r.ResourceType != TypeRepository || r.Resource == repo
-	})
+	var own []ResourceScope
+	for r := range x.required.Iter() {
+		if r.ResourceType != TypeRepository || r.Resource == repo {
+			own = append(own, r)
+		}
+	}
+	return newScope(own)
 }
 
 // meet returns a credential that meets an offer and is not the one that was

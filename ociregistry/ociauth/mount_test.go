@@ -1,6 +1,7 @@
 package ociauth_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -124,6 +125,30 @@ func TestMountWithoutTokenForTheSource(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Neither does what follows need the credentials to be found anew, when the token server
+// has refused the mount.
+func TestRefusedMountWithConfigThatFailsLater(t *testing.T) {
+	t.Parallel()
+	s := new(tokenServer)
+	s.answer = func(w http.ResponseWriter, req *http.Request) bool {
+		return joined(req) && respond(w, http.StatusForbidden, "no")
+	}
+	w := &world{hosts: map[string]http.Handler{registryURL: mountRegistry{s, 202, allOfMount}, "https://auth.test": s}}
+	asked := 0
+	client := newClient(w, configFunc(func(string) (ociauth.ConfigEntry, error) {
+		asked++
+		if asked > 1 {
+			return ociauth.ConfigEntry{}, errors.New("the keychain is locked")
+		}
+		return userPass["registry.test"], nil
+	}))
+	for range 3 {
+		qt.Check(t, qt.Equals(do(t, t.Context(), client, "POST", mountFromSrc), http.StatusAccepted))
+		qt.Check(t, qt.Equals(do(t, t.Context(), client, "POST", uploadsOfDst), http.StatusAccepted))
+		qt.Check(t, qt.Equals(get(t, client, "/v2/other/manifests/x"), http.StatusAccepted))
 	}
 }
 

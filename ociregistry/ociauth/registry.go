@@ -62,9 +62,6 @@ func (r *registry) cached(s Scope) *token {
 
 // cachedPublic is cached for public tokens.
 func (r *registry) cachedPublic(s Scope) *token {
-	if !r.hasPublic.Load() {
-		return nil
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.public.find(s, time.Now())
@@ -131,7 +128,11 @@ func (q tokenRequest) sendFor(ctx context.Context, key tokenKey) (*token, error)
 	}
 	q.r.refuse(acct)
 	renewed, renewErr := q.r.account(ctx, key.account)
-	if renewErr != nil || renewed == acct && acct.refreshToken() == refresh {
+	switch {
+	case renewErr != nil:
+		q.r.accept(acct) // it may be good for something else
+		return nil, err
+	case renewed == acct && acct.refreshToken() == refresh:
 		return nil, err
 	}
 	return q.send(ctx, renewed)

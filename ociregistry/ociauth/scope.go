@@ -156,12 +156,6 @@ func (s Scope) Union(s1 Scope) Scope {
 	return newScope(slices.Concat(s.items, s1.items))
 }
 
-// filter returns those elements for which keep returns true. The scope is not
-// unlimited.
-func (s Scope) filter(keep func(ResourceScope) bool) Scope {
-	return Scope{items: slices.DeleteFunc(slices.Clone(s.items), func(r ResourceScope) bool { return !keep(r) })}
-}
-
 // Canonical returns the same set, written in one way: in order, with the actions
 // on one resource together.
 func (s Scope) Canonical() Scope {
