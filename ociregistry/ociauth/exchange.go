@@ -67,7 +67,7 @@ func (x *exchange) do() (*http.Response, error) {
 	}
 	resp, cred, err := x.authenticate(cred)
 	if x.mayReadWithout(resp, cred, err) {
-		return x.readWithout(resp, err)
+		return x.readWithout(resp)
 	}
 	return resp, err
 }

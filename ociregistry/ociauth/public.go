@@ -87,7 +87,7 @@ func (x *exchange) answeredAnyone(resp *http.Response) (*http.Response, error) {
 func (x *exchange) mayReadWithout(resp *http.Response, cred credential, err error) bool {
 	refused := false
 	if err != nil {
-		refused = isCredentialRefusal(err)
+		refused = x.refusal != nil && isCredentialRefusal(err)
 	} else if resp.StatusCode == http.StatusUnauthorized && cred.account != nil {
 		refused = !x.bare || x.asked.bearer != nil // or else anyone was refused as well
 	}
@@ -101,11 +101,15 @@ func isCredentialRefusal(err error) bool {
 	return errors.As(err, &herr) && (errors.Is(err, ociregistry.ErrUnauthorized) || errors.Is(err, ociregistry.ErrDenied))
 }
 
-// readWithout makes the request without the stored credentials. If that does not
-// succeed, it returns the refusal of these.
-func (x *exchange) readWithout(resp *http.Response, refusal error) (*http.Response, error) {
-	if refusal == nil {
+// readWithout makes the request without the stored credentials, which were refused
+// with resp, or else by the token server. If that does not succeed, it returns the
+// refusal.
+func (x *exchange) readWithout(resp *http.Response) (*http.Response, error) {
+	var refusal error
+	if resp != nil {
 		setAside(resp)
+	} else {
+		refusal = x.refusal
 	}
 	open, err := x.sendAsAnyone()
 	switch ctx := x.req.Context(); {

@@ -228,6 +228,29 @@ func TestRefusalBesideTransientStatusIsTransient(t *testing.T) {
 	}
 }
 
+// It does so once, too, where the registry is not well for anyone.
+func TestTransientStatusBeforeAndAfterFallback(t *testing.T) {
+	t.Parallel()
+	s := refusesStored(http.StatusUnauthorized, ``)
+	w := bearerWorld(s)
+	challenge, ill := w.hosts[registryURL], false
+	w.hosts[registryURL] = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if ill {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		challenge.ServeHTTP(w, req)
+	})
+	client := newClient(w, userPass)
+	get(t, client, "/v2/foo/manifests/x")
+	ill = true
+	_, err := client.Get(registryURL + "/v2/bar/manifests/x")
+	qt.Check(t, qt.ErrorMatches(err, "Get .*: 503 Service Unavailable, without the credentials: token from auth.test: 401 Unauthorized: .*"))
+	qt.Check(t, qt.Equals(strings.Count(err.Error(), "503"), 1))
+	ill = false
+	qt.Check(t, qt.Equals(get(t, client, "/v2/bar/manifests/x"), http.StatusOK))
+}
+
 // A token server that is not well has refused nothing, and neither has one that was
 // asked for the wrong thing.
 func TestOtherErrorsOfTokenServersAreNoRefusals(t *testing.T) {

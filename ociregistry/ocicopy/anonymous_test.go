@@ -41,10 +41,10 @@ func TestMirrorDeletesNothingThatAnyoneDoesNotSee(t *testing.T) {
 		case req.URL.Path == "/token" && stored && locked.Load():
 			w.WriteHeader(http.StatusUnauthorized)
 		case req.URL.Path == "/token" && stored:
-			io.WriteString(w, `{"token":"ours","expires_in":0.001}`)
+			io.WriteString(w, `{"token":"ours"}`)
 		case req.URL.Path == "/token":
 			io.WriteString(w, `{"token":"anyones"}`)
-		case token == "":
+		case token == "", token == "Bearer ours" && locked.Load():
 			w.Header().Set("WWW-Authenticate", `Bearer realm="/token"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		case token == "Bearer anyones" && strings.HasSuffix(req.URL.Path, "/tags/list"):
