@@ -43,23 +43,29 @@ type copier struct {
 // node is a manifest of the graph.
 type node struct {
 	digest    ociregistry.Digest
-	mediaType string
+	mediaType string // at the source, as far as it is known
 	size      int64
 
 	contents []byte // nil as long as nobody needs them
 	info     manifest.Info
 	children []*node
-	extras   []extra  // what refers to it
-	tags     []string // to be set at the destination
+	blobs    []*blob
+	extras   []extra    // what refers to it
+	unlisted []Referrer // what could not be found out of that
+	tags     []string   // to be set at the destination
 
 	parents []*node // whose children have n, once for each time that they name it
 	waits   int     // how many of its children are not in a level yet
 
-	looked  bool // there is known
-	there   bool // the destination has it
-	trusted bool // and all that it names
+	looked  bool   // there is known
+	there   bool   // the destination has it
+	stored  string // the media type that the destination has it under
+	trusted bool   // and all that it names
 
-	inTree   bool // it is the top or below it, not a referrer
+	byTag    bool // a tag of the source leads to it, and nothing else
+	named    bool // an index names it
+	inTree   bool // it was found as the top or below it, not as a referrer
+	required bool // it is the top or below it
 	optional bool // it may be missing at the source: then it is gone
 	gone     bool
 	isBlob   bool // it is a blob that an index names
@@ -67,12 +73,16 @@ type node struct {
 	partial  bool // it is an index, and not all its children are copied
 	refused  bool // the destination does not take it without them
 
+	err  error // why it cannot be copied, and the top can
 	item Item
 }
 
 // blob is a blob of the graph.
 type blob struct {
-	ref  manifest.Ref
+	ref      manifest.Ref
+	required bool // the top or what is below it names it
+
+	err  error // why it cannot be copied, and the top can
 	item Item
 }
 
@@ -117,6 +127,11 @@ func (c *copier) run(ctx context.Context) error {
 	if err := c.resolve(ctx); err != nil {
 		return err
 	}
+	if c.opts.admit != nil && !c.top.there {
+		if err := c.opts.admit(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.walk(ctx); err != nil {
 		return err
 	}
@@ -156,7 +171,33 @@ func (c *copier) result() Result {
 	if c.top != nil {
 		r.Descriptor = c.target().descriptor()
 	}
+	for _, n := range c.seen {
+		r.Missing = append(r.Missing, c.missing(n)...)
+	}
+	slices.SortFunc(r.Missing, func(a, b Referrer) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest), cmp.Compare(a.Tag, b.Tag))
+	})
 	return r
+}
+
+// missing returns what refers to n and was not copied.
+func (c *copier) missing(n *node) []Referrer {
+	all := n.unlisted
+	for _, e := range n.extras {
+		e := e.Referrer
+		switch extra := c.seen[e.Descriptor.Digest]; {
+		case extra == nil: // the copy failed before
+			continue
+		case extra.gone:
+			e.Err = atSource(ociregistry.ErrManifestUnknown)
+		case extra.err != nil:
+			e.Err = extra.err
+		default:
+			continue
+		}
+		all = append(all, e)
+	}
+	return all
 }
 
 // target returns what the destination's tag is to point at: what was asked for,

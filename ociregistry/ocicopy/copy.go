@@ -29,8 +29,9 @@ type Place struct {
 type Options struct {
 	// Referrers copies the manifests whose subject is one of those copied, and
 	// the referrers of these, and so on. One that cannot be copied fails the
-	// copy, but for one that the source lists and no longer has. At a source
-	// without a list of referrers ([ociregistry.ErrUnsupported]) there are none.
+	// copy, but for one that the source lists and no longer has: it is among the
+	// Missing of the [Result]. A list that cannot be read fails the copy too, also
+	// at a source that has none ([ociregistry.ErrUnsupported]).
 	Referrers bool
 
 	// ReferrerTypes are the artifact types of the referrers to copy. Nil is
@@ -40,6 +41,13 @@ type Options struct {
 	// CosignTags copies the signatures, attestations and SBOMs that cosign
 	// keeps under tags made of a digest, sha256-HEX.sig, .att and .sbom.
 	CosignTags bool
+
+	// SkipBrokenReferrers copies an artifact without those of its referrers, and
+	// of what cosign keeps under tags, that the source cannot give in full: one
+	// that cannot be read, lacks a blob or has other content than it says, or all
+	// of a list that cannot be read. They are among the Missing of the [Result].
+	// Otherwise one of them fails the copy, each time.
+	SkipBrokenReferrers bool
 
 	// Platforms are the platforms to copy out of an index. Nil is all of them.
 	// Fields that are empty match everything. What is no index is copied
@@ -56,10 +64,13 @@ type Options struct {
 	// has them.
 	NonDistributable bool
 
-	// Recheck looks at the destination for everything, also for what is named
-	// by manifests that it has. It repairs a destination that lost content,
-	// and completes a sparse one.
-	Recheck bool
+	// TrustDestination takes for granted that the destination holds all that the
+	// manifests name which it holds: what it has is not followed further. A
+	// repeated copy then makes one request to the destination for each manifest
+	// that was asked for, where it otherwise makes one for each manifest and each
+	// blob. This is for a destination that checked all of that when the manifests
+	// were pushed, and never loses content: it is neither sparse nor a cache.
+	TrustDestination bool
 
 	// MountFrom has repositories of the destination that may have blobs of the
 	// artifact. When source and destination are one registry, the source's
@@ -90,6 +101,14 @@ type Options struct {
 	// its referrers. Zero is DefaultMaxDepth.
 	MaxDepth int
 
+	// resolved is what a tag of the source pointed at, for those who have asked
+	// and copy by its digest.
+	resolved ociregistry.Descriptor
+
+	// admit is asked before anything is copied that the destination's tag does
+	// not point at yet, if it is not nil.
+	admit func(context.Context) error
+
 	// hasTag reports whether the source has a tag, for those who know. Nil is
 	// for others.
 	hasTag func(tag string) bool
@@ -116,10 +135,21 @@ const maxGraph = 128 << 20
 // fails.
 //
 // The source is asked as little as possible. A repeated copy of a tag resolves
-// the tag at both ends, finds the same digest, and is done; a copy by digest does
-// not ask the source at all, then. With referrers or cosign's tags, these are
-// asked for in addition, and with Platforms the index is read. Blobs that the
-// destination has are not read.
+// the tag at both ends, finds the same digest, and asks the source nothing more; a
+// copy by digest does not ask it at all, then. With referrers or cosign's tags,
+// these are asked for in addition, and with Platforms the index is read.
+//
+// The destination is asked for every manifest and every blob, Concurrency of them
+// at a time: that it has a manifest does not say that it has what that names, nor
+// that it has it under its media type. What is not there is copied, and a manifest
+// with another media type is pushed again. Blobs that the destination has are not
+// read. See TrustDestination.
+//
+// Of a tag of the source that is new to the destination, what is copied is a
+// manifest of a media type that this package knows, or content of another type
+// that is not as generic as text/html or application/json: what a proxy serves in
+// place of a registry is [ociregistry.ErrManifestInvalid]. By digest, everything
+// is copied.
 //
 // Copy stops soon after ctx ends, and returns when all that it started has ended.
 //
@@ -127,7 +157,8 @@ const maxGraph = 128 << 20
 // [ociregistry.ErrManifestUnknown] and [ociregistry.ErrNameUnknown] of the source,
 // [ociregistry.ErrBlobUnknown] where the source lacks a blob that a manifest
 // names, [ociregistry.ErrDigestInvalid] where it has other content than it says,
-// [ociregistry.ErrManifestInvalid] for a malformed manifest; and [ErrLimit].
+// [ociregistry.ErrManifestInvalid] for a malformed manifest or what is none; and
+// [ErrLimit].
 func Copy(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
 	return run(ctx, dst, src, opts, false)
 }
@@ -159,9 +190,20 @@ func describe(p Place) string {
 // isDigest tells digests from tags, which have no colon.
 func isDigest(ref string) bool { return strings.Contains(ref, ":") }
 
+// sourceError is an error of the source, or about what it has.
+type sourceError struct{ err error }
+
+func (e *sourceError) Error() string { return "at the source: " + e.err.Error() }
+func (e *sourceError) Unwrap() error { return e.err }
+
 // atSource and atDestination say which of the two an error is from.
-func atSource(err error) error      { return fmt.Errorf("at the source: %w", err) }
+func atSource(err error) error      { return &sourceError{err} }
 func atDestination(err error) error { return fmt.Errorf("at the destination: %w", err) }
+
+func fromSource(err error) bool {
+	var at *sourceError
+	return errors.As(err, &at)
+}
 
 // absent reports whether err says that there is no such content.
 func absent(err error) bool {

@@ -32,9 +32,11 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 		qt.Check(t, qt.Equals(tagged(t, dst, "b/c", "v1"), image.Descriptor.Digest))
 		dst.take()
 
+		// The source is asked once. At the destination there is one request for
+		// each thing; no blob is read.
 		result = mustCopy(t, to, from, nil)
 		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
-		qt.Check(t, qt.Equals(dst.take(), "ResolveTag 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveBlob 4, ResolveTag 1"))
 		qt.Check(t, qt.IsTrue(result.Unchanged()))
 		qt.Check(t, qt.DeepEquals(result.Descriptor, ociregistry.Descriptor{
 			MediaType: image.Descriptor.MediaType,
@@ -46,18 +48,48 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 		from.Ref, to.Ref = string(image.Descriptor.Digest), "v1"
 		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, nil).Unchanged()))
 		qt.Check(t, qt.Equals(src.take(), ""))
-		qt.Check(t, qt.Equals(dst.take(), "ResolveTag 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveBlob 4, ResolveTag 1"))
 		to.Ref = ""
 		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, nil).Unchanged()))
 		qt.Check(t, qt.Equals(src.take(), ""))
-		qt.Check(t, qt.Equals(dst.take(), "ResolveManifest 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveBlob 4, ResolveManifest 1"))
 
 		// Another tag needs the manifest alone, and the destination has that.
 		to.Ref = "v2"
 		result = mustCopy(t, to, from, nil)
 		qt.Check(t, qt.Equals(src.take(), ""))
-		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, PushManifest 1, ResolveManifest 1, ResolveTag 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, PushManifest 1, ResolveBlob 4, ResolveManifest 1, ResolveTag 1"))
 		qt.Check(t, qt.IsFalse(result.Unchanged()))
+		qt.Check(t, qt.DeepEquals(result.Items[4].Tags, []string{"v2"}))
+	})
+}
+
+func TestTrustedDestinationIsAskedOnce(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 2000, 30}})
+		mustPush(t, src, "a", image, "v1")
+		from, to := Place{src, "a", "v1"}, Place{dst, "b/c", ""}
+		opts := &Options{TrustDestination: true}
+		mustCopy(t, to, from, opts)
+		mustHave(t, dst, "b/c", image)
+		src.take()
+		dst.take()
+		repeat := func(source, destination string) {
+			t.Helper()
+			qt.Check(t, qt.IsTrue(mustCopy(t, to, from, opts).Unchanged()))
+			qt.Check(t, qt.Equals(src.take(), source))
+			qt.Check(t, qt.Equals(dst.take(), destination))
+		}
+		repeat("ResolveTag 1", "ResolveTag 1")
+		from.Ref, to.Ref = string(image.Descriptor.Digest), "v1"
+		repeat("", "ResolveTag 1")
+		to.Ref = ""
+		repeat("", "ResolveManifest 1")
+
+		to.Ref = "v2"
+		result := mustCopy(t, to, from, opts)
+		qt.Check(t, qt.Equals(src.take(), ""))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, PushManifest 1, ResolveManifest 1, ResolveTag 1"))
 		qt.Check(t, qt.DeepEquals(result.Items[0].Tags, []string{"v2"}))
 	})
 }
@@ -285,7 +317,7 @@ func TestPlanIsWhatCopyDoes(t *testing.T) {
 	})
 }
 
-func TestRecheckRepairs(t *testing.T) {
+func TestCopyRepairsASparseDestination(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newSparse(t)
 	index := ocitest.NewIndex(ocitest.Spec{}, ocitest.NewImage(ocitest.Spec{Layers: []int64{10, 20}}))
@@ -293,14 +325,15 @@ func TestRecheckRepairs(t *testing.T) {
 	mustPush(t, dst, "a", index, "v1")
 	qt.Assert(t, qt.IsNil(dst.DeleteBlob(t.Context(), "a", index.Children[0].Blobs[1].Descriptor.Digest)))
 
-	qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil).Unchanged()))
-	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Recheck: true})
+	trusting := &Options{TrustDestination: true}
+	qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, trusting).Unchanged()))
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
 	n, _ := result.Count(Blob, Copied)
 	qt.Check(t, qt.Equals(n, 1))
 	mustHave(t, dst, "a", index)
 
 	qt.Assert(t, qt.IsNil(dst.DeleteManifest(t.Context(), "a", index.Children[0].Descriptor.Digest)))
-	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Recheck: true})
+	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
 	mustHave(t, dst, "a", index)
 }
 

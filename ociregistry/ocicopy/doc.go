@@ -14,12 +14,13 @@
 //
 // # What is taken for granted
 //
-// A registry that holds a manifest holds what the manifest names: it has
-// checked that when the manifest was pushed. So a manifest that the destination
-// has is not followed further. This is not so at a sparse destination, such as a
-// cache: see the Recheck field of [Options].
+// Nothing. Copy looks at the destination for every manifest and every blob before
+// it says that nothing changed: a cache may have kept a manifest without its blobs,
+// or under a media type of its own, and other programs may have deleted some. Only
+// where TrustDestination is set, in [Options], is what a registry holds taken to be
+// complete.
 //
-// Nothing else is. Every manifest is verified against the digest it was asked
-// for, every blob is by the destination, and how much of a graph is followed is
-// bounded.
+// Every manifest is verified against the digest it was asked for, every blob is by
+// the destination, and how much of a graph is followed is bounded. What cannot be
+// read is not taken to be absent: a list of referrers that fails, fails the copy.
 package ocicopy

@@ -12,10 +12,8 @@ import (
 
 // An extra is a manifest that refers to another one.
 type extra struct {
-	digest    ociregistry.Digest
-	mediaType string
-	size      int64
-	tag       string // to be set at the destination, or ""
+	Referrer
+	tag string // to be set at the destination, or ""
 }
 
 // cosignSuffixes end the tags that cosign makes of the digest of what it signs.
@@ -51,26 +49,34 @@ func (c *copier) wantsExtras() bool { return c.opts.Referrers || c.opts.CosignTa
 func (c *copier) findExtras(ctx context.Context, n *node) error {
 	if c.opts.Referrers {
 		if err := c.findReferrers(ctx, n); err != nil {
-			return fmt.Errorf("referrers of %s: %w", n.digest, err)
+			err = fmt.Errorf("referrers of %s: %w", n.digest, err)
+			if !c.excuses(ctx, err) {
+				return err
+			}
+			n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Err: err})
 		}
 	}
 	if tag := cosignTag(n.digest); c.opts.CosignTags && tag != "" {
 		for _, suffix := range cosignSuffixes {
 			if err := c.findCosign(ctx, n, tag+suffix); err != nil {
-				return fmt.Errorf("tag %s: %w", tag+suffix, err)
+				err = fmt.Errorf("tag %s: %w", tag+suffix, err)
+				if !c.excuses(ctx, err) {
+					return err
+				}
+				n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Tag: tag + suffix, Err: err})
 			}
 		}
 	}
 	return nil
 }
 
+// findReferrers finds the referrers of n. Any error means that it is not known what
+// there is, also [ociregistry.ErrUnsupported]: no list is not an empty list.
 func (c *copier) findReferrers(ctx context.Context, n *node) error {
 	listed := 0
 	for desc, err := range c.src.Registry.Referrers(ctx, c.src.Repo, n.digest, "") {
 		listed++
 		switch {
-		case errors.Is(err, ociregistry.ErrUnsupported), absent(err):
-			return nil
 		case err != nil:
 			return atSource(err)
 		case listed > c.opts.MaxManifests:
@@ -79,9 +85,13 @@ func (c *copier) findReferrers(ctx context.Context, n *node) error {
 			continue
 		}
 		if err := ociregistry.CheckDigest(desc.Digest); err != nil {
-			return err
+			if err = atSource(err); !c.excuses(ctx, err) {
+				return err
+			}
+			n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Descriptor: desc, Err: err})
+			continue
 		}
-		n.extras = append(n.extras, extra{digest: desc.Digest, mediaType: desc.MediaType, size: desc.Size})
+		n.extras = append(n.extras, extra{Referrer: Referrer{Subject: n.digest, Descriptor: desc}})
 	}
 	return nil
 }
@@ -94,6 +104,9 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	if absent(err) {
 		return nil
 	}
+	if err == nil {
+		err = ociregistry.CheckDigest(desc.Digest)
+	}
 	if err != nil {
 		return atSource(err)
 	}
@@ -101,9 +114,16 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	if err != nil && !absent(err) {
 		return atDestination(err)
 	}
-	if there.Digest == desc.Digest {
-		tag = ""
+	e := extra{Referrer: Referrer{Subject: n.digest, Descriptor: desc, Tag: tag}}
+	if there.Digest != desc.Digest {
+		e.tag = tag
 	}
-	n.extras = append(n.extras, extra{digest: desc.Digest, mediaType: desc.MediaType, size: desc.Size, tag: tag})
+	n.extras = append(n.extras, e)
 	return nil
+}
+
+// excuses reports whether the copy goes on without what err keeps from being read.
+func (c *copier) excuses(ctx context.Context, err error) bool {
+	return c.opts.SkipBrokenReferrers && ctx.Err() == nil && (fromSource(err) ||
+		errors.Is(err, ociregistry.ErrManifestInvalid) || errors.Is(err, ociregistry.ErrManifestBlobUnknown))
 }

@@ -15,28 +15,20 @@ func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, err := r.dst.ResolveTag(ctx, about.Destination, about.Tag)
-	if err != nil && !absent(err) {
-		return nil, err
-	}
 	from := Place{r.src.Registry, about.Repo, string(desc.Digest)}
-	if there.Digest != desc.Digest {
-		err := r.admit(ctx, r.rule, Image{r.src.Name, from, about.Tag, desc}, r.hasTag)
-		if outcome := leftOut(err); outcome != "" && ctx.Err() == nil {
-			about.Outcome, about.Err = outcome, err
-			r.report(ctx, r.summary, about)
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	opts := r.copyOptions()
+	opts.resolved = desc
+	opts.admit = func(ctx context.Context) error {
+		return r.admit(ctx, r.rule, Image{r.src.Name, from, about.Tag, desc}, r.hasTag)
 	}
-	about.Result, err = Copy(ctx, Place{r.dst, about.Destination, about.Tag}, from, r.copyOptions())
-	if err != nil {
-		return nil, err
-	}
+	about.Result, err = Copy(ctx, Place{r.dst, about.Destination, about.Tag}, from, opts)
 	about.Outcome = Updated
-	if about.Result.Unchanged() {
+	switch outcome := leftOut(err); {
+	case outcome != "" && ctx.Err() == nil:
+		about.Outcome, about.Err = outcome, err
+	case err != nil:
+		return nil, err
+	case about.Result.Unchanged():
 		about.Outcome = Same
 	}
 	r.report(ctx, r.summary, about)
@@ -61,6 +53,7 @@ func (r *repository) copyOptions() *Options {
 	opts := r.opts.Copy
 	opts.Referrers = !r.rule.rule.WithoutReferrers
 	opts.CosignTags = opts.Referrers
+	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
 	opts.Platforms = r.rule.platforms
 	opts.hasTag = r.hasTag
 	opts.shared = r.shared

@@ -36,12 +36,19 @@ type Event struct {
 type Summary struct {
 	Updated, Same, Deleted, Unsigned, Refused int
 
+	// Incomplete is how many of those that are Updated or Same lack some of their
+	// referrers: see the Missing field of [Result].
+	Incomplete int
+
 	// Failures are the events with the outcome Failed.
 	Failures []Event
 }
 
 // add counts an event. Retried ones will be seen again.
 func (s *Summary) add(e Event) {
+	if len(e.Result.Missing) > 0 && (e.Outcome == Updated || e.Outcome == Same) {
+		s.Incomplete++
+	}
 	switch e.Outcome {
 	case Updated:
 		s.Updated++
@@ -68,10 +75,10 @@ func (m *Mirror) report(ctx context.Context, into *Summary, e Event) {
 	}
 	level := slog.LevelInfo
 	switch {
+	case e.Err != nil, len(e.Result.Missing) > 0:
+		level = slog.LevelWarn
 	case e.Outcome == Same:
 		level = slog.LevelDebug
-	case e.Err != nil:
-		level = slog.LevelWarn
 	}
 	m.opts.Logger.LogAttrs(ctx, level, "mirror", e.attrs()...)
 }
@@ -87,6 +94,9 @@ func (e Event) attrs() []slog.Attr {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
+	}
+	for _, missing := range e.Result.Missing {
+		attrs = append(attrs, slog.Any("missing", missing.Err))
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.Any("error", e.Err))

@@ -19,7 +19,7 @@ const (
 	Copied  Action = "copied"  // read from the source, written to the destination
 	Mounted Action = "mounted" // taken from another repository of the destination
 	Present Action = "present" // the destination had it
-	Skipped Action = "skipped" // left out: see the NonDistributable and Platforms fields of [Options]
+	Skipped Action = "skipped" // left out: see the NonDistributable, Platforms and SkipBrokenReferrers fields of [Options]
 )
 
 // Item is a blob or a manifest of a copy.
@@ -47,9 +47,27 @@ type Result struct {
 	Descriptor ociregistry.Descriptor
 
 	// Items are the blobs and the manifests that were looked at, the blobs
-	// first. Where the destination had a manifest, what that names is not among
-	// them.
+	// first. With TrustDestination, what is named by a manifest that the
+	// destination had is not among them.
 	Items []Item
+
+	// Missing are referrers that the destination does not have after the copy:
+	// those that the source lists and does not have, and those that it cannot give
+	// in full. See the SkipBrokenReferrers field of [Options].
+	Missing []Referrer
+}
+
+// Referrer is a manifest that is about another one, or several that are not known,
+// which was not copied.
+type Referrer struct {
+	Subject ociregistry.Digest // what it is about
+
+	// Descriptor is what the source lists. It is zero for a list that could not be
+	// read, or a tag that could not be resolved.
+	Descriptor ociregistry.Descriptor
+
+	Tag string // of cosign, if it is kept under one
+	Err error  // why it was not copied
 }
 
 // Unchanged reports that the destination had everything: nothing was written.

@@ -45,6 +45,11 @@ type Rule struct {
 	// cosign, which otherwise come with them.
 	WithoutReferrers bool `json:"withoutReferrers,omitempty"`
 
+	// SkipBrokenReferrers mirrors images without those of their referrers that the
+	// source cannot give in full: see the field of [Options]. They are looked for
+	// again in each pass, and counted as Incomplete in its [Summary].
+	SkipBrokenReferrers bool `json:"skipBrokenReferrers,omitempty"`
+
 	// Delete deletes tags at the destination that the rule chooses, whatever
 	// Newest says, and that the source does not have. Where rules of several
 	// sources lead to one repository, a tag stays as long as one of them has it.

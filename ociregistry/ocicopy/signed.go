@@ -2,7 +2,6 @@ package ocicopy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +26,9 @@ const (
 // That is all: no signature is verified.
 //
 // Errors are those of the registry, and [ErrLimit] for more than
-// DefaultMaxManifests referrers.
+// DefaultMaxManifests referrers. What the registry does not list, for whatever
+// reason, is not known to be unsigned: that is the registry's error, also
+// [ociregistry.ErrUnsupported], unless there is a tag of cosign.
 func Signed(ctx context.Context, src Place, types []string) (bool, error) {
 	return signed(ctx, src, types, nil)
 }
@@ -38,11 +39,23 @@ func signed(ctx context.Context, src Place, types []string, hasTag func(string) 
 	if types == nil {
 		wanted = isSignature
 	}
+	found, unlisted := listsSignature(ctx, src, wanted)
+	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"
+	if found || tag == ".sig" || !wanted(TypeCosignSignature) || hasTag != nil && !hasTag(tag) {
+		return found, unlisted
+	}
+	_, err := src.Registry.ResolveTag(ctx, src.Repo, tag)
+	if absent(err) {
+		return false, unlisted
+	}
+	return err == nil, err
+}
+
+// listsSignature reports whether a type that is wanted is listed. The error means
+// that the list could not be read as far as that.
+func listsSignature(ctx context.Context, src Place, wanted func(artifactType string) bool) (bool, error) {
 	listed := 0
 	for desc, err := range src.Registry.Referrers(ctx, src.Repo, ociregistry.Digest(src.Ref), "") {
-		if errors.Is(err, ociregistry.ErrUnsupported) || absent(err) {
-			break
-		}
 		if err != nil {
 			return false, err
 		}
@@ -53,15 +66,7 @@ func signed(ctx context.Context, src Place, types []string, hasTag func(string) 
 			return false, fmt.Errorf("%w: more than %d referrers", ErrLimit, DefaultMaxManifests)
 		}
 	}
-	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"
-	if tag == ".sig" || !wanted(TypeCosignSignature) || hasTag != nil && !hasTag(tag) {
-		return false, nil
-	}
-	_, err := src.Registry.ResolveTag(ctx, src.Repo, tag)
-	if absent(err) {
-		return false, nil
-	}
-	return err == nil, err
+	return false, nil
 }
 
 func isSignature(artifactType string) bool {

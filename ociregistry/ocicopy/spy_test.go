@@ -156,6 +156,14 @@ var pairs = []struct {
 	{"mem to mem", newMem, newMem},
 	{"mem to fs", newMem, newFS},
 	{"fs to mem", newFS, newMem},
+	{"client to client", newRemote, newRemote},
+}
+
+// newRemote returns a client of a server of memory.
+func newRemote(t testing.TB) ociregistry.Interface { return serve(t, ocimem.New(), 0) }
+
+func newBytesReader(contents []byte, desc ociregistry.Descriptor) ociregistry.BlobReader {
+	return ocimem.NewBytesReader(contents, desc)
 }
 
 func newMem(testing.TB) ociregistry.Interface { return ocimem.New() }

@@ -1,9 +1,11 @@
 package ocicopy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -26,7 +28,11 @@ func (c *copier) blob(ctx context.Context, b *blob) error {
 		done(c.dst.Repo)
 	}
 	if err != nil {
-		return fmt.Errorf("blob %s: %w", b.ref.Digest, err)
+		err = fmt.Errorf("blob %s: %w", b.ref.Digest, err)
+		if b.required || !c.excuses(ctx, err) {
+			return err
+		}
+		b.err, item.Action = err, Skipped
 	}
 	b.item = item
 	c.tracker.finish(item, told)
@@ -40,12 +46,12 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		item.Action = Skipped
 		return 0, nil
 	}
-	_, err = c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
-	if err == nil {
+	there, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
+	if err == nil && (there.Size == b.ref.Size || there.Size <= 0) {
 		item.Action = Present
 		return 0, nil
 	}
-	if !absent(err) {
+	if err != nil && !absent(err) {
 		return 0, atDestination(err)
 	}
 	for _, repo := range c.mountable(b) {
@@ -101,10 +107,27 @@ func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64,
 	begun := *item
 	begun.Action = ""
 	body, counted := metered(r, c.tracker, begun)
-	if _, err := c.dst.Registry.PushBlob(ctx, c.dst.Repo, item.Descriptor, body); err != nil {
-		return 0, err
+	from := &recorder{Reader: body}
+	if c.opts.SkipBrokenReferrers && !b.required {
+		body = from // whose error it is decides what becomes of it
 	}
-	return counted(), nil
+	_, err = c.dst.Registry.PushBlob(ctx, c.dst.Repo, item.Descriptor, body)
+	if from.failed || damaged(err) {
+		err = atSource(err)
+	}
+	return counted(), err
+}
+
+// recorder remembers that a reader failed.
+type recorder struct {
+	io.Reader
+	failed bool
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.failed = r.failed || err != nil && err != io.EOF
+	return n, err
 }
 
 // manifests pushes the manifests, level by level.
@@ -132,25 +155,39 @@ func (c *copier) refusePartial() {
 // push pushes n, and sets its tags, unless the destination has both.
 func (c *copier) push(ctx context.Context, n *node) error {
 	item := Item{Kind: Manifest, Action: Copied, Descriptor: n.descriptor(), Tags: n.tags}
-	for _, child := range n.children {
-		n.refused = n.refused || child.refused
-	}
-	if n.there {
+	n.heed()
+	stored := n.there && n.stored == n.mediaType
+	if stored {
 		item.Action = Present
 	}
-	if !n.refused && (!n.there || len(n.tags) > 0) {
+	if !n.refused && n.err == nil && (!stored || len(n.tags) > 0) {
 		err := c.put(ctx, n)
-		n.refused = c.partial && n.inTree && isIndex(n.mediaType) && errors.Is(err, ociregistry.ErrManifestBlobUnknown)
+		n.refused = c.partial && n.required && isIndex(n.mediaType) && errors.Is(err, ociregistry.ErrManifestBlobUnknown)
 		if err != nil && !n.refused {
-			return fmt.Errorf("manifest %s: %w", n.digest, err)
+			err = fmt.Errorf("manifest %s: %w", n.digest, err)
+			if n.required || !c.excuses(ctx, err) {
+				return err
+			}
+			n.err = err
 		}
 	}
-	if n.refused {
+	if n.refused || n.err != nil {
 		item.Action, item.Tags = Skipped, nil
 	}
 	n.item = item
 	c.tracker.finish(item, 0)
 	return nil
+}
+
+// heed makes n follow the fate of what it names.
+func (n *node) heed() {
+	for _, child := range n.children {
+		n.refused = n.refused || child.refused
+		n.err = cmp.Or(n.err, child.err)
+	}
+	for _, b := range n.blobs {
+		n.err = cmp.Or(n.err, b.err)
+	}
 }
 
 func (c *copier) put(ctx context.Context, n *node) error {

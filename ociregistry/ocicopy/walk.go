@@ -2,78 +2,31 @@ package ocicopy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// resolve finds the manifest that was asked for, and what the destination's tag
-// points at. Where both are the same, nothing more is known of it.
-func (c *copier) resolve(ctx context.Context) error {
-	if tag := c.dstTag(); tag != "" {
-		if !ociref.IsValidTag(tag) {
-			return fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
-		}
-		desc, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
-		if err != nil && !absent(err) {
-			return atDestination(err)
-		}
-		c.tagged = desc
-	}
-	n, err := c.source(ctx)
-	if err != nil {
+// walk finds all that belongs to c.top.
+func (c *copier) walk(ctx context.Context) error {
+	if err := c.explore(ctx, []*node{c.top}); err != nil {
 		return err
 	}
-	c.top = n
-	n.inTree = true
-	c.seen[n.digest] = n
-	c.nodes = append(c.nodes, n)
-	switch {
-	case isDigest(c.dst.Ref) && c.dst.Ref != string(n.digest):
-		return fmt.Errorf("%w: the source has %s", ociregistry.ErrDigestInvalid, n.digest)
-	case n.digest == c.tagged.Digest:
-		n.found(c.tagged)
-	case c.dstTag() != "":
-		n.tags = []string{c.dstTag()}
-	}
-	return nil
-}
-
-// source returns the manifest that was asked for. A tag that is new to the
-// destination is read at once, without being resolved before.
-func (c *copier) source(ctx context.Context) (*node, error) {
-	reg, repo, ref := c.src.Registry, c.src.Repo, c.src.Ref
-	switch {
-	case isDigest(ref):
-		return &node{digest: ociregistry.Digest(ref)}, ociregistry.CheckRepositoryAndDigest(repo, ociregistry.Digest(ref))
-	case c.dstTag() != "" && c.tagged.Digest == "":
-		r, err := reg.GetTag(ctx, repo, ref)
-		if err != nil {
-			return nil, atSource(err)
+	c.require(c.top)
+	for _, n := range c.nodes {
+		switch {
+		case n.required && n.err != nil:
+			return n.err
+		case n.required && n.gone && !n.optional: // it was taken for a referrer first
+			return fmt.Errorf("manifest %s: %w", n.digest, atSource(ociregistry.ErrManifestUnknown))
 		}
-		n := &node{digest: r.Descriptor().Digest}
-		return n, c.read(n, r)
 	}
-	desc, err := reg.ResolveTag(ctx, repo, ref)
-	if err != nil {
-		return nil, atSource(err)
-	}
-	return &node{digest: desc.Digest, mediaType: desc.MediaType}, ociregistry.CheckDigest(desc.Digest)
+	return c.sort()
 }
 
-// found tells that the destination has n.
-func (n *node) found(desc ociregistry.Descriptor) {
-	n.looked, n.there = true, true
-	n.mediaType, n.size = desc.MediaType, desc.Size
-}
-
-// walk finds all that belongs to c.top, one step after another.
-func (c *copier) walk(ctx context.Context) error {
-	at := []*node{c.top}
+// explore visits nodes and those that they lead to, one step after another.
+func (c *copier) explore(ctx context.Context, at []*node) error {
 	for depth := 0; len(at) > 0; depth++ {
 		if depth > c.opts.MaxDepth {
 			return fmt.Errorf("%w: manifests more than %d steps away", ErrLimit, c.opts.MaxDepth)
@@ -91,103 +44,69 @@ func (c *copier) walk(ctx context.Context) error {
 		}
 		at = next
 	}
-	return c.sort()
+	return nil
+}
+
+// require marks what c.top cannot do without: n and all that it names.
+func (c *copier) require(n *node) {
+	if n.required {
+		return
+	}
+	n.required = true
+	if n.isBlob {
+		c.found[n.digest].required = true
+	}
+	for _, b := range n.blobs {
+		b.required = true
+	}
+	for _, child := range n.children {
+		c.require(child)
+	}
 }
 
 // visit finds out whether the destination has n, reads it if need be, and finds
 // what refers to it.
 func (c *copier) visit(ctx context.Context, n *node) error {
-	if !n.looked {
-		desc, err := c.dst.Registry.ResolveManifest(ctx, c.dst.Repo, n.digest)
-		switch {
-		case err == nil:
-			n.found(desc)
-		case absent(err):
-			n.looked = true
-		default:
-			return fmt.Errorf("manifest %s: %w", n.digest, atDestination(err))
-		}
-	}
-	n.trusted = n.there && !c.opts.Recheck && !c.choosing(n)
-	if !n.trusted || c.wantsExtras() && isIndex(n.mediaType) {
-		if err := c.load(ctx, n); err != nil {
-			return err
-		}
-	}
-	if !n.isManifest() {
+	err := c.look(ctx, n)
+	if err != nil && !n.inTree && c.excuses(ctx, err) {
+		n.err = err
 		return nil
+	}
+	if err != nil || n.isBlob || n.gone {
+		return err
 	}
 	return c.findExtras(ctx, n)
 }
 
-// load reads and parses n.
-func (c *copier) load(ctx context.Context, n *node) error {
-	if n.contents == nil {
-		if err := c.fetch(ctx, n); err != nil {
-			return fmt.Errorf("manifest %s: %w", n.digest, err)
+func (c *copier) look(ctx context.Context, n *node) error {
+	if !n.looked {
+		if err := c.lookThere(ctx, n); err != nil {
+			return fmt.Errorf("manifest %s: %w", n.digest, atDestination(err))
 		}
 	}
-	if !n.isManifest() {
+	n.trusted = n.there && c.opts.TrustDestination && n.stored == n.mediaType && n.size > 0 && !c.choosing(n)
+	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) {
 		return nil
 	}
-	var err error
-	n.info, err = manifest.Parse(n.mediaType, string(n.contents))
-	if err != nil {
-		return fmt.Errorf("manifest %s: %w", n.digest, err)
-	}
-	return nil
+	return c.load(ctx, n)
 }
 
-// fetch reads n from the destination if it has it, else from the source.
-func (c *copier) fetch(ctx context.Context, n *node) error {
-	if n.there {
-		r, err := c.dst.Registry.GetManifest(ctx, c.dst.Repo, n.digest)
-		if err == nil {
-			return c.read(n, r)
-		}
-		if !absent(err) {
-			return atDestination(err)
-		}
-		n.there, n.trusted = false, false
-	}
-	r, err := c.src.Registry.GetManifest(ctx, c.src.Repo, n.digest)
-	if errors.Is(err, ociregistry.ErrManifestUnknown) {
-		_, known := manifest.Known(n.mediaType)
-		n.gone = n.optional
-		n.isBlob = !n.gone && !known && n != c.top
-		if !n.isManifest() {
-			return nil
-		}
-	}
-	if err != nil {
-		return atSource(err)
-	}
-	return c.read(n, r)
-}
-
-// read reads the contents of n from r and closes it. Neither the size nor the
-// content is taken on trust, and the media type only if it is one of a manifest.
-func (c *copier) read(n *node, r ociregistry.BlobReader) error {
-	defer r.Close()
-	if err := ociregistry.CheckDigest(n.digest); err != nil {
-		return err
-	}
-	limit := c.opts.MaxManifestSize
-	contents, err := io.ReadAll(io.LimitReader(r, limit+1))
+// lookThere asks the destination for n. What an index names can be a blob.
+func (c *copier) lookThere(ctx context.Context, n *node) error {
+	desc, err := c.dst.Registry.ResolveManifest(ctx, c.dst.Repo, n.digest)
 	switch {
-	case err != nil:
+	case err == nil:
+		n.found(desc)
+		return nil
+	case !absent(err):
 		return err
-	case int64(len(contents)) > limit:
-		return fmt.Errorf("%w: a manifest has more than %d bytes", ErrLimit, limit)
-	case n.digest.Algorithm().FromBytes(contents) != n.digest:
-		return fmt.Errorf("%w: the content is not that of the manifest", ociregistry.ErrDigestInvalid)
-	case c.held.Add(int64(len(contents))) > maxGraph:
-		return fmt.Errorf("%w: manifests of more than %d bytes", ErrLimit, int64(maxGraph))
 	}
-	n.contents, n.size = contents, int64(len(contents))
-	served := r.Descriptor().MediaType
-	if _, known := manifest.Known(served); known || n.mediaType == "" {
-		n.mediaType = served
+	n.looked = true
+	if n.named && n.mediaType != "" && !known(n.mediaType) {
+		_, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, n.digest)
+		if n.isBlob = err == nil; !n.isBlob && !absent(err) {
+			return err
+		}
 	}
 	return nil
 }
@@ -197,12 +116,12 @@ func (c *copier) follow(n *node) ([]*node, error) {
 	if n.isBlob {
 		c.addBlob(manifest.Ref{MediaType: n.mediaType, Size: n.size, Digest: n.digest})
 	}
-	if !n.isManifest() {
+	if !n.isManifest() || n.err != nil {
 		return nil, nil
 	}
 	if !n.trusted {
 		for _, ref := range n.info.Blobs {
-			c.addBlob(ref)
+			n.blobs = append(n.blobs, c.addBlob(ref))
 		}
 	}
 	children := n.info.Manifests
@@ -219,26 +138,18 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		child, isNew := c.add(ref.Digest)
 		n.children = append(n.children, child)
 		if isNew {
-			child.mediaType, child.size, child.optional = ref.MediaType, ref.Size, ref.Elsewhere
-			child.looked, child.there = n.trusted, n.trusted
+			child.mediaType, child.size, child.optional, child.named = ref.MediaType, ref.Size, ref.Elsewhere, true
+			child.looked, child.there, child.stored = n.trusted, n.trusted, ref.MediaType
 			child.inTree = n.inTree
 			next = append(next, child)
 		}
+		child.optional = child.optional && ref.Elsewhere
 		if c.choosing(n) && !isIndex(ref.MediaType) && !child.chosen {
 			child.chosen = true
 			c.chosen = append(c.chosen, child)
 		}
 	}
-	for _, e := range n.extras {
-		extra, isNew := c.add(e.digest)
-		if isNew {
-			extra.mediaType, extra.size, extra.optional = e.mediaType, e.size, true
-			next = append(next, extra)
-		}
-		if e.tag != "" {
-			extra.tags = append(extra.tags, e.tag)
-		}
-	}
+	next = append(next, c.followExtras(n)...)
 	switch {
 	case len(c.nodes) > c.opts.MaxManifests:
 		return nil, fmt.Errorf("%w: more than %d manifests", ErrLimit, c.opts.MaxManifests)
@@ -246,6 +157,22 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		return nil, fmt.Errorf("%w: more than %d blobs", ErrLimit, c.opts.MaxBlobs)
 	}
 	return next, nil
+}
+
+// followExtras adds what refers to n.
+func (c *copier) followExtras(n *node) (next []*node) {
+	for _, e := range n.extras {
+		extra, isNew := c.add(e.Descriptor.Digest)
+		if isNew {
+			extra.mediaType, extra.size, extra.optional = e.Descriptor.MediaType, max(e.Descriptor.Size, 0), true
+			next = append(next, extra)
+		}
+		if e.tag != "" {
+			extra.byTag = true
+			extra.tags = append(extra.tags, e.tag)
+		}
+	}
+	return next
 }
 
 // add returns the node with a digest.
@@ -259,9 +186,9 @@ func (c *copier) add(digest ociregistry.Digest) (n *node, isNew bool) {
 	return n, true
 }
 
-// addBlob adds a blob. One that a manifest needs is needed, whatever another one
-// says of it.
-func (c *copier) addBlob(ref manifest.Ref) {
+// addBlob returns the blob that ref names. One that a manifest needs is needed,
+// whatever another one says of it.
+func (c *copier) addBlob(ref manifest.Ref) *blob {
 	b := c.found[ref.Digest]
 	switch {
 	case b == nil:
@@ -271,4 +198,5 @@ func (c *copier) addBlob(ref manifest.Ref) {
 	case b.ref.Elsewhere && !ref.Elsewhere:
 		b.ref = ref
 	}
+	return b
 }

@@ -1,0 +1,358 @@
+package ocicopy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// listFails makes the list of referrers of one manifest end in an error.
+func listFails(s *spy, subject ociregistry.Digest, err error) {
+	f := s.Interface.(*ociregistry.Funcs)
+	list := f.Referrers_
+	f.Referrers_ = func(ctx context.Context, repo string, d ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
+		return func(yield func(ociregistry.Descriptor, error) bool) {
+			for desc, err := range list(ctx, repo, d, artifactType) {
+				if !yield(desc, err) {
+					return
+				}
+			}
+			if d == subject {
+				yield(ociregistry.Descriptor{}, err)
+			}
+		}
+	}
+}
+
+// notKnown are errors that a list of referrers can be.
+var notKnown = []error{
+	errors.New("the origin is down"),
+	ociregistry.ErrUnsupported,
+	ociregistry.ErrNameUnknown,
+	ociregistry.ErrManifestUnknown,
+	ociregistry.ErrDenied,
+	ociregistry.ErrTooManyRequests,
+}
+
+// What is not known is not "none": whether the list ends at once or after some, and
+// whether the artifact is new to the destination or not.
+func TestCopyFailsWithoutTheListOfReferrers(t *testing.T) {
+	t.Parallel()
+	for _, err := range notKnown {
+		for _, referrers := range []int{0, 1} {
+			src, dst := newSpy(newMem(t)), newMem(t)
+			mustPush(t, src, "a", image(1), "v1")
+			if referrers > 0 {
+				mustPush(t, src, "a", newReferrer(2, typeNotation, image(1)))
+			}
+			for _, there := range []bool{false, true} {
+				if there {
+					mustPush(t, dst, "a", image(1), "v1")
+				}
+				failing := newSpy(src)
+				listFails(failing, image(1).Descriptor.Digest, err)
+				_, got := Copy(t.Context(), Place{dst, "a", "v1"}, Place{failing, "a", "v1"}, &Options{Referrers: true})
+				qt.Check(t, qt.ErrorIs(got, err))
+				qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1") != "", there))
+			}
+			mustCopy(t, Place{dst, "a", "v1"}, Place{src, "a", "v1"}, &Options{Referrers: true})
+		}
+	}
+}
+
+// An image is not unsigned because nobody can tell.
+func TestSignedIsNotKnownWithoutTheList(t *testing.T) {
+	t.Parallel()
+	for _, unlisted := range notKnown {
+		src, dst := newSpy(newMem(t)), newMem(t)
+		mustPush(t, src, "a", image(1), "v1")
+		mustPush(t, src, "a", newReferrer(2, typeNotation, image(1)))
+		src.before = func(_ context.Context, method, _, _ string) error {
+			if method == "Referrers" {
+				return unlisted
+			}
+			return nil
+		}
+		place := Place{src, "a", string(image(1).Descriptor.Digest)}
+		_, err := Signed(t.Context(), place, nil)
+		qt.Check(t, qt.ErrorIs(err, unlisted))
+		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "a", OnlySigned: true, SkipBrokenReferrers: true}))
+		summary := mustPass(t, m)
+		qt.Check(t, qt.Equals(summary.Unsigned, 0))
+		qt.Assert(t, qt.HasLen(summary.Failures, 1))
+		qt.Check(t, qt.ErrorIs(summary.Failures[0].Err, unlisted))
+		qt.Check(t, qt.Not(qt.ErrorIs(summary.Failures[0].Err, ErrUnsigned)))
+
+		// A tag of cosign needs no list.
+		mustPush(t, src, "a", newCosign(3), cosignTag(image(1).Descriptor.Digest)+".sig")
+		ok, err := Signed(t.Context(), place, nil)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(ok))
+	}
+}
+
+// breakage breaks one referrer at a source, which is image 1's.
+type breakage struct {
+	name     string
+	break_   func(s *spy, referrer *ocitest.Artifact)
+	want     error
+	unlisted bool // not even its digest is known
+}
+
+var errSource = errors.New("the source is broken")
+
+var breakages = []breakage{
+	{"manifest cannot be read", func(s *spy, referrer *ocitest.Artifact) {
+		s.before = failOn("GetManifest", string(referrer.Descriptor.Digest), errSource)
+	}, errSource, false},
+	{"manifest is another", func(s *spy, referrer *ocitest.Artifact) {
+		f := s.Interface.(*ociregistry.Funcs)
+		get := f.GetManifest_
+		f.GetManifest_ = func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+			if d == referrer.Descriptor.Digest {
+				return newBytesReader(image(9).Manifest, referrer.Descriptor), nil
+			}
+			return get(ctx, repo, d)
+		}
+	}, ociregistry.ErrDigestInvalid, false},
+	{"blob is missing", func(s *spy, referrer *ocitest.Artifact) {
+		blobIs(referrer.Blobs[1].Descriptor, "")(s.Interface.(*ociregistry.Funcs))
+	}, ociregistry.ErrBlobUnknown, false},
+	{"blob is another", func(s *spy, referrer *ocitest.Artifact) {
+		blobIs(referrer.Blobs[1].Descriptor, string(bytes.Repeat([]byte("x"), 77)))(s.Interface.(*ociregistry.Funcs))
+	}, ociregistry.ErrDigestInvalid, false},
+	{"blob is truncated", func(s *spy, referrer *ocitest.Artifact) {
+		blobIs(referrer.Blobs[1].Descriptor, "x")(s.Interface.(*ociregistry.Funcs))
+	}, ociregistry.ErrSizeInvalid, false},
+	{"blob breaks off", func(s *spy, referrer *ocitest.Artifact) {
+		f := s.Interface.(*ociregistry.Funcs)
+		get := f.GetBlob_
+		f.GetBlob_ = func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+			r, err := get(ctx, repo, d)
+			if d == referrer.Blobs[1].Descriptor.Digest {
+				return breakingReader{r}, err
+			}
+			return r, err
+		}
+	}, errSource, false},
+	{"list cannot be read", func(s *spy, _ *ocitest.Artifact) {
+		s.before = failOn("Referrers", string(image(1).Descriptor.Digest), errSource)
+	}, errSource, true},
+	{"list does not end", func(s *spy, _ *ocitest.Artifact) {
+		listFails(s, image(1).Descriptor.Digest, errSource)
+	}, errSource, true},
+	{"list has an entry without a digest", func(s *spy, _ *ocitest.Artifact) {
+		list := s.Interface.(*ociregistry.Funcs).Referrers_
+		lists(s, func(d ociregistry.Digest) []ociregistry.Descriptor {
+			all, _ := ociregistry.All(list(context.Background(), "a", d, ""))
+			if d == image(1).Descriptor.Digest {
+				all = append([]ociregistry.Descriptor{{}}, all...)
+			}
+			return all
+		})
+	}, ociregistry.ErrDigestInvalid, true},
+	{"tag of cosign cannot be resolved", func(s *spy, _ *ocitest.Artifact) {
+		s.before = failOn("ResolveTag", cosignTag(image(1).Descriptor.Digest)+".att", errSource)
+	}, errSource, true},
+}
+
+func failOn(method, ref string, err error) func(context.Context, string, string, string) error {
+	return func(_ context.Context, m, _, r string) error {
+		if m == method && r == ref {
+			return err
+		}
+		return nil
+	}
+}
+
+type breakingReader struct{ ociregistry.BlobReader }
+
+func (r breakingReader) Read(p []byte) (int, error) {
+	n, _ := r.BlobReader.Read(p[:1])
+	return n, errSource
+}
+
+// One broken signature fails the copy, unless it may be left out. Then it is
+// reported, and all else is copied.
+func TestCopyWithABrokenReferrer(t *testing.T) {
+	t.Parallel()
+	for _, test := range breakages {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			for _, dst := range []ociregistry.Interface{newMem(t), newFS(t), newRemote(t)} {
+				src := newSpy(newMem(t))
+				bad, good := newReferrer(2, typeNotation, image(1)), newReferrer(3, "application/sbom", image(1))
+				above := newReferrer(4, typeNotation, good)
+				mustPush(t, src, "a", image(1), "v1")
+				for _, a := range []*ocitest.Artifact{bad, good, above} {
+					mustPush(t, src, "a", a)
+				}
+				cosign := cosignTag(image(1).Descriptor.Digest) + ".sig"
+				mustPush(t, src, "a", newCosign(5), cosign)
+				test.break_(src, bad)
+
+				opts := &Options{Referrers: true, CosignTags: true}
+				_, err := Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+				qt.Assert(t, qt.ErrorIs(err, test.want))
+				qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
+
+				opts.SkipBrokenReferrers = true
+				var last Progress
+				opts.Progress = func(p Progress) { last = p }
+				for pass := range 2 {
+					result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+					qt.Check(t, qt.Equals(result.Unchanged(), pass == 1))
+					qt.Assert(t, qt.HasLen(result.Missing, 1))
+					missing := result.Missing[0]
+					qt.Check(t, qt.Equals(missing.Subject, image(1).Descriptor.Digest))
+					qt.Check(t, qt.ErrorIs(missing.Err, test.want))
+					if !test.unlisted {
+						qt.Check(t, qt.Equals(missing.Descriptor.Digest, bad.Descriptor.Digest))
+						mustHave(t, dst, "a", good)
+						mustHave(t, dst, "a", above)
+					}
+					qt.Check(t, qt.Equals(last.BytesDone, last.BytesTotal))
+					qt.Check(t, qt.Equals(last.ItemsDone, last.ItemsTotal))
+				}
+				mustHave(t, dst, "a", image(1))
+				mustHave(t, dst, "a", newCosign(5))
+				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"))
+
+				// Once it is whole, it comes.
+				whole := newSpy(newMem(t))
+				mustPush(t, whole, "a", image(1), "v1")
+				for _, a := range []*ocitest.Artifact{bad, good, above} {
+					mustPush(t, whole, "a", a)
+				}
+				result := mustCopy(t, Place{dst, "a", ""}, Place{whole, "a", "v1"}, opts)
+				qt.Check(t, qt.HasLen(result.Missing, 0))
+				for _, a := range []*ocitest.Artifact{bad, good, above} {
+					mustHave(t, dst, "a", a)
+				}
+			}
+		})
+	}
+}
+
+// A broken part of the image itself is never left out, whatever else names it.
+func TestBrokenImageIsNotSkipped(t *testing.T) {
+	t.Parallel()
+	index := ocitest.NewIndex(ocitest.Spec{}, image(1))
+	// What the referrer names is the image's, and is found with it too: the image
+	// is listed as a referrer of the index, at the same distance.
+	group := ocitest.NewIndex(ocitest.Spec{Subject: &index.Descriptor}, image(1))
+	for _, test := range breakages[:6] {
+		src, dst := newSpy(newMem(t)), newMem(t)
+		mustPush(t, src, "a", index, "v1")
+		mustPush(t, src, "a", group)
+		list := src.Interface.(*ociregistry.Funcs).Referrers_
+		lists(src, func(d ociregistry.Digest) []ociregistry.Descriptor {
+			all, _ := ociregistry.All(list(t.Context(), "a", d, ""))
+			return append(all, image(1).Descriptor)
+		})
+		test.break_(src, image(1))
+		want := test.want
+		if test.name == "blob is another" { // it has another size too
+			want = ociregistry.ErrSizeInvalid
+		}
+		_, err := Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Referrers: true, SkipBrokenReferrers: true})
+		qt.Check(t, qt.ErrorIs(err, want), qt.Commentf("%s", test.name))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
+	}
+}
+
+// What a broken referrer names goes with it.
+func TestBrokenPartOfAReferrer(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	inner := image(7)
+	group := ocitest.NewIndex(ocitest.Spec{Subject: &image(1).Descriptor}, inner, image(8))
+	mustPush(t, src, "a", image(1), "v1")
+	mustPush(t, src, "a", group)
+	blobIs(inner.Blobs[1].Descriptor, "")(src.Interface.(*ociregistry.Funcs))
+	opts := &Options{Referrers: true, SkipBrokenReferrers: true}
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+	qt.Assert(t, qt.HasLen(result.Missing, 1))
+	qt.Check(t, qt.Equals(result.Missing[0].Descriptor.Digest, group.Descriptor.Digest))
+	qt.Check(t, qt.ErrorIs(result.Missing[0].Err, ociregistry.ErrBlobUnknown))
+	mustHave(t, dst, "a", image(1))
+	_, err := dst.ResolveManifest(t.Context(), "a", group.Descriptor.Digest)
+	qt.Check(t, qt.IsTrue(absent(err)))
+}
+
+// A referrer that no registry would take is the source's fault as well.
+func TestReferrerThatIsRefused(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	mustPush(t, src, "a", image(1), "v1")
+	content := []byte(`{"config":"none"}`)
+	desc := ociregistry.Descriptor{MediaType: image(1).Descriptor.MediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+	lists(src, func(d ociregistry.Digest) []ociregistry.Descriptor {
+		return []ociregistry.Descriptor{desc}
+	})
+	f := src.Interface.(*ociregistry.Funcs)
+	get := f.GetManifest_
+	f.GetManifest_ = func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+		if d == desc.Digest {
+			return newBytesReader(content, desc), nil
+		}
+		return get(ctx, repo, d)
+	}
+	opts := &Options{Referrers: true, SkipBrokenReferrers: true}
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+	qt.Assert(t, qt.HasLen(result.Missing, 1))
+	qt.Check(t, qt.ErrorIs(result.Missing[0].Err, ociregistry.ErrManifestInvalid))
+
+	// What the destination cannot do for another reason fails the copy.
+	broken := errors.New("broken")
+	failing := newSpy(newMem(t))
+	failing.before = failOn("PushManifest", string(newReferrer(2, typeNotation, image(1)).Descriptor.Digest), broken)
+	src = newSpy(newMem(t))
+	mustPush(t, src, "a", image(1), "v1")
+	mustPush(t, src, "a", newReferrer(2, typeNotation, image(1)))
+	_, err := Copy(t.Context(), Place{failing, "a", ""}, Place{src, "a", "v1"}, opts)
+	qt.Check(t, qt.ErrorIs(err, broken))
+}
+
+// One broken signature does not keep an image out of a mirror whose rule says so.
+func TestMirrorReportsBrokenReferrers(t *testing.T) {
+	t.Parallel()
+	for _, test := range breakages {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			src, dst := newSpy(newMem(t)), newMem(t)
+			bad := newReferrer(2, typeNotation, image(1))
+			mustPush(t, src, "a", image(1), "v1")
+			mustPush(t, src, "a", bad)
+			mustPush(t, src, "a", newCosign(5), cosignTag(image(1).Descriptor.Digest)+".att")
+			test.break_(src, bad)
+			rule := Rule{Repositories: "a"}
+			opts := &MirrorOptions{Retries: -1}
+			summary := mustPass(t, mustMirror(t, dst, opts, hub(src, rule)))
+			qt.Check(t, qt.HasLen(summary.Failures, 1))
+
+			var events []Event
+			var log bytes.Buffer
+			opts.Report = func(e Event) { events = append(events, e) }
+			opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			rule.SkipBrokenReferrers = true
+			m := mustMirror(t, dst, opts, hub(src, rule))
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Incomplete: 1}))
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Incomplete: 1}))
+			qt.Assert(t, qt.HasLen(events, 2))
+			qt.Check(t, qt.HasLen(events[1].Result.Missing, 1))
+			qt.Check(t, qt.StringContains(log.String(), "level=WARN msg=mirror outcome=same source=hub repo=a tag=v1 destination=a"))
+			qt.Check(t, qt.StringContains(log.String(), "missing="))
+			mustHave(t, dst, "a", image(1))
+		})
+	}
+}
