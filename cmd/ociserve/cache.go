@@ -95,7 +95,6 @@ func (c *cached) startMirror(cfg config, local, origin ociregistry.Interface, ch
 	}
 	mirror, err := ocicopy.NewMirror(local, current, &ocicopy.MirrorOptions{
 		Interval: time.Duration(rules.Interval),
-		Copy:     ocicopy.Options{Recheck: true}, // of what is local, some may be missing
 		Logger:   changes,
 	})
 	if err != nil {

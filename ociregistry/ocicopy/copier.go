@@ -120,6 +120,9 @@ func newCopier(dst, src Place, opts *Options, dry bool) *copier {
 // same reports whether a and b are one registry. An Interface can be of a type
 // whose values cannot be compared.
 func same(a, b ociregistry.Interface) bool {
+	if p, ok := b.(*patient); ok {
+		b = p.reg
+	}
 	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 

@@ -113,8 +113,10 @@ type Options struct {
 	// for others.
 	hasTag func(tag string) bool
 
-	// shared is common to copies to one registry, or nil.
+	// shared is common to copies to one registry, or nil. Copies of one sharer
+	// wait for each other.
 	shared *shared
+	sharer any
 }
 
 // The values that Options have by default.

@@ -8,18 +8,20 @@ import (
 // image brings a tag up to date. What it points at is looked up once: that is
 // admitted, and that is copied, also if the tag moves meanwhile.
 func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
-	desc, err := r.src.Registry.ResolveTag(ctx, about.Repo, about.Tag)
+	desc, err := r.src.reg.ResolveTag(ctx, about.Repo, about.Tag)
 	if absent(err) {
 		return nil, nil // it has gone since the tags were listed
 	}
 	if err != nil {
 		return nil, err
 	}
-	from := Place{r.src.Registry, about.Repo, string(desc.Digest)}
+	from := Place{r.src.reg, about.Repo, string(desc.Digest)}
 	opts := r.copyOptions()
 	opts.resolved = desc
 	opts.admit = func(ctx context.Context) error {
-		return r.admit(ctx, r.rule, Image{r.src.Name, from, about.Tag, desc}, r.hasTag)
+		place := from
+		place.Registry = r.src.Registry
+		return r.admit(ctx, r.rule, Image{r.src.Name, place, about.Tag, desc}, from.Registry, r.hasTag)
 	}
 	about.Result, err = Copy(ctx, Place{r.dst, about.Destination, about.Tag}, from, opts)
 	about.Outcome = Updated
@@ -31,7 +33,7 @@ func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
 	case about.Result.Unchanged():
 		about.Outcome = Same
 	}
-	r.report(ctx, r.summary, about)
+	r.report(ctx, &r.summary, about)
 	return nil, nil
 }
 
@@ -56,6 +58,6 @@ func (r *repository) copyOptions() *Options {
 	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
 	opts.Platforms = r.rule.platforms
 	opts.hasTag = r.hasTag
-	opts.shared = r.shared
+	opts.shared, opts.sharer = r.shared, r.src
 	return &opts
 }

@@ -27,13 +27,18 @@ type Source struct {
 	// counts. The registry's repositories are listed only if there are rules
 	// with wildcards.
 	Rules []Rule
+
+	// Stall is how long a pass waits for the source: for the answer to a call, and
+	// for each next part of a list or a blob. Then what was asked for has failed,
+	// with [ErrStalled]. Zero stands for DefaultStall. See the package documentation.
+	Stall time.Duration
 }
 
 // MirrorOptions has the settings of a [Mirror].
 type MirrorOptions struct {
-	// Interval is the time from the start of one pass of Run to the start of the
-	// next. A pass that takes longer is followed by the next at once. Zero is
-	// DefaultInterval.
+	// Interval is the time from the start of one pass of Run over a source to the
+	// start of the next. A pass that takes longer is followed by the next at once.
+	// Zero is DefaultInterval.
 	Interval time.Duration
 
 	// Copy has the settings of each copy. Referrers, CosignTags and Platforms
@@ -68,9 +73,10 @@ type MirrorOptions struct {
 	Logger *slog.Logger
 }
 
-// The values that MirrorOptions have by default.
+// The values that MirrorOptions and Sources have by default.
 const (
 	DefaultInterval = time.Hour
+	DefaultStall    = 5 * time.Minute
 	DefaultImages   = 4
 	DefaultRetries  = 3
 	DefaultBackoff  = time.Second
@@ -93,9 +99,6 @@ type Mirror struct {
 	opts    MirrorOptions // with the defaults filled in
 	shared  *shared
 
-	mu      sync.Mutex
-	current *running // the pass that is in flight, or nil
-
 	reporting sync.Mutex
 }
 
@@ -103,9 +106,13 @@ type Mirror struct {
 type source struct {
 	Source
 	rules []*Selector
+	reg   *patient // the registry
+
+	mu      sync.Mutex
+	current *running // the pass that is in flight, or nil
 }
 
-// running is a pass in flight. Its results can be read when done is closed.
+// running is a pass over a source in flight. Its results can be read when done is closed.
 type running struct {
 	done    chan struct{}
 	summary Summary
@@ -128,7 +135,10 @@ func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions)
 			problems = append(problems, fmt.Errorf("source %q: a source needs a name of its own", s.Name))
 		}
 		names[s.Name] = true
-		checked := &source{Source: s}
+		if s.Stall <= 0 {
+			s.Stall = DefaultStall
+		}
+		checked := &source{Source: s, reg: &patient{reg: s.Registry, bound: s.Stall}}
 		for i, rule := range s.Rules {
 			selector, err := NewSelector(rule)
 			if err != nil {
@@ -162,19 +172,27 @@ func (o *MirrorOptions) setDefaults() {
 	}
 }
 
-// Run makes a pass at once and then one at each interval, until ctx ends. It
-// returns the cause of that, when all that it started has ended.
+// Run makes a pass over each source at once and then one at each interval, until
+// ctx ends. No source waits for another. Run returns the cause of the end of ctx,
+// when all that it started has ended.
 func (m *Mirror) Run(ctx context.Context) error {
+	var wait sync.WaitGroup
+	for _, src := range m.sources {
+		wait.Go(func() { m.run(ctx, src) })
+	}
+	<-ctx.Done()
+	wait.Wait()
+	return context.Cause(ctx)
+}
+
+func (m *Mirror) run(ctx context.Context, src *source) {
 	ticker := time.NewTicker(m.opts.Interval)
 	defer ticker.Stop()
-	for {
-		m.Pass(ctx)
+	for ctx.Err() == nil {
+		m.passOver(ctx, src)
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -185,23 +203,40 @@ func (m *Mirror) Run(ctx context.Context) error {
 // What fails is in the summary; it keeps nothing else from being mirrored, and
 // is no error of Pass. The error is the cause of the end of ctx.
 //
-// There is one pass at a time: a call during another one waits for that, and
-// returns its summary.
+// There is one pass over a source at a time: a call during another one waits for
+// that, and what it did is in both summaries.
 func (m *Mirror) Pass(ctx context.Context) (Summary, error) {
+	summaries := make([]Summary, len(m.sources))
+	var wait sync.WaitGroup
+	for i, src := range m.sources {
+		wait.Go(func() { summaries[i] = m.passOver(ctx, src) })
+	}
+	wait.Wait()
+	var sum Summary
+	for _, s := range summaries {
+		sum.join(s)
+	}
+	return sum, context.Cause(ctx)
+}
+
+// passOver makes a pass over a source, or waits for the one in flight.
+func (m *Mirror) passOver(ctx context.Context, src *source) Summary {
 	for {
-		r, mine := m.join()
+		r, mine := src.join()
 		if mine {
-			r.summary, r.err = m.pass(ctx)
-			m.leave(r)
-			return r.summary, r.err
+			p := &pass{Mirror: m, src: src, queued: make(map[string]bool)}
+			p.run(ctx)
+			r.summary, r.err = p.summary, context.Cause(ctx)
+			src.leave(r)
+			return r.summary
 		}
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			return Summary{}, context.Cause(ctx)
+			return Summary{}
 		}
 		if r.err == nil {
-			return r.summary, nil
+			return r.summary
 		}
 		// Its caller left. This one did not.
 	}
@@ -209,20 +244,20 @@ func (m *Mirror) Pass(ctx context.Context) (Summary, error) {
 
 // join returns the pass in flight, or else a new one, which is the caller's to
 // run.
-func (m *Mirror) join() (r *running, mine bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.current != nil {
-		return m.current, false
+func (s *source) join() (r *running, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		return s.current, false
 	}
-	m.current = &running{done: make(chan struct{})}
-	return m.current, true
+	s.current = &running{done: make(chan struct{})}
+	return s.current, true
 }
 
-func (m *Mirror) leave(r *running) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.current = nil
+func (s *source) leave(r *running) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = nil
 	close(r.done)
 }
 

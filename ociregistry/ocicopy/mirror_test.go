@@ -100,8 +100,8 @@ func TestBehaviour20_Origins(t *testing.T) {
 	t.Parallel()
 	one, two := newMem(t), newMem(t)
 	m := mustMirror(t, newMem(t), nil,
-		Source{"one", one, []Rule{{Repositories: "fold/app"}, {Repositories: "fold/**", Destination: "x", Strip: true}}},
-		Source{"two", two, []Rule{{Repositories: "**", Destination: "x", Tags: TagRule{Match: "^v"}}}},
+		Source{Name: "one", Registry: one, Rules: []Rule{{Repositories: "fold/app"}, {Repositories: "fold/**", Destination: "x", Strip: true}}},
+		Source{Name: "two", Registry: two, Rules: []Rule{{Repositories: "**", Destination: "x", Tags: TagRule{Match: "^v"}}}},
 	)
 	tests := map[string]string{
 		"fold/app": "one fold/app",
@@ -229,7 +229,7 @@ func TestBehaviour21_GoneTagsOfSharedDestination(t *testing.T) {
 		mustPush(t, dst, "x", image(3), "old")
 		m := mustMirror(t, dst, &MirrorOptions{Retries: -1},
 			hub(src, Rule{Repositories: "a", Destination: "x", Strip: true, Delete: true}),
-			Source{"two", two, []Rule{{Repositories: "b", Destination: "x", Strip: true, Tags: TagRule{Match: "^v"}}}},
+			Source{Name: "two", Registry: two, Rules: []Rule{{Repositories: "b", Destination: "x", Strip: true, Tags: TagRule{Match: "^v"}}}},
 		)
 		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 4, Deleted: 1}))
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "x"), "v1 v2 v3 v4"))
@@ -380,7 +380,7 @@ func TestBehaviour23_FailuresStayAlone(t *testing.T) {
 					retried = append(retried, time.Since(start))
 				}
 			},
-		}, Source{"dead", dead, []Rule{{Repositories: "**"}}}, hub(src, Rule{Repositories: "**"}))
+		}, Source{Name: "dead", Registry: dead, Rules: []Rule{{Repositories: "**"}}}, hub(src, Rule{Repositories: "**"}))
 		summary := mustPass(t, m)
 		qt.Check(t, qt.Equals(summary.Updated, 3))
 		var failed []string

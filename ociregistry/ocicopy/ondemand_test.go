@@ -22,11 +22,11 @@ func TestBehaviour20_OnDemand(t *testing.T) {
 	mustPush(t, one, "spare/app", image(2), "v2")
 	mustPush(t, two, "app", image(3), "v3")
 	m := mustMirror(t, newMem(t), nil,
-		Source{"one", one, []Rule{
+		Source{Name: "one", Registry: one, Rules: []Rule{
 			{Repositories: "fold/**", Destination: "x", Strip: true, Tags: TagRule{Match: "^v", Newest: 1}},
 			{Repositories: "spare/**", Destination: "x", Strip: true, WithoutReferrers: true},
 		}},
-		Source{"two", two, []Rule{{Repositories: "**", Destination: "y"}}},
+		Source{Name: "two", Registry: two, Rules: []Rule{{Repositories: "**", Destination: "y"}}},
 	)
 	views := m.OnDemand()
 	qt.Assert(t, qt.HasLen(views, 2))

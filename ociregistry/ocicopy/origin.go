@@ -15,6 +15,7 @@ type Origin struct {
 	Repo     string
 
 	mirror *Mirror
+	src    *source
 	rule   *Selector
 }
 
@@ -25,7 +26,7 @@ func (m *Mirror) Origins(dstRepo string) []Origin {
 	for _, s := range m.sources {
 		for _, rule := range s.rules {
 			if repo, ok := rule.Source(dstRepo); ok && s.rule(repo) == rule {
-				all = append(all, Origin{Source: s.Name, Registry: s.Registry, Repo: repo, mirror: m, rule: rule})
+				all = append(all, Origin{Source: s.Name, Registry: s.Registry, Repo: repo, mirror: m, src: s, rule: rule})
 			}
 		}
 	}
@@ -48,12 +49,15 @@ func (o Origin) Admit(ctx context.Context, tag string, desc ociregistry.Descript
 		Place:      Place{o.Registry, o.Repo, string(desc.Digest)},
 		Tag:        tag,
 		Descriptor: desc,
-	}, nil)
+	}, o.Registry, nil)
 }
 
-func (m *Mirror) admit(ctx context.Context, rule *Selector, image Image, hasTag func(string) bool) error {
+// admit asks for signatures at reg, which is image.Place.Registry or waits for it.
+func (m *Mirror) admit(ctx context.Context, rule *Selector, image Image, reg ociregistry.Interface, hasTag func(string) bool) error {
 	if rule.rule.OnlySigned {
-		ok, err := signed(ctx, image.Place, rule.rule.SignatureTypes, hasTag)
+		place := image.Place
+		place.Registry = reg
+		ok, err := signed(ctx, place, rule.rule.SignatureTypes, hasTag)
 		if err != nil {
 			return fmt.Errorf("signatures: %w", err)
 		}

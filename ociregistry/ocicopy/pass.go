@@ -3,6 +3,7 @@ package ocicopy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,23 +16,12 @@ import (
 type pass struct {
 	*Mirror
 	src     *source
-	summary *Summary // of all sources; see Mirror.report
+	summary Summary // see Mirror.report
 
 	mu     sync.Mutex
+	last   []task // to be run when all else has been
 	failed []task
 	queued map[string]bool // repositories
-}
-
-// pass runs a pass for each source: none waits for another.
-func (m *Mirror) pass(ctx context.Context) (Summary, error) {
-	var summary Summary
-	var wait sync.WaitGroup
-	for _, src := range m.sources {
-		p := &pass{Mirror: m, src: src, summary: &summary, queued: make(map[string]bool)}
-		wait.Go(func() { p.run(ctx) })
-	}
-	wait.Wait()
-	return summary, context.Cause(ctx)
 }
 
 // run works in rounds. What fails in one is tried again in the next, so that it
@@ -40,6 +30,8 @@ func (p *pass) run(ctx context.Context) {
 	tasks := []task{{event: Event{Source: p.src.Name}, run: p.source}}
 	backoff := min(p.opts.Backoff, MaxBackoff)
 	for {
+		drain(ctx, p.opts.Images, tasks, p.try)
+		tasks, p.last = p.last, nil
 		drain(ctx, p.opts.Images, tasks, p.try)
 		tasks, p.failed = p.failed, nil
 		if len(tasks) == 0 {
@@ -71,7 +63,7 @@ func (p *pass) try(ctx context.Context, t task) []task {
 		p.failed = append(p.failed, t)
 		p.mu.Unlock()
 	}
-	p.report(ctx, p.summary, about)
+	p.report(ctx, &p.summary, about)
 	return found
 }
 
@@ -106,7 +98,7 @@ func (p *pass) source(ctx context.Context, about Event) (found []task, err error
 	if !wild {
 		return found, nil
 	}
-	for repo, err := range p.src.Registry.Repositories(ctx, "") {
+	for repo, err := range p.src.reg.Repositories(ctx, "") {
 		if err != nil {
 			return found, err
 		}
@@ -138,7 +130,7 @@ type repository struct {
 
 // tags finds the images to mirror.
 func (r *repository) tags(ctx context.Context, about Event) (found []task, err error) {
-	tags, err := ociregistry.All(r.src.Registry.Tags(ctx, about.Repo, ""))
+	tags, err := ociregistry.All(r.src.reg.Tags(ctx, about.Repo, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +144,9 @@ func (r *repository) tags(ctx context.Context, about Event) (found []task, err e
 		found = append(found, task{event: image, run: r.image})
 	}
 	if r.rule.rule.Delete {
-		found = append(found, task{event: about, run: r.gone})
+		r.mu.Lock()
+		r.last = append(r.last, task{event: about, run: r.gone})
+		r.mu.Unlock()
 	}
 	slices.Reverse(found) // the last is run first
 	return found, nil
@@ -177,13 +171,17 @@ func (r *repository) gone(ctx context.Context, about Event) (found []task, err e
 // deleteTag deletes a tag that is gone wherever it may have come from: other
 // rules can lead to the same repository, and the list that did not have it may
 // be out of date. Nor is it gone because those do not see it whose credentials were
-// refused.
+// refused. A source that is known to stall is not waited for: what it has is not
+// known.
 func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error) {
 	for _, o := range r.Origins(about.Destination) {
 		if !o.rule.brings(about.Tag) {
 			continue
 		}
-		_, err := o.Registry.ResolveTag(ociauth.ContextWithoutFallback(ctx), o.Repo, about.Tag)
+		if o.src != r.src && o.src.reg.stalled.Load() {
+			return nil, fmt.Errorf("source %s: %w", o.Source, ErrStalled)
+		}
+		_, err := o.src.reg.ResolveTag(ociauth.ContextWithoutFallback(ctx), o.Repo, about.Tag)
 		if !absent(err) {
 			return nil, err
 		}
@@ -193,6 +191,6 @@ func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error)
 		return nil, err
 	}
 	about.Outcome = Deleted
-	r.report(ctx, r.summary, about)
+	r.report(ctx, &r.summary, about)
 	return nil, nil
 }

@@ -65,6 +65,17 @@ func (s *Summary) add(e Event) {
 	}
 }
 
+// join adds what another pass did.
+func (s *Summary) join(other Summary) {
+	s.Updated += other.Updated
+	s.Same += other.Same
+	s.Deleted += other.Deleted
+	s.Unsigned += other.Unsigned
+	s.Refused += other.Refused
+	s.Incomplete += other.Incomplete
+	s.Failures = append(s.Failures, other.Failures...)
+}
+
 // report tells everyone who wants to know, and counts.
 func (m *Mirror) report(ctx context.Context, into *Summary, e Event) {
 	m.reporting.Lock()

@@ -9,11 +9,18 @@ import (
 
 // shared is what copies to one registry know of each other's blobs: one fetches
 // what several of them need, and the others find it there or mount it from where
-// it is. A nil shared is for a copy alone.
+// it is. Only copies from one source wait for each other: another may stall. A nil
+// shared is for a copy alone.
 type shared struct {
 	mu   sync.Mutex
-	busy map[ociregistry.Digest]chan struct{} // closed when it is no longer
-	at   map[ociregistry.Digest]string        // the repository that has it
+	busy map[held]chan struct{}        // closed when it is no longer
+	at   map[ociregistry.Digest]string // the repository that has it
+}
+
+// held is a blob that copies from a source are busy with.
+type held struct {
+	by     any
+	digest ociregistry.Digest
 }
 
 // maxShared bounds how many blobs are remembered, to a few megabytes. What is
@@ -22,27 +29,27 @@ const maxShared = 1 << 14
 
 func newShared() *shared {
 	return &shared{
-		busy: make(map[ociregistry.Digest]chan struct{}),
+		busy: make(map[held]chan struct{}),
 		at:   make(map[ociregistry.Digest]string),
 	}
 }
 
-// hold waits until no other copy is busy with a blob, which the caller is then
-// until it calls done, with the repository that has the blob or with "".
-func (s *shared) hold(ctx context.Context, digest ociregistry.Digest) (done func(repo string), err error) {
+// hold waits until no other copy from a source is busy with a blob, which the caller
+// is then until it calls done, with the repository that has the blob or with "".
+func (s *shared) hold(ctx context.Context, by any, digest ociregistry.Digest) (done func(repo string), err error) {
 	if s == nil {
 		return func(string) {}, nil
 	}
-	mine := make(chan struct{})
+	blob, mine := held{by, digest}, make(chan struct{})
 	for {
 		s.mu.Lock()
-		other := s.busy[digest]
+		other := s.busy[blob]
 		if other == nil {
-			s.busy[digest] = mine
+			s.busy[blob] = mine
 		}
 		s.mu.Unlock()
 		if other == nil {
-			return func(repo string) { s.done(digest, repo) }, nil
+			return func(repo string) { s.done(blob, repo) }, nil
 		}
 		select {
 		case <-other:
@@ -52,18 +59,18 @@ func (s *shared) hold(ctx context.Context, digest ociregistry.Digest) (done func
 	}
 }
 
-func (s *shared) done(digest ociregistry.Digest, repo string) {
+func (s *shared) done(blob held, repo string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	close(s.busy[digest])
-	delete(s.busy, digest)
+	close(s.busy[blob])
+	delete(s.busy, blob)
 	if repo == "" {
 		return
 	}
 	if len(s.at) >= maxShared {
 		clear(s.at)
 	}
-	s.at[digest] = repo
+	s.at[blob.digest] = repo
 }
 
 // where returns the repository that has a blob, or "" if that is not known.

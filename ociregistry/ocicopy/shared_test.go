@@ -89,16 +89,16 @@ func TestSharedIsBounded(t *testing.T) {
 	s := newShared()
 	for i := range 3 * maxShared {
 		d := ociregistry.Digest(fmt.Sprint(i))
-		done, err := s.hold(t.Context(), d)
+		done, err := s.hold(t.Context(), nil, d)
 		qt.Assert(t, qt.IsNil(err))
 		done("a")
 		qt.Assert(t, qt.IsTrue(len(s.at) <= maxShared && s.where(d) == "a"))
 	}
 	qt.Check(t, qt.HasLen(s.busy, 0))
-	_, err := s.hold(t.Context(), "x")
+	_, err := s.hold(t.Context(), nil, "x")
 	qt.Assert(t, qt.IsNil(err))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = s.hold(ctx, "x")
+	_, err = s.hold(ctx, nil, "x")
 	qt.Check(t, qt.ErrorIs(err, context.Canceled))
 }

@@ -16,7 +16,7 @@ import (
 
 // blob gives b to the destination by the cheapest way that works.
 func (c *copier) blob(ctx context.Context, b *blob) error {
-	done, err := c.opts.shared.hold(ctx, b.ref.Digest)
+	done, err := c.opts.shared.hold(ctx, c.opts.sharer, b.ref.Digest)
 	if err != nil {
 		return err
 	}
