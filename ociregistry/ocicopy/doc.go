@@ -23,4 +23,17 @@
 // Every manifest is verified against the digest it was asked for, every blob is by
 // the destination, and how much of a graph is followed is bounded. What cannot be
 // read is not taken to be absent: a list of referrers that fails, fails the copy.
+//
+// # Time
+//
+// A [Copy] takes as long as its registries, and ends with its context. How long one
+// of them is waited for is theirs to bound; a client of package ociclient does that by
+// the Timeouts of its options.
+//
+// A pass of a [Mirror] waits for each source by itself, whatever kind of registry
+// that is, for the Stall of the [Source]: five minutes if it is not set, which is
+// longer than a client with its defaults takes to give up a read. What stalled has
+// failed, and is tried again with backoff, as all that fails. No source waits for
+// another: each has its own passes, and a blob that another is busy with is copied
+// all the same. The destination is common to all, and is not bounded here.
 package ocicopy
