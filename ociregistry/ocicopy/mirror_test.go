@@ -76,6 +76,29 @@ func TestBehaviour19_MirrorsWhatRulesChoose(t *testing.T) {
 	})
 }
 
+// A pass does what rules say as other tools write them.
+func TestMirrorStripsPrefixes(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		for _, repo := range []string{"fold/app", "fold/deep/tool", "other"} {
+			for i, tag := range []string{"v1", "1.0", "1.0.1", "v2.0.0-rc.1", "latest", "edge"} {
+				mustPush(t, src, repo, image(uint64(i)), tag)
+			}
+		}
+		m := mustMirror(t, dst, nil, hub(src,
+			Rule{Repositories: "/fold/app", Destination: "/", Tags: TagRule{SemVer: true}},
+			Rule{Repositories: "/fold/**", Destination: "/mirror", Strip: true, Tags: TagRule{SemVer: true, Match: "^v"}},
+		))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 6}))
+		repos, err := ociregistry.All(dst.Repositories(t.Context(), ""))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(repos, []string{"fold/app", "mirror/deep/tool"}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "fold/app"), "1.0 1.0.1 v1 v2.0.0-rc.1"))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "mirror/deep/tool"), "v1 v2.0.0-rc.1"))
+		mustHave(t, dst, "mirror/deep/tool", image(0))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 6}))
+	})
+}
+
 func TestBehaviour19_NoCatalogForExactNames(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)

@@ -18,7 +18,8 @@ type Rule struct {
 	// Repositories is a pattern of repository names: elements joined by slashes,
 	// in which * stands for any characters. An element ** stands for any number
 	// of elements; at the end, for one or more. A slash at the end is short for
-	// /**, so that fold/ is all that is below fold.
+	// /**, so that fold/ is all that is below fold. A slash at the beginning says
+	// nothing.
 	Repositories string `json:"repositories"`
 
 	// Destination is put before the name of the repository, with a slash
@@ -64,13 +65,14 @@ type TagRule struct {
 	Match string `json:"match,omitempty"`
 
 	// SemVer chooses semantic versions (semver.org, 2.0.0), with or without a v
-	// before them.
+	// before them. As is usual for tags, the last one or two of the three numbers
+	// can be left out, and stand for 0: v1, 1.0 and 1-alpine are versions too.
 	SemVer bool `json:"semver,omitempty"`
 
 	// Newest is how many of the tags are mirrored, if it is not zero: those of
-	// the highest versions. Semantic versions are in their order and above all
-	// others; these are in the order of their text, where a run of digits counts
-	// as a number.
+	// the highest versions. Semantic versions, as above, are in their order and
+	// above all others; these are in the order of their text, where a run of digits
+	// counts as a number. Of versions that are equal, the longest is the highest.
 	Newest int `json:"newest,omitempty"`
 }
 
@@ -115,6 +117,7 @@ func NewSelector(rule Rule) (*Selector, error) {
 }
 
 func (s *Selector) setPattern(pattern string) error {
+	pattern = strings.TrimPrefix(pattern, "/")
 	if strings.HasSuffix(pattern, "/") {
 		pattern += "**"
 	}

@@ -36,6 +36,10 @@ func TestBehaviour20_Destinations(t *testing.T) {
 		{"f*/app", "x", true, "x/fold/app"},
 		{"**", "x", true, "x/fold/app"},
 		{"**/app", "x", false, "x/fold/app"},
+		{"/fold/app", "/app", true, "app"},
+		{"/fold/app", "/", false, "fold/app"},
+		{"/fold/**", "/", true, "app"},
+		{"/fold/", "/app/", true, "app/app"},
 	}
 	for _, test := range tests {
 		s := mustSelect(t, Rule{Repositories: test.pattern, Destination: test.destination, Strip: test.strip})
@@ -96,6 +100,13 @@ func TestBehaviour19_Repositories(t *testing.T) {
 		{"**/app", []string{"app", "a/app", "a/b/app"}, []string{"a/app/b", "xapp"}},
 		{"a/**/z", []string{"a/z", "a/b/z", "a/b/c/z"}, []string{"a/bz", "az"}},
 		{"a.b", []string{"a.b"}, []string{"axb"}},
+
+		// As other tools write them.
+		{"/fold/app", []string{"fold/app"}, []string{"fold", "x/fold/app"}},
+		{"/fold/", []string{"fold/a", "fold/a/b"}, []string{"fold", "x/fold/a"}},
+		{"/fold/**", []string{"fold/a", "fold/a/b"}, []string{"fold"}},
+		{"/**", []string{"a", "a/b/c"}, nil},
+		{"/*", []string{"a"}, []string{"a/b"}},
 	}
 	for _, test := range tests {
 		s := mustSelect(t, Rule{Repositories: test.pattern})
@@ -118,8 +129,11 @@ func TestBehaviour19_Tags(t *testing.T) {
 		want []string
 	}{
 		{TagRule{}, []string{
-			"v2.0.0", "2.0.0-alpha", "1.10.0", "1.9.0", "1.9.0-rc.10", "1.9.0-rc.2", "1.9.0-rc.1",
-			hex + ".other", "latest", "build-10", "build-9", "01.2.3", "1.2",
+			"v2.0.0", "2.0.0-alpha", "1.10.0", "1.9.0", "1.9.0-rc.10", "1.9.0-rc.2", "1.9.0-rc.1", "1.2",
+			hex + ".other", "latest", "build-10", "build-9", "01.2.3",
+		}},
+		{TagRule{SemVer: true}, []string{
+			"v2.0.0", "2.0.0-alpha", "1.10.0", "1.9.0", "1.9.0-rc.10", "1.9.0-rc.2", "1.9.0-rc.1", "1.2",
 		}},
 		{TagRule{SemVer: true, Newest: 3}, []string{"v2.0.0", "2.0.0-alpha", "1.10.0"}},
 		{TagRule{Match: "^build-", Newest: 1}, []string{"build-10"}},
@@ -136,9 +150,11 @@ func TestBehaviour19_Tags(t *testing.T) {
 func TestBehaviour19_VersionOrder(t *testing.T) {
 	t.Parallel()
 	ordered := []string{ // by semver.org, section 11, after those that are none
-		"1", "9", "010", "a", "a-1.2", "a-1.10",
-		"1.0.0-1", "1.0.0-2", "1.0.0-10", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
-		"1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "v1.0.0", "1.0.1", "1.2.0", "1.10.0",
+		"1.", "01.2", "1.2.3.4", "010", "V2", "a", "a-1.2", "a-1.10", "v", "v1.x",
+		"0", "v0.1", "1.0.0-0",
+		"1.0.0-1", "1.0.0-2", "1.0.0-10", "1-alpha", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta",
+		"1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1", "v1", "1.0", "v1.0", "1.0.0", "v1.0.0", "1.0.1",
+		"1.2", "1.2.0", "1.2.1", "1.10", "1.10.0",
 		"2.0.0", "18446744073709551616.0.0", "18446744073709551617.0.0",
 	}
 	for i, a := range ordered {
@@ -154,7 +170,8 @@ func TestBehaviour19_InvalidExpressions(t *testing.T) {
 		{},
 		{Repositories: "Fold"},
 		{Repositories: "fold//app"},
-		{Repositories: "/fold"},
+		{Repositories: "/"},
+		{Repositories: "//fold"},
 		{Repositories: "fold/["},
 		{Repositories: "fold/a**"},
 		{Repositories: "a", Tags: TagRule{Match: "("}},

@@ -36,9 +36,9 @@ func (s *Selector) ChooseTags(tags []string) []string {
 	return chosen
 }
 
-// semver has the three numbers and the pre-release of a semantic version. Tags
-// have no plus, and so no build metadata.
-var semver = regexp.MustCompile(`^v?(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)` +
+// semver has the three numbers, of which the last ones can be missing, and the
+// pre-release of a semantic version. Tags have no plus, and so no build metadata.
+var semver = regexp.MustCompile(`^v?(0|[1-9][0-9]*)(?:\.(0|[1-9][0-9]*))?(?:\.(0|[1-9][0-9]*))?` +
 	`(?:-((?:` + identifier + `)(?:\.(?:` + identifier + `))*))?$`)
 
 const identifier = `0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*`
@@ -59,7 +59,7 @@ func compareVersions(a, b string) int {
 			return c
 		}
 	}
-	return cmp.Or(comparePreReleases(va[4], vb[4]), strings.Compare(a, b))
+	return cmp.Or(comparePreReleases(va[4], vb[4]), cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
 // comparePreReleases follows section 11 of the specification: a version is above
