@@ -3,7 +3,6 @@ package ocicopy
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"reflect"
 	"slices"
 	"sync/atomic"
@@ -23,6 +22,10 @@ type copier struct {
 	// sameRegistry says that blobs of the source can be mounted.
 	sameRegistry bool
 	mountFrom    []string
+
+	// remembered says that the destination's tag points at an index that was made
+	// of the source's, for the same platforms. It is the top, then.
+	remembered bool
 
 	top   *node
 	nodes []*node
@@ -72,6 +75,10 @@ type node struct {
 	chosen   bool // it was chosen by its platform
 	partial  bool // it is an index, and not all its children are copied
 	refused  bool // the destination does not take it without them
+
+	entries []entry            // of an index of which platforms are chosen
+	cut     bool               // it was decided what becomes of it without the others
+	madeOf  ociregistry.Digest // the index of the source that it was made of, or ""
 
 	err  error // why it cannot be copied, and the top can
 	item Item
@@ -138,9 +145,6 @@ func (c *copier) run(ctx context.Context) error {
 	if err := c.walk(ctx); err != nil {
 		return err
 	}
-	if c.choosing(c.top) && len(c.chosen) == 0 {
-		return fmt.Errorf("%w: the index has nothing for the chosen platforms", ociregistry.ErrManifestUnknown)
-	}
 	c.expect()
 	if err := each(ctx, c.opts.Concurrency, c.blobs, c.blob); err != nil {
 		return err
@@ -173,8 +177,9 @@ func (c *copier) result() Result {
 	}
 	if c.top != nil {
 		r.Descriptor = c.target().descriptor()
+		r.MadeOf = c.top.madeOf
 	}
-	for _, n := range c.seen {
+	for _, n := range c.nodes {
 		r.Missing = append(r.Missing, c.missing(n)...)
 	}
 	slices.SortFunc(r.Missing, func(a, b Referrer) int {
@@ -234,5 +239,5 @@ func (c *copier) dstTag() string {
 
 // choosing reports whether not all children of n are to be copied.
 func (c *copier) choosing(n *node) bool {
-	return n.inTree && len(c.opts.Platforms) > 0 && isIndex(n.mediaType)
+	return n.inTree && len(c.opts.Platforms) > 0 && isIndex(n.mediaType) && !c.remembered
 }

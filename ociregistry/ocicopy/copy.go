@@ -57,7 +57,30 @@ type Options struct {
 	// if the destination takes it, which a sparse one does. A destination that
 	// refuses it ([ociregistry.ErrManifestBlobUnknown]) gets the chosen manifest
 	// under the tag instead; there must be one, then.
+	//
+	// Manifests with attestations, as BuildKit makes them, go with the image that
+	// they are about.
 	Platforms []ocispec.Platform
+
+	// DropOthers makes a new index of each index of which not all was chosen by
+	// Platforms, with the entries that were, and all else that it has. This is the
+	// one case in which a digest changes: the new one is that of the [Result], whose
+	// MadeOf has the old one. An index of which everything was chosen stays as it is,
+	// and so does what is no index.
+	//
+	// A new index says in its annotations what it was made of ([AnnotationMadeOf],
+	// [AnnotationPlatforms]). A repeated copy to its tag believes that, and neither
+	// reads the index of the source nor makes it again, as long as the tag there
+	// points at the same digest and the platforms are the same.
+	//
+	// The referrers of an index that was replaced, and what cosign keeps for it, are
+	// about its old digest, which the destination does not have: they are not copied.
+	// Who needs signatures of what is served has to sign the new index. Those of the
+	// images in it are copied as ever.
+	//
+	// A digest as the Ref of the destination is that of the source's manifest, then;
+	// what is pushed has the new one.
+	DropOthers bool
 
 	// NonDistributable copies non-distributable layers too (OCI image
 	// specification, section "Non-Distributable Layers"), where the source
@@ -104,6 +127,12 @@ type Options struct {
 	// resolved is what a tag of the source pointed at, for those who have asked
 	// and copy by its digest.
 	resolved ociregistry.Descriptor
+
+	// onlyIndexes reads no other manifests than indexes.
+	onlyIndexes bool
+
+	// afresh forgets what the destination's tag may have been made of.
+	afresh bool
 
 	// admit is asked before anything is copied that the destination's tag does
 	// not point at yet, if it is not nil.
@@ -176,6 +205,13 @@ func Plan(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
 func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, error) {
 	c := newCopier(dst, src, opts, dry)
 	err := c.run(ctx)
+	if c.remembered && absent(err) {
+		// The destination lost a part of what was made, which the source never had.
+		opts := c.opts
+		opts.afresh = true
+		c = newCopier(dst, src, &opts, dry)
+		err = c.run(ctx)
+	}
 	if err != nil {
 		err = fmt.Errorf("copy of %s to %s: %w", describe(src), describe(c.dst), err)
 	}

@@ -3,7 +3,8 @@
 // destination are any two [ociregistry.Interface] values.
 //
 // What is copied stays the same byte for byte, so that digests, and the
-// signatures made of them, keep their meaning.
+// signatures made of them, keep their meaning. There is one exception, which has to be
+// asked for: the DropOthers field of [Options].
 //
 // # Order
 //

@@ -56,7 +56,7 @@ func (r *repository) copyOptions() *Options {
 	opts.Referrers = !r.rule.rule.WithoutReferrers
 	opts.CosignTags = opts.Referrers
 	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
-	opts.Platforms = r.rule.platforms
+	opts.Platforms, opts.DropOthers = r.rule.platforms, r.rule.rule.DropOthers
 	opts.hasTag = r.hasTag
 	opts.shared, opts.sharer = r.shared, r.src
 	return &opts

@@ -41,9 +41,9 @@ type MirrorOptions struct {
 	// Zero is DefaultInterval.
 	Interval time.Duration
 
-	// Copy has the settings of each copy. Referrers, CosignTags and Platforms
-	// are those of the rules instead. Progress is called by several copies at a
-	// time.
+	// Copy has the settings of each copy. Referrers, CosignTags,
+	// SkipBrokenReferrers, Platforms and DropOthers are those of the rules instead.
+	// Progress is called by several copies at a time.
 	Copy Options
 
 	// Images is how many images of a source, or lists of its tags, are worked on

@@ -17,7 +17,9 @@ import (
 // the rule does not choose are unknown; its Newest is not heeded. A manifest that
 // OnlySigned or Validate leaves out is [ErrUnsigned] or [ErrRefused], also by its
 // digest, unless it was named by an index that was let in or is about another
-// manifest. Blobs are not asked about. Platforms are not heeded. Repositories is
+// manifest. Blobs are not asked about. Platforms are not heeded, except with
+// DropOthers: a tag then points at the index that the mirror makes, which is also
+// there by its digest once the tag was asked for. Repositories is
 // [ociregistry.ErrUnsupported], as is all that writes.
 func (m *Mirror) OnDemand() []ociregistry.Interface {
 	var all []ociregistry.Interface
@@ -34,6 +36,7 @@ type onDemand struct {
 	source string
 
 	admitted admissions
+	remade   remade
 }
 
 // ask returns the answer of the first repository of the source that leads to repo
@@ -75,6 +78,9 @@ func (v *onDemand) ResolveBlob(ctx context.Context, repo string, digest ociregis
 
 func (v *onDemand) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	return ask(v, "GetManifest", repo, string(digest), func(o Origin) (ociregistry.BlobReader, error) {
+		if n := v.remade.get(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
+			return n.reader(), nil
+		}
 		return v.admitRead(ctx, o, "", func() (ociregistry.BlobReader, error) {
 			return o.Registry.GetManifest(ctx, o.Repo, digest)
 		})
@@ -83,6 +89,9 @@ func (v *onDemand) GetManifest(ctx context.Context, repo string, digest ociregis
 
 func (v *onDemand) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	return ask(v, "ResolveManifest", repo, string(digest), func(o Origin) (ociregistry.Descriptor, error) {
+		if n := v.remade.get(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
+			return n.descriptor(), nil
+		}
 		desc, err := o.Registry.ResolveManifest(ctx, o.Repo, digest)
 		if err == nil {
 			err = v.admit(ctx, o, "", desc)
@@ -95,6 +104,9 @@ func (v *onDemand) GetTag(ctx context.Context, repo string, tag string) (ociregi
 	return ask(v, "GetTag", repo, tag, func(o Origin) (ociregistry.BlobReader, error) {
 		if err := o.checkTag("GetTag", repo, tag); err != nil {
 			return nil, err
+		}
+		if o.rule.rule.DropOthers {
+			return v.getTag(ctx, o, tag)
 		}
 		return v.admitRead(ctx, o, tag, func() (ociregistry.BlobReader, error) {
 			return o.Registry.GetTag(ctx, o.Repo, tag)
@@ -111,8 +123,34 @@ func (v *onDemand) ResolveTag(ctx context.Context, repo string, tag string) (oci
 		if err == nil {
 			err = v.admit(ctx, o, tag, desc)
 		}
-		return desc, err
+		if err != nil || !o.remakes(desc) {
+			return desc, err
+		}
+		n, err := v.remake(ctx, o, desc)
+		if err != nil {
+			return ociregistry.Descriptor{}, err
+		}
+		return n.descriptor(), nil
 	})
+}
+
+// getTag is GetTag where a new index may be made.
+func (v *onDemand) getTag(ctx context.Context, o Origin, tag string) (ociregistry.BlobReader, error) {
+	desc, err := o.Registry.ResolveTag(ctx, o.Repo, tag)
+	if err == nil {
+		err = v.admit(ctx, o, tag, desc)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !o.remakes(desc):
+		return o.Registry.GetManifest(ctx, o.Repo, desc.Digest)
+	}
+	n, err := v.remake(ctx, o, desc)
+	if err != nil {
+		return nil, err
+	}
+	return n.reader(), nil
 }
 
 // checkTag returns an error for a tag that the rule does not bring.

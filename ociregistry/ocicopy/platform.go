@@ -35,33 +35,57 @@ func isIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == manifest.MediaTypeDockerManifestList
 }
 
-// choose returns the children of an index that are for one of platforms, and the
-// indexes among them that do not say what they are for.
-func choose(index []byte, children []manifest.Ref, platforms []ocispec.Platform) ([]manifest.Ref, error) {
-	var parsed struct {
-		Manifests []struct {
-			Digest   ociregistry.Digest `json:"digest"`
-			Platform *ocispec.Platform  `json:"platform"`
-		} `json:"manifests"`
+// entry is an element of the manifests of an index.
+type entry struct {
+	ref  manifest.Ref
+	text json.RawMessage
+	runs bool // its platform was chosen
+	kept bool // it runs, or belongs to what does
+}
+
+// attests is the annotation by which BuildKit says which image of the same index a
+// manifest with attestations is about. That has a platform of its own, which is
+// unknown.
+const attests = "vnd.docker.reference.digest"
+
+// choose finds the entries of an index that are for one of platforms, those that are
+// about these, and the indexes among them that do not say what they are for.
+func choose(index []byte, children []manifest.Ref, platforms []ocispec.Platform) ([]entry, error) {
+	unreadable := fmt.Errorf("%w: its platforms cannot be read", ociregistry.ErrManifestInvalid)
+	var fields map[string]json.RawMessage
+	var texts []json.RawMessage
+	if json.Unmarshal(index, &fields) != nil || json.Unmarshal(fields["manifests"], &texts) != nil || len(texts) != len(children) {
+		return nil, unreadable
 	}
-	if err := json.Unmarshal(index, &parsed); err != nil {
-		return nil, fmt.Errorf("%w: its platforms cannot be read", ociregistry.ErrManifestInvalid)
-	}
-	wanted := make(map[ociregistry.Digest]bool)
-	named := make(map[ociregistry.Digest]bool)
-	for _, m := range parsed.Manifests {
-		if m.Platform != nil {
-			named[m.Digest] = true
-			wanted[m.Digest] = wanted[m.Digest] || matchesAny(*m.Platform, platforms)
+	entries := make([]entry, len(children))
+	about := make(map[int]ociregistry.Digest)
+	running := make(map[ociregistry.Digest]bool)
+	for i, text := range texts {
+		var parsed struct {
+			Platform    *ocispec.Platform `json:"platform"`
+			Annotations map[string]any    `json:"annotations"`
 		}
-	}
-	var chosen []manifest.Ref
-	for _, child := range children {
-		if wanted[child.Digest] || !named[child.Digest] && isIndex(child.MediaType) {
-			chosen = append(chosen, child)
+		if json.Unmarshal(text, &parsed) != nil {
+			return nil, unreadable
 		}
+		e := entry{ref: children[i], text: text}
+		image, isAbout := parsed.Annotations[attests].(string)
+		switch {
+		case isAbout:
+			about[i] = ociregistry.Digest(image)
+		case parsed.Platform != nil:
+			e.runs = matchesAny(*parsed.Platform, platforms)
+			e.kept = e.runs
+			running[e.ref.Digest] = running[e.ref.Digest] || e.runs
+		default:
+			e.kept = isIndex(e.ref.MediaType)
+		}
+		entries[i] = e
 	}
-	return chosen, nil
+	for i, image := range about {
+		entries[i].kept = running[image]
+	}
+	return entries, nil
 }
 
 func matchesAny(p ocispec.Platform, platforms []ocispec.Platform) bool {

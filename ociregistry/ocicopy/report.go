@@ -101,6 +101,7 @@ func (e Event) attrs() []slog.Attr {
 		{"tag", e.Tag},
 		{"destination", e.Destination},
 		{"digest", string(e.Result.Descriptor.Digest)},
+		{"made_of", string(e.Result.MadeOf)},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))

@@ -26,13 +26,17 @@ func (c *copier) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.top = n
+	if isDigest(c.dst.Ref) && c.dst.Ref != string(n.digest) {
+		return fmt.Errorf("%w: the source has %s", ociregistry.ErrDigestInvalid, n.digest)
+	}
+	if c.top, err = c.remember(ctx, n); err != nil {
+		return atDestination(err)
+	}
+	n = c.top
 	c.seen[n.digest] = n
 	c.nodes = append(c.nodes, n)
 	n.inTree = true
 	switch {
-	case isDigest(c.dst.Ref) && c.dst.Ref != string(n.digest):
-		return fmt.Errorf("%w: the source has %s", ociregistry.ErrDigestInvalid, n.digest)
 	case n.digest == c.tagged.Digest:
 		n.found(c.tagged)
 	case c.dstTag() != "":

@@ -17,6 +17,7 @@ type Action string
 // The actions.
 const (
 	Copied  Action = "copied"  // read from the source, written to the destination
+	Made    Action = "made"    // an index made of another one, and written: see the DropOthers field of [Options]
 	Mounted Action = "mounted" // taken from another repository of the destination
 	Present Action = "present" // the destination had it
 	Skipped Action = "skipped" // left out: see the NonDistributable, Platforms and SkipBrokenReferrers fields of [Options]
@@ -37,14 +38,22 @@ type Item struct {
 
 	// From is the repository that a blob was Mounted from.
 	From string
+
+	// MadeOf is the digest of the source's index that this one was made of, if it
+	// is not the source's.
+	MadeOf ociregistry.Digest
 }
 
 // Result says what [Copy] did, or what it would do.
 type Result struct {
 	// Descriptor is the manifest that was asked for, as the destination has it
-	// now. With platforms chosen it can be the manifest of one platform: see
-	// the Platforms field of [Options].
+	// now. With platforms chosen it can be the manifest of one platform, or a new
+	// index: see the fields Platforms and DropOthers of [Options].
 	Descriptor ociregistry.Descriptor
+
+	// MadeOf is the digest of the source's index of which the destination has a
+	// new one. Otherwise it is empty.
+	MadeOf ociregistry.Digest
 
 	// Items are the blobs and the manifests that were looked at, the blobs
 	// first. With TrustDestination, what is named by a manifest that the
@@ -73,7 +82,7 @@ type Referrer struct {
 // Unchanged reports that the destination had everything: nothing was written.
 func (r Result) Unchanged() bool {
 	for _, item := range r.Items {
-		if item.Action == Copied || item.Action == Mounted || len(item.Tags) > 0 {
+		if item.Action == Copied || item.Action == Made || item.Action == Mounted || len(item.Tags) > 0 {
 			return false
 		}
 	}

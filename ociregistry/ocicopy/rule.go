@@ -37,6 +37,10 @@ type Rule struct {
 	// Platforms are those to mirror, in the form of [ParsePlatform]. None is all.
 	Platforms []string `json:"platforms,omitempty"`
 
+	// DropOthers makes new indexes, of other digests, without the other platforms:
+	// see the field of [Options]. It needs Platforms.
+	DropOthers bool `json:"dropOthers,omitempty"`
+
 	// OnlySigned leaves out images that have none of SignatureTypes: see
 	// [Signed].
 	OnlySigned     bool     `json:"onlySigned,omitempty"`
@@ -106,6 +110,8 @@ func NewSelector(rule Rule) (*Selector, error) {
 		s.platforms = append(s.platforms, p)
 	}
 	switch {
+	case rule.DropOthers && len(rule.Platforms) == 0:
+		return nil, errors.New("dropOthers needs platforms")
 	case rule.Tags.Newest < 0:
 		return nil, errors.New("tags: newest is negative")
 	case s.dst != "" && !ociref.IsValidRepository(s.dst):

@@ -180,6 +180,7 @@ func TestBehaviour19_InvalidExpressions(t *testing.T) {
 		{Repositories: "a", Destination: "/", Strip: true},
 		{Repositories: "a", Platforms: []string{"linux"}},
 		{Repositories: "a", Platforms: []string{"linux/"}},
+		{Repositories: "a", DropOthers: true},
 	}
 	src, dst := newSpy(newMem(t)), newSpy(newMem(t))
 	for _, rule := range bad {
@@ -203,9 +204,11 @@ func TestRuleAsJSON(t *testing.T) {
 		"strip": true,
 		"tags": {"match": "^v", "semver": true, "newest": 3},
 		"platforms": ["linux/arm/v7"],
+		"dropOthers": true,
 		"onlySigned": true,
 		"signatureTypes": ["application/x"],
 		"withoutReferrers": true,
+		"skipBrokenReferrers": true,
 		"delete": true
 	}`), &rule)
 	qt.Assert(t, qt.IsNil(err))
@@ -219,6 +222,9 @@ func TestRuleAsJSON(t *testing.T) {
 		SignatureTypes:   []string{"application/x"},
 		WithoutReferrers: true,
 		Delete:           true,
+
+		DropOthers:          true,
+		SkipBrokenReferrers: true,
 	}))
 	text, err := json.Marshal(Rule{Repositories: "a"})
 	qt.Assert(t, qt.IsNil(err))

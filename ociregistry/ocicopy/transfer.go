@@ -154,7 +154,10 @@ func (c *copier) refusePartial() {
 
 // push pushes n, and sets its tags, unless the destination has both.
 func (c *copier) push(ctx context.Context, n *node) error {
-	item := Item{Kind: Manifest, Action: Copied, Descriptor: n.descriptor(), Tags: n.tags}
+	item := Item{Kind: Manifest, Action: Copied, Descriptor: n.descriptor(), Tags: n.tags, MadeOf: n.madeOf}
+	if n.madeOf != "" {
+		item.Action = Made
+	}
 	n.heed()
 	stored := n.there && n.stored == n.mediaType
 	if stored {
@@ -184,6 +187,9 @@ func (n *node) heed() {
 	for _, child := range n.children {
 		n.refused = n.refused || child.refused
 		n.err = cmp.Or(n.err, child.err)
+		if child.madeOf != "" && !n.required {
+			n.err = fmt.Errorf("%w: it names %s, whose platforms were dropped", ociregistry.ErrManifestBlobUnknown, child.madeOf)
+		}
 	}
 	for _, b := range n.blobs {
 		n.err = cmp.Or(n.err, b.err)

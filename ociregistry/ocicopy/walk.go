@@ -3,6 +3,7 @@ package ocicopy
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -12,6 +13,14 @@ import (
 func (c *copier) walk(ctx context.Context) error {
 	if err := c.explore(ctx, []*node{c.top}); err != nil {
 		return err
+	}
+	if c.choosing(c.top) && len(c.chosen) == 0 {
+		return fmt.Errorf("%w: the index has nothing for the chosen platforms", ociregistry.ErrManifestUnknown)
+	}
+	if c.opts.DropOthers {
+		if err := c.dropOthers(ctx); err != nil {
+			return err
+		}
 	}
 	c.require(c.top)
 	for _, n := range c.nodes {
@@ -72,7 +81,7 @@ func (c *copier) visit(ctx context.Context, n *node) error {
 		n.err = err
 		return nil
 	}
-	if err != nil || n.isBlob || n.gone {
+	if err != nil || n.isBlob || n.gone || c.mayChange(n) {
 		return err
 	}
 	return c.findExtras(ctx, n)
@@ -85,7 +94,7 @@ func (c *copier) look(ctx context.Context, n *node) error {
 		}
 	}
 	n.trusted = n.there && c.opts.TrustDestination && n.stored == n.mediaType && n.size > 0 && !c.choosing(n)
-	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) {
+	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) || c.opts.onlyIndexes && !isIndex(n.mediaType) {
 		return nil
 	}
 	return c.load(ctx, n)
@@ -124,14 +133,15 @@ func (c *copier) follow(n *node) ([]*node, error) {
 			n.blobs = append(n.blobs, c.addBlob(ref))
 		}
 	}
+	if n.madeOf != "" {
+		c.seen[n.madeOf] = n // whoever names that, names what is not there
+	}
 	children := n.info.Manifests
 	if c.choosing(n) {
 		var err error
-		if children, err = choose(n.contents, children, c.opts.Platforms); err != nil {
+		if children, err = c.choose(n); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", n.digest, err)
 		}
-		n.partial = len(children) < len(n.info.Manifests)
-		c.partial = c.partial || n.partial
 	}
 	var next []*node
 	for _, ref := range children {
@@ -144,7 +154,9 @@ func (c *copier) follow(n *node) ([]*node, error) {
 			next = append(next, child)
 		}
 		child.optional = child.optional && ref.Elsewhere
-		if c.choosing(n) && !isIndex(ref.MediaType) && !child.chosen {
+	}
+	for _, e := range n.entries {
+		if child := c.seen[e.ref.Digest]; e.runs && !isIndex(e.ref.MediaType) && !child.chosen {
 			child.chosen = true
 			c.chosen = append(c.chosen, child)
 		}
@@ -157,6 +169,25 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		return nil, fmt.Errorf("%w: more than %d blobs", ErrLimit, c.opts.MaxBlobs)
 	}
 	return next, nil
+}
+
+// choose returns the children of an index that belong to the chosen platforms.
+func (c *copier) choose(n *node) (chosen []manifest.Ref, err error) {
+	if n.entries, err = choose(n.contents, n.info.Manifests, c.opts.Platforms); err != nil {
+		return nil, err
+	}
+	kept := make(map[ociregistry.Digest]bool)
+	for _, e := range n.entries {
+		if e.kept {
+			kept[e.ref.Digest] = true
+			chosen = append(chosen, e.ref)
+		}
+	}
+	if !c.opts.DropOthers {
+		n.partial = slices.ContainsFunc(n.entries, func(e entry) bool { return !kept[e.ref.Digest] })
+		c.partial = c.partial || n.partial
+	}
+	return chosen, nil
 }
 
 // followExtras adds what refers to n.

@@ -1,0 +1,462 @@
+package ocicopy
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+var twoPlatforms = []ocispec.Platform{*amd64, *arm64}
+
+// newAttested makes an index as BuildKit does: of an image for each platform, and of
+// attestations of each.
+func newAttested(seed uint64, platforms ...*ocispec.Platform) *ocitest.Artifact {
+	images := newPlatforms(seed, platforms...).Children
+	all := images
+	for i, image := range images {
+		attestation := ocitest.NewImage(ocitest.Spec{Seed: seed + 50 + uint64(i), Layers: []int64{60}})
+		attestation.Descriptor.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+		attestation.Descriptor.Annotations = map[string]string{
+			"vnd.docker.reference.digest": string(image.Descriptor.Digest),
+			"vnd.docker.reference.type":   "attestation-manifest",
+		}
+		all = append(all, attestation)
+	}
+	return ocitest.NewIndex(ocitest.Spec{Annotations: map[string]string{"by": "BuildKit"}}, all...)
+}
+
+// indexAt reads the index that a tag points at, and checks its media type.
+func indexAt(t testing.TB, r ociregistry.Interface, repo, tag, mediaType string) (index ocispec.Index, contents []byte) {
+	t.Helper()
+	rd, err := r.GetTag(t.Context(), repo, tag)
+	qt.Assert(t, qt.IsNil(err))
+	defer rd.Close()
+	qt.Check(t, qt.Equals(rd.Descriptor().MediaType, mediaType))
+	contents, err = io.ReadAll(rd)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(digest.FromBytes(contents), rd.Descriptor().Digest))
+	qt.Assert(t, qt.IsNil(json.Unmarshal(contents, &index)))
+	return index, contents
+}
+
+func mustLack(t testing.TB, r ociregistry.Interface, repo string, a *ocitest.Artifact) {
+	t.Helper()
+	_, err := r.ResolveManifest(t.Context(), repo, a.Descriptor.Digest)
+	qt.Check(t, qt.IsTrue(absent(err)), qt.Commentf("%v", err))
+}
+
+func TestCopyDropsOtherPlatforms(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		index := newAttested(1, amd64, armV7, arm64)
+		mustPush(t, src, "a", index, "v1")
+		to, from := Place{dst, "a", ""}, Place{src, "a", "v1"}
+		opts := &Options{Platforms: twoPlatforms, DropOthers: true}
+		src.take()
+
+		plan, err := Plan(t.Context(), to, from, opts)
+		qt.Assert(t, qt.IsNil(err))
+		src.take()
+		result := mustCopy(t, to, from, opts)
+		qt.Check(t, qt.DeepEquals(result, plan))
+		// Of each of four manifests a config and a layer, of the images another one.
+		qt.Check(t, qt.Equals(src.take(), "GetBlob 10, GetManifest 4, GetTag 1"))
+		qt.Check(t, qt.Equals(result.MadeOf, index.Descriptor.Digest))
+		qt.Check(t, qt.IsFalse(result.Unchanged()))
+		n, _ := result.Count(Manifest, Made)
+		qt.Check(t, qt.Equals(n, 1))
+		item := result.Items[len(result.Items)-1]
+		qt.Check(t, qt.Equals(item.MadeOf, index.Descriptor.Digest))
+		qt.Check(t, qt.DeepEquals(item.Tags, []string{"v1"}))
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), result.Descriptor.Digest))
+
+		made, contents := indexAt(t, dst, "a", "v1", index.Descriptor.MediaType)
+		qt.Check(t, qt.Equals(result.Descriptor.Size, int64(len(contents))))
+		qt.Check(t, qt.DeepEquals(made.Annotations, map[string]string{
+			"by":                "BuildKit",
+			AnnotationMadeOf:    string(index.Descriptor.Digest),
+			AnnotationPlatforms: "linux/amd64,linux/arm64",
+		}))
+		var original ocispec.Index
+		qt.Assert(t, qt.IsNil(json.Unmarshal(index.Manifest, &original)))
+		var want []ocispec.Descriptor
+		for i, child := range index.Children {
+			if i == 1 || i == 4 {
+				mustLack(t, dst, "a", child)
+				continue
+			}
+			mustHave(t, dst, "a", child)
+			want = append(want, original.Manifests[i])
+		}
+		qt.Check(t, qt.DeepEquals(made.Manifests, want))
+		mustLack(t, dst, "a", index)
+
+		// A repeat asks the source for the tag alone, whatever the order of the
+		// platforms.
+		dst.take()
+		opts.Platforms = []ocispec.Platform{*arm64, *amd64, {OS: "linux", Architecture: "arm64"}}
+		again := mustCopy(t, to, from, opts)
+		qt.Check(t, qt.IsTrue(again.Unchanged()))
+		qt.Check(t, qt.Equals(again.Descriptor.Digest, result.Descriptor.Digest))
+		qt.Check(t, qt.Equals(again.MadeOf, index.Descriptor.Digest))
+		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 5, ResolveBlob 10, ResolveManifest 4, ResolveTag 1"))
+		opts.TrustDestination = true
+		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, opts).Unchanged()))
+		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
+		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveTag 1"))
+		opts.TrustDestination = false
+
+		// Another tag, and no tag, get the same index.
+		for _, ref := range []string{"v2", string(index.Descriptor.Digest)} {
+			other := mustCopy(t, Place{dst, "a", ref}, from, opts)
+			qt.Check(t, qt.Equals(other.Descriptor.Digest, result.Descriptor.Digest))
+			qt.Check(t, qt.Equals(other.Unchanged(), ref != "v2"))
+		}
+		// By digest, there is no tag that remembers what was made.
+		from.Ref = string(index.Descriptor.Digest)
+		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, from, opts).Unchanged()))
+
+		// Other platforms are another index.
+		opts.Platforms = []ocispec.Platform{*armV7}
+		from.Ref = "v1"
+		other := mustCopy(t, Place{dst, "a", "v1"}, from, opts)
+		qt.Check(t, qt.Not(qt.Equals(other.Descriptor.Digest, result.Descriptor.Digest)))
+		mustHave(t, dst, "a", index.Children[1])
+		mustHave(t, dst, "a", index.Children[4])
+
+		// All of them are the index as it is.
+		for _, opts := range []*Options{{Platforms: []ocispec.Platform{{OS: "linux"}}, DropOthers: true}, nil} {
+			other = mustCopy(t, to, from, opts)
+			qt.Check(t, qt.Equals(other.Descriptor.Digest, index.Descriptor.Digest))
+			qt.Check(t, qt.Equals(other.MadeOf, ""))
+			mustHave(t, dst, "a", index)
+		}
+	})
+}
+
+// Without DropOthers, attestations follow their image as well.
+func TestAttestationsFollowTheirImage(t *testing.T) {
+	t.Parallel()
+	src, dst := newMem(t), newSparse(t)
+	index := newAttested(1, amd64, armV7, arm64)
+	mustPush(t, src, "a", index, "v1")
+	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Platforms: []ocispec.Platform{*armV7}})
+	for i, child := range index.Children {
+		if i == 1 || i == 4 {
+			mustHave(t, dst, "a", child)
+		} else {
+			mustLack(t, dst, "a", child)
+		}
+	}
+
+	// Where the index is refused, the tag is the image's.
+	dst = newMem(t)
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Platforms: []ocispec.Platform{*armV7}})
+	qt.Check(t, qt.Equals(result.Descriptor.Digest, index.Children[1].Descriptor.Digest))
+}
+
+func TestDropsOtherPlatformsOfNestedIndexes(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		mixed, none := newPlatforms(1, amd64, armV7), newPlatforms(10, armV7)
+		whole, empty := newPlatforms(20, arm64), ocitest.NewIndex(ocitest.Spec{})
+		outer := ocitest.NewIndex(ocitest.Spec{}, mixed, none, whole, empty, mixed)
+		mustPush(t, src, "a", outer, "v1")
+		notation := newReferrer(30, typeNotation, whole)
+		about := newReferrer(31, typeNotation, mixed)
+		for _, a := range []*ocitest.Artifact{notation, about} {
+			mustPush(t, src, "a", a)
+		}
+		opts := &Options{Platforms: twoPlatforms, DropOthers: true, Referrers: true}
+		to, from := Place{dst, "a", ""}, Place{src, "a", "v1"}
+		result := mustCopy(t, to, from, opts)
+		n, _ := result.Count(Manifest, Made)
+		qt.Check(t, qt.Equals(n, 2))
+		made, _ := indexAt(t, dst, "a", "v1", outer.Descriptor.MediaType)
+		qt.Assert(t, qt.HasLen(made.Manifests, 4))
+		qt.Check(t, qt.Equals(made.Manifests[0].Digest, made.Manifests[3].Digest))
+		qt.Check(t, qt.Equals(made.Manifests[1].Digest, whole.Descriptor.Digest))
+		qt.Check(t, qt.Equals(made.Manifests[2].Digest, empty.Descriptor.Digest))
+		mustHave(t, dst, "a", whole)
+		mustHave(t, dst, "a", notation)
+		mustHave(t, dst, "a", mixed.Children[0])
+		for _, a := range []*ocitest.Artifact{outer, mixed, none, about, mixed.Children[1], none.Children[0]} {
+			mustLack(t, dst, "a", a)
+		}
+
+		src.take()
+		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, opts).Unchanged()))
+		// The list of referrers of what is the source's: three images and indexes,
+		// the empty one, and the signature.
+		qt.Check(t, qt.Equals(src.take(), "Referrers 5, ResolveTag 1"))
+	})
+}
+
+// What the destination lost, it gets again: what was made as well, which the source
+// never had.
+func TestDroppedPlatformsAreRepaired(t *testing.T) {
+	t.Parallel()
+	src := newSpy(newMem(t))
+	nested := newPlatforms(1, amd64, armV7)
+	index := ocitest.NewIndex(ocitest.Spec{}, nested)
+	mustPush(t, src, "a", index, "v1")
+	for _, referrers := range []bool{false, true} {
+		dst := newSparse(t)
+		opts := &Options{Platforms: twoPlatforms, DropOthers: true, Referrers: referrers}
+		to, from := Place{dst, "a", ""}, Place{src, "a", "v1"}
+		first := mustCopy(t, to, from, opts)
+		made, _ := indexAt(t, dst, "a", "v1", index.Descriptor.MediaType)
+		inner := made.Manifests[0].Digest
+		image := nested.Children[0]
+		for name, lose := range map[string]func(context.Context) error{
+			"blob":  func(ctx context.Context) error { return dst.DeleteBlob(ctx, "a", image.Blobs[1].Descriptor.Digest) },
+			"image": func(ctx context.Context) error { return dst.DeleteManifest(ctx, "a", image.Descriptor.Digest) },
+			"inner": func(ctx context.Context) error { return dst.DeleteManifest(ctx, "a", inner) },
+			"outer": func(ctx context.Context) error { return dst.DeleteManifest(ctx, "a", first.Descriptor.Digest) },
+			"tag":   func(ctx context.Context) error { return dst.DeleteTag(ctx, "a", "v1") },
+			"another image": func(context.Context) error {
+				mustPush(t, dst, "a", image, "v1")
+				return nil
+			},
+			"another index": func(ctx context.Context) error {
+				mustPush(t, dst, "a", newPlatforms(9, amd64), "v1")
+				return nil
+			},
+		} {
+			qt.Assert(t, qt.IsNil(lose(t.Context())), qt.Commentf("%s", name))
+			result := mustCopy(t, to, from, opts)
+			qt.Check(t, qt.IsFalse(result.Unchanged()), qt.Commentf("%s", name))
+			qt.Check(t, qt.Equals(result.Descriptor.Digest, first.Descriptor.Digest))
+			qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), first.Descriptor.Digest))
+			mustHave(t, dst, "a", image)
+			_, err := dst.ResolveManifest(t.Context(), "a", inner)
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.IsTrue(mustCopy(t, to, from, opts).Unchanged()))
+		}
+	}
+}
+
+// The referrers of what is there come along, those of what is not do not.
+func TestReferrersOfDroppedPlatforms(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		index := newPlatforms(1, amd64, armV7)
+		mustPush(t, src, "a", index, "v1")
+		ofIndex, ofImage, ofOther := newReferrer(30, typeNotation, index), newReferrer(31, typeNotation, index.Children[0]), newReferrer(32, typeNotation, index.Children[1])
+		for _, a := range []*ocitest.Artifact{ofIndex, ofImage, ofOther} {
+			mustPush(t, src, "a", a)
+		}
+		mustPush(t, src, "a", newCosign(33), cosignTag(index.Descriptor.Digest)+".sig")
+		sbom := cosignTag(index.Children[0].Descriptor.Digest) + ".sbom"
+		mustPush(t, src, "a", newCosign(34), sbom)
+		// One that names the index that is replaced cannot be whole.
+		group := ocitest.NewIndex(ocitest.Spec{Subject: &index.Children[0].Descriptor}, index)
+		group.Manifest = []byte(strings.Replace(string(group.Manifest), `,"platform":{"architecture":"amd64","os":"linux"}`, "", 1))
+		group.Descriptor.Digest, group.Descriptor.Size = digest.FromBytes(group.Manifest), int64(len(group.Manifest))
+		mustPush(t, src, "a", group)
+
+		opts := &Options{Platforms: twoPlatforms, DropOthers: true, Referrers: true, CosignTags: true}
+		src.before = failOn("Referrers", string(index.Descriptor.Digest), errSource) // nobody asks
+		for pass := range 2 {
+			result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+			qt.Check(t, qt.Equals(result.Unchanged(), pass == 1))
+			if pass == 0 {
+				qt.Assert(t, qt.HasLen(result.Missing, 1))
+				qt.Check(t, qt.Equals(result.Missing[0].Descriptor.Digest, group.Descriptor.Digest))
+				qt.Check(t, qt.ErrorIs(result.Missing[0].Err, ociregistry.ErrManifestBlobUnknown))
+			}
+		}
+		mustHave(t, dst, "a", ofImage)
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), sbom+" v1"))
+		for _, a := range []*ocitest.Artifact{ofIndex, ofOther, newCosign(33)} {
+			mustLack(t, dst, "a", a)
+		}
+	})
+}
+
+// All else that an index says stays as it was, in any of its forms.
+func TestNewIndexKeepsAllElse(t *testing.T) {
+	t.Parallel()
+	images := newPlatforms(1, amd64, armV7)
+	entry := func(i int, more string) string {
+		desc := images.Children[i].Descriptor
+		platform, err := json.Marshal(desc.Platform)
+		qt.Assert(t, qt.IsNil(err))
+		return `{"mediaType":"` + desc.MediaType + `","digest":"` + string(desc.Digest) + `","size":` + jsonOf(t, desc.Size) + `,"platform":` + string(platform) + more + `}`
+	}
+	odd := `,"big":123456789012345678901234567890,"html":"<&>","deep":{"b":[1.50,null],"a":{}}`
+	for _, test := range []struct{ mediaType, head string }{
+		{manifest.MediaTypeDockerManifestList, `"mediaType":"` + manifest.MediaTypeDockerManifestList + `"`},
+		{ocispec.MediaTypeImageIndex, `"annotations":{"k":"<v>"}`},
+		{ocispec.MediaTypeImageIndex, `"annotations":null,"subject":{"mediaType":"a/b","digest":"` + string(images.Descriptor.Digest) + `","size":7}`},
+	} {
+		src, dst := newMem(t), newMem(t)
+		for _, image := range images.Children {
+			mustPush(t, src, "a", image)
+		}
+		contents := `{"schemaVersion":2,` + test.head + odd + `,"manifests":[` + entry(0, odd) + "," + entry(1, "") + `]}`
+		desc, err := src.PushManifest(t.Context(), "a", "v1", []byte(contents), test.mediaType)
+		qt.Assert(t, qt.IsNil(err))
+		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Platforms: twoPlatforms, DropOthers: true})
+		_, got := indexAt(t, dst, "a", "v1", test.mediaType)
+
+		var want, made map[string]json.RawMessage
+		qt.Assert(t, qt.IsNil(json.Unmarshal([]byte(contents), &want)))
+		qt.Assert(t, qt.IsNil(json.Unmarshal(got, &made)))
+		var annotations map[string]string
+		qt.Assert(t, qt.IsNil(json.Unmarshal(made["annotations"], &annotations)))
+		qt.Check(t, qt.Equals(annotations[AnnotationMadeOf], string(desc.Digest)))
+		if strings.Contains(test.head, "<v>") {
+			qt.Check(t, qt.Equals(annotations["k"], "<v>"))
+		}
+		delete(want, "annotations")
+		delete(made, "annotations")
+		want["manifests"] = json.RawMessage("[" + entry(0, odd) + "]")
+		for name, value := range want {
+			qt.Check(t, qt.Equals(string(made[name]), string(value)), qt.Commentf("%s", name))
+		}
+		qt.Check(t, qt.Equals(len(made), len(want)))
+	}
+}
+
+func jsonOf(t testing.TB, v any) string {
+	text, err := json.Marshal(v)
+	qt.Assert(t, qt.IsNil(err))
+	return string(text)
+}
+
+func TestDropOthersOfNothing(t *testing.T) {
+	t.Parallel()
+	src, dst := newMem(t), newMem(t)
+	mustPush(t, src, "a", ocitest.NewIndex(ocitest.Spec{}, newPlatforms(1, armV7)), "index")
+	mustPush(t, src, "a", image(1), "image")
+	opts := &Options{Platforms: twoPlatforms, DropOthers: true}
+	_, err := Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "index"}, opts)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
+	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""))
+
+	// What is no index is copied as it is, and so is what has all platforms.
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "image"}, opts)
+	qt.Check(t, qt.Equals(result.Descriptor.Digest, image(1).Descriptor.Digest))
+	result = mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "index"}, &Options{DropOthers: true})
+	qt.Check(t, qt.Equals(result.MadeOf, ""))
+}
+
+// A mirror remembers what it made, also the next process; a tag that moved is made
+// anew, and validation is asked about what is new alone.
+func TestMirrorDropsOtherPlatforms(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		one, two := newAttested(1, amd64, armV7), newAttested(20, amd64, armV7)
+		mustPush(t, src, "a", one, "v1")
+		mustPush(t, src, "a", image(1), "plain")
+		asked := 0
+		opts := &MirrorOptions{Images: 1, Validate: func(_ context.Context, i Image) error {
+			asked++
+			return nil
+		}}
+		rule := Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true}
+		pass := func(want Summary) {
+			t.Helper()
+			src.take()
+			m := mustMirror(t, dst, opts, hub(src, rule))
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), want))
+		}
+		pass(Summary{Updated: 2})
+		first := tagged(t, dst, "a", "v1")
+		pass(Summary{Same: 2})
+		// The images and the attestation are looked for referrers, the new index is not.
+		qt.Check(t, qt.Equals(src.take(), "Referrers 3, ResolveTag 2, Tags 1"))
+		qt.Check(t, qt.Equals(asked, 2))
+
+		mustPush(t, src, "a", two, "v1")
+		pass(Summary{Updated: 1, Same: 1})
+		qt.Check(t, qt.Equals(asked, 3))
+		qt.Check(t, qt.Not(qt.Equals(tagged(t, dst, "a", "v1"), first)))
+		mustHave(t, dst, "a", two.Children[0])
+		mustHave(t, dst, "a", two.Children[2])
+		pass(Summary{Same: 2})
+
+		// Other platforms, or all of them, are another index.
+		rule.Platforms = []string{"linux/arm/v7"}
+		pass(Summary{Updated: 1, Same: 1})
+		pass(Summary{Same: 2})
+		rule.Platforms, rule.DropOthers = nil, false
+		pass(Summary{Updated: 1, Same: 1})
+		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), two.Descriptor.Digest))
+	})
+}
+
+// On demand, a tag points at what a pass would make.
+func TestOnDemandDropsOtherPlatforms(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	nested := newPlatforms(1, amd64, armV7)
+	index := ocitest.NewIndex(ocitest.Spec{}, nested)
+	whole := ocitest.NewIndex(ocitest.Spec{}, newPlatforms(9, amd64))
+	mustPush(t, src, "a", index, "v1")
+	mustPush(t, src, "a", whole, "whole")
+	mustPush(t, src, "a", image(1), "image")
+	mustPush(t, src, "a", newPlatforms(5, armV7), "other")
+	m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true}))
+	mustPass(t, m)
+	view := m.OnDemand()[0]
+	for _, tag := range []string{"v1", "whole", "image"} {
+		want, err := dst.ResolveTag(ctx, "a", tag)
+		qt.Assert(t, qt.IsNil(err))
+		src.take()
+		for range 3 {
+			desc, err := view.ResolveTag(ctx, "a", tag)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(desc.Digest, want.Digest))
+			qt.Check(t, qt.Equals(desc.Size, want.Size))
+		}
+		if tag == "v1" { // it is made once
+			qt.Check(t, qt.Equals(src.take(), "GetManifest 2, ResolveTag 3"))
+		}
+		rd, err := view.GetTag(ctx, "a", tag)
+		qt.Assert(t, qt.IsNil(err))
+		contents, err := io.ReadAll(rd)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(digest.FromBytes(contents), want.Digest))
+		desc, err := view.ResolveManifest(ctx, "a", want.Digest)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(desc.MediaType, want.MediaType))
+	}
+	// What was made can be copied as if it were there.
+	other := newMem(t)
+	mustCopy(t, Place{other, "b", "v1"}, Place{view, "a", "v1"}, nil)
+	qt.Check(t, qt.Equals(tagged(t, other, "b", "v1"), tagged(t, dst, "a", "v1")))
+	mustHave(t, other, "b", nested.Children[0])
+	_, err := view.ResolveTag(ctx, "a", "other")
+	qt.Check(t, qt.IsTrue(absent(err)))
+
+	// It is let in by the rule as the source's index.
+	guarded := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true, OnlySigned: true})).OnDemand()[0]
+	_, err = guarded.ResolveTag(ctx, "a", "v1")
+	qt.Check(t, qt.ErrorIs(err, ErrUnsigned))
+	_, err = guarded.GetTag(ctx, "a", "v1")
+	qt.Check(t, qt.ErrorIs(err, ErrUnsigned))
+	mustPush(t, src, "a", newReferrer(40, typeNotation, index))
+	_, err = guarded.GetTag(ctx, "a", "v1")
+	qt.Check(t, qt.IsNil(err))
+}
+
+func TestRemadeIsBounded(t *testing.T) {
+	t.Parallel()
+	var r remade
+	for i := range 3 * maxRemade >> 20 {
+		n := &node{digest: digest.FromString(jsonOf(t, i)), size: 1 << 20}
+		r.add(remadeKey{"a", n.digest}, n)
+		qt.Assert(t, qt.IsTrue(len(r.nodes) <= maxRemade>>20))
+		qt.Check(t, qt.IsNotNil(r.get(remadeKey{"a", n.digest})))
+	}
+}
