@@ -75,7 +75,7 @@ func (c *cached) startMirror(cfg config, local, origin ociregistry.Interface, ch
 	var all, current []ocicopy.Source
 	for i, s := range rules.Sources {
 		name := fmt.Sprintf("%d, %s", i+1, s.registry(cfg.origin).host)
-		source := ocicopy.Source{Name: name, Registry: origin, Rules: s.Rules}
+		source := ocicopy.Source{Name: name, Registry: origin, Rules: s.Rules, Stall: time.Duration(s.Stall)}
 		if s.registry(cfg.origin) != cfg.origin {
 			reg, err := s.Registry.open(false, logger)
 			if err != nil {

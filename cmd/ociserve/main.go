@@ -68,10 +68,14 @@
 //		"sources": [
 //			{
 //				"registry": "registry.example",
+//				"stall": "2m",
 //				"rules": [{
 //					"repositories": "team/**",
 //					"destination": "mirror",
-//					"tags": {"semver": true, "newest": 10}
+//					"tags": {"semver": true, "newest": 10},
+//					"platforms": ["linux/amd64"],
+//					"dropOthers": true,
+//					"skipBrokenReferrers": true
 //				}]
 //			},
 //			{
@@ -82,12 +86,42 @@
 //	}
 //
 // Each source is a registry, written as for -cache; without one it is that which
-// is cached. Its rules are those of ocicopy.Rule, of which the first that matches
-// a repository counts. What the rules choose is copied when the program starts
-// and then at each interval, which is an hour if it is not given, and so is there
-// before it is asked for; but what is onDemand is fetched and kept when it is
-// asked for. A repository that a rule leads to has the tags that the rule chooses
-// and comes from its source alone (newest counts for copies only). Other
+// is cached. It is given up for a while when nothing came from it for the time that
+// stall says, five minutes if it is not given, and delays no other source. A field
+// that is unknown is an error.
+//
+// The rules of a source are those of ocicopy.Rule, of which the first that matches a
+// repository counts. They have these fields, of which the first must be given:
+//
+//	repositories
+//		a pattern of names: * is anything within an element, and ** any number of
+//		elements; a slash at the end is short for /**, one at the beginning says nothing
+//	destination
+//		is put before the name here, with a slash between
+//	strip
+//		true takes away what the pattern has before its first wildcard
+//	tags
+//		an object that chooses tags: match is a regular expression, semver true is
+//		for versions (1.0 and v1 are some too), newest is how many of the highest
+//	platforms
+//		a list such as ["linux/amd64", "linux/arm/v7"] of those to copy
+//	dropOthers
+//		true makes new indexes, with other digests, of those platforms alone
+//	onlySigned, signatureTypes
+//		true leaves out what has no signature, of these types if they are given
+//	withoutReferrers
+//		true leaves out signatures and all else that refers to images
+//	skipBrokenReferrers
+//		true copies images without those of their signatures that cannot be read in
+//		full, and says so in the log; otherwise such an image is not copied
+//	delete
+//		true deletes tags here that are gone at the source
+//
+// What the rules choose is copied when the program starts and then at each interval,
+// which is an hour if it is not given, and so is there before it is asked for; but
+// what is onDemand is fetched and kept when it is asked for. A repository that a
+// rule leads to has the tags that the rule chooses and comes from its source alone
+// (newest counts for copies only, and so do platforms without dropOthers). Other
 // repositories come from the registry that is cached.
 //
 // What was copied counts for -max-bytes when it is read.

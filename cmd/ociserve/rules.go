@@ -14,7 +14,7 @@ import (
 // rules is the file that -mirror names. The documentation of the program has the
 // format.
 type rules struct {
-	Interval interval `json:"interval"`
+	Interval duration `json:"interval"`
 	Sources  []source `json:"sources"`
 }
 
@@ -22,6 +22,7 @@ type rules struct {
 type source struct {
 	Registry remote         `json:"registry"`
 	OnDemand bool           `json:"onDemand"`
+	Stall    duration       `json:"stall"`
 	Rules    []ocicopy.Rule `json:"rules"`
 }
 
@@ -34,15 +35,15 @@ func (s source) registry(origin remote) remote {
 	return s.Registry
 }
 
-// interval is a time between two passes, such as "30m".
-type interval time.Duration
+// duration is a time that is written such as "30m".
+type duration time.Duration
 
-func (i *interval) UnmarshalText(text []byte) error {
-	d, err := time.ParseDuration(string(text))
-	if err == nil && d < time.Second {
-		err = errors.New("an interval is at least a second")
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err == nil && parsed < time.Second {
+		err = fmt.Errorf("%q is less than a second", text)
 	}
-	*i = interval(d)
+	*d = duration(parsed)
 	return err
 }
 

@@ -59,19 +59,26 @@ func BenchmarkCopy(b *testing.B) {
 			}
 		})
 	}
-	b.Run("repeat", func(b *testing.B) {
-		dst := distant(latency)
-		mustCopy(b, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
-		src.take()
-		dst.take()
-		requests := 0
-		for b.Loop() {
-			mustCopy(b, Place{dst, "a", ""}, Place{src, "a", "v1"}, nil)
-			requests += src.calls["ResolveTag"] + dst.calls["ResolveTag"]
-			qt.Assert(b, qt.Equals(src.take()+dst.take(), "ResolveTag 1ResolveTag 1"))
-		}
-		b.ReportMetric(float64(requests)/float64(b.N), "requests/op")
-	})
+	for _, test := range []struct {
+		name        string
+		opts        *Options
+		destination string // the requests to it
+	}{
+		{"repeat", nil, "GetManifest 1, ResolveBlob 21, ResolveTag 1"},
+		{"repeat-trusted", &Options{TrustDestination: true}, "ResolveTag 1"},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			dst := distant(latency)
+			mustCopy(b, Place{dst, "a", ""}, Place{src, "a", "v1"}, test.opts)
+			src.take()
+			dst.take()
+			for b.Loop() {
+				mustCopy(b, Place{dst, "a", ""}, Place{src, "a", "v1"}, test.opts)
+				qt.Assert(b, qt.Equals(src.take(), "ResolveTag 1"))
+				qt.Assert(b, qt.Equals(dst.take(), test.destination))
+			}
+		})
+	}
 }
 
 // BenchmarkCopyBetweenServers copies 20 layers between two servers, by default of

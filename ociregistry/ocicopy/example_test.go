@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocicopy"
@@ -54,6 +56,51 @@ func ExampleCopy() {
 	// 0 blobs, 0 manifests; unchanged: true
 }
 
+// A copy for two platforms makes a new index without the others. It is another index:
+// what was signed is the one of the source.
+func ExampleOptions_dropOthers() {
+	ctx := context.Background()
+	hub, local := ocimem.New(), ocimem.New()
+	var images []*ocitest.Artifact
+	for i, architecture := range []string{"amd64", "arm64", "s390x"} {
+		images = append(images, ocitest.NewImage(ocitest.Spec{
+			Seed:     uint64(i),
+			Platform: &ocispec.Platform{OS: "linux", Architecture: architecture},
+			Layers:   []int64{4096},
+		}))
+	}
+	index := ocitest.NewIndex(ocitest.Spec{}, images...)
+	if err := index.Push(ctx, hub, "team/app", "v1"); err != nil {
+		log.Fatal(err)
+	}
+
+	opts := &ocicopy.Options{DropOthers: true}
+	for _, name := range []string{"linux/amd64", "linux/arm64"} {
+		platform, err := ocicopy.ParsePlatform(name)
+		if err != nil {
+			log.Fatal(err)
+		}
+		opts.Platforms = append(opts.Platforms, platform)
+	}
+	src := ocicopy.Place{Registry: hub, Repo: "team/app", Ref: "v1"}
+	dst := ocicopy.Place{Registry: local, Repo: "mirror/app"}
+	for range 2 {
+		result, err := ocicopy.Copy(ctx, dst, src, opts)
+		if err != nil {
+			log.Fatal(err)
+		}
+		made, _ := result.Count(ocicopy.Manifest, ocicopy.Made)
+		fmt.Printf("made %d index; unchanged: %v; of the source's: %v\n",
+			made, result.Unchanged(), result.MadeOf == index.Descriptor.Digest)
+	}
+	desc, err := local.ResolveTag(ctx, "mirror/app", "v1")
+	fmt.Println(desc.MediaType, desc.Digest != index.Descriptor.Digest, err)
+	// Output:
+	// made 1 index; unchanged: false; of the source's: true
+	// made 0 index; unchanged: true; of the source's: true
+	// application/vnd.oci.image.index.v1+json true <nil>
+}
+
 // A plan says what a copy would do.
 func ExamplePlan() {
 	ctx := context.Background()
@@ -77,7 +124,7 @@ func ExamplePlan() {
 }
 
 // A mirror keeps the newest releases of a team, by a rule that was read from a
-// file.
+// file. Of what runs on several platforms, it keeps one.
 func ExampleMirror() {
 	ctx := context.Background()
 	hub, local := ocimem.New(), ocimem.New()
@@ -89,6 +136,8 @@ func ExampleMirror() {
 		"destination": "mirror",
 		"strip": true,
 		"tags": {"semver": true, "newest": 10},
+		"platforms": ["linux/amd64"],
+		"dropOthers": true,
 		"onlySigned": true
 	}]`), &rules)
 	if err != nil {
