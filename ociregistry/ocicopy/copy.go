@@ -146,6 +146,9 @@ type Options struct {
 	// wait for each other.
 	shared *shared
 	sharer any
+
+	// confirmed is common to the copies of a pass, or nil.
+	confirmed *confirmed
 }
 
 // The values that Options have by default.

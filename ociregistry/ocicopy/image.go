@@ -58,6 +58,6 @@ func (r *repository) copyOptions() *Options {
 	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
 	opts.Platforms, opts.DropOthers = r.rule.platforms, r.rule.rule.DropOthers
 	opts.hasTag = r.hasTag
-	opts.shared, opts.sharer = r.shared, r.src
+	opts.shared, opts.sharer, opts.confirmed = r.shared, r.src, &r.confirmed
 	return &opts
 }

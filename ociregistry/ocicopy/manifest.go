@@ -156,9 +156,14 @@ func isGeneric(mediaType string) bool {
 		return true
 	}
 	switch base {
-	case "application/json", "application/problem+json", "application/octet-stream",
-		"application/xml", "application/xhtml+xml":
+	case "application/json", "application/problem+json", "application/octet-stream", "application/xml":
 		return true
 	}
-	return strings.HasPrefix(base, "text/")
+	return strings.HasPrefix(base, "text/") || isPage(mediaType)
+}
+
+// isPage reports whether a media type is that of a page for a browser.
+func isPage(mediaType string) bool {
+	base, _, _ := mime.ParseMediaType(mediaType)
+	return base == "text/html" || base == "application/xhtml+xml"
 }

@@ -18,6 +18,8 @@ type pass struct {
 	src     *source
 	summary Summary // see Mirror.report
 
+	confirmed confirmed
+
 	mu     sync.Mutex
 	last   []task // to be run when all else has been
 	failed []task

@@ -3,6 +3,10 @@ package ocicopy
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -324,4 +329,115 @@ func TestRepeatFailsWithTheDestination(t *testing.T) {
 		qt.Check(t, qt.ErrorMatches(err, ".*at the destination.*"))
 		qt.Check(t, qt.IsFalse(strings.Contains(src.take(), "GetBlob")))
 	}
+}
+
+// webSite answers everything in one way, as what stands before a registry can.
+func webSite(t *testing.T, content, mediaType string) ociregistry.Interface {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", mediaType)
+		io.WriteString(w, content)
+	}))
+	t.Cleanup(srv.Close)
+	c, err := ociclient.New(strings.TrimPrefix(srv.URL, "http://"), &ociclient.Options{Insecure: true, Retry: ociclient.RetryPolicy{Attempts: 1}})
+	qt.Assert(t, qt.IsNil(err))
+	return c
+}
+
+// A site that takes the place of a registry is neither a source nor a destination.
+func TestWebSiteIsNoRegistry(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ content, mediaType string }{
+		{"<!DOCTYPE html><title>Log in</title>", "text/html"},
+		{`{"errors":[{"code":"DENIED"}]}`, "application/json"},
+		{"", "application/json"},
+		{"", "text/html"},
+	} {
+		t.Run(test.mediaType, func(t *testing.T) {
+			t.Parallel()
+			site, good := webSite(t, test.content, test.mediaType), newMem(t)
+			mustPush(t, good, "a", image(1), "v1", "v2")
+			for _, tag := range []string{"v1", "v3"} {
+				_, err := Copy(t.Context(), Place{good, "a", tag}, Place{site, "a", tag}, nil)
+				qt.Check(t, qt.IsNotNil(err))
+			}
+			m := mustMirror(t, good, &MirrorOptions{Retries: -1}, hub(site, Rule{Repositories: "a", Delete: true}))
+			summary := mustPass(t, m)
+			qt.Check(t, qt.Equals(summary.Updated+summary.Same+summary.Deleted, 0))
+			qt.Check(t, qt.Equals(tagsOf(t, good, "a"), "v1 v2"))
+			qt.Check(t, qt.Equals(tagged(t, good, "a", "v1"), image(1).Descriptor.Digest))
+
+			_, err := Copy(t.Context(), Place{site, "a", ""}, Place{good, "a", "v1"}, nil)
+			qt.Check(t, qt.IsNotNil(err))
+		})
+	}
+}
+
+// What a destination says of something else proves nothing.
+func TestAnswersAboutOtherContentProveNothing(t *testing.T) {
+	t.Parallel()
+	src := newMem(t)
+	mustPush(t, src, "a", image(1), "v1")
+	page := ociregistry.Descriptor{MediaType: "text/html", Digest: digest.FromString("page"), Size: 4}
+	unsized := func(d ociregistry.Digest) ociregistry.Descriptor {
+		return ociregistry.Descriptor{MediaType: "text/html; charset=utf-8", Digest: d}
+	}
+	for name, lie := range map[string]func(*ociregistry.Funcs){
+		"ResolveBlob": func(f *ociregistry.Funcs) {
+			f.ResolveBlob_ = func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error) { return page, nil }
+		},
+		"ResolveBlob without a size": func(f *ociregistry.Funcs) {
+			f.ResolveBlob_ = func(_ context.Context, _ string, d ociregistry.Digest) (ociregistry.Descriptor, error) {
+				return unsized(d), nil
+			}
+		},
+		"ResolveManifest": func(f *ociregistry.Funcs) {
+			f.ResolveManifest_ = func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error) { return page, nil }
+		},
+		"ResolveTag": func(f *ociregistry.Funcs) {
+			f.ResolveTag_ = func(context.Context, string, string) (ociregistry.Descriptor, error) { return page, nil }
+		},
+		"MountBlob": func(f *ociregistry.Funcs) {
+			f.MountBlob_ = func(context.Context, string, string, ociregistry.Digest) (ociregistry.Descriptor, error) {
+				return page, nil
+			}
+		},
+	} {
+		real := newMem(t)
+		dst := newSpy(real)
+		lie(dst.Interface.(*ociregistry.Funcs))
+		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{MountFrom: []string{"b"}})
+		qt.Check(t, qt.IsNil(image(1).Verify(t.Context(), real, "a")), qt.Commentf("%s", name))
+		qt.Check(t, qt.Equals(tagged(t, real, "a", "v1"), image(1).Descriptor.Digest))
+	}
+}
+
+// In one pass a blob of several images is asked for once, in the next one again.
+func TestPassAsksOnceForEachBlob(t *testing.T) {
+	overEachPair(t, func(t *testing.T, src, dst *spy) {
+		for i := range 5 {
+			mustPush(t, src, "a", based(i), string(rune('a'+i)))
+		}
+		m := mustMirror(t, dst, &MirrorOptions{Images: 1}, hub(src, Rule{Repositories: "a"}))
+		mustPass(t, m)
+		for range 2 {
+			dst.take()
+			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 5}))
+			qt.Check(t, qt.Equals(dst.take(), "GetManifest 5, ResolveBlob 3, ResolveTag 5"))
+		}
+	})
+}
+
+func TestConfirmedIsBounded(t *testing.T) {
+	t.Parallel()
+	var c confirmed
+	for i := range 2*maxConfirmed + 1 {
+		key := confirmedKey{"a", ociregistry.Digest(strconv.Itoa(i))}
+		c.add(key)
+		qt.Assert(t, qt.IsTrue(len(c.blobs) <= maxConfirmed && c.has(key)))
+	}
+	c.add(confirmedKey{"b", "x"})
+	qt.Check(t, qt.IsFalse(c.has(confirmedKey{"a", "x"})))
+	var none *confirmed
+	none.add(confirmedKey{"a", "x"})
+	qt.Check(t, qt.IsFalse(none.has(confirmedKey{"a", "x"})))
 }

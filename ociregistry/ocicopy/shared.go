@@ -82,3 +82,39 @@ func (s *shared) where(digest ociregistry.Digest) string {
 	defer s.mu.Unlock()
 	return s.at[digest]
 }
+
+// confirmed are blobs that the destination was seen to have in a pass of a mirror:
+// several images of a repository are asked for once. A nil confirmed has none.
+type confirmed struct {
+	mu    sync.Mutex
+	blobs map[confirmedKey]bool
+}
+
+type confirmedKey struct {
+	repo   string
+	digest ociregistry.Digest
+}
+
+// maxConfirmed bounds how many are remembered. What is forgotten is asked for again.
+const maxConfirmed = 1 << 16
+
+func (c *confirmed) has(key confirmedKey) bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.blobs[key]
+}
+
+func (c *confirmed) add(key confirmedKey) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.blobs == nil || len(c.blobs) >= maxConfirmed {
+		c.blobs = make(map[confirmedKey]bool)
+	}
+	c.blobs[key] = true
+}

@@ -25,6 +25,7 @@ func (c *copier) blob(ctx context.Context, b *blob) error {
 	if err != nil || item.Action == Skipped {
 		done("")
 	} else {
+		c.opts.confirmed.add(confirmedKey{c.dst.Repo, b.ref.Digest})
 		done(c.dst.Repo)
 	}
 	if err != nil {
@@ -46,13 +47,13 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		item.Action = Skipped
 		return 0, nil
 	}
-	there, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
-	if err == nil && (there.Size == b.ref.Size || there.Size <= 0) {
+	there, err := c.has(ctx, b)
+	if err != nil {
+		return 0, atDestination(err)
+	}
+	if there {
 		item.Action = Present
 		return 0, nil
-	}
-	if err != nil && !absent(err) {
-		return 0, atDestination(err)
 	}
 	for _, repo := range c.mountable(b) {
 		mounted, err := c.mount(ctx, repo, b)
@@ -65,6 +66,28 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 		}
 	}
 	return c.sendBlob(ctx, b, item)
+}
+
+// has reports whether the destination has b: of the size that is asked for, if it
+// says any. A blob of another size is there in part, or the manifest is wrong; the
+// push tells. That there is a page proves nothing.
+func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
+	key := confirmedKey{c.dst.Repo, b.ref.Digest}
+	if c.opts.confirmed.has(key) {
+		return true, nil
+	}
+	desc, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
+	switch {
+	case absent(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	case desc.Digest != b.ref.Digest:
+		return false, nil
+	case desc.Size > 0:
+		return desc.Size == b.ref.Size, nil
+	}
+	return !isPage(desc.MediaType), nil
 }
 
 // mountable returns the repositories of the destination that may have b.
@@ -80,14 +103,14 @@ func (c *copier) mountable(b *blob) []string {
 // A registry may refuse that for any reason, none of which keeps the blob from
 // being copied. Only the end of the context is an error.
 func (c *copier) mount(ctx context.Context, repo string, b *blob) (bool, error) {
-	var err error
+	desc, err := b.descriptor(), error(nil)
 	switch {
 	case !c.dry:
-		_, err = c.dst.Registry.MountBlob(ctx, repo, c.dst.Repo, b.ref.Digest)
+		desc, err = c.dst.Registry.MountBlob(ctx, repo, c.dst.Repo, b.ref.Digest)
 	case !c.sameRegistry || repo != c.src.Repo:
-		_, err = c.dst.Registry.ResolveBlob(ctx, repo, b.ref.Digest)
+		desc, err = c.dst.Registry.ResolveBlob(ctx, repo, b.ref.Digest)
 	}
-	return err == nil, ctx.Err()
+	return err == nil && desc.Digest == b.ref.Digest, ctx.Err()
 }
 
 func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64, err error) {

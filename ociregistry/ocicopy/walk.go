@@ -104,10 +104,10 @@ func (c *copier) look(ctx context.Context, n *node) error {
 func (c *copier) lookThere(ctx context.Context, n *node) error {
 	desc, err := c.dst.Registry.ResolveManifest(ctx, c.dst.Repo, n.digest)
 	switch {
-	case err == nil:
+	case err == nil && desc.Digest == n.digest:
 		n.found(desc)
 		return nil
-	case !absent(err):
+	case err != nil && !absent(err):
 		return err
 	}
 	n.looked = true
