@@ -1,13 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-quicktest/qt"
 )
@@ -71,19 +69,16 @@ func TestCacheWithRules(t *testing.T) {
 	other.pushImage(t, "team/tool", "latest", config, []byte("any layer"))
 	third := other.pushImage(t, "later/tool", "v3", config, []byte("a third layer"))
 
-	file := filepath.Join(t.TempDir(), "rules.json")
-	qt.Assert(t, qt.IsNil(os.WriteFile(file, fmt.Appendf(nil, `{
+	file := writeRules(t, `{
 		"interval": "1h",
 		"sources": [
 			{"registry": %q, "rules": [{"repositories": "team/", "destination": "mirror", "tags": {"semver": true, "newest": 1}}]},
 			{"registry": %[1]q, "onDemand": true, "rules": [{"repositories": "later/"}]}
 		]
-	}`, other.base), 0o666)))
+	}`, other.base)
 	url, log, stop := start(t, "-cache", origin.base, "-dir", t.TempDir(), "-mirror", file)
 	cache := docker{strings.TrimSuffix(url, "/v2")}
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), "outcome=updated"); time.Sleep(time.Millisecond) {
-		qt.Assert(t, qt.IsTrue(time.Now().Before(deadline)), qt.Commentf("log: %s", log))
-	}
+	awaitUpdates(t, log, 1)
 	cache.pullImage(t, "app", "v1", manifest, config, layer)
 	cache.pullImage(t, "later/tool", "v3", third, config, []byte("a third layer"))
 	for repo, want := range map[string]int{

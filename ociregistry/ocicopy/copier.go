@@ -137,8 +137,8 @@ func (c *copier) run(ctx context.Context) error {
 	if err := c.resolve(ctx); err != nil {
 		return err
 	}
-	if c.opts.admit != nil && !c.top.there {
-		if err := c.opts.admit(ctx); err != nil {
+	if c.opts.inner.admit != nil && !c.top.there {
+		if err := c.opts.inner.admit(ctx); err != nil {
 			return err
 		}
 	}

@@ -100,7 +100,7 @@ type Options struct {
 	// repository is tried first without being asked for.
 	MountFrom []string
 
-	// Concurrency is how many requests are made at a time. Zero is
+	// Concurrency is how many requests are made at a time. Zero stands for
 	// DefaultConcurrency.
 	Concurrency int
 
@@ -109,23 +109,27 @@ type Options struct {
 	// each item, and after some hundred kilobytes between them.
 	Progress func(Progress)
 
-	// MaxManifestSize bounds the size in bytes of each manifest. Zero is
+	// MaxManifestSize bounds the size in bytes of each manifest. Zero stands for
 	// DefaultMaxManifestSize.
 	MaxManifestSize int64
 
-	// MaxManifests bounds the number of manifests. Zero is DefaultMaxManifests.
+	// MaxManifests bounds the number of manifests. Zero stands for DefaultMaxManifests.
 	MaxManifests int
 
-	// MaxBlobs bounds the number of blobs. Zero is DefaultMaxBlobs.
+	// MaxBlobs bounds the number of blobs. Zero stands for DefaultMaxBlobs.
 	MaxBlobs int
 
 	// MaxDepth bounds how far the manifests are from the one that was asked
 	// for, counting steps from an index to its children and from a subject to
-	// its referrers. Zero is DefaultMaxDepth.
+	// its referrers. Zero stands for DefaultMaxDepth.
 	MaxDepth int
 
-	// resolved is what a tag of the source pointed at, for those who have asked
-	// and copy by its digest.
+	inner inner
+}
+
+// inner has what copies know or want that are made within this package.
+type inner struct {
+	// resolved is what a tag of the source pointed at. The copy is by its digest.
 	resolved ociregistry.Descriptor
 
 	// onlyIndexes reads no other manifests than indexes.
@@ -138,8 +142,7 @@ type Options struct {
 	// not point at yet, if it is not nil.
 	admit func(context.Context) error
 
-	// hasTag reports whether the source has a tag, for those who know. Nil is
-	// for others.
+	// hasTag reports whether the source has a tag. Nil is for others.
 	hasTag func(tag string) bool
 
 	// shared is common to copies to one registry, or nil. Copies of one sharer
@@ -211,7 +214,7 @@ func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, 
 	if c.remembered && absent(err) {
 		// The destination lost a part of what was made, which the source never had.
 		opts := c.opts
-		opts.afresh = true
+		opts.inner.afresh = true
 		c = newCopier(dst, src, &opts, dry)
 		err = c.run(ctx)
 	}

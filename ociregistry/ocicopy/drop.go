@@ -25,7 +25,7 @@ const (
 // remember returns what to copy: n, or what the destination's tag points at if that
 // was made of n before.
 func (c *copier) remember(ctx context.Context, n *node) (*node, error) {
-	if !c.opts.DropOthers || len(c.opts.Platforms) == 0 || c.opts.afresh || !isIndex(c.tagged.MediaType) || n.digest == c.tagged.Digest {
+	if !c.opts.DropOthers || len(c.opts.Platforms) == 0 || c.opts.inner.afresh || !isIndex(c.tagged.MediaType) || n.digest == c.tagged.Digest {
 		return n, nil
 	}
 	made := &node{digest: c.tagged.Digest}

@@ -97,7 +97,7 @@ func (c *copier) findReferrers(ctx context.Context, n *node) error {
 }
 
 func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
-	if c.opts.hasTag != nil && !c.opts.hasTag(tag) {
+	if c.opts.inner.hasTag != nil && !c.opts.inner.hasTag(tag) {
 		return nil
 	}
 	desc, err := c.src.Registry.ResolveTag(ctx, c.src.Repo, tag)

@@ -215,7 +215,7 @@ func TestPlatformsMatch(t *testing.T) {
 }
 
 // TestIndexOfBlobs copies what BuildKit makes of a cache: an index that names
-// blobs.
+// blobs. The source is not asked for each of them again.
 func TestIndexOfBlobs(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		layer := ocitest.NewBlob(1, 100)
@@ -225,6 +225,10 @@ func TestIndexOfBlobs(t *testing.T) {
 		mustPush(t, src, "a", index, "cache")
 		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "cache"}, nil)
 		mustHave(t, dst, "a", index)
+
+		src.take()
+		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "cache"}, nil).Unchanged()))
+		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
 	})
 }
 

@@ -17,8 +17,8 @@ func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
 	}
 	from := Place{r.src.reg, about.Repo, string(desc.Digest)}
 	opts := r.copyOptions()
-	opts.resolved = desc
-	opts.admit = func(ctx context.Context) error {
+	opts.inner.resolved = desc
+	opts.inner.admit = func(ctx context.Context) error {
 		place := from
 		place.Registry = r.src.Registry
 		return r.admit(ctx, r.rule, Image{r.src.Name, place, about.Tag, desc}, from.Registry, r.hasTag)
@@ -57,7 +57,6 @@ func (r *repository) copyOptions() *Options {
 	opts.CosignTags = opts.Referrers
 	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
 	opts.Platforms, opts.DropOthers = r.rule.platforms, r.rule.rule.DropOthers
-	opts.hasTag = r.hasTag
-	opts.shared, opts.sharer, opts.confirmed = r.shared, r.src, &r.confirmed
+	opts.inner = inner{hasTag: r.hasTag, shared: r.shared, sharer: r.src, confirmed: &r.confirmed}
 	return &opts
 }

@@ -38,7 +38,7 @@ type Source struct {
 type MirrorOptions struct {
 	// Interval is the time from the start of one pass of Run over a source to the
 	// start of the next. A pass that takes longer is followed by the next at once.
-	// Zero is DefaultInterval.
+	// Zero stands for DefaultInterval.
 	Interval time.Duration
 
 	// Copy has the settings of each copy. Referrers, CosignTags,
@@ -47,17 +47,17 @@ type MirrorOptions struct {
 	Copy Options
 
 	// Images is how many images of a source, or lists of its tags, are worked on
-	// at a time. Zero is DefaultImages.
+	// at a time. Zero stands for DefaultImages.
 	Images int
 
 	// Retries is how often what failed is tried again in one pass, after
-	// everything else. Zero is DefaultRetries; negative is never. Errors that
+	// everything else. Zero stands for DefaultRetries; negative is never. Errors that
 	// will not go away, such as [ociregistry.ErrUnauthorized], wait for the next
 	// pass.
 	Retries int
 
 	// Backoff is the time before the first retry. It doubles with each, up to
-	// MaxBackoff. Zero is DefaultBackoff.
+	// MaxBackoff. Zero stands for DefaultBackoff.
 	Backoff time.Duration
 
 	// Validate is asked about each image that is new to the destination, if it

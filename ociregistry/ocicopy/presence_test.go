@@ -293,22 +293,6 @@ func TestDamagedManifestIsRepaired(t *testing.T) {
 	}
 }
 
-// BuildKit's caches are indexes of blobs. The source is not asked for each of them
-// when they are there.
-func TestIndexOfBlobsIsNotReadAgain(t *testing.T) {
-	overEachPair(t, func(t *testing.T, src, dst *spy) {
-		layer := ocitest.NewBlob(1, 100)
-		layer.Descriptor.MediaType = ocispec.MediaTypeImageLayerGzip
-		index := ocitest.NewIndex(ocitest.Spec{}, &ocitest.Artifact{Descriptor: layer.Descriptor})
-		index.Children, index.Blobs = nil, []ocitest.Blob{layer}
-		mustPush(t, src, "a", index, "cache")
-		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "cache"}, nil)
-		src.take()
-		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "cache"}, nil).Unchanged()))
-		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
-	})
-}
-
 // A destination that fails is not one that lacks something.
 func TestRepeatFailsWithTheDestination(t *testing.T) {
 	t.Parallel()

@@ -21,10 +21,9 @@ func (v *onDemand) remake(ctx context.Context, o Origin, desc ociregistry.Descri
 		return n, nil
 	}
 	c := newCopier(Place{Registry: nothing, Repo: o.Repo}, Place{o.Registry, o.Repo, string(desc.Digest)}, &Options{
-		Platforms:   o.rule.platforms,
-		DropOthers:  true,
-		onlyIndexes: true,
-		resolved:    desc,
+		Platforms:  o.rule.platforms,
+		DropOthers: true,
+		inner:      inner{onlyIndexes: true, resolved: desc},
 	}, true)
 	err := c.resolve(ctx)
 	if err == nil {

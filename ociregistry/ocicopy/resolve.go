@@ -51,7 +51,7 @@ func (c *copier) source(ctx context.Context) (*node, error) {
 	reg, repo, ref := c.src.Registry, c.src.Repo, c.src.Ref
 	switch {
 	case isDigest(ref):
-		n := &node{digest: ociregistry.Digest(ref), mediaType: c.opts.resolved.MediaType, byTag: c.opts.resolved.Digest != ""}
+		n := &node{digest: ociregistry.Digest(ref), mediaType: c.opts.inner.resolved.MediaType, byTag: c.opts.inner.resolved.Digest != ""}
 		return n, ociregistry.CheckRepositoryAndDigest(repo, n.digest)
 	case c.dstTag() != "" && c.tagged.Digest == "":
 		r, err := reg.GetTag(ctx, repo, ref)

@@ -16,7 +16,7 @@ import (
 
 // blob gives b to the destination by the cheapest way that works.
 func (c *copier) blob(ctx context.Context, b *blob) error {
-	done, err := c.opts.shared.hold(ctx, c.opts.sharer, b.ref.Digest)
+	done, err := c.opts.inner.shared.hold(ctx, c.opts.inner.sharer, b.ref.Digest)
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (c *copier) blob(ctx context.Context, b *blob) error {
 	if err != nil || item.Action == Skipped {
 		done("")
 	} else {
-		c.opts.confirmed.add(confirmedKey{c.dst.Repo, b.ref.Digest})
+		c.opts.inner.confirmed.add(confirmedKey{c.dst.Repo, b.ref.Digest})
 		done(c.dst.Repo)
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 // push tells. That there is a page proves nothing.
 func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
 	key := confirmedKey{c.dst.Repo, b.ref.Digest}
-	if c.opts.confirmed.has(key) {
+	if c.opts.inner.confirmed.has(key) {
 		return true, nil
 	}
 	desc, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
@@ -92,7 +92,7 @@ func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
 
 // mountable returns the repositories of the destination that may have b.
 func (c *copier) mountable(b *blob) []string {
-	repo := c.opts.shared.where(b.ref.Digest)
+	repo := c.opts.inner.shared.where(b.ref.Digest)
 	if repo == "" || repo == c.dst.Repo || slices.Contains(c.mountFrom, repo) {
 		return c.mountFrom
 	}

@@ -94,7 +94,7 @@ func (c *copier) look(ctx context.Context, n *node) error {
 		}
 	}
 	n.trusted = n.there && c.opts.TrustDestination && n.stored == n.mediaType && n.size > 0 && !c.choosing(n)
-	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) || c.opts.onlyIndexes && !isIndex(n.mediaType) {
+	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) || c.opts.inner.onlyIndexes && !isIndex(n.mediaType) {
 		return nil
 	}
 	return c.load(ctx, n)
