@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,9 +27,9 @@ func never(ctx context.Context) error {
 // stallAt makes s stall in a method, or in the middle of a list or a blob. It
 // returns a function that ends that.
 func stallAt(s *spy, at string) (recover func()) {
-	on := true
+	var over atomic.Bool
 	stall := func(ctx context.Context, method string) error {
-		if on && method == at {
+		if !over.Load() && method == at {
 			return never(ctx)
 		}
 		return nil
@@ -56,7 +57,7 @@ func stallAt(s *spy, at string) (recover func()) {
 			}
 		}
 	}
-	return func() { on = false }
+	return func() { over.Store(true) }
 }
 
 type stallingReader struct {
