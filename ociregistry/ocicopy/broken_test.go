@@ -356,3 +356,26 @@ func TestMirrorReportsBrokenReferrers(t *testing.T) {
 		})
 	}
 }
+
+// An image whose only signature is broken is unsigned, where only signed ones are
+// asked for; one of two is enough.
+func TestBrokenSignatureIsNone(t *testing.T) {
+	t.Parallel()
+	for _, test := range breakages[:6] {
+		src, dst := newSpy(newMem(t)), newMem(t)
+		bad := newReferrer(2, typeNotation, image(1))
+		mustPush(t, src, "a", image(1), "v1")
+		mustPush(t, src, "a", bad)
+		mustPush(t, src, "a", newReferrer(3, "application/sbom", image(1)))
+		test.break_(src, bad)
+		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "a", OnlySigned: true, SkipBrokenReferrers: true}))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Unsigned: 1}), qt.Commentf("%s", test.name))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""))
+
+		cosign := cosignTag(image(1).Descriptor.Digest) + ".sig"
+		mustPush(t, src, "a", newCosign(4), cosign)
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Incomplete: 1}))
+		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Incomplete: 1}))
+	}
+}

@@ -142,6 +142,10 @@ type inner struct {
 	// not point at yet, if it is not nil.
 	admit func(context.Context) error
 
+	// signatures reports whether an artifact type is that of a signature without
+	// which the destination's tag does not move. Nil is none.
+	signatures func(artifactType string) bool
+
 	// hasTag reports whether the source has a tag. Nil is for others.
 	hasTag func(tag string) bool
 

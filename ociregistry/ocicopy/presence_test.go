@@ -50,6 +50,32 @@ func TestMirrorCompletesWhatACacheKept(t *testing.T) {
 	})
 }
 
+// A cache can keep a manifest under its own media type, where the registry allows
+// that content is missing, and let go of content later.
+func TestMirrorCompletesWhatIsThereInPart(t *testing.T) {
+	t.Parallel()
+	for name, dst := range map[string]ociregistry.Interface{"memory": newMem(t), "directory": newFS(t)} {
+		src := newMem(t)
+		index := newPlatforms(1, amd64, arm64)
+		mustPush(t, src, "a", index, "v1")
+		mustKeep(t, dst, "a", index, index.Descriptor.MediaType, "v1")
+		mustKeep(t, dst, "a", index.Children[0], index.Children[0].Descriptor.MediaType)
+		layer := index.Children[0].Blobs[1]
+		_, err := dst.PushBlob(t.Context(), "a", layer.Descriptor, layer.NewReader())
+		qt.Assert(t, qt.IsNil(err))
+		m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}), qt.Commentf("%s", name))
+		mustHave(t, dst, "a", index)
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
+
+		inUse := ociregistry.AllowInUse(t.Context())
+		qt.Assert(t, qt.IsNil(dst.DeleteBlob(inUse, "a", layer.Descriptor.Digest)))
+		qt.Assert(t, qt.IsNil(dst.DeleteManifest(inUse, "a", index.Children[1].Descriptor.Digest)))
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+		mustHave(t, dst, "a", index)
+	}
+}
+
 // What names the content does not matter: a tag, a digest, an index or a list of
 // referrers.
 func TestCopyRestoresMediaTypes(t *testing.T) {

@@ -52,7 +52,8 @@ type Rule struct {
 
 	// SkipBrokenReferrers mirrors images without those of their referrers that the
 	// source cannot give in full: see the field of [Options]. They are looked for
-	// again in each pass, and counted as Incomplete in its [Summary].
+	// again in each pass, and counted as Incomplete in its [Summary]. With OnlySigned,
+	// an image that is new needs one signature that is whole.
 	SkipBrokenReferrers bool `json:"skipBrokenReferrers,omitempty"`
 
 	// Delete deletes tags at the destination that the rule chooses, whatever

@@ -35,10 +35,7 @@ func Signed(ctx context.Context, src Place, types []string) (bool, error) {
 
 // signed is Signed for those who know the tags of the source: see Options.
 func signed(ctx context.Context, src Place, types []string, hasTag func(string) bool) (bool, error) {
-	wanted := func(artifactType string) bool { return slices.Contains(types, artifactType) }
-	if types == nil {
-		wanted = isSignature
-	}
+	wanted := signatureTypes(types)
 	found, unlisted := listsSignature(ctx, src, wanted)
 	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"
 	if found || tag == ".sig" || !wanted(TypeCosignSignature) || hasTag != nil && !hasTag(tag) {
@@ -67,6 +64,28 @@ func listsSignature(ctx context.Context, src Place, wanted func(artifactType str
 		}
 	}
 	return false, nil
+}
+
+// signatureTypes returns what reports whether an artifact type is one of types, which
+// are as in Signed.
+func signatureTypes(types []string) func(artifactType string) bool {
+	if types == nil {
+		return isSignature
+	}
+	return func(artifactType string) bool { return slices.Contains(types, artifactType) }
+}
+
+// keepsSignature reports whether one of the signatures that are asked for was not
+// skipped.
+func (c *copier) keepsSignature() bool {
+	return slices.ContainsFunc(c.top.extras, func(e extra) bool {
+		artifactType := e.Descriptor.ArtifactType
+		if strings.HasSuffix(e.Tag, ".sig") {
+			artifactType = TypeCosignSignature
+		}
+		n := c.seen[e.Descriptor.Digest]
+		return c.opts.inner.signatures(artifactType) && n.err == nil && !n.gone
+	})
 }
 
 func isSignature(artifactType string) bool {

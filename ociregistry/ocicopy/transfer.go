@@ -186,6 +186,9 @@ func (c *copier) push(ctx context.Context, n *node) error {
 	if stored {
 		item.Action = Present
 	}
+	if n == c.top && len(n.tags) > 0 && c.opts.inner.signatures != nil && !c.keepsSignature() {
+		return fmt.Errorf("%w: %w: all of them are broken", ociregistry.ErrDenied, ErrUnsigned)
+	}
 	if !n.refused && n.err == nil && (!stored || len(n.tags) > 0) {
 		err := c.put(ctx, n)
 		n.refused = c.partial && n.required && isIndex(n.mediaType) && errors.Is(err, ociregistry.ErrManifestBlobUnknown)
