@@ -3,7 +3,6 @@ package ocicopy
 import (
 	"bytes"
 	"context"
-
 	"sync"
 
 	"github.com/seed-40b21970/oci/ociregistry"
