@@ -78,7 +78,7 @@ func TestCacheWithRules(t *testing.T) {
 	}`, other.base)
 	url, log, stop := start(t, "-cache", origin.base, "-dir", t.TempDir(), "-mirror", file)
 	cache := docker{strings.TrimSuffix(url, "/v2")}
-	awaitUpdates(t, log, 1)
+	awaitLog(t, log, "outcome=updated")
 	cache.pullImage(t, "app", "v1", manifest, config, layer)
 	cache.pullImage(t, "later/tool", "v3", third, config, []byte("a third layer"))
 	for repo, want := range map[string]int{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,10 +40,10 @@ func platformIndex(platforms ...string) *ocitest.Artifact {
 	return ocitest.NewIndex(ocitest.Spec{}, images...)
 }
 
-// awaitUpdates waits until the log tells of n copies.
-func awaitUpdates(t *testing.T, log *lockedBuffer, n int) {
+// awaitLog waits until the log has a text.
+func awaitLog(t *testing.T, log *lockedBuffer, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); strings.Count(log.String(), "outcome=updated") < n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), text); time.Sleep(time.Millisecond) {
 		qt.Assert(t, qt.IsTrue(time.Now().Before(deadline)), qt.Commentf("log: %s", log))
 	}
 }
@@ -70,7 +71,7 @@ func TestMirrorDropsOtherPlatforms(t *testing.T) {
 		url, log, stop := start(t, "-cache", source.base, "-dir", t.TempDir(), "-mirror", writeRules(t, rules, onDemand))
 		cache := docker{strings.TrimSuffix(url, "/v2")}.client(t)
 		if !onDemand {
-			awaitUpdates(t, log, 1)
+			awaitLog(t, log, "outcome=updated")
 			qt.Check(t, qt.StringContains(log.String(), "made_of="+string(index.Descriptor.Digest)))
 			qt.Assert(t, qt.Equals(stopSource(), 0))
 		}
@@ -102,7 +103,7 @@ func TestMirrorCompletesWhatWasPulledInPart(t *testing.T) {
 	qt.Assert(t, qt.Equals(stop(), 0))
 
 	url, log, _ := start(t, "-cache", source.base, "-dir", dir, "-mirror", writeRules(t, `{"sources": [{"rules": [{"repositories": "app"}]}]}`))
-	awaitUpdates(t, log, 1)
+	awaitLog(t, log, "outcome=updated")
 	qt.Assert(t, qt.Equals(stopSource(), 0))
 	qt.Check(t, qt.IsNil(index.Verify(t.Context(), docker{strings.TrimSuffix(url, "/v2")}.client(t), "app")))
 }
@@ -138,4 +139,27 @@ func TestMirrorIntoTheRegistryOfACache(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMirrorWithAStalledSource has a source that accepts connections and never
+// answers.
+func TestMirrorWithAStalledSource(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	qt.Assert(t, qt.IsNil(err))
+	defer silent.Close()
+	url, _, _ := start(t)
+	good := docker{strings.TrimSuffix(url, "/v2")}
+	index := platformIndex("amd64")
+	qt.Assert(t, qt.IsNil(index.Push(t.Context(), good.client(t), "app", "v1")))
+
+	url, log, stop := start(t, "-cache", good.base, "-mirror", writeRules(t, `{"sources": [
+		{"registry": "http://%s", "stall": "1s", "rules": [{"repositories": "stalled/"}]},
+		{"registry": %q, "rules": [{"repositories": "app"}]}
+	]}`, silent.Addr(), good.base))
+	awaitLog(t, log, "outcome=updated")
+	qt.Check(t, qt.IsNil(index.Verify(t.Context(), docker{strings.TrimSuffix(url, "/v2")}.client(t), "app")))
+	awaitLog(t, log, "outcome=retried")
+	qt.Check(t, qt.StringContains(log.String(), "the source stalled: nothing came for 1s"))
+	qt.Check(t, qt.Equals(stop(), 0))
 }
