@@ -125,7 +125,10 @@ func (c *copier) read(n *node, r ociregistry.BlobReader) error {
 func (n *node) parse(served string) error {
 	contents := string(n.contents)
 	var invalid error
-	for _, mediaType := range []string{served, n.mediaType, manifest.TypeOf(contents)} {
+	for _, mediaType := range []string{served, n.mediaType, ""} {
+		if mediaType == "" {
+			mediaType = manifest.TypeOf(contents)
+		}
 		if !known(mediaType) {
 			continue
 		}
