@@ -11,10 +11,17 @@ import (
 type batch struct {
 	repo   *repository
 	ops    []op
-	puts   map[ociregistry.Digest]string // the media types of manifests
+	puts   map[ociregistry.Digest]known  // manifests
 	blobs  map[ociregistry.Digest]bool   // those with contents
 	tags   map[string]ociregistry.Digest // "" for those that are deleted
 	refers bool                          // to files that were seen in the repository
+}
+
+// known is what a batch knows of a manifest.
+type known struct {
+	mediaType string
+	size      int64
+	inMemory  bool // its contents are, so that the size cannot be wrong
 }
 
 func newBatch(repo *repository) *batch {
@@ -37,11 +44,11 @@ func (b *batch) add(o op) {
 
 func (b *batch) note(o *op) {
 	if b.tags == nil {
-		b.puts = make(map[ociregistry.Digest]string)
+		b.puts = make(map[ociregistry.Digest]known)
 		b.tags = make(map[string]ociregistry.Digest)
 	}
 	if o.kind == opPut {
-		b.puts[o.digest] = o.mediaType
+		b.puts[o.digest] = known{o.mediaType, o.size, o.info != nil}
 	}
 	for _, tag := range o.tags {
 		b.tags[tag] = o.digest // none when the tag is deleted
@@ -55,17 +62,23 @@ func (b *batch) view(f func(s *state)) {
 	f(b.repo.state)
 }
 
-// mediaType returns the media type of a manifest, or "" if it is not there.
-func (b *batch) mediaType(digest ociregistry.Digest) (mediaType string, ok bool) {
-	if mediaType, ok = b.puts[digest]; ok {
-		return mediaType, ok
+// manifest returns what is known of a manifest, if it is there.
+func (b *batch) manifest(digest ociregistry.Digest) (m known, ok bool) {
+	if m, ok = b.puts[digest]; ok {
+		return m, ok
 	}
 	b.view(func(s *state) {
-		if m := s.manifests[digest]; m != nil {
-			mediaType, ok = m.mediaType, true
+		if stored := s.manifests[digest]; stored != nil {
+			m, ok = known{stored.mediaType, stored.size, stored.contents != ""}, true
 		}
 	})
-	return mediaType, ok
+	return m, ok
+}
+
+// mediaType returns the media type of a manifest, or "" if it is not there.
+func (b *batch) mediaType(digest ociregistry.Digest) (mediaType string, ok bool) {
+	m, ok := b.manifest(digest)
+	return m.mediaType, ok
 }
 
 // tag returns what a tag points at, or "".

@@ -218,15 +218,7 @@ func (s *store) removeFile(dir string, d ociregistry.Digest) error {
 
 // statPool returns the size of a blob of the pool.
 func (s *store) statPool(d ociregistry.Digest) (int64, error) {
-	name := s.poolPath(d)
-	info, err := s.fs.Lstat(name)
-	if err == nil {
-		err = checkBlob(name, info, d)
-	}
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
+	return s.statNamed(s.poolPath(d), d)
 }
 
 // hasPool reports whether there is a pool, which there is not where a file can

@@ -77,9 +77,15 @@ func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.
 		return 0, false, repo.missing(err)
 	}
 	if size = int64(len(contents)); contents == "" {
-		if size, err = repo.registry.store.stat(repo.dir, digest); err != nil {
+		name := blobPath(repo.dir, digest)
+		info, err := repo.registry.fs.Lstat(name)
+		if err == nil {
+			err = checkBlob(name, info, digest) // what is damaged can be deleted
+		}
+		if err != nil {
 			return 0, false, repo.checkFile(err, digest, 0, -1)
 		}
+		size = info.Size()
 	}
 	if ref != nil && !sparse {
 		return 0, false, ociregistry.ErrInUse

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -130,6 +132,9 @@ func (repo *repository) contents(m *stored) (string, error) {
 		return text, nil
 	}
 	text, err := repo.readFile(m.digest, m.size)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.present.Store(false)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -140,11 +145,14 @@ func (repo *repository) contents(m *stored) (string, error) {
 
 // readFile returns the verified contents of a small file.
 func (repo *repository) readFile(digest ociregistry.Digest, size int64) (string, error) {
-	f, n, err := repo.registry.store.open(repo.dir, digest)
+	store := repo.registry.store
+	f, info, err := store.openNamed(blobPath(repo.dir, digest), digest, os.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	at := time.Now()
+	n := info.Size()
 	if n != size || size > maxManifest {
 		return "", fmt.Errorf("%s: %d bytes instead of %d: %w", digest, n, size, fs.ErrNotExist)
 	}
@@ -153,6 +161,7 @@ func (repo *repository) readFile(digest ociregistry.Digest, size int64) (string,
 		return "", err
 	}
 	if digest.Algorithm().FromBytes(text) != digest {
+		store.verdicts.note(digest, info, at, false)
 		return "", fmt.Errorf("%s: other content: %w", digest, fs.ErrNotExist)
 	}
 	return string(text), nil

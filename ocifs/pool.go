@@ -38,7 +38,7 @@ func (s *store) place(ctx context.Context, dir string, d ociregistry.Digest, st 
 	pool, target := s.poolPath(d), blobPath(dir, d)
 	counted := s.counted(pool, target)
 	for _, old := range []string{pool, target} {
-		same, err := s.same(ctx, old, st)
+		same, err := s.same(ctx, old, d, st)
 		if err != nil {
 			return err
 		}
@@ -77,10 +77,10 @@ func (s *store) counted(names ...string) int64 {
 }
 
 // same reports whether a file, which may not exist, has the bytes of st. If so,
-// they are durable.
-func (s *store) same(ctx context.Context, name string, st *staged) (bool, error) {
+// they are durable. One that was found to be damaged is not believed again.
+func (s *store) same(ctx context.Context, name string, d ociregistry.Digest, st *staged) (bool, error) {
 	info, err := s.fs.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() != st.size {
+	if err != nil || !info.Mode().IsRegular() || info.Size() != st.size || s.verdicts.isDamaged(d, info) {
 		return false, nil
 	}
 	f, err := s.fs.OpenFile(st.name, os.O_RDONLY, 0)
@@ -317,10 +317,22 @@ func (s *store) linkFile(source, dir string, d ociregistry.Digest, size int64) e
 			break
 		}
 	}
+	if errors.Is(err, fs.ErrExist) && s.isDamaged(s.poolPath(d), d) {
+		err = s.replaceOne(blobPath(dir, d), s.poolPath(d), func() error { return s.makePoolDir(d) })
+	}
 	if errors.Is(err, fs.ErrExist) || cannotLink(err) {
 		return nil
 	}
 	return s.pooled(d, err)
+}
+
+// isDamaged reports whether a file was found to be damaged.
+func (s *store) isDamaged(name string, d ociregistry.Digest) bool {
+	if !s.verdicts.some.Load() {
+		return false
+	}
+	_, err := s.statNamed(name, d)
+	return errors.Is(err, ErrDamaged)
 }
 
 // copyFile puts a copy of a file.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -15,7 +16,8 @@ type push struct {
 	repo      *repository
 	ref       string
 	condition ociregistry.PushCondition
-	sparse    bool // what it names may be missing
+	sparse    bool                 // what it names may be missing
+	damaged   []ociregistry.Digest // what it names that was found to be so
 	op        op
 	taken     int64 // bytes that were accounted for
 }
@@ -47,13 +49,12 @@ func (p *push) check(b *batch) error {
 			return nil // all is as it should be
 		}
 	} else {
-		has, _, err := p.repo.hasBlob(o.digest, -1)
-		if err != nil {
-			return err
-		}
-		o.blob = has
-		if !has {
-			if err := p.take(); err != nil {
+		_, err := p.repo.blobSize(o.digest, -1)
+		if o.blob = err == nil; !o.blob {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = p.take()
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -73,53 +74,67 @@ func (p *push) take() error {
 	return nil
 }
 
-// checkReferences checks that what the manifest names is there. Image indexes
-// are known to list blobs too: build caches are pushed as such.
+// checkReferences checks that what the manifest names is there, and has the size
+// that it says. Image indexes are known to list blobs too: build caches are pushed
+// as such.
 func (p *push) checkReferences(b *batch) error {
-	if p.sparse {
-		return nil
-	}
 	info := p.op.info
 	for i := range info.Blobs {
-		if ref := &info.Blobs[i]; !ref.Elsewhere {
-			if err := p.checkBlob(ref, "blob"); err != nil {
-				return err
-			}
+		if err := p.checkBlob(&info.Blobs[i], "blob"); err != nil {
+			return err
 		}
 	}
 	for i := range info.Manifests {
-		ref := &info.Manifests[i]
-		if ref.Elsewhere || p.hasManifest(b, ref.Digest) {
-			continue
-		}
-		if err := p.checkBlob(ref, "manifest"); err != nil {
+		if err := p.checkManifest(b, &info.Manifests[i]); err != nil {
 			return err
 		}
 	}
-	b.refers = true
+	b.refers = b.refers || !p.sparse
 	return nil
 }
 
+func (p *push) checkManifest(b *batch, ref *manifest.Ref) error {
+	m, there := b.manifest(ref.Digest)
+	switch {
+	case !there:
+		return p.checkBlob(ref, "manifest")
+	case m.size == ref.Size || m.inMemory:
+		return ref.CheckSize(m.size)
+	}
+	size, err := p.repo.fileSize(ref.Digest, ref.Size) // index.json may be wrong
+	return p.checked(ref, "manifest", size, err)
+}
+
 func (p *push) checkBlob(ref *manifest.Ref, what string) error {
-	err := ociregistry.CheckDigest(ref.Digest)
-	if err == nil {
-		has, doubt, err := p.repo.hasBlob(ref.Digest, ref.Size)
-		if err != nil || has {
-			return err
-		}
-		if doubt {
-			return &doubtError{ref.Digest}
-		}
+	if ociregistry.CheckDigest(ref.Digest) != nil {
+		return p.checked(ref, what, 0, fs.ErrNotExist)
+	}
+	size, err := p.repo.blobSize(ref.Digest, ref.Size)
+	return p.checked(ref, what, size, err)
+}
+
+// checked returns the error for content that was looked for with the given result.
+func (p *push) checked(ref *manifest.Ref, what string, size int64, err error) error {
+	switch {
+	case err == nil:
+		return ref.CheckSize(size)
+	case slices.Contains(p.damaged, ref.Digest):
+		what = "damaged " + what
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if p.sparse || ref.Elsewhere {
+		return nil
 	}
 	return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
 }
 
-// doubtError is for a blob whose file has another size than a manifest says. To
+// doubtError is for content whose file has another size than a manifest says. To
 // find out which of both is wrong takes to read the file, which nobody does who
 // has the journal locked.
 type doubtError struct{ digest ociregistry.Digest }
 
-func (e *doubtError) Error() string { return fmt.Sprintf("blob %s may be damaged", e.digest) }
+func (e *doubtError) Error() string { return fmt.Sprintf("%s may be damaged", e.digest) }
 
 // commit pushes the manifest.
 func (p *push) commit(ctx context.Context) error {
@@ -129,47 +144,62 @@ func (p *push) commit(ctx context.Context) error {
 		if !errors.As(err, &doubt) {
 			return err
 		}
-		sound, err := p.repo.isSound(doubt.digest)
-		switch {
+		switch size, err := p.repo.soundSize(doubt.digest); {
+		case errors.Is(err, fs.ErrNotExist):
+			p.damaged = append(p.damaged, doubt.digest)
 		case err != nil:
 			return err
-		case !sound:
-			return fmt.Errorf("%w: %w", ociregistry.ErrManifestBlobUnknown, doubt)
-		case ctx.Err() != nil:
-			return ctx.Err()
+		default:
+			if err := p.checkSizes(doubt.digest, size); err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
 }
 
-// hasBlob reports whether there is a blob. One whose file has not the given size,
-// if that is not -1, may be damaged: unless it is known not to be, there is doubt.
-func (repo *repository) hasBlob(digest ociregistry.Digest, size int64) (has, doubt bool, err error) {
+// checkSizes checks what the manifest says of content that has size bytes.
+func (p *push) checkSizes(digest ociregistry.Digest, size int64) error {
+	for _, refs := range [][]manifest.Ref{p.op.info.Blobs, p.op.info.Manifests} {
+		for i := range refs {
+			if refs[i].Digest != digest {
+				continue
+			}
+			if err := refs[i].CheckSize(size); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// blobSize returns the size of a blob that is to have want bytes, if that is not
+// negative. If there is none, the error is [fs.ErrNotExist]. One whose file has
+// another size may be damaged: the error is a doubtError.
+func (repo *repository) blobSize(digest ociregistry.Digest, want int64) (int64, error) {
 	repo.mu.RLock()
-	_, pending := repo.state.blobs[digest]
+	text, pending := repo.state.blobs[digest]
 	m := repo.state.manifests[digest]
 	_, deleted := repo.state.deleted[digest]
 	repo.mu.RUnlock()
 	if pending {
-		return true, false, nil
+		return int64(len(text)), nil
 	}
 	if deleted || m != nil && !m.blob {
-		return false, false, nil
+		return 0, fs.ErrNotExist
 	}
-	n, err := repo.registry.store.stat(repo.dir, digest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, false, nil
-	}
-	if err != nil || size < 0 || size == n {
-		return err == nil, false, err
-	}
-	has, _, err = repo.isKnownSound(digest)
-	return has, !has, err
+	return repo.fileSize(digest, want)
 }
 
-// hasManifest reports whether there is a manifest, in the state or in b.
-func (p *push) hasManifest(b *batch, digest ociregistry.Digest) bool {
-	_, there := b.mediaType(digest)
-	return there
+// fileSize is blobSize for what is a file, of a blob or of a manifest.
+func (repo *repository) fileSize(digest ociregistry.Digest, want int64) (int64, error) {
+	size, err := repo.registry.store.stat(repo.dir, digest)
+	if err == nil && want >= 0 && size != want {
+		err = &doubtError{digest}
+	}
+	return size, err
 }
 
 // checkMoves checks that the tags may be pointed at the manifest.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -22,24 +23,39 @@ func (r *Registry) GetBlob(ctx context.Context, repo string, digest ociregistry.
 	if err != nil {
 		return nil, opError(err, "GetBlob", repo, string(digest))
 	}
-	return b.reader(ctx, 0, b.size), nil
+	return r.read(ctx, &b, 0, b.size), nil
 }
 
 // GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The reader is as
 // that of GetBlob, with offsets that count from offset0.
 func (r *Registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	b, err := r.openBlob(ctx, repo, digest)
+	b, offset1, err := r.openRange(ctx, repo, digest, offset0, offset1)
+	if err != nil {
+		return nil, opError(err, "GetBlobRange", repo, string(digest))
+	}
+	return r.read(ctx, &b, offset0, offset1), nil
+}
+
+// openRange opens a blob of which the bytes from offset0 to offset1 are to be read,
+// and returns where they end.
+func (r *Registry) openRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (b blob, end int64, err error) {
+	b, err = r.openBlob(ctx, repo, digest)
 	if err == nil && (offset0 < 0 || offset0 > b.size || offset1 >= 0 && offset1 < offset0) {
 		b.close()
 		err = fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, b.size)
 	}
-	if err != nil {
-		return nil, opError(err, "GetBlobRange", repo, string(digest))
-	}
 	if offset1 < 0 || offset1 > b.size {
 		offset1 = b.size
 	}
-	return b.reader(ctx, offset0, offset1), nil
+	return b, offset1, err
+}
+
+// read returns a reader of a blob's bytes from start to end.
+func (r *Registry) read(ctx context.Context, b *blob, start, end int64) ociregistry.BlobReader {
+	if r.opts.VerifyReads {
+		return r.readVerified(ctx, b, start, end)
+	}
+	return b.reader(ctx, start, end)
 }
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
@@ -112,53 +128,28 @@ func (repo *repository) checkFile(err error, digest ociregistry.Digest, size, wa
 	if err != nil || want < 0 || size == want {
 		return err
 	}
-	sound, err := repo.isSound(digest)
-	if err == nil && !sound {
+	if _, err = repo.soundSize(digest); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: its file has %d bytes, its manifests say %d", ociregistry.ErrBlobUnknown, size, want)
 	}
 	return err
 }
 
-// isSound reports whether the file of a blob, whose size is not what a manifest
-// says, has the bytes of its digest: then it is the manifest that is wrong, and
-// what it says of the size counts no more.
+// soundSize returns the size of a blob whose file has not the size that a manifest
+// says. If the file is not damaged, it is the manifest that is wrong, and what it
+// says of the size counts no more; else the error is [fs.ErrNotExist].
 //
-// That takes as long as to read the file, and is remembered as long as the file is
-// not changed.
-func (repo *repository) isSound(digest ociregistry.Digest) (bool, error) {
-	known, info, err := repo.isKnownSound(digest)
+// That takes as long as to read the file, and is remembered.
+func (repo *repository) soundSize(digest ociregistry.Digest) (int64, error) {
+	size, err := repo.registry.store.soundSize(repo.registry.ctx, repo.dir, digest)
 	if err != nil {
-		return false, err
-	}
-	if !known {
-		err := repo.registry.store.verify(repo.registry.ctx, repo.dir, digest)
-		if errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
+		return 0, err
 	}
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
-	repo.state.sound[cloneDigest(digest)] = info
-	if ref := repo.state.refs[digest]; ref != nil {
+	if ref := repo.state.refs[digest]; ref != nil && ref.size != size {
 		ref.size = -1
 	}
-	return true, nil
-}
-
-// isKnownSound reports whether isSound has found the file of a blob to be, which it
-// returns as it is now.
-func (repo *repository) isKnownSound(digest ociregistry.Digest) (bool, fs.FileInfo, error) {
-	info, err := repo.registry.lstat(blobPath(repo.dir, digest))
-	if err != nil {
-		return false, nil, err
-	}
-	repo.mu.RLock()
-	known := repo.state.sound[digest]
-	repo.mu.RUnlock()
-	return known != nil && sameFile(known, info), info, nil
+	return size, nil
 }
 
 // blob is a blob that is open: contents or a file.
@@ -167,6 +158,7 @@ type blob struct {
 	size     int64
 	contents string
 	file     file
+	info     fs.FileInfo
 }
 
 func (r *Registry) openBlob(ctx context.Context, name string, digest ociregistry.Digest) (b blob, err error) {
@@ -185,8 +177,11 @@ func (r *Registry) openBlob(ctx context.Context, name string, digest ociregistry
 	if contents != "" {
 		return b, nil
 	}
-	b.file, b.size, err = r.store.open(repo.dir, digest)
+	b.file, b.info, err = r.store.openNamed(blobPath(repo.dir, digest), digest, os.O_RDONLY)
 	missing := err != nil
+	if !missing {
+		b.size = b.info.Size()
+	}
 	if err := repo.checkFile(err, digest, b.size, want); err != nil {
 		if !missing {
 			b.file.Close()

@@ -43,6 +43,10 @@ type Options struct {
 	// by its digest while two or more tags point at it.
 	ProtectShared bool
 
+	// VerifyReads makes all reads as those of the view that [Registry.Verified]
+	// returns.
+	VerifyReads bool
+
 	// MaxBytes bounds the bytes of blobs, manifests and open uploads, each
 	// digest counted once however many repositories hold it. A push beyond it
 	// returns [ociregistry.ErrDenied] and leaves nothing. Zero is no bound.

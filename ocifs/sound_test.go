@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -14,7 +15,7 @@ import (
 )
 
 // TestWrongSizesCostOneRead pushes manifests that say wrong sizes of a blob: that
-// is read once to find that it is right, while others push.
+// is read once to find that it is right and they are not, while others push.
 func TestWrongSizesCostOneRead(t *testing.T) {
 	t.Parallel()
 	fsys := new(hookFS)
@@ -25,6 +26,7 @@ func TestWrongSizesCostOneRead(t *testing.T) {
 	desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
 	_, err = r.PushBlob(t.Context(), "a", desc, bytes.NewReader(blob))
 	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(fsys.Chtimes(blobPath(r.repoDir("a"), desc.Digest), time.Now().Add(-time.Hour))))
 	var reads []int
 	pushed := false
 	pushAnother := func(op, name string) error {
@@ -39,7 +41,8 @@ func TestWrongSizesCostOneRead(t *testing.T) {
 		fsys.set(pushAnother)
 		contents := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`, desc.Digest, size)
 		_, err := r.PushManifest(t.Context(), "a", "v1", []byte(contents), ocispec.MediaTypeImageManifest)
-		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.ErrorIs(err, error(ociregistry.ErrManifestInvalid)))
+		qt.Check(t, qt.StringContains(err.Error(), fmt.Sprintf("with %d bytes, which has 4194304", size)))
 		reads = append(reads, fsys.count("file.ReadAt"))
 	}
 	qt.Check(t, qt.IsTrue(pushed))

@@ -1,7 +1,6 @@
 package ocifs
 
 import (
-	"io/fs"
 	"strings"
 	"sync/atomic"
 
@@ -29,7 +28,6 @@ type state struct {
 	unread    map[ociregistry.Digest]*stored
 	refs      map[ociregistry.Digest]*refCount
 	referrers map[ociregistry.Digest]*ordered.Set
-	sound     map[ociregistry.Digest]fs.FileInfo // files that were verified, since a manifest says another size
 
 	index indexRest // what else index.json has
 }
@@ -96,7 +94,6 @@ func newState() *state {
 		unread:    make(map[ociregistry.Digest]*stored),
 		refs:      make(map[ociregistry.Digest]*refCount),
 		referrers: make(map[ociregistry.Digest]*ordered.Set),
-		sound:     make(map[ociregistry.Digest]fs.FileInfo),
 	}
 }
 

@@ -36,6 +36,8 @@ type store struct {
 	take func(n int64) error
 	give func(n int64)
 
+	verdicts verdicts // of files that were read to find out whether they are damaged
+
 	seed  maphash.Seed
 	locks [256]sync.Mutex // by digest: who links and who removes exclude each other
 }
@@ -131,13 +133,16 @@ func writeText(s string) func(io.Writer) error {
 }
 
 // stat returns the size of a blob of a layout directory. The error is an
-// fs.ErrNotExist also for what cannot be the blob: no regular file, or an empty
-// one whose name is not that of nothing.
+// fs.ErrNotExist also for what cannot be the blob: no regular file, an empty one
+// whose name is not that of nothing, or one that was found to be damaged.
 func (s *store) stat(dir string, d ociregistry.Digest) (size int64, err error) {
-	name := blobPath(dir, d)
+	return s.statNamed(blobPath(dir, d), d)
+}
+
+func (s *store) statNamed(name string, d ociregistry.Digest) (size int64, err error) {
 	info, err := s.fs.Lstat(name)
 	if err == nil {
-		err = checkBlob(name, info, d)
+		err = s.check(name, info, d)
 	}
 	if err != nil {
 		return 0, err
@@ -152,27 +157,47 @@ func (s *store) open(dir string, d ociregistry.Digest) (file, int64, error) {
 }
 
 func (s *store) openBlob(name string, d ociregistry.Digest, flag int) (file, int64, error) {
+	f, info, err := s.openNamed(name, d, flag)
+	if err != nil {
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+func (s *store) openNamed(name string, d ociregistry.Digest, flag int) (file, fs.FileInfo, error) {
 	info, err := s.fs.Lstat(name) // opening a named pipe would wait for a writer
 	if err == nil {
 		err = checkBlob(name, info, d)
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	f, err := s.fs.OpenFile(name, flag, 0)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	info, err = f.Stat()
 	if err == nil {
-		err = checkBlob(name, info, d)
+		err = s.check(name, info, d)
 	}
 	if err != nil {
 		f.Close()
-		return nil, 0, err
+		return nil, nil, err
 	}
-	return f, info.Size(), nil
+	return f, info, nil
 }
+
+// check is checkBlob, and knows what was found to be damaged.
+func (s *store) check(name string, info fs.FileInfo, d ociregistry.Digest) error {
+	err := checkBlob(name, info, d)
+	if err == nil && s.verdicts.isDamaged(d, info) {
+		err = &fs.PathError{Op: "stat", Path: name, Err: errKnownDamaged}
+	}
+	return err
+}
+
+// errKnownDamaged is for a file that is as good as none.
+var errKnownDamaged = fmt.Errorf("%w, and so as good as missing: %w", ErrDamaged, fs.ErrNotExist)
 
 func checkBlob(name string, info fs.FileInfo, d ociregistry.Digest) error {
 	if !info.Mode().IsRegular() || info.Size() == 0 && d != d.Algorithm().FromString("") {

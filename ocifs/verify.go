@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 
@@ -140,27 +139,6 @@ func (v *verification) file(repo *repository, digest ociregistry.Digest) error {
 	return nil // it was just deleted
 }
 
-// verify reads the file of a blob. If it has other bytes than its name stands for,
-// the error is ErrDamaged.
-func (s *store) verify(ctx context.Context, dir string, digest ociregistry.Digest) error {
-	f, size, err := s.open(dir, digest)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	h := digest.Algorithm().Hash()
-	if err := hashFile(ctx, h, f, size); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return ErrDamaged
-		}
-		return err
-	}
-	if !hasSum(h, digest) {
-		return ErrDamaged
-	}
-	return nil
-}
-
 // manifest checks that a manifest is there, and what it names.
 func (v *verification) manifest(repo *repository, m *stored) {
 	text, err := repo.contents(m)
@@ -184,11 +162,11 @@ func (v *verification) manifest(repo *repository, m *stored) {
 		if ref.Elsewhere || repo.hasChild(ref.Digest) {
 			continue
 		}
-		has, doubt, err := repo.hasBlob(ref.Digest, ref.Size)
-		if err == nil && doubt {
-			has, err = repo.isSound(ref.Digest)
+		_, err := repo.blobSize(ref.Digest, ref.Size)
+		if doubt := new(doubtError); errors.As(err, &doubt) {
+			_, err = repo.soundSize(ref.Digest)
 		}
-		if err == nil && !has {
+		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.digest, ref.Size)
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -138,7 +139,7 @@ func TestImmutableTags(t *testing.T) {
 func TestLaxAndSparse(t *testing.T) {
 	t.Parallel()
 	image := []byte(`{"config":{"mediaType":"a/b","size":1,"digest":"` + string(digest.FromString("x")) + `"}}`)
-	index := []byte(`{"manifests":[{"mediaType":"a/b","size":1,"digest":"` + string(digest.FromBytes(image)) + `"}]}`)
+	index := []byte(`{"manifests":[{"mediaType":"a/b","size":` + strconv.Itoa(len(image)) + `,"digest":"` + string(digest.FromBytes(image)) + `"}]}`)
 	tests := []struct {
 		name       string
 		cfg        Config

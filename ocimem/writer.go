@@ -266,21 +266,36 @@ func (r *Registry) putManifest(ctx context.Context, repo *repository, m *storedM
 	return nil
 }
 
-// checkReferences checks that what a manifest names is there. Image indexes are
-// known to list blobs too: build caches are pushed as such.
+// checkReferences checks that what a manifest names is there, and has the size
+// that it says. Image indexes are known to list blobs too: build caches are pushed
+// as such.
 func (r *Registry) checkReferences(ctx context.Context, repo *repository, info manifest.Info) error {
 	for i := range info.Blobs {
-		if ref := &info.Blobs[i]; repo.blobs[ref.Digest] == nil && !r.mayBeMissing(ctx, ref) {
-			return fmt.Errorf("%w: blob %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
+		if err := r.checkBlob(ctx, repo, &info.Blobs[i], "blob"); err != nil {
+			return err
 		}
 	}
 	for i := range info.Manifests {
 		ref := &info.Manifests[i]
-		if repo.manifests[ref.Digest] == nil && repo.blobs[ref.Digest] == nil && !r.mayBeMissing(ctx, ref) {
-			return fmt.Errorf("%w: manifest %s", ociregistry.ErrManifestBlobUnknown, ref.Digest)
+		if m := repo.manifests[ref.Digest]; m != nil {
+			if err := ref.CheckSize(m.size()); err != nil {
+				return err
+			}
+		} else if err := r.checkBlob(ctx, repo, ref, "manifest"); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+func (r *Registry) checkBlob(ctx context.Context, repo *repository, ref *manifest.Ref, what string) error {
+	switch c := repo.blobs[ref.Digest]; {
+	case c != nil:
+		return ref.CheckSize(c.size)
+	case r.mayBeMissing(ctx, ref):
+		return nil
+	}
+	return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
 }
 
 // mayBeMissing reports whether a manifest may name what is not there.

@@ -43,7 +43,7 @@ func TestBehaviour06_Delete(t *testing.T) {
 	qt.Check(t, qt.StringContains(inUse.body, `"code":"DENIED"`))
 	s.do("GET", config, "").want(t, http.StatusOK)
 
-	index := `{"schemaVersion":2,"manifests":[{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + string(image) + `","size":2}]}`
+	index := `{"schemaVersion":2,"manifests":[{"mediaType":"` + ocispec.MediaTypeImageManifest + `","digest":"` + string(image) + `","size":283}]}`
 	s.do("PUT", "/v2/foo/manifests/index", index, "Content-Type", ocispec.MediaTypeImageIndex).want(t, http.StatusCreated)
 	inUse = s.do("DELETE", "/v2/foo/manifests/"+string(image), "").want(t, http.StatusMethodNotAllowed)
 	qt.Check(t, qt.StringContains(inUse.body, `"code":"DENIED"`))

@@ -57,6 +57,15 @@ type Ref struct {
 	Elsewhere bool
 }
 
+// CheckSize returns an error that wraps [ociregistry.ErrManifestInvalid] if the
+// content that r names has another size than r says.
+func (r *Ref) CheckSize(size int64) error {
+	if r.Size == size {
+		return nil
+	}
+	return invalid("it names %s with %d bytes, which has %d", r.Digest, r.Size, size)
+}
+
 // Info is what Parse finds in a manifest. Of an unknown media type it is zero.
 type Info struct {
 	Blobs     []Ref // config, layers, or an artifact's blobs

@@ -2,6 +2,7 @@ package ocitest
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,6 +20,9 @@ var referenceClauses = []clause{
 	{name: "OtherRepositoriesDoNotCount", needs: PushManifests, run: referencesElsewhere, when: isComplete},
 	{name: "Malformed", needs: PushManifests, run: referencesMalformed, when: isComplete},
 	{name: "ExemptLayers", needs: PushManifests, run: referencesExempt},
+	{name: "Sizes", needs: PushManifests, run: referencesSizes},
+	{name: "SizesWhereMissingIsAllowed", needs: Allowances | PushManifests, run: allowedSizes},
+	{name: "SizesOfExemptLayers", needs: PushManifests, run: referencesExemptSizes},
 	{name: "InUse", needs: DeleteBlobs | DeleteManifests | MoveTags, run: referencesInUse, when: isComplete},
 	{name: "SparseAcceptsMissing", needs: PushManifests, run: sparseMissing, when: isSparse},
 	{name: "SparseLetsGo", needs: DeleteBlobs, run: sparseDelete, when: isSparse},
@@ -163,6 +167,77 @@ func referencesExempt(t *test) {
 			t.must(t.pushManifest("foo", tag, contents, mediaType), "PushManifest of a %s with a layer %s and URLs %q that is missing", mediaType, layer.MediaType, layer.URLs)
 			t.wantManifest("foo", contents, describeManifest(contents, mediaType), tag)
 		}
+	}
+}
+
+// What is there decides which size is right. A manifest that says another is
+// refused, and does no harm to what is there.
+func referencesSizes(t *test) {
+	for i, s := range slots {
+		repo := fmt.Sprint("foo", i)
+		good := t.mustPushBlob(repo, []byte("good"))
+		d := s.mustFill(t, repo, "content")
+		for _, size := range []int64{0, d.Size - 1, d.Size + 1, 1 << 40} {
+			wrong := d
+			wrong.Size = size
+			t.wantRejected(repo, s.manifest(good, wrong), s.mediaType, is(ociregistry.ErrManifestInvalid), fmt.Sprintf("%v of %d bytes instead of %d", s, size, d.Size))
+		}
+		err := t.pushManifest(repo, "", s.manifest(good, ociregistry.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: 987654}), s.mediaType)
+		for _, size := range []string{"987654", fmt.Sprint(d.Size)} {
+			if err != nil && !strings.Contains(err.Error(), size) {
+				t.Errorf("PushManifest of %v of 987654 bytes instead of %d: error %q does not say %s", s, d.Size, err, size)
+			}
+		}
+		contents := s.manifest(good, d)
+		t.must(t.pushManifest(repo, "v1", contents, s.mediaType), "PushManifest of %v of the right size, after others", s)
+		t.wantManifest(repo, contents, describeManifest(contents, s.mediaType), "v1")
+		t.wantTags(repo, "v1")
+		t.wantSlot(repo, s, "content", d)
+	}
+}
+
+// wantSlot checks that content that mustFill has put into a repository is there.
+func (t *test) wantSlot(repo string, s slot, data string, d ociregistry.Descriptor) {
+	t.Helper()
+	if s.children {
+		t.wantManifest(repo, NewIndex(Spec{Annotations: map[string]string{"data": data}}).Manifest, d)
+	} else {
+		t.wantBlob(repo, []byte(data), d.Digest)
+	}
+}
+
+// A manifest that comes before its blobs may be wrong about them, which are there
+// for all that when they have come.
+func allowedSizes(t *test) {
+	for i, s := range slots {
+		repo := fmt.Sprint("foo", i)
+		good := t.mustPushBlob(repo, []byte("good"))
+		wrong := s.mustFill(t, "other", "content")
+		wrong.Size += 5
+		contents := s.manifest(good, wrong)
+		t.must(t.pushAllowing(repo, "v1", contents, s.mediaType), "PushManifest of %v of another size that is missing", s)
+		d := s.mustFill(t, repo, "content")
+		t.wantSlot(repo, s, "content", d)
+		invalid := is(ociregistry.ErrManifestInvalid)
+		t.wantErr(t.pushAllowing(repo, "v1", contents, s.mediaType), invalid, "PushManifest of %v of another size, where content may be missing", s)
+		t.wantErr(t.pushManifest(repo, "v1", contents, s.mediaType), invalid, "PushManifest of %v of another size", s)
+		t.wantManifest(repo, contents, describeManifest(contents, s.mediaType), "v1")
+		t.wantSlot(repo, s, "content", d)
+	}
+}
+
+// Layers that need not be there count when they are.
+func referencesExemptSizes(t *test) {
+	config := t.mustPushBlob("foo", []byte("{}"))
+	layer := t.mustPushBlob("foo", []byte("layer"))
+	layer.Size++
+	for _, d := range []ociregistry.Descriptor{
+		{MediaType: "application/vnd.oci.image.layer.nondistributable.v1.tar"},
+		{MediaType: ocispec.MediaTypeImageLayerGzip, URLs: []string{"https://example.com/layer"}},
+	} {
+		d.Digest, d.Size = layer.Digest, layer.Size
+		contents := mustMarshal(jsonObject{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": config, "layers": []any{d}})
+		t.wantRejected("foo", contents, ocispec.MediaTypeImageManifest, is(ociregistry.ErrManifestInvalid), fmt.Sprintf("an image with a layer %s of another size", d.MediaType))
 	}
 }
 
