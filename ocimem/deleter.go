@@ -65,6 +65,9 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 		if r.cfg.ImmutableTags && m.tags != nil {
 			return fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
 		}
+		if r.cfg.ProtectShared && m.tags != nil && m.tags.next != nil {
+			return fmt.Errorf("%w: several tags point at the manifest", ociregistry.ErrDenied)
+		}
 		for m.tags != nil {
 			repo.removeTag(m.tags)
 		}

@@ -204,7 +204,7 @@ func TestDeletedManifestsAreNotKept(t *testing.T) {
 	for i := range n {
 		desc := pushBlob(t, r, "a", []byte(fmt.Sprint(i)))
 		image := func(pad string) []byte {
-			return fmt.Appendf(nil, `{"config":{"digest":%q},"subject":{"digest":%q},"annotations":{"pad":%q}}`, desc.Digest, digest.FromString(fmt.Sprint("subject", i)), pad)
+			return fmt.Appendf(nil, `{"config":{"digest":%q,"size":%d},"subject":{"digest":%q},"annotations":{"pad":%q}}`, desc.Digest, desc.Size, digest.FromString(fmt.Sprint("subject", i)), pad)
 		}
 		order := [][]byte{image(""), image(pad)}
 		if i%2 == 0 {

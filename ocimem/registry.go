@@ -38,6 +38,10 @@ type Config struct {
 	// what its origin has.
 	Sparse bool
 
+	// ProtectShared refuses, with [ociregistry.ErrDenied], to delete a manifest
+	// by its digest while two or more tags point at it.
+	ProtectShared bool
+
 	// MaxBytes bounds the bytes of blobs, manifests and open uploads, each
 	// blob counted once however many repositories hold it. A push beyond it
 	// returns [ociregistry.ErrDenied] and leaves nothing: an upload session

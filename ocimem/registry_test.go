@@ -136,6 +136,27 @@ func TestImmutableTags(t *testing.T) {
 	qt.Assert(t, qt.IsNil(r.DeleteManifest(ctx, "a", digest.FromString("two"))))
 }
 
+func TestProtectShared(t *testing.T) {
+	t.Parallel()
+	for _, protect := range []bool{false, true} {
+		r := NewWithConfig(&Config{ProtectShared: protect})
+		desc, err := r.PushManifest(ctx, "a", "v1", []byte("one"), "text/plain", "v2")
+		qt.Assert(t, qt.IsNil(err))
+		if !protect {
+			qt.Check(t, qt.IsNil(r.DeleteManifest(ctx, "a", desc.Digest)))
+			continue
+		}
+		for _, ctx := range []context.Context{ctx, ociregistry.AllowInUse(ctx)} {
+			qt.Check(t, qt.ErrorIs(r.DeleteManifest(ctx, "a", desc.Digest), ociregistry.ErrDenied))
+		}
+		tags, err := ociregistry.All(r.Tags(ctx, "a", ""))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(tags, []string{"v1", "v2"}))
+		qt.Check(t, qt.IsNil(r.DeleteTag(ctx, "a", "v1")))
+		qt.Check(t, qt.IsNil(r.DeleteManifest(ctx, "a", desc.Digest)))
+	}
+}
+
 func TestLaxAndSparse(t *testing.T) {
 	t.Parallel()
 	image := []byte(`{"config":{"mediaType":"a/b","size":1,"digest":"` + string(digest.FromString("x")) + `"}}`)

@@ -50,6 +50,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all, or with -cache let go of what was not read for longest; 0 is no limit")
 	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
+	flags.BoolVar(&cfg.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that none that is damaged is served as a whole (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
 	err := flags.Parse(args)
@@ -115,6 +116,8 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-read-only is for -dir, -layout and -proxy")
 	case cfg.disk.NoSync && !onDisk:
 		return errors.New("-no-sync is for -dir and -layout")
+	case cfg.disk.VerifyReads && (!onDisk || given["cache"]):
+		return errors.New("-verify-reads is for -dir and -layout, without -cache")
 	case cfg.disk.NoSync && cfg.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")
 	case !given["layout"]:

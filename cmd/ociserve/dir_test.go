@@ -58,6 +58,30 @@ func TestDirSurvivesRestart(t *testing.T) {
 	qt.Assert(t, qt.Equals(stop(), 0), qt.Commentf("log: %s", log))
 }
 
+// TestVerifyReads checks that a blob which was damaged has no clean end, and is
+// unknown from then on.
+func TestVerifyReads(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url, _, stop := start(t, "-dir", dir, "-verify-reads")
+	defer stop()
+	d := docker{strings.TrimSuffix(url, "/v2")}
+	layer := bytes.Repeat([]byte("a layer"), 100_000)
+	d.pushImage(t, "app", "v1", []byte("{}"), layer)
+	dg := digest.FromBytes(layer)
+	layer[0] ^= 1
+	qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(dir, "app", "blobs", "sha256", dg.Encoded()), layer, 0o666)))
+	for _, complete := range []bool{false, true} {
+		resp, err := http.Get(d.base + "/v2/app/blobs/" + dg.String())
+		qt.Assert(t, qt.IsNil(err))
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if qt.Check(t, qt.Equals(err == nil, complete)); complete {
+			qt.Check(t, qt.Equals(resp.StatusCode, http.StatusNotFound))
+		}
+	}
+}
+
 // TestLayout checks that a layout is served under its own name or a given one,
 // and that there is nothing else beside it.
 func TestLayout(t *testing.T) {

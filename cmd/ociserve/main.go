@@ -51,6 +51,9 @@
 //		refuse all pushes and deletes, and write nothing
 //	-no-sync
 //		do not wait for the disk: faster, but a power cut may lose what was pushed
+//	-verify-reads
+//		compare blobs with their digests when they are first read, so that none
+//		that is damaged is served as a whole
 //
 // The other flags are:
 //

@@ -183,6 +183,8 @@ func TestBadUsage(t *testing.T) {
 		{"-proxy x -dir y", 2, "ociserve: -proxy excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy x -mem", 2, "ociserve: -mem excludes -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy x -sparse", 2, "ociserve: -sparse, -immutable and -max-bytes are not for -proxy\nRun 'ociserve -help' for usage.\n"},
+		{"-verify-reads", 2, "ociserve: -verify-reads is for -dir and -layout, without -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -dir y -verify-reads", 2, "ociserve: -verify-reads is for -dir and -layout, without -cache\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy x -no-sync", 2, "ociserve: -no-sync is for -dir and -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy=", 2, "ociserve: invalid value \"\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy http://x/y", 2, "ociserve: invalid value \"http://x/y\" for flag -proxy: it is not a host\nRun 'ociserve -help' for usage.\n"},
