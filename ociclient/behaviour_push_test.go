@@ -52,6 +52,14 @@ func TestBehaviour09_Location(t *testing.T) {
 		{"a URL without the port", "registry.test:443", base + "/u/1", base + ":443/u/1?", true},
 		{"a URL with the port", "registry.test", base + ":443/u/1", base + "/u/1?", true},
 		{"a URL in capitals", "registry.test", "HTTPS://Registry.Test/u/1", base + "/u/1?", true},
+		{"by http", "registry.test", "http://registry.test/u/1?a=b", base + "/u/1?a=b&", true},
+		{"by http, in capitals", "registry.test", "HTTP://Registry.Test/u/1", base + "/u/1?", true},
+		{"by http, with the port", "registry.test", "http://registry.test:443/u/1", base + "/u/1?", true},
+		{"by http, from a port", "registry.test:8443", "http://registry.test/u/1", base + ":8443/u/1?", true},
+		{"by http, from and with a port", "registry.test:8443", "http://registry.test:8443/u/1", base + ":8443/u/1?", true},
+		{"without its port", "registry.test:8443", base + "/u/1", base + ":8443/u/1?", true},
+		{"another port than its own", "registry.test:8443", base + ":443/u/1", base + ":443/u/1?", false},
+		{"without its port, IPv6", "[::1]:8443", "http://[::1]/u/1", "https://[::1]:8443/u/1?", true},
 		{"another host", "registry.test", "https://elsewhere.test/u/1", "https://elsewhere.test/u/1?", false},
 		{"a host below", "registry.test", "https://a.registry.test/u/1", "https://a.registry.test/u/1?", false},
 		{"another port", "registry.test", base + ":8443/u/1", base + ":8443/u/1?", false},
@@ -77,7 +85,7 @@ func TestBehaviour09_Location(t *testing.T) {
 
 func TestBehaviour09_BadLocation(t *testing.T) {
 	t.Parallel()
-	for _, location := range []string{"", "http://registry.test/u/1", "ftp://registry.test/u/1", "mailto:me", "https:///u/1", ":", "%zz"} {
+	for _, location := range []string{"", "http://registry.test:80/u/1", "http://registry.test:5000/u/1", "http://elsewhere.test/u/1", "http://a.registry.test/u/1", "ftp://registry.test/u/1", "mailto:me", "https:///u/1", ":", "%zz"} {
 		w := &world{answers: map[string]*http.Response{"POST https://": answer(http.StatusAccepted, "Location", location)}}
 		err := push(clientIn(t, w, "registry.test", ociclient.Options{}))
 		qt.Assert(t, qt.ErrorMatches(err, ".* Location header.*"), qt.Commentf("%q", location))
@@ -359,11 +367,11 @@ func TestBehaviour11_ChunkAnswers(t *testing.T) {
 	}
 }
 
-// What a registry took less than it was sent of, is sent again; where it claims
-// to have more than it could, that is an error.
+// What a registry took less than it was sent of, is sent again, whatever it claims
+// beside its success: the session knows.
 func TestBehaviour11_PartTaken(t *testing.T) {
 	t.Parallel()
-	for claim, ok := range map[string]bool{"0-4": true, "0-99": false, "0-9223372036854775807": false} {
+	for _, claim := range []string{"0-4", "0-2", "0-99", "0-0"} {
 		backend := ociserver.New(ocimem.New(), nil)
 		srv := faultserver.New(t, backend, anyChunk, rule{On: "PATCH ", Times: 1, Set: header{"Range": claim}, Handler: func(w http.ResponseWriter, req *http.Request) {
 			body, _ := io.ReadAll(io.LimitReader(req.Body, 5))
@@ -373,11 +381,7 @@ func TestBehaviour11_PartTaken(t *testing.T) {
 		}})
 		reg := clientOf(t, srv, ociclient.Options{ChunkSize: 10}, newClock())
 		_, err := reg.PushBlob(ctx, "foo", blobDesc(content), once(content))
-		if ok {
-			qt.Assert(t, qt.IsNil(err))
-			wantBlob(t, reg, content)
-		} else {
-			qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-		}
+		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", claim))
+		wantBlob(t, reg, content)
 	}
 }

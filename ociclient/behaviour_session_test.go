@@ -106,6 +106,7 @@ func TestBehaviour12_NotThereAgain(t *testing.T) {
 	reg, srv := scripted(t,
 		rule{On: "POST ", Status: 202, Set: header{"Location": uploads + "1"}},
 		rule{On: "PUT ", Status: 416, Set: header{"Range": "0-4"}},
+		rule{On: "GET ", Status: 204, Set: header{"Range": "0-4"}},
 		rule{On: "DELETE ", Status: 204},
 	)
 	qt.Assert(t, qt.ErrorIs(push(reg), ociregistry.ErrRangeInvalid))

@@ -1,6 +1,7 @@
 package ociclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,6 +26,7 @@ type blobWriter struct {
 	upload *upload
 	chunk  chunk
 	ended  error // what Write and Commit return; nil while the writer is open
+	failed error // what a Write failed with: what was to follow it cannot
 
 	// What comes after a full chunk is kept until it is as much as the registry
 	// wants chunks to have: if no more comes, it is sent with that one. So a
@@ -39,7 +41,7 @@ func (c *client) newBlobWriter(ctx context.Context, about subject, u *upload, ch
 	w := &blobWriter{about: about, ctx: ctx, upload: u, chunkSize: c.chunkSize(chunkSize, u.minChunk)}
 	w.sending, w.interrupt = context.WithCancel(ctx)
 	w.least = min(max(u.minChunk, 0), w.chunkSize)
-	w.chunk.off = u.offset
+	w.chunk.off = u.at
 	u.shared = true
 	return w
 }
@@ -56,11 +58,8 @@ func (c *client) chunkSize(asked int, least int64) int64 {
 func (w *blobWriter) Write(p []byte) (written int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended != nil {
-		return 0, w.about.wrap(w.ended)
-	}
 	for {
-		if err := w.sending.Err(); err != nil {
+		if err := cmp.Or(w.ended, w.failed, w.sending.Err()); err != nil {
 			return written, w.about.wrap(err)
 		}
 		if w.chunk.n >= w.chunkSize && w.tail.n >= w.least {
@@ -74,7 +73,6 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 		if w.chunk.n == 0 && int64(len(p)) >= w.chunkSize+w.least {
 			w.chunk.borrowed, w.chunk.n = p[:w.chunkSize], w.chunkSize
 			if err := w.flush(); err != nil {
-				w.chunk.reset(w.upload.offset)
 				return written, w.about.wrap(err)
 			}
 			written += int(w.chunkSize)
@@ -92,17 +90,20 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 	}
 }
 
-// flush sends the chunk, and makes what comes after it the next.
+// flush sends the chunk, and makes what comes after it the next. If that fails,
+// all that was not sent is gone.
 func (w *blobWriter) flush() error {
 	if w.chunk.n == 0 {
 		return nil
 	}
-	err := w.send("")
-	if err == nil {
-		w.chunk.reset(w.upload.offset)
-		w.chunk.take(&w.tail)
+	w.failed = w.send("")
+	w.chunk.reset(w.upload.at)
+	if w.failed != nil {
+		w.tail.reset(0)
+		return w.failed
 	}
-	return err
+	w.chunk.take(&w.tail)
+	return nil
 }
 
 // join puts what comes after the chunk into it.
@@ -116,7 +117,7 @@ func (w *blobWriter) join() {
 func (w *blobWriter) send(commit ociregistry.Digest) error {
 	err := w.upload.send(w.sending, &w.chunk, commit)
 	if err == errHasOneByte {
-		w.chunk.off = w.upload.offset
+		w.chunk.off = w.upload.at
 		err = w.upload.send(w.sending, &w.chunk, commit)
 	}
 	return err
@@ -139,27 +140,32 @@ func (w *blobWriter) ID() string {
 	return w.upload.id()
 }
 
-// Close sends what is left. If that fails, Size tells how much the session has.
+// Close sends what is left. If that fails, or a Write has, Size tells how much the
+// session has.
 func (w *blobWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended != nil {
 		return nil
 	}
-	w.join()
-	err := w.flush()
+	if w.failed == nil {
+		w.join()
+		w.flush()
+	}
 	w.end(errWriterClosed)
-	return w.about.wrap(err)
+	return w.about.wrap(w.failed)
 }
 
 // end ends the writer, and frees what it holds.
 func (w *blobWriter) end(why error) {
 	w.ended = why
-	w.chunk.reset(w.upload.offset)
+	w.chunk.reset(w.upload.at)
 	w.tail.reset(0)
 	w.interrupt()
 }
 
+// Commit implements [ociregistry.BlobWriter.Commit]. If it fails for another reason
+// than that the session has ended, it can be called again.
 func (w *blobWriter) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	about := w.about
 	about.op, about.ref = "Commit", string(digest)
@@ -170,17 +176,14 @@ func (w *blobWriter) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, 
 func (w *blobWriter) commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended != nil {
-		return ociregistry.Descriptor{}, w.ended
-	}
-	if err := ociregistry.CheckDigest(digest); err != nil {
+	if err := cmp.Or(w.ended, w.failed, w.sending.Err(), ociregistry.CheckDigest(digest)); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	w.join()
 	err := w.send(digest)
 	size := w.chunk.end()
 	if err == nil || errors.Is(err, ociregistry.ErrDigestInvalid) || errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
-		w.upload.offset = size
+		w.upload.at = size
 		w.end(ociregistry.ErrBlobUploadUnknown)
 	}
 	if err != nil {

@@ -57,6 +57,7 @@ var (
 	statusOK       = []int{http.StatusOK}
 	statusCreated  = []int{http.StatusCreated, http.StatusOK, http.StatusNoContent}
 	statusAccepted = []int{http.StatusAccepted, http.StatusOK, http.StatusNoContent}
+	statusChunk    = []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent, http.StatusOK}
 )
 
 // set sets a line of the header that was not set before.

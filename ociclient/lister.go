@@ -168,13 +168,12 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 		return nil, nil
 	}
 	asked := resp.Request.URL
-	next, err := asked.Parse(target)
+	next, err := resolve(asked, target)
 	if err != nil {
 		return nil, errors.New("the list's Link header is no URL")
 	}
 	if !sameOrigin(next, asked) {
 		return nil, errors.New("the list's Link header leads to another host")
 	}
-	next.Host, next.User, next.Fragment, next.RawFragment = asked.Host, nil, "", ""
 	return next, nil
 }

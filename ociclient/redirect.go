@@ -38,19 +38,32 @@ func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 	if value == "" {
 		return nil, badLocation(resp, "no Location header")
 	}
-	u, err := asked.Parse(value)
-	if err != nil { // the error would repeat the header
-		return nil, badLocation(resp, "a Location header that is no URL")
-	}
+	u, err := resolve(asked, value)
 	switch {
+	case err != nil: // which would repeat the header
+		return nil, badLocation(resp, "a Location header that is no URL")
 	case u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, badLocation(resp, "a Location header that is no HTTP URL")
 	case asked.Scheme == "https" && u.Scheme != "https":
 		return nil, badLocation(resp, "a Location header that leads from https to http")
 	}
+	return u, nil
+}
+
+// resolve returns the URL of a reference in the answer to a request.
+//
+// Who is behind a proxy may not know that it is reached by https, or by which port:
+// its own name, by http or without a port, stands for the origin that was asked.
+// With another port it is another.
+func resolve(asked *url.URL, ref string) (*url.URL, error) {
+	u, err := asked.Parse(ref)
+	if err != nil {
+		return nil, err
+	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	if sameOrigin(u, asked) {
-		u.Host = asked.Host // with or without the port, as it was
+	itself := strings.EqualFold(u.Hostname(), asked.Hostname()) && (u.Port() == "" || u.Port() == portOf(asked))
+	if itself && (u.Scheme == asked.Scheme || u.Scheme == "http") {
+		u.Scheme, u.Host = asked.Scheme, asked.Host
 	}
 	return u, nil
 }
@@ -62,14 +75,12 @@ func badLocation(resp *http.Response, problem string) error {
 // sameOrigin reports whether two URLs are of one origin: scheme, host and port
 // (RFC 6454, section 4).
 func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && (a.Host == b.Host || strings.EqualFold(hostPort(a), hostPort(b)))
+	return a.Scheme == b.Scheme && (a.Host == b.Host || strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b))
 }
 
-// hostPort returns the host of a URL, with the port.
-func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
 	}
-	return u.Hostname() + ":" + port
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
 }

@@ -1,7 +1,6 @@
 package ociclient
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,14 +23,8 @@ type upload struct {
 	c        *client
 	repo     string
 	location *url.URL
-	offset   int64 // how much the registry has, as far as is known
 	minChunk int64 // how large chunks are to be at least, if they are not the last
-
-	shared bool // others may write to it as well
-
-	// The specification has one way to say that there are no bytes and that
-	// there is one: "0-0". Then unsure is set, and offset is 0.
-	unsure bool
+	progress
 }
 
 // startUpload opens a session. The algorithm is the one of the blob's digest.
@@ -72,56 +65,65 @@ func (u *upload) call(kind wire.Kind) *call {
 	return cl
 }
 
-// send sends what content has from the session's offset on, and, if commit is not
-// empty, ends the session.
+// send sends what content has from the session's position on, and, if commit is
+// not empty, ends the session.
 //
 // An answer that is lost does not mean that nothing was done. So before anything
 // is sent again, the registry is asked whether the blob is there, or how much of
 // it the session has.
 func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest) error {
 	r := u.c.newRetrier()
-	unclear := false // whether the registry may have more than it has acknowledged
-	furthest := u.offset
-	for {
-		err := u.sendOnce(ctx, b, commit)
-		b.done()
-		switch {
-		case err == nil && commit != "":
-			return nil
-		case err == nil: // a part was taken
-			unclear = true
-		case b.failure() != nil:
-			return b.failure()
-		case statusOf(err) == http.StatusRequestedRangeNotSatisfiable:
-			if err := u.move(ctx, err, unclear); err != nil {
-				return err
-			}
-		default:
-			if err := r.again(ctx, err); err != nil {
-				return err
-			}
-			unclear = true
-			if commit != "" && u.c.hasBlob(ctx, u.repo, commit) {
+	furthest := u.at
+	var err error // of the last request that sent something
+	for next := u.begin(b.start(), b.end(), b.given()); ; {
+		switch next {
+		case stepSend:
+			if commit == "" && u.at == b.end() {
 				return nil
 			}
-			if err := u.ask(ctx); err != nil {
+			if u.at > furthest {
+				furthest = u.at
+				r.progress()
+			}
+			var resp *http.Response
+			resp, err = u.sendOnce(ctx, b, commit)
+			b.done()
+			switch {
+			case err == nil && commit != "":
+				return nil
+			case err == nil:
+				next = u.acknowledged(extentIn(resp))
+			case b.failure() != nil:
+				return b.failure()
+			case statusOf(err) == http.StatusRequestedRangeNotSatisfiable:
+				next = u.refused(extentIn(responseOf(err)), b.given())
+				if err := u.relocate(responseOf(err)); err != nil {
+					return err
+				}
+			default:
+				if err := r.again(ctx, err); err != nil {
+					return err
+				}
+				if commit != "" && u.c.hasBlob(ctx, u.repo, commit) {
+					return nil
+				}
+				next = u.failed(b.given())
+			}
+		case stepAsk:
+			e, err := u.ask(ctx)
+			if err != nil && u.why != afterSuccess && !tellsNothing(err) {
 				return err
 			}
-		}
-		if u.offset < b.start() || u.offset > b.given() {
+			next = u.told(e)
+		case stepOneByte:
+			return errHasOneByte
+		case stepLost:
+			return errLost
+		case stepRefused:
+			if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+				return fmt.Errorf("%w: %w", errElsewhere, err)
+			}
 			return errElsewhere
-		}
-		if commit == "" && u.offset == b.end() {
-			return nil
-		}
-		switch {
-		case u.offset > furthest:
-			furthest = u.offset
-			r.progress()
-		case err != nil && transient(err):
-			// The retrier has counted it.
-		case r.exhausted():
-			return cmp.Or(err, errElsewhere)
 		}
 	}
 }
@@ -130,39 +132,41 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 // turned out to be one byte further.
 var errHasOneByte = errors.New("the upload has one byte")
 
-var errElsewhere error = ociregistry.NewError("the upload is not where this writer is", ociregistry.ErrRangeInvalid.Code(), nil)
+var (
+	errElsewhere error = ociregistry.NewError("the upload is not where this writer is", ociregistry.ErrRangeInvalid.Code(), nil)
+	errLost      error = ociregistry.NewError("the registry has lost a part of the upload", ociregistry.ErrRangeInvalid.Code(), nil)
+)
 
 // sendOnce sends the rest of content in one request.
-func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Digest) error {
+func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Digest) (*http.Response, error) {
 	kind := wire.UploadChunk
 	if commit != "" {
 		kind = wire.UploadFinish
 	}
 	cl := u.call(kind)
 	cl.once = true
-	cl.body, cl.from = b, u.offset
+	cl.body, cl.from = b, u.at
 	end := b.end()
 	cl.set("Content-Type", mediaTypeOctetStream)
 	// A session of one's own needs no offset in a blob that comes at once; and
 	// some registries do not expect it.
-	if end > u.offset && (commit == "" || u.offset > 0 || u.shared && !u.unsure) {
-		cl.set("Content-Range", wire.ChunkRange(u.offset, end))
+	if end > u.at && (commit == "" || u.at > 0 || u.shared && !u.unsure) {
+		cl.set("Content-Range", wire.ChunkRange(u.at, end))
 	}
 	if commit == "" {
-		cl.ok = []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent}
-		resp, err := u.c.run(ctx, cl)
-		if err != nil {
-			return err
-		}
-		return u.update(resp, end)
+		cl.ok = statusChunk
+	} else {
+		cl.ok = statusCreated
+		cl.url = withQuery(cl.url, "digest="+url.QueryEscape(string(commit)))
 	}
-	cl.ok = statusCreated
-	cl.url = withQuery(cl.url, "digest="+url.QueryEscape(string(commit)))
 	resp, err := u.c.run(ctx, cl)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return nil, err
+	case commit == "":
+		return resp, u.relocate(resp)
 	}
-	return checkDigestHeader(resp, commit)
+	return resp, checkDigestHeader(resp, commit)
 }
 
 // withQuery returns u with one more parameter. What it has stays as it is.
@@ -173,20 +177,6 @@ func withQuery(u *url.URL, param string) *url.URL {
 	}
 	v.RawQuery += param
 	return &v
-}
-
-// update takes over from the answer to a chunk where the session goes on. Where
-// that does not tell how much there is, it is all that was sent, up to size.
-func (u *upload) update(resp *http.Response, size int64) error {
-	if err := u.relocate(resp); err != nil {
-		return err
-	}
-	n, unsure, ok := uploadSize(resp)
-	if !ok || unsure && size <= 1 {
-		n, unsure = size, false
-	}
-	u.offset, u.unsure = n, unsure
-	return nil
 }
 
 // relocate takes over the location from an answer, if it has one.
@@ -207,51 +197,28 @@ func (u *upload) relocate(resp *http.Response) error {
 
 // ask asks the registry where the session is. Some registries tell it only at the
 // session's newest location; without that it is lost.
-func (u *upload) ask(ctx context.Context) error {
+func (u *upload) ask(ctx context.Context) (extent, error) {
 	cl := u.call(wire.UploadStatus)
 	cl.ok = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
+	cl.once = u.why == afterSuccess // which counts, if nobody knows better
 	resp, err := u.c.run(ctx, cl)
 	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
-		return fmt.Errorf("%w: %w", ociregistry.ErrBlobUploadUnknown, err)
+		return extent{}, fmt.Errorf("%w: %w", ociregistry.ErrBlobUploadUnknown, err)
 	}
 	if err != nil {
-		return err
+		return extent{}, err
 	}
-	u.offset, u.unsure, _ = uploadSize(resp)
-	return u.relocate(resp)
+	return extentIn(resp), u.relocate(resp)
 }
 
-// move goes where a chunk was refused for not being there, according to the
-// answer that err is. Unless it is unclear what the registry has of this
-// writer's, that is somebody else's place.
-func (u *upload) move(ctx context.Context, err error, unclear bool) error {
-	resp := responseOf(err)
-	offset, unsure, ok := uploadSize(resp)
-	unclear = unclear || !u.shared // then nobody else is there
-	switch {
-	case ok && unsure && u.offset == 0 && u.unsure:
-		u.offset, u.unsure = 1, false // since it is not empty
-		if !unclear {
-			return errHasOneByte
-		}
-		return u.relocate(resp)
-	case !unclear:
-		return err
-	case !ok:
-		return u.ask(ctx)
+// tellsNothing reports whether err is that the registry does not know how to be
+// asked where a session is.
+func tellsNothing(err error) bool {
+	switch statusOf(err) {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return true
 	}
-	u.offset, u.unsure = offset, unsure
-	return u.relocate(resp)
-}
-
-// uploadSize returns how many bytes a session has by the header of an answer. It
-// is unsure, and 0, where that does not tell none from one.
-func uploadSize(resp *http.Response) (n int64, unsure, ok bool) {
-	n, ok = wire.ParseUploadRange(resp.Header.Get("Range"))
-	if n == 1 {
-		return 0, true, ok
-	}
-	return n, false, ok
+	return false
 }
 
 // cancel ends the session. If the context has ended, that takes place without

@@ -50,11 +50,13 @@ func (c *client) resumeUpload(ctx context.Context, repo, id string, offset int64
 	}
 	switch {
 	case offset == -1:
-		err = u.ask(ctx)
+		var e extent
+		e, err = u.ask(ctx)
+		u.at, u.unsure = e.least, e.least < e.most
 	case offset < 0 || offset > math.MaxInt64/2: // nobody has as much
 		err = errElsewhere
 	default:
-		u.offset = offset // whether it is there, is found out when something is sent
+		u.at = offset // whether it is there, is found out when something is sent
 	}
 	return u, err
 }
@@ -78,9 +80,9 @@ func (c *client) pushBlob(ctx context.Context, repo string, desc ociregistry.Des
 	if c.opts.CheckBlobs && c.hasBlob(ctx, repo, desc.Digest) {
 		return nil
 	}
-	u, done, err := c.tryMount(ctx, repo, desc.Digest)
-	if done || err != nil {
-		return err
+	u, mounted := c.tryMount(ctx, repo, desc.Digest)
+	if mounted {
+		return nil
 	}
 	p := &push{c: c, repo: repo, desc: desc, upload: u}
 	if desc.Size <= min(maxSmall, int64(c.opts.ChunkSize)) {
@@ -209,7 +211,7 @@ func (c *client) MountBlob(ctx context.Context, fromRepo, toRepo string, digest 
 	if err != nil {
 		return ociregistry.Descriptor{}, about.wrap(err)
 	}
-	u, err := c.mount(ctx, r)
+	u, err := c.mount(ctx, c.newCall(r), r)
 	switch {
 	case u != nil:
 		u.cancel(ctx)
@@ -225,8 +227,7 @@ func (c *client) MountBlob(ctx context.Context, fromRepo, toRepo string, digest 
 
 // mount mounts a blob, or returns the session that the registry has opened
 // instead.
-func (c *client) mount(ctx context.Context, r wire.Request) (*upload, error) {
-	cl := c.newCall(r)
+func (c *client) mount(ctx context.Context, cl *call, r wire.Request) (*upload, error) {
 	cl.ok = []int{http.StatusCreated, http.StatusAccepted}
 	resp, err := c.run(ctx, cl)
 	switch {
@@ -247,16 +248,25 @@ func isRefusal(err error) bool {
 
 // tryMount tries to mount a blob that is to be pushed, as the options say. It
 // reports whether that is done, or returns the session that was opened instead.
-func (c *client) tryMount(ctx context.Context, repo string, digest ociregistry.Digest) (u *upload, done bool, err error) {
+// Whatever else becomes of it, the blob can be sent: so it is tried once, and again
+// only where the registry asks to wait.
+func (c *client) tryMount(ctx context.Context, repo string, digest ociregistry.Digest) (u *upload, mounted bool) {
 	i := slices.IndexFunc(c.opts.MountFrom, func(from string) bool { return from != repo })
 	if i < 0 {
-		return nil, false, nil
+		return nil, false
 	}
-	u, err = c.mount(ctx, wire.Request{Kind: wire.BlobMount, Repo: repo, FromRepo: c.opts.MountFrom[i], Digest: digest, ListN: -1})
-	if isRefusal(err) {
-		return nil, false, nil
+	req := wire.Request{Kind: wire.BlobMount, Repo: repo, FromRepo: c.opts.MountFrom[i], Digest: digest, ListN: -1}
+	for r := c.newRetrier(); ; {
+		cl := c.newCall(req)
+		cl.once = true
+		u, err := c.mount(ctx, cl, req)
+		switch {
+		case err == nil:
+			return u, u == nil
+		case statusOf(err) != http.StatusTooManyRequests || r.again(ctx, err) != nil:
+			return nil, false
+		}
 	}
-	return u, err == nil && u == nil, err
 }
 
 func (c *client) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
