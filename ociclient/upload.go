@@ -101,13 +101,13 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 					return err
 				}
 			default:
+				next = u.failed(b.given())
 				if err := r.again(ctx, err); err != nil {
 					return err
 				}
 				if commit != "" && u.c.hasBlob(ctx, u.repo, commit) {
 					return nil
 				}
-				next = u.failed(b.given())
 			}
 		case stepAsk:
 			e, err := u.ask(ctx)
@@ -148,9 +148,9 @@ func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Dig
 	cl.body, cl.from = b, u.at
 	end := b.end()
 	cl.set("Content-Type", mediaTypeOctetStream)
-	// A session of one's own needs no offset in a blob that comes at once; and
-	// some registries do not expect it.
-	if end > u.at && (commit == "" || u.at > 0 || u.shared && !u.unsure) {
+	// A session of one's own, which is empty, needs no offset in a blob that comes at
+	// once; and some registries do not expect it.
+	if end > u.at && (commit == "" || u.at > 0 || (u.shared || u.unclear) && !u.unsure) {
 		cl.set("Content-Range", wire.ChunkRange(u.at, end))
 	}
 	if commit == "" {
