@@ -45,8 +45,9 @@ const (
 	stepSend    step = iota // send what is held from the position on; nothing, if that is its end
 	stepAsk                 // ask the session where it is
 	stepLost                // give up: the session has not kept what it had
-	stepRefused             // give up: the position is somebody else's, or none
-	stepOneByte             // what is held belongs where the session is, which is one byte further
+	stepGiveUp              // give up: the position is somebody else's, or none
+	stepOneByte             // put what is held where the session is, which is one byte further
+	stepDone                // the session has ended well
 )
 
 // doubt is why the session was asked.
@@ -114,7 +115,7 @@ func (p *progress) refused(e extent, given int64) step {
 		p.at, p.unsure = 1, false // since it is not empty
 		return stepOneByte
 	case p.shared && !p.unclear, p.refusals > maxRefusals:
-		return stepRefused
+		return stepGiveUp
 	case p.move(e):
 		return stepSend
 	}
@@ -146,14 +147,14 @@ func (p *progress) told(e extent) step {
 		case p.unclear && p.given == p.end && (!p.shared || e.least <= p.given):
 			return p.believe(p.end) // what had no answer was taken after all
 		default:
-			return stepRefused
+			return stepGiveUp
 		}
 	case afterFailure:
 		switch {
 		case behind:
 			return p.lose(e)
 		case p.shared && e.least > p.given:
-			return stepRefused
+			return stepGiveUp
 		case e.has(p.at):
 			p.unsure = p.at < e.most
 		default:

@@ -47,12 +47,12 @@ func TestProgress(t *testing.T) {
 		{"elsewhere", "416 15", "send 15"},
 		{"elsewhere, twice", "416 15, 416 18", "send 18"},
 		{"elsewhere, and back", "416 15, 416 10", "send 10"},
-		{"elsewhere, and back, and nowhere", "416 15, 416 10, 416 10, get 10", "refused 10"},
-		{"elsewhere, to and fro", "416 15, 416 10, 416 15, 416 10, get 10", "refused 15"},
+		{"elsewhere, and back, and nowhere", "416 15, 416 10, 416 10, get 10", "give up 10"},
+		{"elsewhere, to and fro", "416 15, 416 10, 416 15, 416 10, get 10", "give up 15"},
 		{"elsewhere, and the session knows", "416 -, get 15", "send 15"},
-		{"elsewhere, and nobody knows", "416 -, get -", "refused 10"},
-		{"elsewhere, where it is", "416 10, get 10", "refused 10"},
-		{"elsewhere, ahead", "416 21, get 21", "refused 10"},
+		{"elsewhere, and nobody knows", "416 -, get -", "give up 10"},
+		{"elsewhere, where it is", "416 10, get 10", "give up 10"},
+		{"elsewhere, ahead", "416 21, get 21", "give up 10"},
 		{"elsewhere, behind the chunk", "416 5, get 5", "lost 5"},
 		{"elsewhere, says only the header", "416 5, get 12", "send 12"},
 		{"elsewhere, with none or one", "416 few, get few", "lost 0"},
@@ -75,13 +75,13 @@ func TestProgress(t *testing.T) {
 		{"few, which is one", "all, fail, get few, 416 few", "send 1"},
 		{"few, of which none came", "all, 202 few, get few, 416 few", "send 20"},
 
-		{"another's place", "shared, 416 15", "refused 10"},
-		{"another's place, and nothing said", "shared, 416 -", "refused 10"},
+		{"another's place", "shared, 416 15", "give up 10"},
+		{"another's place, and nothing said", "shared, 416 -", "give up 10"},
 		{"perhaps another's place", "shared, fail, get 15", "send 15"},
-		{"surely another's place", "shared, fail, get 21", "refused 10"},
-		{"another's place, later", "shared, fail, get 10, 416 -, get 21", "refused 10"},
+		{"surely another's place", "shared, fail, get 21", "give up 10"},
+		{"another's place, later", "shared, fail, get 10, 416 -, get 21", "give up 10"},
 		{"a place that was one's own", "shared, 202 15, get 15, 416 30", "send 20"},
-		{"behind another, who has written more", "shared, 202 30, get 30, next, 416 30", "refused 20"},
+		{"behind another, who has written more", "shared, 202 30, get 30, next, 416 30", "give up 20"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestProgress(t *testing.T) {
 			for _, event := range strings.Split(test.script, ", ") {
 				next = tell(&p, next, event)
 			}
-			names := [...]string{"send", "ask", "lost", "refused", "one byte"}
+			names := [...]string{"send", "ask", "lost", "give up", "one byte"}
 			qt.Assert(t, qt.Equals(fmt.Sprint(names[next], " ", p.at), test.want))
 		})
 	}
@@ -175,7 +175,7 @@ func TestProgress_Bounds(t *testing.T) {
 					next, refused = p.failed(given), 0
 				}
 			}
-			if next == stepLost || next == stepRefused || next == stepOneByte {
+			if next == stepLost || next == stepGiveUp || next == stepOneByte {
 				break
 			}
 			if p.at < before {

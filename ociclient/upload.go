@@ -74,7 +74,7 @@ func (u *upload) call(kind wire.Kind) *call {
 func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest) error {
 	r := u.c.newRetrier()
 	furthest := u.at
-	var err error // of the last request that sent something
+	var err error // that of the last attempt
 	for next := u.begin(b.start(), b.end(), b.given()); ; {
 		switch next {
 		case stepSend:
@@ -85,47 +85,52 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 				furthest = u.at
 				r.progress()
 			}
-			var resp *http.Response
-			resp, err = u.sendOnce(ctx, b, commit)
-			b.done()
-			switch {
-			case err == nil && commit != "":
-				return nil
-			case err == nil:
-				next = u.acknowledged(extentIn(resp))
-			case b.failure() != nil:
-				return b.failure()
-			case statusOf(err) == http.StatusRequestedRangeNotSatisfiable:
-				next = u.refused(extentIn(responseOf(err)), b.given())
-				if err := u.relocate(responseOf(err)); err != nil {
-					return err
-				}
-			default:
-				next = u.failed(b.given())
-				if err := r.again(ctx, err); err != nil {
-					return err
-				}
-				if commit != "" && u.c.hasBlob(ctx, u.repo, commit) {
-					return nil
-				}
-			}
+			next, err = u.attempt(ctx, &r, b, commit)
 		case stepAsk:
 			e, err := u.ask(ctx)
 			if err != nil && u.why != afterSuccess && !tellsNothing(err) {
 				return err
 			}
 			next = u.told(e)
+		case stepDone:
+			return nil
 		case stepOneByte:
 			return errHasOneByte
 		case stepLost:
 			return errLost
-		case stepRefused:
-			if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
-				return fmt.Errorf("%w: %w", errElsewhere, err)
-			}
-			return errElsewhere
+		case stepGiveUp:
+			return err
 		}
 	}
+}
+
+// attempt sends the rest of content once, and returns what to do next, with the
+// error to give up with.
+func (u *upload) attempt(ctx context.Context, r *retrier, b content, commit ociregistry.Digest) (step, error) {
+	resp, err := u.sendOnce(ctx, b, commit)
+	b.done()
+	switch {
+	case err == nil && commit != "":
+		return stepDone, nil
+	case err == nil:
+		return u.acknowledged(extentIn(resp)), nil
+	case b.failure() != nil:
+		return stepGiveUp, b.failure()
+	case statusOf(err) == http.StatusRequestedRangeNotSatisfiable:
+		resp := responseOf(err)
+		if err := u.relocate(resp); err != nil {
+			return stepGiveUp, err
+		}
+		return u.refused(extentIn(resp), b.given()), fmt.Errorf("%w: %w", errElsewhere, err)
+	}
+	next := u.failed(b.given())
+	if err := r.again(ctx, err); err != nil {
+		return stepGiveUp, err
+	}
+	if commit != "" && u.c.hasBlob(ctx, u.repo, commit) {
+		return stepDone, nil
+	}
+	return next, errElsewhere
 }
 
 // errHasOneByte is for content that was to be put where the session is, which

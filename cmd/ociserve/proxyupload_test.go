@@ -17,7 +17,7 @@ import (
 )
 
 // chunksOfLayer is a layer that a proxy sends to its origin in three chunks.
-var chunksOfLayer = bytes.Repeat([]byte("0123456789abcdef"), 20<<20/16)
+var chunksOfLayer = bytes.Repeat([]byte("0123456789abcdef"), 17<<20/16)
 
 // patched is an answer with which a handler does something before it begins.
 type patched struct {
@@ -31,8 +31,9 @@ func (p *patched) WriteHeader(status int) { p.ResponseWriter.WriteHeader(p.befor
 // tells of the first chunk alone, in an answer or when it is asked.
 func TestProxySurvivesStuckRange(t *testing.T) {
 	t.Parallel()
-	for _, status := range []int{201, 202} {
-		for _, stuck := range []string{"0-8388607", "0-0", "0-4", "0-9223372036854775806", "x"} {
+	for stuck, status := range map[string]int{"0-8388607": 201, "0-0": 202, "0-9223372036854775806": 202} {
+		t.Run(stuck, func(t *testing.T) {
+			t.Parallel()
 			registry := ociserver.New(ocimem.New(), nil)
 			var begun atomic.Bool
 			o := startOrigin(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -62,7 +63,7 @@ func TestProxySurvivesStuckRange(t *testing.T) {
 			qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusCreated), qt.Commentf("%s", body))
 			docker{o.URL}.pullBlob(t, "foo", chunksOfLayer)
 			qt.Check(t, qt.Equals(stop(), 0))
-		}
+		})
 	}
 }
 
