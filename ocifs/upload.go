@@ -164,7 +164,8 @@ type uploadWriter struct {
 	mu      sync.Mutex // for Close and Cancel from another goroutine
 	session *session   // nil when the writer was closed or is done
 	offset  int64
-	done    bool // committed or cancelled
+	failed  error // what a Write failed with: nothing can follow it
+	done    bool  // committed or cancelled
 }
 
 func (u *uploads) newWriter(ctx context.Context, repo string, s *session, offset int64, chunkSize int) *uploadWriter {
@@ -211,6 +212,9 @@ func (w *uploadWriter) append(p []byte) error {
 		return err
 	}
 	if err := w.session.append(w.ctx, w.repo, w.offset, p); err != nil {
+		if w.ctx.Err() == nil {
+			w.failed = err
+		}
 		return err
 	}
 	w.offset += int64(len(p))
@@ -225,7 +229,7 @@ func (w *uploadWriter) usable() error {
 	case w.session == nil:
 		return fs.ErrClosed
 	}
-	return nil
+	return w.failed
 }
 
 // Commit implements [ociregistry.BlobWriter.Commit]. If the content is right but

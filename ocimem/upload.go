@@ -222,6 +222,7 @@ type writer struct {
 	mu     sync.Mutex // for Close and Cancel from another goroutine
 	upload *upload    // nil as long as a session of a foreign id has nothing
 	offset int64
+	failed error // what a Write failed with: nothing can follow it
 	closed bool
 	done   bool // committed or cancelled
 }
@@ -270,6 +271,7 @@ func (w *writer) append(n int, f func(*buffer) error) error {
 		return err
 	}
 	if err := w.upload.at(w.offset, f); err != nil {
+		w.failed = err
 		return err
 	}
 	w.offset += int64(n)
@@ -283,6 +285,8 @@ func (w *writer) usable() error {
 		return ociregistry.ErrBlobUploadUnknown
 	case w.closed:
 		return fs.ErrClosed
+	case w.failed != nil:
+		return w.failed
 	}
 	if w.upload == nil {
 		w.upload = w.registry.openUpload(w.ctx, w.key)

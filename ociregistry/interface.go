@@ -246,7 +246,9 @@ type BlobReader interface {
 // leaves the session open, to be resumed.
 //
 // After Commit or Cancel, Write and Commit return [ErrBlobUploadUnknown]; after
-// Close, they return an error as well.
+// Close, they return an error as well. After a Write that failed, they return its
+// error, as does Close where it sends what was kept; another writer can go on where
+// the session is.
 type BlobWriter interface {
 	// Write appends to the content. It fails with [ErrRangeInvalid], and
 	// appends nothing, when another writer has moved the session on.

@@ -108,6 +108,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	offset int64
+	failed error // what a Write failed with: nothing can follow it
 }
 
 func (w *writer) ID() string     { return joinID(w.w[0].ID(), w.w[1].ID()) }
@@ -126,18 +127,22 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	defer unlock()
 	w.mu.Lock()
-	offset := w.offset
+	offset, err := w.offset, w.failed
 	w.mu.Unlock()
+	if err != nil {
+		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+	}
 	err = w.each(func(i int) error {
 		ahead := min(max(w.w[i].Size()-offset, 0), int64(len(p)))
 		_, err := w.w[i].Write(p[ahead:])
 		return err
 	})
-	if err != nil {
-		return 0, target{"Write", w.repo, w.ID()}.fail(err)
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err != nil {
+		w.failed = err
+		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+	}
 	w.offset = offset + int64(len(p))
 	return len(p), nil
 }
@@ -158,6 +163,12 @@ func (w *writer) Commit(digest ociregistry.Digest) (desc ociregistry.Descriptor,
 		return desc, at.fail(err)
 	}
 	defer unlock()
+	w.mu.Lock()
+	err = w.failed
+	w.mu.Unlock()
+	if err != nil {
+		return desc, at.fail(err)
+	}
 	var descs [2]ociregistry.Descriptor
 	err = w.each(func(i int) (err error) {
 		descs[i], err = w.w[i].Commit(digest)

@@ -335,6 +335,29 @@ var uploadDefects = []defect{{
 		})
 	},
 }, {
+	name:     "a writer forgets that it failed",
+	caughtBy: []string{"Session/FailedWriteStaysFailed"},
+	inject: func(f *ociregistry.Funcs) {
+		resume := f.PushBlobChunkedResume_
+		f.PushBlobChunkedResume_ = func(ctx Ctx, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+			w, err := resume(ctx, repo, id, offset, chunkSize)
+			if err != nil {
+				return nil, err
+			}
+			ww := &writer{BlobWriter: w}
+			ww.write = func(p []byte) (int, error) {
+				n, err := ww.BlobWriter.Write(p)
+				if errors.Is(err, ociregistry.ErrRangeInvalid) {
+					if again, err := resume(ctx, repo, id, -1, chunkSize); err == nil {
+						ww.BlobWriter = again // where nothing of p is
+					}
+				}
+				return n, err
+			}
+			return ww, nil
+		}
+	},
+}, {
 	name:     "an ended session takes more",
 	caughtBy: []string{"Session/CommitEndsItForAll", "Session/CancelEndsItForAll", "Upload/AfterCommit", "Upload/AfterCancel"},
 	inject: func(f *ociregistry.Funcs) {

@@ -20,6 +20,7 @@ var sessionClauses = []clause{
 	{name: "SessionsAreIndependent", needs: ResumeUploads, run: sessionsIndependent},
 	{name: "OneWriterAtAnOffset", needs: ResumeUploads, run: sessionTwoWriters},
 	{name: "CommitOfALateWriter", needs: ResumeUploads, run: sessionLateCommit},
+	{name: "FailedWriteStaysFailed", needs: ResumeUploads, run: sessionFailedWrite},
 	{name: "CommitEndsItForAll", needs: ResumeUploads, run: sessionCommitted},
 	{name: "CancelEndsItForAll", needs: ResumeUploads, run: sessionCancelled},
 }
@@ -223,6 +224,39 @@ func sessionLateCommit(t *test) {
 		t.wantNoRepository("foo", "after a failed Commit")
 	}
 	t.mustCommit(t.mustResume("foo", id, 2000), data, describe(data).Digest)
+	t.wantBlob("foo", data, describe(data).Digest)
+}
+
+// What follows a Write that failed is not written, and nothing is committed, even
+// if it is what the session has.
+func sessionFailedWrite(t *test) {
+	data := content(1, 2000)
+	id := t.mustPark("foo", data[:1000])
+	late, err := t.reg.PushBlobChunkedResume(t.Context(), "foo", id, 1000, 1)
+	t.must(err, "PushBlobChunkedResume with a chunk size of 1")
+	first := t.mustResume("foo", id, 1000)
+	t.mustWrite(first, data[1000:])
+	t.must(first.Close(), "Close of an upload")
+
+	const tries = 4 // over HTTP it is sent when it is a chunk, or more
+	for range tries {
+		if _, err = late.Write(content(99, int64(late.ChunkSize()))); err != nil {
+			break
+		}
+	}
+	sentinels := is(ociregistry.ErrRangeInvalid)
+	t.wantErr(err, sentinels, "Write at an offset where another writer has written")
+	_, err = late.Write(data[1000:])
+	t.wantErr(err, sentinels, "Write after a Write that failed")
+	for _, d := range []ociregistry.Digest{describe(data).Digest, describe(data[:1000]).Digest} {
+		_, err = late.Commit(d)
+		t.wantErr(err, sentinels, "Commit after a Write that failed")
+	}
+	late.Close() // where there is nothing to send, that is no error
+	t.wantNoRepository("foo", "after a Write that failed")
+
+	w := t.mustResume("foo", id, 2000)
+	t.mustCommit(w, data, describe(data).Digest)
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
