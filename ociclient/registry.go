@@ -36,6 +36,14 @@
 // PushBlob returns as soon as a Read of it that is under way has: to end one that
 // blocks is up to the reader.
 //
+// A registry's success acknowledges what was sent. What it reports beside it of the
+// session is only a reason to ask the session; what was stored is checked by the
+// digest in the end. A session that has lost more than the chunk at hand is an
+// [ociregistry.ErrRangeInvalid], or an [ociregistry.ErrBlobUploadUnknown].
+//
+// A writer of which a Write has failed stays failed: Write, Commit and Close return
+// the error. A Commit that failed can be repeated as long as the session is open.
+//
 // The ID of a [ociregistry.BlobWriter] is where the registry has its session,
 // so another client, in another process, can resume it; of registries whose
 // sessions are elsewhere than the specification shows them, it cannot.
@@ -131,7 +139,7 @@ type Options struct {
 
 	// MountFrom has repositories of the same registry from which PushBlob tries
 	// to mount a blob before it sends it: the first that is another than the one
-	// pushed to.
+	// pushed to. It is tried once; whatever it fails with, the blob is sent.
 	MountFrom []string
 
 	// Referrers says how to find and keep referrers.
