@@ -153,7 +153,7 @@ func BenchmarkOwn(b *testing.B) {
 	content := make([]byte, 4096)
 	desc := ociregistry.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
 	header := http.Header{
-		"Content-Type":          {"application/octet-stream"},
+		"Content-Type":          {"application/vnd.oci.image.manifest.v1+json"},
 		"Docker-Content-Digest": {string(desc.Digest)},
 		"Location":              {"/v2/repo/blobs/uploads/1"},
 	}

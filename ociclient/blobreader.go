@@ -46,7 +46,7 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		err = r.verify()
 	}
-	if err != nil {
+	if r.err = err; err != io.EOF {
 		r.err = r.about.wrap(err)
 	}
 	return n, r.err
@@ -118,9 +118,8 @@ func (r *blobReader) Close() error {
 
 // seekReader is the reader of a whole blob of a registry that has ranges.
 type seekReader struct {
-	*blobReader
-	pos   int64 // where the next Read is
-	again func(offset int64) (*stream, error)
+	blobReader
+	pos int64 // where the next Read is
 }
 
 // Read implements [io.Reader]. If it needs another request because of a Seek, and
@@ -157,8 +156,9 @@ func (r *seekReader) move() error {
 	if r.closed || r.pos == r.stream().offset {
 		return nil
 	}
-	r.stream().suspend() // the request is one of those that may be under way
-	s, err := r.again(r.pos)
+	s := r.stream()
+	s.suspend() // the request is one of those that may be under way
+	s, err := s.blob.open(s.ctx, r.pos, r.desc.Size)
 	if err != nil {
 		return err
 	}

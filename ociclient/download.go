@@ -28,8 +28,10 @@ type stream struct {
 	skip    int64         // bytes of the body that come before offset
 	end     int64         // the offset after the last byte, or -1 for the end of the blob
 	size    int64         // of the blob, or -1
+	told    int64         // size, if the last answer's header was about it, or -1
 	ranges  bool          // the registry says that it has ranges
 	partial bool          // the body is the part that was asked for
+	page    bool          // the body is a page for people, or the content if a digest says so
 	reread  bool          // the blob was sent from its beginning once more
 
 	r      retrier
@@ -38,7 +40,7 @@ type stream struct {
 
 // open begins a stream. The end may be -1.
 func (b blob) open(ctx context.Context, offset, end int64) (*stream, error) {
-	s := &stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, r: b.c.newRetrier()}
+	s := &stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
 	if err := s.request(); err != nil {
 		return nil, err
 	}
@@ -72,6 +74,7 @@ func (s *stream) accept(resp *http.Response) error {
 	}
 	size := resp.ContentLength
 	s.skip, s.partial = 0, resp.StatusCode == http.StatusPartialContent
+	s.page = !s.partial && isPage(resp)
 	if s.partial {
 		cr, ok := wire.ParseContentRange(resp.Header.Get("Content-Range"))
 		switch {
@@ -85,6 +88,15 @@ func (s *stream) accept(resp *http.Response) error {
 	} else {
 		s.skip = s.offset
 		s.ranges = resp.Header.Get("Accept-Ranges") == "bytes"
+	}
+	if size == 0 && !isOfNothing(s.digest) {
+		if s.offset > 0 || s.end >= 0 { // then nothing may ever verify it
+			return errors.New("the answer is empty, and the blob is not")
+		}
+		size = -1
+	}
+	if !isEncoded(resp) {
+		s.told = size
 	}
 	if s.size >= 0 && size >= 0 && size != s.size {
 		return fmt.Errorf("the blob has %d bytes now, and had %d before", size, s.size)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -28,10 +29,12 @@ type call struct {
 	ok      []int         // the statuses that are no errors
 	unknown error         // what status 404 means where the answer does not say; may be nil
 	once    bool          // it must not be sent again before it is known what became of it
+	header  time.Duration // how long the header of the answer may take
 
 	own struct { // what most calls need, in one piece of memory with them
-		url    url.URL
-		fields [3]field
+		url     url.URL
+		fields  [3]field
+		attempt attempt // the first
 	}
 }
 
@@ -46,6 +49,7 @@ func (c *client) newCall(r wire.Request) *call {
 		scope:   scopeOf(&r),
 		ok:      statusOK,
 		unknown: unknown(r.Kind),
+		header:  c.opts.Timeouts.header(r.Kind),
 	}
 	cl.own.url = c.base
 	cl.own.url.Path, cl.own.url.RawQuery, _ = strings.Cut(r.URL(), "?")
@@ -63,10 +67,10 @@ var (
 // set sets a line of the header that was not set before.
 func (cl *call) set(name, value string) { cl.fields = append(cl.fields, field{name, value}) }
 
-// newHeader returns the header of a request, all of it in few allocations.
-func (cl *call) newHeader(userAgent string) http.Header {
+// newHeader returns the header of a request, whose values are in those given as
+// long as there is room.
+func (cl *call) newHeader(userAgent string, values []string) http.Header {
 	h := make(http.Header, len(cl.fields)+1)
-	values := make([]string, 0, len(cl.fields)+1)
 	add := func(name, value string) {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
@@ -183,6 +187,7 @@ func discard(body io.ReadCloser) {
 // go on. The function use has to close the body, now or later.
 func (c *client) try(ctx context.Context, cl *call, use func(*http.Response) error) error {
 	r := c.newRetrier()
+	renewed := false // the URL that a redirect led to
 	for {
 		resp, err := c.send(ctx, cl)
 		switch {
@@ -190,12 +195,16 @@ func (c *client) try(ctx context.Context, cl *call, use func(*http.Response) err
 			return cl.body.failure()
 		case err != nil:
 		case !slices.Contains(cl.ok, resp.StatusCode):
-			err = responseError(resp, cl.unknown)
+			err = cl.refusal(resp)
 		default:
 			err = use(resp)
 		}
 		if err == nil {
 			return nil
+		}
+		if foreignStatus(err) == http.StatusForbidden && cl.method == http.MethodGet && !renewed {
+			renewed = true // the registry signs another
+			continue
 		}
 		if cl.once {
 			return ended(ctx, err)
@@ -211,12 +220,12 @@ func (c *client) send(ctx context.Context, cl *call) (*http.Response, error) {
 	var via *http.Response
 	u := cl.url
 	for range maxRedirects {
-		req, err := c.newRequest(ctx, cl, u)
+		a, err := c.newAttempt(ctx, cl, u)
 		if err != nil {
 			return nil, err
 		}
-		req.Response = via // ociauth looks there for a step down from https
-		resp, err := c.roundTrip(req)
+		a.req.Response = via // ociauth looks there for a step down from https
+		resp, err := c.roundTrip(ctx, a)
 		if err != nil {
 			return nil, err
 		}
@@ -234,43 +243,71 @@ func (c *client) send(ctx context.Context, cl *call) (*http.Response, error) {
 	return nil, finalf("more than %d redirects", maxRedirects)
 }
 
-func (c *client) newRequest(ctx context.Context, cl *call, u *url.URL) (*http.Request, error) {
-	trusted := sameOrigin(u, &c.base)
-	if trusted && cl.scope.Len() > 0 {
+// newAttempt returns the request of a call to u. It has to be sent.
+func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt, error) {
+	if sameOrigin(u, &c.base) && cl.scope.Len() > 0 {
 		ctx = ociauth.ContextWithRequestInfo(ctx, ociauth.RequestInfo{RequiredScope: cl.scope})
 	}
-	req := (&http.Request{
+	a := &cl.own.attempt
+	if a.c != nil {
+		a = new(attempt)
+	}
+	a.c, a.header = c, cl.header
+	req := &http.Request{
 		Method:     cl.method,
 		URL:        u,
 		Host:       u.Host,
-		Header:     cl.newHeader(c.opts.UserAgent),
+		Header:     cl.newHeader(c.opts.UserAgent, a.values[:0]),
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-	}).WithContext(ctx)
-	if cl.body == nil {
-		return req, nil
 	}
-	req.ContentLength = cl.body.end() - cl.from
-	req.GetBody = func() (io.ReadCloser, error) { return cl.body.open(cl.from) }
-	var err error
-	req.Body, err = req.GetBody()
-	if req.ContentLength == 0 {
+	if cl.body != nil {
+		if err := a.setBody(req, cl.body, cl.from); err != nil {
+			return nil, err
+		}
+	}
+	a.ctx, a.cancel = context.WithCancelCause(ctx)
+	a.req = *req.WithContext(a.ctx)
+	return a, nil
+}
+
+// setBody makes the content from an offset on the body of a request. A small one
+// is taken by the server's host when it is sent, and net/http sends it best as it
+// is.
+func (a *attempt) setBody(req *http.Request, body content, from int64) error {
+	size := body.end() - from
+	req.ContentLength = size
+	first, err := body.open(from)
+	switch {
+	case err != nil:
+		return err
+	case size == 0:
 		req.Body, req.GetBody = http.NoBody, func() (io.ReadCloser, error) { return http.NoBody, nil }
+	case size <= maxSmall:
+		req.Body, req.GetBody = first, func() (io.ReadCloser, error) { return body.open(from) }
+	default:
+		a.sent = sentBody{first, a, size}
+		req.Body, req.GetBody = &a.sent, func() (io.ReadCloser, error) {
+			again, err := body.open(from)
+			return &sentBody{again, a, size}, err
+		}
 	}
-	return req, err
+	return nil
 }
 
 // roundTrip sends a request when there is a slot for it, which the response's
 // body frees.
-func (c *client) roundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
+func (c *client) roundTrip(ctx context.Context, a *attempt) (*http.Response, error) {
+	req := &a.req
 	release, err := c.slots.acquire(ctx, req.URL.Host)
 	if err != nil {
+		a.end()
 		return nil, err
 	}
 	start := c.opts.clock.now()
-	resp, err := c.opts.Transport.RoundTrip(req)
+	a.begin()
+	resp, err := a.answer(c.opts.Transport.RoundTrip(req))
 	if c.opts.Logger.Enabled(ctx, slog.LevelDebug) {
 		c.logRequest(req, resp, err, c.opts.clock.now().Sub(start))
 	}
@@ -278,7 +315,6 @@ func (c *client) roundTrip(req *http.Request) (*http.Response, error) {
 		release()
 		return nil, err
 	}
-	resp.Request = req
 	if sameOrigin(req.URL, &c.base) {
 		c.warnings.note(ctx, resp.Header["Warning"])
 	}

@@ -26,11 +26,10 @@ type subject struct {
 
 func (c *client) about(op, repo, ref string) subject { return subject{c, op, repo, ref} }
 
-// wrap says in err what it is about. Of nil it returns nil, and so it does of
-// [io.EOF] itself.
+// wrap says in err what it is about. Of nil it returns nil.
 func (s subject) wrap(err error) error {
-	if err == nil || err == io.EOF {
-		return err
+	if err == nil {
+		return nil
 	}
 	return &ociregistry.OpError{Op: s.op, Registry: s.c.base.Host, Repo: s.repo, Ref: s.ref, Err: err}
 }
@@ -41,6 +40,36 @@ func responseError(resp *http.Response, unknown error) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	resp.Body.Close()
 	return httpError(bodyError(resp, body, unknown), resp, body)
+}
+
+// foreignError is an answer of another origin, after a redirect. It says nothing of
+// what the registry has, and so it is no [ociregistry.HTTPError] either.
+type foreignError struct{ resp *http.Response }
+
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("%s, to which the registry redirects, answers %d %s", e.resp.Request.URL.Host, e.resp.StatusCode, http.StatusText(e.resp.StatusCode))
+}
+
+// refusal returns the error that a response to the call is, and closes its body. An
+// answer of another origin than was asked is the registry's if it has errors in the
+// form of the specification: there are registries that redirect all that they do
+// not have.
+func (cl *call) refusal(resp *http.Response) error {
+	err := responseError(resp, cl.unknown)
+	var list *ociregistry.WireErrors
+	if sameOrigin(resp.Request.URL, cl.url) || resp.StatusCode/100 == 4 && errors.As(err, &list) {
+		return err
+	}
+	return &foreignError{resp}
+}
+
+// foreignStatus returns the status of the answer of another origin that err is, or 0.
+func foreignStatus(err error) int {
+	var foreign *foreignError
+	if errors.As(err, &foreign) {
+		return foreign.resp.StatusCode
+	}
+	return 0
 }
 
 // httpError returns err with the response that it was found in, but not with the

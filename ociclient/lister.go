@@ -2,6 +2,7 @@ package ociclient
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -61,7 +62,7 @@ func (c *client) namePages(ctx context.Context, r wire.Request, field string) it
 					yield(nil, err)
 					return
 				}
-				names, err := manifest.ReadNames(string(p.data), field)
+				names, err := readNames(p, field)
 				if err != nil {
 					yield(nil, fmt.Errorf("the answer is no list: %w", err))
 					return
@@ -85,6 +86,23 @@ func (c *client) namePages(ctx context.Context, r wire.Request, field string) it
 			before, r.ListLast = last, last[len(last)-1]
 		}
 	}
+}
+
+// readNames reads the field of an answer that has a list. An object with neither
+// that nor a name is something else.
+func readNames(p page, field string) ([]string, error) {
+	names, err := manifest.ReadNames(string(p.data), field)
+	if err != nil || len(names) > 0 {
+		return names, err
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(p.data, &object); err != nil {
+		return nil, err
+	}
+	if object[field] == nil && object["name"] == nil {
+		return nil, fmt.Errorf("it has no field %s", field)
+	}
+	return nil, nil
 }
 
 // sizedPages gets the pages of a list. If the registry refuses to make them as
@@ -130,12 +148,11 @@ type page struct {
 // section "Listing Tags"; RFC 8288).
 func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
-		cl := *cl
 		cl.set("Accept-Encoding", "identity")
 		seen := make(map[uint64]bool) // hashes of URLs: a list may have any number of pages
 		for {
 			seen[hashURL(cl.url)] = true
-			resp, data, err := c.read(ctx, &cl)
+			resp, data, err := c.read(ctx, cl)
 			if err != nil {
 				yield(page{}, err)
 				return

@@ -3,7 +3,6 @@ package ociclient
 import (
 	"context"
 	"io"
-	"net/http"
 	"sync"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -36,7 +35,7 @@ type part struct {
 func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, about subject) (ociregistry.BlobReader, error) {
 	opts := b.c.opts.Parallel
 	s, err := b.open(ctx, 0, opts.PartSize)
-	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable { // the blob is empty
+	if refusesRange(err) { // the blob is empty
 		s, err = b.open(ctx, 0, -1)
 	}
 	if err != nil {
@@ -50,7 +49,7 @@ func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, 
 	}
 	if !s.partial || s.size <= opts.PartSize {
 		s.end = s.size
-		return b.newSequentialReader(ctx, cancel, about, s), nil
+		return b.newSequentialReader(cancel, about, s), nil
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
@@ -92,7 +91,9 @@ func (r *parallelReader) fetchPart(ctx context.Context, b blob, p *part, offset,
 		p.buf = &buf
 	}
 	p.data = (*p.buf)[:end-offset]
-	_, err = io.ReadFull(s, p.data)
+	if _, err = io.ReadFull(s, p.data); err == io.EOF {
+		err = io.ErrUnexpectedEOF // the blob has become shorter
+	}
 	return err
 }
 

@@ -3,7 +3,9 @@ package ociclient
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -53,15 +55,15 @@ func (b blob) newReader(ctx context.Context, cancel context.CancelFunc, about su
 	if err != nil {
 		return nil, err
 	}
-	return b.newSequentialReader(ctx, cancel, about, s), nil
+	return b.newSequentialReader(cancel, about, s), nil
 }
 
-func (b blob) newSequentialReader(ctx context.Context, cancel context.CancelFunc, about subject, s *stream) ociregistry.BlobReader {
-	r := &blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: s, hash: b.digest.Algorithm().Hash()}
+func (b blob) newSequentialReader(cancel context.CancelFunc, about subject, s *stream) ociregistry.BlobReader {
+	r := &seekReader{blobReader: blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: s, hash: b.digest.Algorithm().Hash()}}
 	if s.ranges && s.size >= 0 {
-		return &seekReader{blobReader: r, again: func(offset int64) (*stream, error) { return b.open(ctx, offset, s.size) }}
+		return r
 	}
-	return r
+	return &r.blobReader
 }
 
 func (b blob) descriptor(size int64) ociregistry.Descriptor {
@@ -91,13 +93,22 @@ func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blob
 		return b.newEmptyReader(ctx, offset0)
 	}
 	s, err := b.open(ctx, offset0, offset1)
-	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
+	if refusesRange(err) {
 		return b.newRangeReaderToEnd(ctx, offset0, offset1, err)
 	}
 	if err != nil {
 		return nil, err
 	}
+	if s.page { // which nothing else would find out
+		s.Close()
+		return nil, errPage
+	}
 	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
+}
+
+// refusesRange reports whether err is that a blob does not have the bytes asked for.
+func refusesRange(err error) bool {
+	return statusOf(err) == http.StatusRequestedRangeNotSatisfiable || foreignStatus(err) == http.StatusRequestedRangeNotSatisfiable
 }
 
 // newRangeReaderToEnd returns a reader of a range that goes to the blob's end, or
@@ -105,8 +116,13 @@ func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blob
 // some registries know no ranges but those of which they have every byte.
 func (b blob) newRangeReaderToEnd(ctx context.Context, offset0, offset1 int64, err error) (*blobReader, error) {
 	size := int64(-1)
-	if cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range")); ok {
-		size = cr.Size
+	if resp := responseOf(err); resp != nil {
+		if cr, ok := wire.ParseContentRange(resp.Header.Get("Content-Range")); ok {
+			size = cr.Size
+		}
+	}
+	if size >= 0 {
+		// The registry has told it.
 	} else if desc, err := b.resolve(ctx); err != nil {
 		return nil, err
 	} else {
@@ -115,7 +131,9 @@ func (b blob) newRangeReaderToEnd(ctx context.Context, offset0, offset1 int64, e
 	switch {
 	case size == offset0:
 		return &blobReader{desc: b.descriptor(size), src: http.NoBody}, nil
-	case size < offset0, offset1 >= 0 && offset1 <= size:
+	case size < offset0:
+		return nil, fmt.Errorf("%w: %w", ociregistry.ErrRangeInvalid, err)
+	case offset1 >= 0 && offset1 <= size:
 		return nil, err
 	}
 	s, err := b.open(ctx, offset0, size)
@@ -140,13 +158,20 @@ func (c *client) ResolveBlob(ctx context.Context, repo string, digest ociregistr
 		return ociregistry.Descriptor{}, about.wrap(err)
 	}
 	desc, err := blob{c, repo, digest}.resolve(ctx)
-	return desc, about.wrap(err)
+	if err == nil && desc.Size < 0 {
+		err = errors.New("the registry does not tell the size of the blob")
+	}
+	if err != nil {
+		return ociregistry.Descriptor{}, about.wrap(err)
+	}
+	return desc, nil
 }
 
 // resolve asks by HEAD, or, where that does not tell the size or is not there, by
-// a GET of one byte.
+// a GET of one byte. If that does not tell the size either, it is -1.
 func (b blob) resolve(ctx context.Context) (ociregistry.Descriptor, error) {
 	cl := b.c.newCall(wire.Request{Kind: wire.BlobHead, Repo: b.repo, Digest: b.digest, ListN: -1})
+	cl.set("Accept-Encoding", "identity")
 	resp, err := b.c.run(ctx, cl)
 	if err == nil {
 		err = checkDigestHeader(resp, b.digest)
@@ -156,31 +181,64 @@ func (b blob) resolve(ctx context.Context) (ociregistry.Descriptor, error) {
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	if resp.ContentLength < 0 {
+	size := contentLength(resp, b.digest)
+	if size < 0 || isPage(resp) {
 		return b.resolveByGet(ctx)
 	}
-	return b.descriptor(resp.ContentLength), nil
+	return b.descriptor(size), nil
 }
+
+// contentLength returns how long the content is by the header of an answer, or -1
+// if that does not tell, or cannot be. The digest may be empty.
+func contentLength(resp *http.Response, d ociregistry.Digest) int64 {
+	if resp.ContentLength == 0 && d != "" && !isOfNothing(d) || isEncoded(resp) {
+		return -1
+	}
+	return resp.ContentLength
+}
+
+// isOfNothing reports whether a digest is that of no bytes.
+func isOfNothing(d ociregistry.Digest) bool { return d == d.Algorithm().FromString("") }
+
+// isEncoded reports whether the bytes of an answer are not the content's
+// (RFC 9110, section 8.4).
+func isEncoded(resp *http.Response) bool {
+	encoding := resp.Header.Get("Content-Encoding")
+	return encoding != "" && !strings.EqualFold(encoding, "identity")
+}
+
+// isPage reports whether an answer seems to be a page for people, such as one to
+// log in, in place of what was asked for. What has the digest of that is none.
+func isPage(resp *http.Response) bool {
+	return resp.Header.Get("Docker-Content-Digest") == "" && isPageType(contentType(resp))
+}
+
+func isPageType(mediaType string) bool {
+	return strings.EqualFold(mediaType, "text/html") || strings.EqualFold(mediaType, "application/xhtml+xml")
+}
+
+var errPage = errors.New("the answer is a web page")
 
 func (b blob) resolveByGet(ctx context.Context) (ociregistry.Descriptor, error) {
 	s, err := b.open(ctx, 0, 1)
-	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
-		cr, ok := wire.ParseContentRange(responseOf(err).Header.Get("Content-Range"))
-		if ok && cr.Size == 0 {
-			return b.descriptor(0), nil
-		}
+	if refusesRange(err) && isOfNothing(b.digest) {
+		s, err = b.open(ctx, 0, -1)
 	}
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	s.Close()
-	return b.descriptor(s.size), nil
+	if s.page {
+		return ociregistry.Descriptor{}, errPage
+	}
+	return b.descriptor(s.told), nil
 }
 
-// noHead reports whether err may be that the registry does not know HEAD there.
+// noHead reports whether err may be that HEAD is not known: by the registry, or
+// where that has redirected to, whose URL can be signed for GET alone.
 func noHead(err error) bool {
 	status := statusOf(err)
-	return status == http.StatusMethodNotAllowed || status == http.StatusBadRequest
+	return foreignStatus(err) != 0 || status == http.StatusMethodNotAllowed || status == http.StatusBadRequest
 }
 
 func (c *client) hasBlob(ctx context.Context, repo string, digest ociregistry.Digest) bool {
@@ -246,18 +304,55 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 	if err != nil {
 		return nil, err
 	}
-	if want == "" {
-		want = digest.FromBytes(data)
-	} else if !isDigestOf(want, hashOf(want, data)) {
+	mediaType := mediaTypeOf(resp)
+	if want != "" && !isDigestOf(want, hashOf(want, data)) {
 		return nil, mismatch()
 	}
+	if want == "" || isVague(mediaType) {
+		own, ok := readMediaType(data)
+		switch {
+		case want == "" && (!ok || isPageType(mediaType)):
+			return nil, errors.New("the answer is no manifest")
+		case isVague(mediaType) && own != "":
+			mediaType = own
+		}
+	}
+	if want == "" {
+		want = digest.FromBytes(data)
+	}
 	m := &manifestReader{
-		desc: ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: int64(len(data))},
+		desc: ociregistry.Descriptor{MediaType: mediaType, Digest: want, Size: int64(len(data))},
 		data: data,
 		etag: resp.Header.Get("ETag"),
 	}
 	m.Reset(data)
 	return m, nil
+}
+
+// isVague reports whether a media type says less than a manifest does itself.
+func isVague(mediaType string) bool {
+	switch strings.ToLower(mediaType) {
+	case mediaTypeOctetStream, "text/plain", "application/json":
+		return true
+	}
+	return isPageType(mediaType)
+}
+
+// readMediaType returns what a manifest says of its media type, and whether it is
+// one: a JSON object with a field that only manifests have.
+func readMediaType(data []byte) (mediaType string, ok bool) {
+	if data = bytes.TrimSpace(data); len(data) == 0 || data[0] != '{' {
+		return "", false
+	}
+	var m struct {
+		SchemaVersion            int
+		MediaType                string
+		Manifests, Layers, Blobs []json.RawMessage
+	}
+	if json.Unmarshal(data, &m) != nil {
+		return "", false
+	}
+	return m.MediaType, m.SchemaVersion != 0 || m.MediaType != "" || m.Manifests != nil || m.Layers != nil || m.Blobs != nil
 }
 
 // wantedDigest returns the digest that the content of a manifest must have: the
@@ -284,10 +379,15 @@ func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
 	return ociregistry.NewError("the answer has the digest of other content in its header", ociregistry.ErrDigestInvalid.Code(), nil)
 }
 
-// mediaTypeOf returns the Content-Type of a response without parameters.
-func mediaTypeOf(resp *http.Response) string {
+// contentType returns the Content-Type of a response without parameters.
+func contentType(resp *http.Response) string {
 	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	mediaType = strings.TrimSpace(mediaType)
+	return strings.TrimSpace(mediaType)
+}
+
+// mediaTypeOf returns the media type that a response says its content has.
+func mediaTypeOf(resp *http.Response) string {
+	mediaType := contentType(resp)
 	if own, ok := manifest.Known(mediaType); ok {
 		return own
 	}
@@ -327,6 +427,7 @@ func (c *client) resolveManifest(ctx context.Context, op string, r wire.Request)
 func (c *client) headManifest(ctx context.Context, r wire.Request) (desc ociregistry.Descriptor, ok bool, err error) {
 	cl := c.newCall(r)
 	cl.set("Accept", manifestTypes)
+	cl.set("Accept-Encoding", "identity")
 	resp, err := c.run(ctx, cl)
 	if err != nil {
 		if noHead(err) {
@@ -335,6 +436,6 @@ func (c *client) headManifest(ctx context.Context, r wire.Request) (desc ociregi
 		return desc, false, err
 	}
 	want, err := wantedDigest(resp, r.Digest)
-	ok = err == nil && want != "" && resp.ContentLength >= 0 && resp.Header.Get("Content-Type") != ""
-	return ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: resp.ContentLength}, ok, err
+	desc = ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: contentLength(resp, want)}
+	return desc, err == nil && want != "" && desc.Size >= 0 && !isVague(desc.MediaType), err
 }

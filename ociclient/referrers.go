@@ -152,6 +152,9 @@ func lacksReferrers(err error) bool {
 // parseReferrers returns the referrers in an answer of the API.
 func parseReferrers(p page, artifactType string) ([]ociregistry.Descriptor, error) {
 	index, err := parseIndex(p.data)
+	if err == nil && isPage(p.resp) {
+		err = errNoIndex
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -161,10 +164,11 @@ func parseReferrers(p page, artifactType string) ([]ociregistry.Descriptor, erro
 	return tidyReferrers(index.Manifests, artifactType), nil
 }
 
-// parseIndex parses an image index, whatever media type it came with.
+// parseIndex parses an image index, whatever media type it came with. There are
+// tools that write one without schemaVersion.
 func parseIndex(data []byte) (ocispec.Index, error) {
 	var index ocispec.Index
-	if json.Unmarshal(data, &index) != nil || index.MediaType != "" && index.MediaType != ocispec.MediaTypeImageIndex || index.SchemaVersion != 2 {
+	if json.Unmarshal(data, &index) != nil || index.MediaType != "" && index.MediaType != ocispec.MediaTypeImageIndex || index.SchemaVersion != 2 && (index.SchemaVersion != 0 || index.Manifests == nil) {
 		return ocispec.Index{}, errNoIndex
 	}
 	return index, nil

@@ -17,9 +17,22 @@
 // request; its reader notices nothing. The reader's last Read fails if the
 // content is not that of the digest: until then, nothing is known of it. What
 // [ociregistry.Reader.GetBlobRange] returns cannot be verified, and is not. The
-// size in a blob's descriptor is -1 where the registry does not tell it.
+// size in the descriptor of a blob's reader is -1 where the answer does not tell it;
+// ResolveBlob asks for a byte of the blob then, and fails if that does not tell it
+// either.
 //
-// Manifests are read and verified before GetManifest and GetTag return.
+// Manifests are read and verified before GetManifest and GetTag return. By tag,
+// what has no digest in its answer's header must be a JSON object that is a
+// manifest, and no web page by its Content-Type. A Content-Type that says little,
+// such as application/json, yields to the manifest's mediaType.
+//
+// What another host answers, after a redirect, is content if it has the digest, or an
+// error if it is in the form of the specification. Otherwise it says nothing of the
+// registry's content, and matches none of the errors of package ociregistry.
+//
+// # Waiting
+//
+// No server is waited for without a bound: see [Timeouts].
 //
 // Where the registry has ranges, the readers of blobs are [io.Seeker]s. To seek
 // makes no request; a Read that follows may. Content is verified when it was
@@ -110,6 +123,9 @@ type Options struct {
 
 	// Retry says how often, and after which time, what failed is tried again.
 	Retry RetryPolicy
+
+	// Timeouts bounds how long a server is waited for.
+	Timeouts Timeouts
 
 	// MaxManifestSize is the size in bytes of the largest manifest or page of a
 	// list that is read. Zero stands for DefaultMaxManifestSize.
@@ -208,6 +224,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.MaxChunkSize, DefaultMaxChunkSize)
 	setDefault(&o.Parallel.PartSize, 8<<20)
 	o.Retry.setDefaults()
+	o.Timeouts.setDefaults()
 	o.clock.setDefaults()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -233,4 +250,5 @@ type client struct {
 	warnings  warnings
 	referrers referrersState
 	parts     sync.Pool // buffers of parallel reads
+	alarms    sync.Pool // of attempts
 }

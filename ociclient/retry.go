@@ -121,9 +121,12 @@ func (r *retrier) wait(err error) time.Duration {
 		wait = min(p.Wait<<n, wait)
 	}
 	wait = wait/2 + rand.N(wait/2+1)
-	var herr ociregistry.HTTPError
-	if errors.As(err, &herr) && herr.Response() != nil {
-		after := retryAfter(herr.Response().Header.Get("Retry-After"), r.c.opts.clock.now())
+	resp := responseOf(err)
+	if foreign := (*foreignError)(nil); errors.As(err, &foreign) {
+		resp = foreign.resp
+	}
+	if resp != nil {
+		after := retryAfter(resp.Header.Get("Retry-After"), r.c.opts.clock.now())
 		wait = max(wait, min(after, p.MaxRetryAfter))
 	}
 	return wait
@@ -155,6 +158,7 @@ func transient(err error) bool {
 		herr     ociregistry.HTTPError
 		coded    ociregistry.Error
 		final    *finalError
+		foreign  *foreignError
 		name     *net.DNSError
 		cert     *tls.CertificateVerificationError
 		unsigned x509.UnknownAuthorityError
@@ -163,6 +167,8 @@ func transient(err error) bool {
 	switch {
 	case errors.As(err, &final):
 		return false
+	case errors.As(err, &foreign):
+		return transientStatus(foreign.resp.StatusCode)
 	case errors.As(err, &herr):
 		return transientStatus(herr.StatusCode())
 	case errors.As(err, &coded):

@@ -32,14 +32,29 @@ type RequestInfo struct {
 // ContextWithRequestInfo returns a context that says what the request that is
 // made with it needs.
 func ContextWithRequestInfo(ctx context.Context, info RequestInfo) context.Context {
-	return context.WithValue(ctx, requestInfoKey{}, info)
+	return &requestContext{ctx, info}
+}
+
+// requestContext is a context with a RequestInfo, in one piece.
+type requestContext struct {
+	context.Context
+	info RequestInfo
+}
+
+func (c *requestContext) Value(key any) any {
+	if key == (requestInfoKey{}) {
+		return &c.info
+	}
+	return c.Context.Value(key)
 }
 
 // RequestInfoFromContext returns the RequestInfo that ctx carries, else the zero
 // one.
 func RequestInfoFromContext(ctx context.Context) RequestInfo {
-	info, _ := ctx.Value(requestInfoKey{}).(RequestInfo)
-	return info
+	if info, ok := ctx.Value(requestInfoKey{}).(*RequestInfo); ok {
+		return *info
+	}
+	return RequestInfo{}
 }
 
 // ContextWithoutFallback returns a context for requests whose answers are to be

@@ -1,0 +1,335 @@
+package ociclient_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// stalling returns a client of a host at which each connection is served by a
+// function, in memory. It is for a bubble of synctest, which it leaves empty.
+func stalling(t *testing.T, opts ociclient.Options, serve func(conn net.Conn, req *http.Request)) ociregistry.Interface {
+	ctx, cancel := context.WithCancel(context.Background())
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				defer server.Close()
+				context.AfterFunc(ctx, func() { server.Close() })
+				if req, err := http.ReadRequest(bufio.NewReader(server)); err == nil {
+					serve(server, req)
+				}
+			}()
+			return client, nil
+		},
+	}
+	t.Cleanup(func() {
+		cancel()
+		transport.CloseIdleConnections()
+		synctest.Wait()
+	})
+	opts.Transport, opts.Insecure = transport, true
+	if opts.Retry.Attempts == 0 {
+		opts.Retry.Attempts = 1
+	}
+	reg, err := ociclient.New("registry.test", &opts)
+	qt.Assert(t, qt.IsNil(err))
+	return reg
+}
+
+// silent accepts a request and never answers.
+func silent(conn net.Conn, req *http.Request) {
+	io.Copy(io.Discard, req.Body)
+	io.Copy(io.Discard, conn)
+}
+
+// wantTimeout checks that err is a wait for the registry that has ended.
+func wantTimeout(t *testing.T, err error, what string) {
+	t.Helper()
+	qt.Check(t, qt.ErrorMatches(err, "(?s).*waited "+what+".*"))
+	qt.Check(t, qt.ErrorIs(err, os.ErrDeadlineExceeded))
+	qt.Check(t, qt.IsFalse(errors.Is(err, context.DeadlineExceeded)))
+	qt.Check(t, qt.IsFalse(errors.Is(err, context.Canceled)))
+	var op *ociregistry.OpError
+	qt.Check(t, qt.ErrorAs(err, &op))
+}
+
+func TestWaitsForAnswersEnd(t *testing.T) {
+	t.Parallel()
+	short := ociclient.Timeouts{Header: time.Second, Commit: 2 * time.Second, Idle: 3 * time.Second}
+	tests := []struct {
+		name     string
+		timeouts ociclient.Timeouts
+		call     func(ociregistry.Interface) error
+		want     time.Duration
+	}{
+		{"GetBlob", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return second(getBlob(r)) }, 30 * time.Second},
+		{"GetBlobRange", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return second(getRange(r)) }, 30 * time.Second},
+		{"GetTag", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return second(getTag(r)) }, 30 * time.Second},
+		{"ResolveBlob", ociclient.Timeouts{}, resolveBlob, 30 * time.Second},
+		{"PushBlobChunked", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return second(r.PushBlobChunked(ctx, "foo", 0)) }, 30 * time.Second},
+		{"PushManifest", ociclient.Timeouts{}, func(r ociregistry.Interface) error {
+			return second(r.PushManifest(ctx, "foo", "v1", []byte(index), imageIndex))
+		}, 10 * time.Minute},
+		{"DeleteTag", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return r.DeleteTag(ctx, "foo", "v1") }, 10 * time.Minute},
+		{"Tags", ociclient.Timeouts{}, func(r ociregistry.Interface) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) }, 10 * time.Minute},
+		{"GetBlob of options", short, func(r ociregistry.Interface) error { return second(getBlob(r)) }, time.Second},
+		{"DeleteBlob of options", short, func(r ociregistry.Interface) error { return r.DeleteBlob(ctx, "foo", contentDigest) }, 2 * time.Second},
+	}
+	for _, test := range tests {
+		for _, parts := range []int{0, 3} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					opts := ociclient.Options{Timeouts: test.timeouts, Parallel: ociclient.Parallel{Parts: parts}}
+					reg := stalling(t, opts, silent)
+					start := time.Now()
+					wantTimeout(t, test.call(reg), test.want.String()+" for registry.test to answer")
+					qt.Check(t, qt.Equals(time.Since(start), test.want))
+				})
+			})
+		}
+	}
+}
+
+func TestNegativeTimeoutIsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reg := stalling(t, ociclient.Options{Timeouts: ociclient.Timeouts{Header: -1, Idle: -1}}, func(conn net.Conn, _ *http.Request) {
+			time.Sleep(5 * time.Hour)
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(content))
+			time.Sleep(5 * time.Hour)
+			io.WriteString(conn, content)
+		})
+		wantBlob(t, reg, content)
+	})
+}
+
+// The end of the caller's own context is told from a wait that ends.
+func TestEndOfTheContextIsNoTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reg := stalling(t, ociclient.Options{}, silent)
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := reg.GetBlob(ctx, "foo", contentDigest)
+		qt.Check(t, qt.ErrorIs(err, context.DeadlineExceeded))
+		qt.Check(t, qt.IsFalse(errors.Is(err, os.ErrDeadlineExceeded)))
+	})
+}
+
+func TestWaitThatEndedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		reg := stalling(t, ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 3}}, func(conn net.Conn, req *http.Request) {
+			if tries++; tries < 3 {
+				silent(conn, req)
+				return
+			}
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
+		})
+		wantBlob(t, reg, content)
+		qt.Check(t, qt.Equals(tries, 3))
+	})
+}
+
+// A body that stalls goes on where it was, as one does that breaks.
+func TestStalledBodyGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, parts := range []int{0, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			var ranges []string
+			opts := ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 2}, Parallel: ociclient.Parallel{Parts: parts}}
+			reg := stalling(t, opts, func(conn net.Conn, req *http.Request) {
+				ranges = append(ranges, req.Header.Get("Range"))
+				from := 0
+				status := fmt.Sprintf("206 Partial Content\r\nContent-Range: bytes 0-%d/%d", len(content)-1, len(content))
+				if len(ranges) > 1 {
+					from = 10
+					status = fmt.Sprintf("206 Partial Content\r\nContent-Range: bytes 10-%d/%d", len(content)-1, len(content))
+				} else if parts == 0 {
+					status = "200 OK"
+				}
+				fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n", status, len(content)-from)
+				if len(ranges) == 1 {
+					io.WriteString(conn, content[:10])
+					silent(conn, req)
+					return
+				}
+				io.WriteString(conn, content[from:])
+			})
+			start := time.Now()
+			wantBlob(t, reg, content)
+			qt.Check(t, qt.Equals(time.Since(start), time.Minute))
+			qt.Check(t, qt.Equals(ranges[1], "bytes=10-20"))
+		})
+	}
+}
+
+func TestStalledBodiesAreErrors(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(ociregistry.Interface) error{
+		"GetBlob":      func(r ociregistry.Interface) error { return second(readAll(getBlob(r))) },
+		"GetBlobRange": func(r ociregistry.Interface) error { return second(readAll(getRange(r))) },
+		"GetTag":       func(r ociregistry.Interface) error { return second(getTag(r)) },
+		"Tags":         func(r ociregistry.Interface) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				reg := stalling(t, ociclient.Options{}, func(conn net.Conn, req *http.Request) {
+					io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{")
+					silent(conn, req)
+				})
+				start := time.Now()
+				wantTimeout(t, call(reg), "1m0s for registry.test to send more of its answer")
+				qt.Check(t, qt.Equals(time.Since(start), time.Minute))
+			})
+		})
+	}
+}
+
+// Neither a server that is slow, nor a caller who is, is one that stalls.
+func TestSlowIsNotStalled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reg := stalling(t, ociclient.Options{}, func(conn net.Conn, req *http.Request) {
+			time.Sleep(29 * time.Second)
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(content))
+			for i := range content {
+				time.Sleep(59 * time.Second)
+				io.WriteString(conn, content[i:i+1])
+			}
+		})
+		r, err := getBlob(reg)
+		qt.Assert(t, qt.IsNil(err))
+		time.Sleep(time.Hour)
+		got, err := readAll(r, nil)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(got, content))
+	})
+}
+
+// session answers what a push asks before it sends, and gives the rest to a function.
+func session(rest func(conn net.Conn, req *http.Request)) func(net.Conn, *http.Request) {
+	return func(conn net.Conn, req *http.Request) {
+		if req.Method == http.MethodPost {
+			io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nLocation: /v2/foo/blobs/uploads/1\r\nContent-Length: 0\r\n\r\n")
+			return
+		}
+		rest(conn, req)
+	}
+}
+
+func TestPeerThatTakesNothingMoreEnds(t *testing.T) {
+	t.Parallel()
+	blob := pattern(1 << 20)
+	desc := blobDesc(blob)
+	push := func(reg ociregistry.Interface, r io.Reader) error { return second(reg.PushBlob(ctx, "foo", desc, r)) }
+	takes := func(n int64) func(net.Conn, *http.Request) {
+		return session(func(conn net.Conn, req *http.Request) {
+			io.CopyN(io.Discard, req.Body, n)
+			time.Sleep(3 * time.Hour)
+		})
+	}
+	t.Run("stuck", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			reg := stalling(t, ociclient.Options{}, takes(100<<10))
+			start := time.Now()
+			wantTimeout(t, push(reg, strings.NewReader(blob)), "1m0s for registry.test to take more of what is sent")
+			qt.Check(t, qt.Equals(time.Since(start)/time.Minute, 1))
+		})
+	})
+	t.Run("taken, and not answered", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			reg := stalling(t, ociclient.Options{}, takes(1<<20))
+			wantTimeout(t, push(reg, strings.NewReader(blob)), "10m0s for registry.test to answer")
+		})
+	})
+	t.Run("taken slowly, given slowly, answered slowly", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			reg := stalling(t, ociclient.Options{}, session(func(conn net.Conn, req *http.Request) {
+				for {
+					time.Sleep(50 * time.Second)
+					if _, err := io.CopyN(io.Discard, req.Body, 100<<10); err != nil {
+						break
+					}
+				}
+				time.Sleep(9 * time.Minute)
+				io.WriteString(conn, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+			}))
+			qt.Check(t, qt.IsNil(push(reg, &slowReader{Reader: *strings.NewReader(blob)})))
+		})
+	})
+}
+
+// slowReader gives some of its content only after two minutes.
+type slowReader struct {
+	strings.Reader
+	waited bool
+}
+
+func (r *slowReader) Read(p []byte) (int, error) {
+	if !r.waited && r.Len() < 500<<10 {
+		r.waited = true
+		time.Sleep(2 * time.Minute)
+	}
+	return r.Reader.Read(p)
+}
+
+// Over HTTP/2 many requests have one connection, which stays when one of them ends.
+// Here the bounds are so short that they end at once.
+func TestWaitsEndOverHTTP2(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Proto != "HTTP/2.0" {
+			t.Errorf("%s", req.Proto)
+		}
+		if req.Method == http.MethodGet && req.Header.Get("Range") == "" {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			io.WriteString(w, content[:10])
+			http.NewResponseController(w).Flush()
+		} else if req.Header.Get("Range") == "bytes=10-20" {
+			w.Header().Set("Content-Range", "bytes 10-20/21")
+			w.WriteHeader(http.StatusPartialContent)
+			io.WriteString(w, content[10:])
+			return
+		}
+		<-req.Context().Done()
+	}))
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	reg, err := ociclient.New(srv.Listener.Addr().String(), &ociclient.Options{
+		Transport: srv.Client().Transport,
+		Retry:     ociclient.RetryPolicy{Attempts: 2, Wait: 1},
+		Timeouts:  ociclient.Timeouts{Header: 50 * time.Millisecond, Idle: 50 * time.Millisecond},
+	})
+	qt.Assert(t, qt.IsNil(err))
+	wantTimeout(t, resolveBlob(reg), "50ms for "+srv.Listener.Addr().String()+" to answer")
+	r, err := getBlob(reg)
+	qt.Assert(t, qt.IsNil(err))
+	got, err := readAll(r, nil)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(got, content))
+}
