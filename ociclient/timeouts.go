@@ -31,8 +31,8 @@ type Timeouts struct {
 	Header time.Duration
 
 	// Commit is Header for requests that may make a registry work: PUT, PATCH,
-	// DELETE, and lists. There is storage that copies a blob when its upload
-	// ends. Zero stands for 10 minutes.
+	// DELETE of what it has, and lists. There is storage that copies a blob when
+	// its upload ends. Zero stands for 10 minutes.
 	Commit time.Duration
 
 	// Idle is how long the next byte of an answer's body is waited for, and how
@@ -54,7 +54,7 @@ func (t *Timeouts) setDefaults() {
 // header returns how long the header of an answer to a request may take.
 func (t *Timeouts) header(k wire.Kind) time.Duration {
 	switch k {
-	case wire.ManifestPut, wire.ManifestDelete, wire.BlobDelete, wire.UploadChunk, wire.UploadFinish, wire.UploadCancel,
+	case wire.ManifestPut, wire.ManifestDelete, wire.BlobDelete, wire.UploadChunk, wire.UploadFinish,
 		wire.Catalog, wire.TagsList, wire.Referrers:
 		return t.Commit
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -136,13 +137,25 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 	}
 	client := http.Client{Transport: q.r.t.base, CheckRedirect: checkRedirect}
 	asked := time.Now()
+	timeout := q.r.t.timeout
+	if timeout > 0 {
+		ctx, cancel := context.WithTimeoutCause(req.Context(), timeout, errLate)
+		defer cancel()
+		req = req.WithContext(ctx)
+	}
+	late := func(err error) error {
+		if context.Cause(req.Context()) == errLate {
+			return fmt.Errorf("waited %v for the answer: %w", timeout, os.ErrDeadlineExceeded)
+		}
+		return err
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
 			err = uerr.Err // the URL is long and says little
 		}
-		return nil, q.wrap(err)
+		return nil, q.wrap(late(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
@@ -150,7 +163,7 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 	}
 	a, err := readAnswer(resp.Body)
 	if err != nil {
-		return nil, q.wrap(err)
+		return nil, q.wrap(late(err))
 	}
 	if a.RefreshToken != "" && acct.refreshToken() != "" {
 		acct.setRefreshToken(a.RefreshToken)
@@ -161,6 +174,10 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 		expires: asked.Add(lifetime - min(lifetime/10, maxMargin)),
 	}, nil
 }
+
+// errLate is why the context of a token request has ended, if that is not the
+// caller's doing.
+var errLate = errors.New("the token server takes too long")
 
 func (q tokenRequest) wrap(err error) error {
 	return fmt.Errorf("token from %s: %w", q.b.realm.Host, err)

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 )
 
 // StdTransportParams are the parameters of [NewStdTransport]. The zero value
@@ -22,6 +23,11 @@ type StdTransportParams struct {
 	// it is [http.DefaultTransport].
 	Transport http.RoundTripper
 
+	// TokenTimeout is how long a token server may take to answer. A request that
+	// takes longer fails with an error that matches [os.ErrDeadlineExceeded]. Zero
+	// stands for 30 s; a negative one is no bound.
+	TokenTimeout time.Duration
+
 	// ClientID is the name of the client for token servers that keep account of
 	// refresh tokens (RFC 6749, section 2.2). If it is empty, it is "ociauth".
 	ClientID string
@@ -35,7 +41,10 @@ type StdTransportParams struct {
 	Logger *slog.Logger
 }
 
-const defaultClientID = "ociauth"
+const (
+	defaultClientID     = "ociauth"
+	defaultTokenTimeout = 30 * time.Second
+)
 
 // NewStdTransport returns a RoundTripper that authenticates requests to
 // registries as their challenges ask for: see the package's documentation.
@@ -61,6 +70,7 @@ func NewStdTransport(p StdTransportParams) http.RoundTripper {
 		clientID:   p.ClientID,
 		noFallback: p.NoFallback,
 		logger:     p.Logger,
+		timeout:    p.TokenTimeout,
 		registries: make(map[origin]*registry),
 	}
 	if t.base == nil {
@@ -72,6 +82,9 @@ func NewStdTransport(p StdTransportParams) http.RoundTripper {
 	if t.logger == nil {
 		t.logger = slog.New(slog.DiscardHandler)
 	}
+	if t.timeout == 0 {
+		t.timeout = defaultTokenTimeout
+	}
 	return t
 }
 
@@ -81,6 +94,7 @@ type transport struct {
 	clientID   string
 	noFallback bool
 	logger     *slog.Logger
+	timeout    time.Duration // of token requests; negative for none
 
 	mu         sync.Mutex
 	registries map[origin]*registry // those that may want credentials
