@@ -21,8 +21,9 @@ type blobReader struct {
 	desc   ociregistry.Descriptor
 	cancel context.CancelFunc
 	hash   hash.Hash // nil for what cannot be verified
-	n      int64     // how much was hashed
-	ended  bool      // and that it is all, and right
+	sum    [sha512.Size]byte
+	n      int64 // how much was hashed
+	ended  bool  // and that it is all, and right
 	err    error
 
 	mu     sync.Mutex // for Close by another goroutine
@@ -68,7 +69,7 @@ func (r *blobReader) verify() error {
 		return io.EOF
 	case r.desc.Size >= 0 && r.n != r.desc.Size:
 		return sizeError("the content has %d bytes, not %d", r.n, r.desc.Size)
-	case !isDigestOf(r.desc.Digest, r.hash):
+	case !isDigestOf(r.desc.Digest, r.hash.Sum(r.sum[:0])):
 		return mismatch()
 	}
 	r.ended = true
@@ -83,10 +84,10 @@ func (r *blobReader) Verified() verified.State {
 	return verified.State{Digest: r.desc.Digest, Read: r.n, Ended: r.ended}
 }
 
-func isDigestOf(d ociregistry.Digest, h hash.Hash) bool {
-	var sum [sha512.Size]byte
+// isDigestOf reports whether a digest has the sum of what was hashed.
+func isDigestOf(d ociregistry.Digest, sum []byte) bool {
 	var text [2 * sha512.Size]byte
-	return string(hex.AppendEncode(text[:0], h.Sum(sum[:0]))) == d.Encoded()
+	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
 }
 
 // hashOf returns the hash of content by the algorithm of a digest.
@@ -119,7 +120,8 @@ func (r *blobReader) Close() error {
 // seekReader is the reader of a whole blob of a registry that has ranges.
 type seekReader struct {
 	blobReader
-	pos int64 // where the next Read is
+	pos   int64  // where the next Read is
+	first stream // that is read, in one piece of memory with the reader
 }
 
 // Read implements [io.Reader]. If it needs another request because of a Seek, and

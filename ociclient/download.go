@@ -40,7 +40,12 @@ type stream struct {
 
 // open begins a stream. The end may be -1.
 func (b blob) open(ctx context.Context, offset, end int64) (*stream, error) {
-	s := &stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
+	return b.openIn(ctx, new(stream), offset, end)
+}
+
+// openIn is open for a stream that has its memory already.
+func (b blob) openIn(ctx context.Context, s *stream, offset, end int64) (*stream, error) {
+	*s = stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
 	if err := s.request(); err != nil {
 		return nil, err
 	}

@@ -49,7 +49,7 @@ func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, 
 	}
 	if !s.partial || s.size <= opts.PartSize {
 		s.end = s.size
-		return b.newSequentialReader(cancel, about, s), nil
+		return new(seekReader).read(s, cancel, about), nil
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}

@@ -51,15 +51,17 @@ func (b blob) newReader(ctx context.Context, cancel context.CancelFunc, about su
 	if b.c.opts.Parallel.Parts > 1 {
 		return b.newParallelReader(ctx, cancel, about)
 	}
-	s, err := b.open(ctx, 0, -1)
+	r := new(seekReader)
+	s, err := b.openIn(ctx, &r.first, 0, -1)
 	if err != nil {
 		return nil, err
 	}
-	return b.newSequentialReader(cancel, about, s), nil
+	return r.read(s, cancel, about), nil
 }
 
-func (b blob) newSequentialReader(cancel context.CancelFunc, about subject, s *stream) ociregistry.BlobReader {
-	r := &seekReader{blobReader: blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: s, hash: b.digest.Algorithm().Hash()}}
+// read makes r the reader of a stream, which may be its own first.
+func (r *seekReader) read(s *stream, cancel context.CancelFunc, about subject) ociregistry.BlobReader {
+	r.blobReader = blobReader{about: about, desc: s.descriptor(s.size), cancel: cancel, src: s, hash: s.digest.Algorithm().Hash()}
 	if s.ranges && s.size >= 0 {
 		return r
 	}
@@ -305,7 +307,7 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 		return nil, err
 	}
 	mediaType := mediaTypeOf(resp)
-	if want != "" && !isDigestOf(want, hashOf(want, data)) {
+	if want != "" && !isDigestOf(want, hashOf(want, data).Sum(nil)) {
 		return nil, mismatch()
 	}
 	if want == "" || isVague(mediaType) {
