@@ -76,7 +76,7 @@ type node struct {
 	partial  bool // it is an index, and not all its children are copied
 	refused  bool // the destination does not take it without them
 
-	entries []entry            // of an index of which platforms are chosen
+	entries []manifest.Entry   // of an index of which platforms are chosen
 	cut     bool               // it was decided what becomes of it without the others
 	madeOf  ociregistry.Digest // the index of the source that it was made of, or ""
 

@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -58,7 +59,7 @@ func (n *node) readMadeOf(platforms []ocispec.Platform) {
 func platformList(platforms []ocispec.Platform) string {
 	var list []string
 	for _, p := range platforms {
-		text := strings.Join([]string{p.OS, p.Architecture, variant(p), p.OSVersion}, "/")
+		text := strings.Join([]string{p.OS, p.Architecture, manifest.Variant(p), p.OSVersion}, "/")
 		list = append(list, strings.TrimRight(text, "/"))
 	}
 	slices.Sort(list)
@@ -118,8 +119,8 @@ func (c *copier) cut(n *node) error {
 	kept := []json.RawMessage{}
 	var children []*node
 	for _, e := range n.entries {
-		child := c.seen[e.ref.Digest]
-		if !e.kept {
+		child := c.seen[e.Ref.Digest]
+		if !e.Kept {
 			changed = true
 			continue
 		}
@@ -133,11 +134,11 @@ func (c *copier) cut(n *node) error {
 		case child.madeOf != "":
 			changed = true
 			var err error
-			if e.text, err = withFields(e.text, map[string]any{"digest": child.digest, "size": child.size}); err != nil {
+			if e.Text, err = withFields(e.Text, map[string]any{"digest": child.digest, "size": child.size}); err != nil {
 				return err
 			}
 		}
-		kept = append(kept, e.text)
+		kept = append(kept, e.Text)
 		children = append(children, child)
 	}
 	if !changed {

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -210,7 +211,7 @@ func TestPlatformsMatch(t *testing.T) {
 	for _, test := range tests {
 		want, err := ParsePlatform(test.want)
 		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(matchesAny(test.has, []ocispec.Platform{want}), test.ok), qt.Commentf("%+v", test))
+		qt.Check(t, qt.Equals(manifest.MatchesPlatform(test.has, []ocispec.Platform{want}), test.ok), qt.Commentf("%+v", test))
 	}
 }
 

@@ -156,7 +156,7 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		child.optional = child.optional && ref.Elsewhere
 	}
 	for _, e := range n.entries {
-		if child := c.seen[e.ref.Digest]; e.runs && !isIndex(e.ref.MediaType) && !child.chosen {
+		if child := c.seen[e.Ref.Digest]; e.Runs && !isIndex(e.Ref.MediaType) && !child.chosen {
 			child.chosen = true
 			c.chosen = append(c.chosen, child)
 		}
@@ -173,18 +173,18 @@ func (c *copier) follow(n *node) ([]*node, error) {
 
 // choose returns the children of an index that belong to the chosen platforms.
 func (c *copier) choose(n *node) (chosen []manifest.Ref, err error) {
-	if n.entries, err = choose(n.contents, n.info.Manifests, c.opts.Platforms); err != nil {
+	if n.entries, err = manifest.Choose(n.contents, n.info.Manifests, c.opts.Platforms); err != nil {
 		return nil, err
 	}
 	kept := make(map[ociregistry.Digest]bool)
 	for _, e := range n.entries {
-		if e.kept {
-			kept[e.ref.Digest] = true
-			chosen = append(chosen, e.ref)
+		if e.Kept {
+			kept[e.Ref.Digest] = true
+			chosen = append(chosen, e.Ref)
 		}
 	}
 	if !c.opts.DropOthers {
-		n.partial = slices.ContainsFunc(n.entries, func(e entry) bool { return !kept[e.ref.Digest] })
+		n.partial = slices.ContainsFunc(n.entries, func(e manifest.Entry) bool { return !kept[e.Ref.Digest] })
 		c.partial = c.partial || n.partial
 	}
 	return chosen, nil
