@@ -10,6 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -39,6 +42,18 @@ type CacheOptions struct {
 	// with [ociregistry.ErrUnsupported].
 	WriteThrough bool
 
+	// OriginWait is how long the origin is waited for when what it is asked for, a
+	// tag or a list, is kept: if it says nothing for so long, it is as if it had
+	// failed. For 30 seconds after that, what is kept of the repository is served
+	// at once, while one call at a time asks in the background; when the origin
+	// answers, it is waited for again. Zero stands for 10 seconds, negative for no
+	// bound.
+	//
+	// When nothing is kept, an origin that says nothing for 5 minutes has failed:
+	// for a manifest in all, for a blob until it begins and for each next byte. A
+	// client of a remote registry has bounds of its own, which are shorter.
+	OriginWait time.Duration
+
 	// FinishFetches lets a fetch go on when nobody waits for it any more. Without
 	// it, the fetch ends with the last caller.
 	FinishFetches bool
@@ -46,15 +61,36 @@ type CacheOptions struct {
 	// RetryDelay, if not zero, makes what could not be fetched, because the
 	// origin failed, be fetched again in the background: after this time, and
 	// after twice the time for each further attempt, MaxRetries times (zero is
-	// 5). It is done once for any number of callers that asked for it.
+	// 5). It is done once for any number of callers that asked for it. When a
+	// manifest has come so, all of its image comes: see WholeImages.
 	RetryDelay time.Duration
 	MaxRetries int
 
-	// Sparse says that the cache registry accepts manifests whose content is not
-	// there, and deletes content that manifests name. Then manifests are kept
-	// under their own media types, and other programs can use the cache
-	// registry's content as that of any registry.
+	// WholeImages fetches all of an image in the background when its manifest was
+	// fetched: what that names, for Platforms alone if there are any, what refers
+	// to it, and so on. Four blobs are fetched at a time. One image is fetched once,
+	// whatever number of callers asks for it. What cannot be fetched is told to the
+	// Logger, and does not keep the rest from coming. Of an image that is larger
+	// than MaxBytes, no more than that is fetched.
+	WholeImages bool
+
+	// Platforms are the platforms of which whole images are fetched from an index.
+	// Nil is all of them. Fields that are empty match everything.
+	Platforms []ocispec.Platform
+
+	// Sparse has no effect.
+	//
+	// Deprecated: the cache finds out by itself what the cache registry accepts.
 	Sparse bool
+
+	// MaxSpool bounds, in bytes, what there is in TempDir of each blob while it is
+	// fetched: the bytes that came last. A reader that is further behind than that
+	// goes on from the cache registry, once the blob is there, or with a request of
+	// its own; of several that are, the furthest is waited for, as is one that is
+	// alone and the cache registry. Of a blob that will not be kept, because of its
+	// size, MaxBytes is a bound too. Zero stands for 256 MiB, in which almost all
+	// blobs fit; negative for no bound. It is never less than 2 MiB.
+	MaxSpool int64
 
 	// TempDir is where blobs are kept while they are fetched, if they are not
 	// small. Empty is the system's directory for temporary files.
@@ -71,6 +107,7 @@ type Cache struct {
 	*ociregistry.Funcs
 
 	cache, origin ociregistry.Interface
+	kept          ociregistry.Interface // the cache registry, of which no wrong content is read
 	opts          CacheOptions
 	log           *slog.Logger
 	ctx           context.Context // ends when the cache is closed
@@ -79,9 +116,16 @@ type Cache struct {
 	manifests group[manifestContent]
 	tags      group[manifestContent]
 	resolves  group[ociregistry.Descriptor]
-	fresh     times // of tags, since when they are known to be what they are
+	known     knownTags
 	absent    absences
+	spoilt    spoilt
+	patience  patience
+	wholes    wholes
 	ledger    ledger
+
+	// private says that the cache registry is not sparse: then manifests are kept
+	// under a media type of the cache.
+	private atomic.Bool
 
 	// changes counts what was deleted, or may have been replaced. What was
 	// fetched before a change is not kept after it, nor shared with who asks
@@ -164,6 +208,15 @@ func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {
 	if c.opts.MaxRetries == 0 {
 		c.opts.MaxRetries = 5
 	}
+	if c.patience.limit = c.opts.OriginWait; c.patience.limit == 0 {
+		c.patience.limit = defaultOriginWait
+	}
+	c.wholes.slots = make(chan struct{}, wholeConcurrency)
+	if v, ok := cache.(verified.Registry); ok {
+		c.kept = v.Verified()
+	} else {
+		c.kept = &checked{cache, c}
+	}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	c.ledger.init(c)
 	return c
@@ -221,19 +274,12 @@ func (c *Cache) warn(msg string, t target, err error) {
 	c.log.Warn(msg, slog.String("op", t.op), slog.String("repo", t.repo), slog.String("ref", t.ref), slog.Any("error", err))
 }
 
-// wrapper and its end stand around the media type of a manifest that is kept.
+// wrapper and its end stand around the media type of a manifest that is kept where
+// it cannot be under its own.
 const (
 	wrapper    = `application/vnd.ociunify.cached; type="`
 	wrapperEnd = `"`
 )
-
-// wrap returns the media type to keep a manifest under.
-func (c *Cache) wrap(mediaType string) string {
-	if c.opts.Sparse || mediaType == "" {
-		return mediaType
-	}
-	return wrapper + mediaType + wrapperEnd
-}
 
 // unwrap returns the descriptor of a manifest as it is at the origin.
 func unwrap(desc ociregistry.Descriptor) ociregistry.Descriptor {

@@ -3,6 +3,8 @@ package ociunify
 import (
 	"context"
 	"iter"
+	"math"
+	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -10,7 +12,9 @@ import (
 // Repositories implements [ociregistry.Lister.Repositories].
 func (c *Cache) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	at := target{"Repositories", "", ""}
-	return hide(orKept(ctx, c, at, c.origin.Repositories(ctx, startAfter), c.cache.Repositories(ctx, startAfter)))
+	return hide(orKept(ctx, c, at, func(ctx context.Context) iter.Seq2[string, error] {
+		return c.origin.Repositories(ctx, startAfter)
+	}, c.cache.Repositories(ctx, startAfter)))
 }
 
 // hide leaves out the repository with the cache's records.
@@ -33,7 +37,9 @@ func (c *Cache) Tags(ctx context.Context, repo string, startAfter string) iter.S
 	if err := at.visible(); err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
-	return orKept(ctx, c, at, c.origin.Tags(ctx, repo, startAfter), c.cache.Tags(ctx, repo, startAfter))
+	return orKept(ctx, c, at, func(ctx context.Context) iter.Seq2[string, error] {
+		return c.origin.Tags(ctx, repo, startAfter)
+	}, c.cache.Tags(ctx, repo, startAfter))
 }
 
 // Referrers implements [ociregistry.Lister.Referrers]. The lists are kept.
@@ -43,26 +49,16 @@ func (c *Cache) Referrers(ctx context.Context, repo string, digest ociregistry.D
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
 	list := referrersList{Repository: repo, Digest: digest, ArtifactType: artifactType}
-	origin := c.keepReferrers(ctx, list, c.origin.Referrers(ctx, repo, digest, artifactType))
-	return orKept(ctx, c, at, origin, c.keptReferrers(ctx, list))
+	return orKept(ctx, c, at, func(ctx context.Context) iter.Seq2[ociregistry.Descriptor, error] {
+		return c.keepReferrers(ctx, list, c.origin.Referrers(ctx, repo, digest, artifactType))
+	}, c.keptReferrers(ctx, list))
 }
 
 // orKept returns the origin's list, or, if the origin fails to begin one, that
 // which was kept. Without one, the origin's error is the error.
-func orKept[T any](ctx context.Context, c *Cache, at target, origin, kept iter.Seq2[T, error]) iter.Seq2[T, error] {
+func orKept[T any](ctx context.Context, c *Cache, at target, origin func(context.Context) iter.Seq2[T, error], kept iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		var failure error
-		begun := false
-		for x, err := range origin {
-			if !begun && down(err) && ctx.Err() == nil {
-				failure = err
-				break
-			}
-			begun = true
-			if !yield(x, err) {
-				return
-			}
-		}
+		failure := beginList(ctx, c, at, origin, kept, yield)
 		if failure == nil {
 			return
 		}
@@ -77,4 +73,55 @@ func orKept[T any](ctx context.Context, c *Cache, at target, origin, kept iter.S
 			}
 		}
 	}
+}
+
+// beginList yields the origin's list. It returns an error if that has not begun, and
+// the list is to be what was kept.
+func beginList[T any](ctx context.Context, c *Cache, at target, origin func(context.Context) iter.Seq2[T, error], kept iter.Seq2[T, error], yield func(T, error) bool) error {
+	wait := c.patience.wait(at.repo)
+	if wait == 0 && isKept(kept) {
+		c.probe(ctx, at.repo, func(ctx context.Context) error {
+			for _, err := range origin(ctx) {
+				return err
+			}
+			return nil
+		})
+		return errStalled
+	}
+	if wait <= 0 {
+		wait = math.MaxInt64
+	}
+	caller := ctx
+	ctx, quiet := newSilence(caller, originIdle)
+	defer quiet.end()
+	impatient := time.AfterFunc(wait, func() {
+		if isKept(kept) {
+			c.patience.stalled(at.repo)
+			quiet.fail(errStalled)
+		}
+	})
+	defer impatient.Stop()
+	begun := false
+	for x, err := range origin(ctx) {
+		quiet.stop()
+		impatient.Stop()
+		err = stalledOr(ctx, err)
+		if !begun && down(err) && caller.Err() == nil {
+			return err
+		}
+		begun = true
+		if !yield(x, err) {
+			return nil
+		}
+		quiet.begin()
+	}
+	return nil
+}
+
+// isKept reports whether a list is kept, which may be an empty one.
+func isKept[T any](list iter.Seq2[T, error]) bool {
+	for _, err := range list {
+		return err == nil
+	}
+	return true
 }

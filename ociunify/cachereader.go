@@ -43,7 +43,7 @@ func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Dig
 
 // cachedBlob returns a blob from the cache registry.
 func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	rd, err := c.cache.GetBlob(ctx, repo, digest)
+	rd, err := c.kept.GetBlob(ctx, repo, digest)
 	if err == nil {
 		c.ledger.touch(kindBlob, repo, digest, rd)
 	}
@@ -73,7 +73,7 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 			return rd, err
 		}
 	}
-	rd, err := c.cache.GetBlobRange(ctx, repo, digest, offset0, offset1)
+	rd, err := c.kept.GetBlobRange(ctx, repo, digest, offset0, offset1)
 	if err == nil {
 		c.ledger.touch(kindBlob, repo, digest, rd)
 		return rd, nil
@@ -93,7 +93,23 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 	if err := c.absent.get(c.key(kindBlob, repo, string(digest))); err != nil {
 		return nil, err
 	}
-	return c.origin.GetBlobRange(ctx, repo, digest, offset0, offset1)
+	return c.originRange(ctx, at, offset0, offset1)
+}
+
+// originRange returns a range of a blob from the origin.
+func (c *Cache) originRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	rd, err := openQuiet(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+		return c.origin.GetBlobRange(ctx, at.repo, ociregistry.Digest(at.ref), offset0, offset1)
+	})
+	if err != nil {
+		return nil, err
+	}
+	desc, err := plausible(at, rd.Descriptor(), ociregistry.Digest(at.ref))
+	if err != nil {
+		rd.Close()
+		return nil, err
+	}
+	return &described{rd, desc}, nil
 }
 
 // errNoFetch says that a blob is not being fetched.
@@ -134,7 +150,7 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 	if err := at.visible(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := c.cache.ResolveBlob(ctx, repo, digest)
+	desc, err := c.kept.ResolveBlob(ctx, repo, digest)
 	if err == nil {
 		return desc, nil
 	}
@@ -143,9 +159,7 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindBlob, repo, string(digest))
-	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
-		return c.origin.ResolveBlob(ctx, repo, digest)
-	})
+	return c.resolve(ctx, at, k, c.origin.ResolveBlob)
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
@@ -154,7 +168,7 @@ func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregi
 	if err := at.visible(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	desc, err := c.cache.ResolveManifest(ctx, repo, digest)
+	desc, err := c.kept.ResolveManifest(ctx, repo, digest)
 	if err == nil {
 		return unwrap(desc), nil
 	}
@@ -163,19 +177,21 @@ func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregi
 		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindManifest, repo, string(digest))
-	return c.resolve(ctx, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
-		return c.origin.ResolveManifest(ctx, repo, digest)
-	})
+	return c.resolve(ctx, at, k, c.origin.ResolveManifest)
 }
 
 // resolve asks the origin for a descriptor.
-func (c *Cache) resolve(ctx context.Context, k key, ask func(context.Context) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
+func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
 	if err := c.absent.get(k); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
-		desc, err := ask(ctx)
-		if err != nil && ctx.Err() == nil {
+		want := ociregistry.Digest(k.ref)
+		desc, err := within(ctx, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) { return ask(ctx, k.repo, want) })
+		if err == nil {
+			return plausible(at, desc, want)
+		}
+		if ctx.Err() == nil {
 			c.absent.put(k, err, c.opts.NotFoundTTL)
 		}
 		return desc, err
@@ -188,7 +204,7 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 	if err := at.visible(); err != nil {
 		return nil, err
 	}
-	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	rd, err := c.kept.GetManifest(ctx, repo, digest)
 	if err == nil {
 		return c.cachedManifest(repo, rd), nil
 	}

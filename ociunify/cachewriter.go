@@ -18,7 +18,8 @@ func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 		return ociregistry.Descriptor{}, err
 	}
 	defer c.added()
-	if desc.Size < 0 || !c.ledger.reserve(ctx, kindBlob, repo, desc) {
+	h := holding{kindBlob, repo, desc.Digest}
+	if desc.Size < 0 || !c.purge(ctx, h) || !c.ledger.reserve(ctx, kindBlob, repo, desc) {
 		return c.origin.PushBlob(ctx, repo, desc, r)
 	}
 	w, err := c.cache.PushBlobChunked(ociregistry.WithDigestAlgorithm(context.WithoutCancel(ctx), desc.Digest.Algorithm()), repo, 0)
@@ -146,7 +147,7 @@ func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, conte
 	}
 	c.changes.Add(1)
 	for _, tag := range tags {
-		c.fresh.delete(repo, tag)
+		c.known.forget(repo, tag)
 	}
 	m := manifestContent{contents, desc}
 	m.desc.Size, m.desc.MediaType = int64(len(contents)), mediaType

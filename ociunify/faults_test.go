@@ -190,7 +190,7 @@ func TestBehaviour09_HitBreaks(t *testing.T) {
 		cache.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader { return newFaulty(rd, "dies", at) })
 		got, err := readBlob(t.Context(), c, "foo", image.Blobs[1].Descriptor.Digest)
 		qt.Check(t, qt.ErrorIs(err, errBroken))
-		qt.Check(t, qt.HasLen(got, int(at)))
+		qt.Check(t, qt.HasLen(got, max(int(at)-1, 0))) // one byte is held back
 		got, err = readAll(c.GetTag(t.Context(), "foo", "v1"))
 		wantBytes(t, got, err, image.Manifest)
 		qt.Check(t, qt.Equals(origin.took(), "ResolveTag GetManifest"))

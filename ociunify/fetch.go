@@ -20,6 +20,7 @@ type fetch struct {
 	ctx    context.Context // the first caller's, which need not be there to the end
 	cancel context.CancelFunc
 	spool  spool
+	window window
 
 	// Of these Cache.mu takes care.
 	readers int // who wants the blob
@@ -124,6 +125,7 @@ func (c *Cache) leave(f *fetch) {
 	if abandoned {
 		f.cancel()
 	}
+	f.window.look()
 	c.unref(f)
 }
 
@@ -156,7 +158,10 @@ func (f *fetch) run() {
 	defer f.end()
 	c, ctx := f.cache, f.ctx
 	var storing sync.WaitGroup
-	err := f.transfer(ctx, func() { storing.Go(func() { f.store(context.WithoutCancel(ctx)) }) })
+	err := f.transfer(ctx, func() {
+		store := f.storing(ctx)
+		storing.Go(func() { f.store(store) })
+	})
 	switch {
 	case err != nil && c.ctx.Err() != nil:
 		err = errClosed
@@ -182,17 +187,19 @@ func (f *fetch) end() {
 // when the origin has answered.
 func (f *fetch) transfer(ctx context.Context, opened func()) error {
 	d := ociregistry.Digest(f.key.ref)
-	rd, err := f.cache.origin.GetBlob(ctx, f.key.repo, d)
+	rd, err := openQuiet(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+		return f.cache.origin.GetBlob(ctx, f.key.repo, d)
+	})
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { rd.Close() })
 	defer rd.Close()
-	defer stop()
-	size := max(rd.Descriptor().Size, -1)
+	size := plausibleSize(rd.Descriptor().Size, d)
+	limit := f.cache.spoolSize(size)
+	f.spool.begin(size, limit)
+	f.window.begin(size, limit)
 	f.opened(ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: d, Size: size})
 	opened()
-
 	return f.receive(ctx, rd, size)
 }
 
@@ -202,9 +209,12 @@ func (f *fetch) receive(ctx context.Context, rd io.Reader, size int64) error {
 	at := target{"GetBlob", f.key.repo, f.key.ref}
 	d := ociregistry.Digest(f.key.ref)
 	h := verified.Hash(rd, d)
-	k := newKeeper(f, size)
+	k := &keeper{fetch: f}
 	defer k.close()
 	for {
+		if err := f.makeRoom(ctx, k.n+pieceSize); err != nil {
+			return err
+		}
 		p, err := k.read(rd)
 		if size >= 0 && k.n > size {
 			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
@@ -241,16 +251,35 @@ func (f *fetch) unkept(at target, err error) error {
 // mediaTypeBlob is the media type of blobs, which registries do not keep.
 const mediaTypeBlob = "application/octet-stream"
 
+// storing returns a follower for store.
+func (f *fetch) storing(ctx context.Context) *follower {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	r := &follower{fetch: f, ctx: ctx, stop: stop, whole: true, end: -1, behind: storeBehind}
+	if f.window.size > 0 {
+		r.behind = min(storeBehind, f.window.size/4)
+	}
+	if f.progress().desc.Size >= 0 {
+		f.window.enter(r)
+	}
+	return r
+}
+
 // store pushes the blob to the cache registry as it comes. What was not verified
-// has no end, and is not stored.
-func (f *fetch) store(ctx context.Context) {
-	c, at := f.cache, target{"PushBlob", f.key.repo, f.key.ref}
+// has no end, and is not stored. Nor is a blob of unknown size that does not fit in
+// the spool.
+func (f *fetch) store(r *follower) {
+	defer r.stop()
+	defer f.window.leave(r)
+	c, at, ctx := f.cache, target{"PushBlob", f.key.repo, f.key.ref}, r.ctx
 	p := f.await(ctx, nobody, func(p progress) bool { return p.desc.Size >= 0 || p.done })
-	if p.err != nil || !c.ledger.reserve(ctx, kindBlob, at.repo, p.desc) {
+	if r.desc = p.desc; r.at == 0 {
+		f.window.enter(r) // now that the size is known
+	}
+	h := holding{kindBlob, at.repo, p.desc.Digest}
+	if p.err != nil || !c.purge(ctx, h) || !c.ledger.reserve(ctx, kindBlob, at.repo, p.desc) {
 		return
 	}
-	_, err := c.cache.PushBlob(ctx, at.repo, p.desc, &follower{fetch: f, ctx: ctx, desc: p.desc, whole: true, end: -1, behind: storeBehind})
-	if err != nil {
+	if _, err := c.cache.PushBlob(ctx, at.repo, p.desc, r); err != nil {
 		if p := f.progress(); p.err == nil {
 			c.warn("cannot keep a blob", at, err)
 		}

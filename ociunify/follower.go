@@ -1,15 +1,12 @@
 package ociunify
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
 	"sync"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -20,13 +17,20 @@ type follower struct {
 	fetch  *fetch
 	ctx    context.Context
 	cancel context.CancelFunc // nil if this is not a caller's reader
+	stop   context.CancelFunc // of the push to the cache registry
 	desc   ociregistry.Descriptor
 	whole  bool // it began at the beginning, and goes to the end
 	offset int64
-	end    int64 // -1 is the end of the blob
-	behind int64 // how many visible bytes it leaves as long as there will be more
-	ended  bool  // it came to where it ends
+	end    int64     // -1 is the end of the blob
+	behind int64     // how many visible bytes it leaves as long as there will be more
+	ended  bool      // it came to where it ends
+	hash   hash.Hash // of what was read, if it may have to go on elsewhere; or nil
 
+	// Of these the window takes care.
+	at   int64 // what comes before was read
+	left bool  // it goes on elsewhere
+
+	away   sync.Once     // from the fetch
 	mu     sync.Mutex    // for Close from another goroutine
 	rest   io.ReadCloser // from the origin, when the spool failed
 	closed bool
@@ -55,7 +59,12 @@ func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (
 		offset1 = -1
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	return &follower{fetch: f, ctx: ctx, cancel: cancel, desc: p.desc, whole: offset0 == 0 && offset1 < 0, offset: offset0, end: offset1}, nil
+	r := &follower{fetch: f, ctx: ctx, cancel: cancel, desc: p.desc, whole: offset0 == 0 && offset1 < 0, offset: offset0, end: offset1}
+	if r.whole && f.window.size > 0 {
+		r.hash = r.desc.Digest.Algorithm().Hash()
+	}
+	f.window.enter(r)
+	return r, nil
 }
 
 func (r *follower) Descriptor() ociregistry.Descriptor { return r.desc }
@@ -82,6 +91,9 @@ func (r *follower) read(buf []byte) (int, error) {
 		}
 		return rest.Read(buf)
 	}
+	if !r.fetch.window.pass(r, r.offset) {
+		return r.readOn(buf, errBehind)
+	}
 	p := r.wait()
 	limit := p.visible
 	if r.end >= 0 {
@@ -89,14 +101,18 @@ func (r *follower) read(buf []byte) (int, error) {
 	}
 	switch {
 	case r.offset < limit && r.ctx.Err() == nil:
-		return r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
+		n, err := r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
+		if !r.fetch.window.pass(r, r.offset+int64(n)) {
+			return r.readOn(buf, errBehind) // what was read may have been written over
+		}
+		if r.hash != nil {
+			r.hash.Write(buf[:n])
+		}
+		return n, err
 	case r.end >= 0 && r.offset >= r.end, p.done && p.err == nil:
 		return 0, io.EOF
-	case p.err == errSpool && r.cancel != nil:
-		if err := r.detour(); err != nil {
-			return 0, err
-		}
-		return r.read(buf)
+	case p.err == errSpool:
+		return r.readOn(buf, errSpool)
 	}
 	_, err := r.usable() // the context's error, or that it is closed
 	if err == nil {
@@ -123,6 +139,13 @@ func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 		err = nil
 	}
 	return n, err
+}
+
+// copyBuffered copies by way of a buffer, whatever else the two can do.
+func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
+	buf := followBuffers.Get().(*[followSize]byte)
+	defer followBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
 }
 
 // copyNext copies what one Read returns.
@@ -174,39 +197,74 @@ func (r *follower) readSpool(buf []byte) (int, error) {
 	return r.fetch.spool.readAt(buf, r.offset)
 }
 
-// detour goes on at the origin.
-func (r *follower) detour() error {
-	origin, k := r.fetch.cache.origin, r.fetch.key
-	rd, err := r.open(origin, k)
+// readOn reads on elsewhere, if this is a caller's reader.
+func (r *follower) readOn(buf []byte, why error) (int, error) {
+	if r.cancel == nil {
+		return 0, why
+	}
+	rd, err := r.open()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.closed {
 		rd.Close()
-		return fs.ErrClosed
+	} else {
+		r.rest = rd
 	}
-	r.rest = rd
-	return nil
+	r.mu.Unlock()
+	r.goAway()
+	return r.read(buf)
 }
 
-// open opens the rest of the content. The whole is read once more, so that it can
-// be verified.
-func (r *follower) open(origin ociregistry.Interface, k key) (io.ReadCloser, error) {
-	if r.end >= 0 {
-		return origin.GetBlobRange(r.ctx, k.repo, ociregistry.Digest(k.ref), r.offset, r.end)
+// open opens the rest of the content. Of a whole blob it must be known what was
+// read, so that it can be verified, or else all is read once more.
+func (r *follower) open() (io.ReadCloser, error) {
+	c, at := r.fetch.cache, target{"GetBlob", r.fetch.key.repo, r.fetch.key.ref}
+	if !r.whole {
+		return c.readRange(r.ctx, at, r.offset, r.end)
 	}
-	rd, err := origin.GetBlob(r.ctx, k.repo, ociregistry.Digest(k.ref))
+	d := ociregistry.Digest(at.ref)
+	if r.hash != nil && r.offset > 0 {
+		rd, err := c.readRange(r.ctx, at, r.offset, -1)
+		if err != nil {
+			return nil, err
+		}
+		return &restReader{&lastChecked{r: rd, hash: r.hash, digest: d}, rd}, nil
+	}
+	rd, err := openQuiet(r.ctx, func(ctx context.Context) (ociregistry.BlobReader, error) { return c.origin.GetBlob(ctx, at.repo, d) })
 	if err != nil {
 		return nil, err
 	}
-	v := newLastChecked(rd, ociregistry.Digest(k.ref))
+	v := newLastChecked(rd, d)
 	if _, err := io.CopyN(io.Discard, v, r.offset); err != nil {
 		rd.Close()
 		return nil, err
 	}
-	return v, nil
+	return &restReader{v, rd}, nil
+}
+
+// readRange returns a range of a blob from the cache registry, or else from the
+// origin.
+func (c *Cache) readRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if rd, err := c.kept.GetBlobRange(ctx, at.repo, ociregistry.Digest(at.ref), offset0, offset1); err == nil {
+		return rd, nil
+	}
+	return c.originRange(ctx, at, offset0, offset1)
+}
+
+// restReader reads what follows of a blob.
+type restReader struct {
+	io.Reader
+	io.Closer
+}
+
+// goAway leaves the fetch.
+func (r *follower) goAway() {
+	r.away.Do(func() {
+		r.fetch.cache.leave(r.fetch)
+		r.fetch.window.leave(r)
+	})
 }
 
 func (r *follower) Close() error {
@@ -218,52 +276,9 @@ func (r *follower) Close() error {
 		return nil
 	}
 	r.cancel()
-	r.fetch.cache.leave(r.fetch)
+	r.goAway()
 	if rest != nil {
 		return rest.Close()
 	}
 	return nil
-}
-
-// lastChecked reads content whose last byte it gives only when the digest is right.
-type lastChecked struct {
-	io.Closer
-	r      *bufio.Reader
-	hash   hash.Hash
-	digest ociregistry.Digest
-}
-
-func newLastChecked(rd io.ReadCloser, d ociregistry.Digest) *lastChecked {
-	return &lastChecked{rd, bufio.NewReaderSize(rd, 64<<10), verified.Hash(rd, d), d}
-}
-
-func (l *lastChecked) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if _, err := l.r.Peek(2); err != nil && err != io.EOF {
-		return 0, err
-	} else if err == io.EOF {
-		return l.readLast(p)
-	}
-	n, err := l.r.Read(p[:min(len(p), l.r.Buffered()-1)])
-	l.hash.Write(p[:n])
-	return n, err
-}
-
-// readLast reads the last byte, if there is one.
-func (l *lastChecked) readLast(p []byte) (int, error) {
-	last, _ := l.r.Peek(1)
-	l.hash.Write(last)
-	if !isSum(l.hash, l.digest) {
-		return 0, fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid)
-	}
-	if len(last) == 0 {
-		return 0, io.EOF
-	}
-	return l.r.Read(p[:1])
-}
-
-func isSum(h hash.Hash, d ociregistry.Digest) bool {
-	return digest.NewDigest(d.Algorithm(), h) == d
 }

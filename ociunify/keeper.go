@@ -29,12 +29,6 @@ const pieceSize = 512 << 10
 
 var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
 
-// newKeeper returns a keeper for a blob whose size may be unknown, then negative.
-func newKeeper(f *fetch, size int64) *keeper {
-	f.spool.begin(size)
-	return &keeper{fetch: f}
-}
-
 // read reads once. What it returns is to be given to keep.
 func (k *keeper) read(rd io.Reader) ([]byte, error) {
 	room := k.fetch.spool.head[min(k.n, int64(len(k.fetch.spool.head))):]

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/list"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -129,7 +130,20 @@ func (l *ledger) reserve(ctx context.Context, k kind, repo string, desc ociregis
 	for _, victim := range victims {
 		l.evict(ctx, victim)
 	}
-	return fits && l.write(ctx, e)
+	return fits && l.stillFits(e) && l.write(ctx, e)
+}
+
+// stillFits takes out an entry for which no room could be made.
+func (l *ledger) stillFits(e *entry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.total <= l.max {
+		return true
+	}
+	if l.entries[e.holding] == e {
+		l.take(e)
+	}
+	return false
 }
 
 // write records an entry before there is content for it: what a crash leaves is
@@ -162,14 +176,18 @@ func (l *ledger) victims(need int64) (victims []*entry) {
 }
 
 // evict removes content from the cache registry. What cannot be removed still
-// counts, and is tried again when everything else has gone.
+// counts, and is tried again when everything else has gone. If that is because a
+// manifest names it, manifests are kept from now on so that they name nothing.
 func (l *ledger) evict(ctx context.Context, e *entry) {
-	ctx = context.WithoutCancel(ctx)
+	ctx = ociregistry.AllowInUse(context.WithoutCancel(ctx))
 	var err error
 	if e.kind == kindBlob {
 		err = l.cache.cache.DeleteBlob(ctx, e.repo, e.digest)
 	} else {
 		err = l.cache.cache.DeleteManifest(ctx, e.repo, e.digest)
+	}
+	if errors.Is(err, ociregistry.ErrInUse) {
+		l.cache.private.Store(true)
 	}
 	if err != nil && !notFound(err) {
 		l.cache.warn("cannot make room in the cache", target{"DeleteBlob", e.repo, string(e.digest)}, err)

@@ -1,7 +1,6 @@
 package ociunify
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -29,7 +28,7 @@ func (u *union) Referrers(ctx context.Context, repo string, digest ociregistry.D
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
 	return merge(u.r[0].Referrers(ctx, repo, digest, artifactType), u.r[1].Referrers(ctx, repo, digest, artifactType),
-		func(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+		byDescriptor)
 }
 
 // merge returns the elements of two sequences in order, reading of each no more

@@ -3,8 +3,10 @@ package ociunify
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -68,7 +70,7 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 // readCached reads a manifest from the cache registry.
 func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.Digest) (manifestContent, error) {
 	at := target{"GetManifest", repo, string(digest)}
-	rd, err := c.cache.GetManifest(ctx, repo, digest)
+	rd, err := c.kept.GetManifest(ctx, repo, digest)
 	if err != nil {
 		return manifestContent{}, err
 	}
@@ -81,7 +83,23 @@ func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.
 
 // fetchManifest gets a manifest from the origin, by its digest or by the tag that
 // k names, and keeps it, and tags that point at it.
-func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (m manifestContent, err error) {
+func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (manifestContent, error) {
+	m, err := within(ctx, originIdle, func(ctx context.Context) (manifestContent, error) { return c.originManifest(ctx, k) })
+	if err != nil {
+		if ctx.Err() == nil || context.Cause(ctx) == errStalled {
+			c.failed(ctx, k, err)
+		}
+		return m, err
+	}
+	c.storeManifest(ctx, k, m, tags...)
+	if c.opts.WholeImages {
+		c.bringWhole(ctx, k.repo, m.desc.Digest)
+	}
+	return m, nil
+}
+
+// originManifest reads a manifest from the origin.
+func (c *Cache) originManifest(ctx context.Context, k key) (m manifestContent, err error) {
 	var rd ociregistry.BlobReader
 	want := ociregistry.Digest("")
 	at := target{"GetManifest", k.repo, k.ref}
@@ -92,30 +110,31 @@ func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (m man
 		want = ociregistry.Digest(k.ref)
 		rd, err = c.origin.GetManifest(ctx, k.repo, want)
 	}
-	if err == nil {
-		stop := context.AfterFunc(ctx, func() { rd.Close() })
-		m, err = readManifest(at, rd, want)
-		stop()
-	}
 	if err != nil {
-		if ctx.Err() == nil {
-			c.failed(ctx, k, err)
-		}
 		return m, err
 	}
-	c.storeManifest(ctx, k, m, tags...)
-	return m, nil
+	named := rd.Descriptor().Digest != ""
+	stop := context.AfterFunc(ctx, func() { rd.Close() })
+	m, err = readManifest(at, rd, want)
+	stop()
+	if err == nil && want == "" {
+		if err = checkTagged(m, named); err != nil {
+			err = at.fail(err)
+		}
+	}
+	m.desc.MediaType = ownType(m)
+	return m, err
 }
 
-// storeManifest keeps a manifest, and tags that point at it, unless things have
-// changed since k was made.
+// storeManifest keeps a manifest, tags that point at it, and those that are known to,
+// unless things have changed since k was made.
 func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tags ...string) {
-	ctx = unconditional(ctx)
 	at := target{"PushManifest", k.repo, string(m.desc.Digest)}
-	if c.changed(k) || !c.ledger.reserve(ctx, kindManifest, k.repo, m.desc) {
+	if c.changed(k) || !c.purge(ctx, holding{kindManifest, k.repo, m.desc.Digest}) || !c.ledger.reserve(ctx, kindManifest, k.repo, m.desc) {
 		return
 	}
-	if _, err := c.cache.PushManifest(ctx, k.repo, at.ref, m.contents, c.wrap(m.desc.MediaType), tags...); err != nil {
+	tags = append(slices.Clip(tags), c.known.awaiting(k.repo, m.desc.Digest)...)
+	if err := c.pushKept(ctx, k.repo, m, tags); err != nil {
 		c.warn("cannot keep a manifest", at, err)
 		c.ledger.drop(ctx, kindManifest, k.repo, m.desc.Digest)
 		return
@@ -130,28 +149,49 @@ func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tag
 	}
 }
 
-// dropBlob removes a blob from the cache registry.
-func (c *Cache) dropBlob(ctx context.Context, repo string, digest ociregistry.Digest) {
-	if err := c.cache.DeleteBlob(ctx, repo, digest); err != nil && !notFound(err) {
-		c.warn("cannot delete from the cache", target{"DeleteBlob", repo, string(digest)}, err)
-		return
+// pushKept pushes a manifest to the cache registry, under its own media type if that
+// takes it so.
+func (c *Cache) pushKept(ctx context.Context, repo string, m manifestContent, tags []string) error {
+	ctx = ociregistry.AllowMissing(unconditional(ctx))
+	ref, mediaType := string(m.desc.Digest), m.desc.MediaType
+	if !c.private.Load() || mediaType == "" {
+		_, err := c.cache.PushManifest(ctx, repo, ref, m.contents, mediaType, tags...)
+		switch {
+		case errors.Is(err, ociregistry.ErrManifestBlobUnknown):
+			c.private.Store(true)
+		case err == nil, mediaType == "", !errors.Is(err, ociregistry.ErrManifestInvalid):
+			return err
+		}
 	}
-	c.ledger.drop(ctx, kindBlob, repo, digest)
+	_, err := c.cache.PushManifest(ctx, repo, ref, m.contents, wrapper+mediaType+wrapperEnd, tags...)
+	return err
 }
 
-// dropManifest removes a manifest from the cache registry.
-func (c *Cache) dropManifest(ctx context.Context, repo string, digest ociregistry.Digest) {
-	if err := c.cache.DeleteManifest(ctx, repo, digest); err != nil && !notFound(err) {
+// dropBlob removes a blob from the cache registry. It reports whether that worked.
+func (c *Cache) dropBlob(ctx context.Context, repo string, digest ociregistry.Digest) bool {
+	if err := c.cache.DeleteBlob(ociregistry.AllowInUse(ctx), repo, digest); err != nil && !notFound(err) {
+		c.warn("cannot delete from the cache", target{"DeleteBlob", repo, string(digest)}, err)
+		return false
+	}
+	c.ledger.drop(ctx, kindBlob, repo, digest)
+	return true
+}
+
+// dropManifest removes a manifest from the cache registry. It reports whether that
+// worked.
+func (c *Cache) dropManifest(ctx context.Context, repo string, digest ociregistry.Digest) bool {
+	if err := c.cache.DeleteManifest(ociregistry.AllowInUse(ctx), repo, digest); err != nil && !notFound(err) {
 		c.warn("cannot delete from the cache", target{"DeleteManifest", repo, string(digest)}, err)
-		return
+		return false
 	}
 	c.ledger.drop(ctx, kindManifest, repo, digest)
+	return true
 }
 
 // dropTags removes tags from the cache registry.
 func (c *Cache) dropTags(ctx context.Context, repo string, tags ...string) {
 	for _, tag := range tags {
-		c.fresh.delete(repo, tag)
+		c.known.forget(repo, tag)
 		if err := c.cache.DeleteTag(ctx, repo, tag); err != nil && !notFound(err) {
 			c.warn("cannot delete from the cache", target{"DeleteTag", repo, tag}, err)
 		}

@@ -73,7 +73,7 @@ func (l *ledger) parseRecord(ctx context.Context, tag string, repos map[string]s
 }
 
 func (c *Cache) recordedRepo(ctx context.Context, tag string) string {
-	rd, err := c.cache.GetTag(ctx, stateRepo, tag)
+	rd, err := c.kept.GetTag(ctx, stateRepo, tag)
 	if err != nil {
 		return ""
 	}

@@ -1,12 +1,14 @@
 package ociunify
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"iter"
 	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -53,8 +55,8 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 	}
 }
 
-// storeReferrers keeps a list, unless it is kept already, or there is nothing to
-// keep.
+// storeReferrers keeps a list, unless it is kept already. That there are no referrers
+// is kept too: it is not the same as to know of none.
 func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	at := target{"Referrers", list.Repository, string(list.Digest)}
 	contents, err := json.Marshal(list)
@@ -63,8 +65,8 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 		return
 	}
 	tag := list.tag()
-	old, err := c.cache.ResolveTag(ctx, stateRepo, tag)
-	if err != nil && len(list.Referrers) == 0 || err == nil && old.Digest == digest.FromBytes(contents) {
+	old, err := c.kept.ResolveTag(ctx, stateRepo, tag)
+	if err == nil && old.Digest == digest.FromBytes(contents) {
 		return
 	}
 	found := err == nil
@@ -78,33 +80,33 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 }
 
 // keptReferrers returns a list that was kept: that of the artifact type, or what
-// the list of all has of it. Without a list, it is what the cache registry knows.
+// the list of all has of it; and what the cache registry knows beyond that. Without a
+// list it returns an error.
 func (c *Cache) keptReferrers(ctx context.Context, list referrersList) iter.Seq2[ociregistry.Descriptor, error] {
 	return func(yield func(ociregistry.Descriptor, error) bool) {
-		all := list
-		all.ArtifactType = ""
 		referrers, err := c.loadReferrers(ctx, list)
 		if err != nil && list.ArtifactType != "" {
+			all := list
+			all.ArtifactType = ""
 			referrers, err = c.loadReferrers(ctx, all)
 		}
 		if err != nil {
-			for desc, err := range c.cache.Referrers(ctx, list.Repository, list.Digest, list.ArtifactType) {
-				if !yield(desc, err) {
-					return
-				}
-			}
+			yield(ociregistry.Descriptor{}, err)
 			return
 		}
-		for _, desc := range referrers {
-			if (list.ArtifactType == "" || desc.ArtifactType == list.ArtifactType) && !yield(desc, nil) {
-				return
-			}
-		}
+		referrers = slices.DeleteFunc(referrers, func(desc ociregistry.Descriptor) bool {
+			return list.ArtifactType != "" && desc.ArtifactType != list.ArtifactType
+		})
+		slices.SortFunc(referrers, byDescriptor)
+		pushed := c.cache.Referrers(ctx, list.Repository, list.Digest, list.ArtifactType)
+		merge(ociregistry.SliceSeq(referrers), pushed, byDescriptor)(yield)
 	}
 }
 
+func byDescriptor(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }
+
 func (c *Cache) loadReferrers(ctx context.Context, list referrersList) ([]ociregistry.Descriptor, error) {
-	rd, err := c.cache.GetTag(ctx, stateRepo, list.tag())
+	rd, err := c.kept.GetTag(ctx, stateRepo, list.tag())
 	if err != nil {
 		return nil, err
 	}

@@ -14,43 +14,6 @@ import (
 // it all is forgotten, which costs the origin some requests.
 const maxRemembered = 1 << 16
 
-// times has since when tags are known to be what they are in the cache.
-type times struct {
-	mu    sync.Mutex
-	times map[key]time.Time
-}
-
-func tagKey(repo, tag string) key { return key{kind: kindTag, repo: repo, ref: tag} }
-
-func (t *times) set(repo, tag string, ttl time.Duration) {
-	if ttl <= 0 {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.times == nil || len(t.times) >= maxRemembered {
-		t.times = make(map[key]time.Time)
-	}
-	t.times[tagKey(repo, tag)] = time.Now()
-}
-
-// since reports whether a tag was known for less than ttl.
-func (t *times) since(repo, tag string, ttl time.Duration) bool {
-	if ttl <= 0 {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	at, ok := t.times[tagKey(repo, tag)]
-	return ok && time.Since(at) < ttl
-}
-
-func (t *times) delete(repo, tag string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.times, tagKey(repo, tag))
-}
-
 // absences has what the origin said it does not have.
 type absences struct {
 	mu   sync.Mutex
@@ -127,7 +90,11 @@ func (c *Cache) fetchAgain(ctx context.Context, k key) {
 			wait.Stop()
 			return
 		}
-		if err = c.read(ctx, k); !down(err) || ctx.Err() != nil {
+		var desc ociregistry.Descriptor
+		if desc, err = c.read(ctx, k); err == nil && k.kind != kindBlob {
+			c.bringWhole(ctx, k.repo, desc.Digest)
+		}
+		if !down(err) || ctx.Err() != nil {
 			return
 		}
 		delay *= 2
@@ -136,9 +103,8 @@ func (c *Cache) fetchAgain(ctx context.Context, k key) {
 }
 
 // read reads something to its end, as a caller would.
-func (c *Cache) read(ctx context.Context, k key) error {
-	var rd io.ReadCloser
-	var err error
+func (c *Cache) read(ctx context.Context, k key) (desc ociregistry.Descriptor, err error) {
+	var rd ociregistry.BlobReader
 	switch k.kind {
 	case kindBlob:
 		rd, err = c.GetBlob(ctx, k.repo, ociregistry.Digest(k.ref))
@@ -148,9 +114,9 @@ func (c *Cache) read(ctx context.Context, k key) error {
 		rd, err = c.GetTag(ctx, k.repo, k.ref)
 	}
 	if err != nil {
-		return err
+		return desc, err
 	}
 	defer rd.Close()
 	_, err = io.Copy(io.Discard, rd)
-	return err
+	return rd.Descriptor(), err
 }

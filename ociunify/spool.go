@@ -10,6 +10,7 @@ import (
 // follows in a file. One goroutine writes, any number read what they know is there.
 type spool struct {
 	dir    string
+	limit  int64 // how many bytes the file has at most; it begins anew then
 	head   []byte
 	file   *os.File // of what does not fit in head; nil if there is nothing
 	remove bool     // the file could not be removed while it is open
@@ -28,7 +29,8 @@ var (
 )
 
 // begin makes room for a blob. The size is what the origin says, or negative.
-func (s *spool) begin(size int64) {
+func (s *spool) begin(size, limit int64) {
+	s.limit = limit
 	if size >= 0 && size < smallHead {
 		s.head = smallHeads.Get().(*[smallHead]byte)[:]
 	} else {
@@ -43,8 +45,21 @@ func (s *spool) writeAt(p []byte, offset int64) error {
 			return err
 		}
 	}
-	_, err := s.file.WriteAt(p, offset-int64(len(s.head)))
-	return err
+	for len(p) > 0 {
+		at, room := s.at(offset)
+		n, err := s.file.WriteAt(p[:min(int64(len(p)), room)], at)
+		if err != nil {
+			return err
+		}
+		p, offset = p[n:], offset+int64(n)
+	}
+	return nil
+}
+
+// at returns where in the file a byte is, and how many bytes can follow it there.
+func (s *spool) at(offset int64) (at, room int64) {
+	at = (offset - int64(len(s.head))) % s.limit
+	return at, s.limit - at
 }
 
 // create makes the file, whose name is gone at once where the system allows that.
@@ -63,7 +78,9 @@ func (s *spool) readAt(p []byte, offset int64) (int, error) {
 	if offset < int64(len(s.head)) {
 		return copy(p, s.head[offset:]), nil
 	}
-	n, err := s.file.ReadAt(p, offset-int64(len(s.head)))
+	at, room := s.at(offset)
+	p = p[:min(int64(len(p)), room)]
+	n, err := s.file.ReadAt(p, at)
 	if err == io.EOF && n == len(p) {
 		err = nil
 	}

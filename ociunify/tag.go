@@ -19,8 +19,8 @@ func (t target) byTag() error {
 // GetTag implements [ociregistry.Reader.GetTag].
 func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	at := target{"GetTag", repo, tagName}
-	if c.fresh.since(repo, tagName, c.opts.TagTTL) { // then the arguments are good
-		rd, err := c.cache.GetTag(ctx, repo, tagName)
+	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok && known.kept { // then the arguments are good
+		rd, err := c.kept.GetTag(ctx, repo, tagName)
 		if err == nil {
 			return c.cachedManifest(repo, rd), nil
 		}
@@ -40,8 +40,11 @@ func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ocireg
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
 func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
 	at := target{"ResolveTag", repo, tagName}
-	if c.fresh.since(repo, tagName, c.opts.TagTTL) { // then the arguments are good
-		desc, err := c.cache.ResolveTag(ctx, repo, tagName)
+	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok { // then the arguments are good
+		if !known.kept {
+			return known.desc(), ctx.Err()
+		}
+		desc, err := c.kept.ResolveTag(ctx, repo, tagName)
 		if err == nil {
 			return unwrap(desc), nil
 		}
@@ -56,11 +59,15 @@ func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 	}
 	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		kept, keptErr := c.keptTag(ctx, k)
-		desc, err := c.askTag(ctx, k, keptErr == nil)
-		if err == nil && keptErr == nil && kept.Digest == desc.Digest {
-			c.validated(k)
+		if keptErr != nil {
+			return within(ctx, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
+				return c.learnTag(ctx, k, kept)
+			})
 		}
-		if c.insteadOf(ctx, k, err, keptErr) {
+		desc, err := orStalled(ctx, c, repo, func(ctx context.Context) (ociregistry.Descriptor, error) {
+			return c.learnTag(ctx, k, kept)
+		})
+		if c.insteadOf(ctx, k, err) {
 			return kept, nil
 		}
 		return desc, err
@@ -69,7 +76,7 @@ func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 
 // keptTag returns where a tag is in the cache.
 func (c *Cache) keptTag(ctx context.Context, k key) (ociregistry.Descriptor, error) {
-	desc, err := c.cache.ResolveTag(ctx, k.repo, k.ref)
+	desc, err := c.kept.ResolveTag(ctx, k.repo, k.ref)
 	if err != nil {
 		c.miss(ctx, target{"ResolveTag", k.repo, k.ref}, err)
 	}
@@ -77,22 +84,48 @@ func (c *Cache) keptTag(ctx context.Context, k key) (ociregistry.Descriptor, err
 }
 
 // askTag asks the origin where a tag is. A tag that is gone there goes here.
-func (c *Cache) askTag(ctx context.Context, k key, kept bool) (ociregistry.Descriptor, error) {
+func (c *Cache) askTag(ctx context.Context, k key) (ociregistry.Descriptor, error) {
 	desc, err := c.origin.ResolveTag(ctx, k.repo, k.ref)
-	if err == nil || ctx.Err() != nil {
+	if err == nil {
+		return plausible(target{"ResolveTag", k.repo, k.ref}, desc, "")
+	}
+	if ctx.Err() != nil {
 		return desc, err
 	}
-	if kept && notFound(err) {
+	if notFound(err) {
 		c.dropTags(ctx, k.repo, k.ref)
 	}
 	c.absent.put(k, err, c.opts.NotFoundTTL)
 	return desc, err
 }
 
+// learnTag asks the origin where a tag is, which is kept as from, or not at all. Where
+// the manifest is kept that it points at now, the tag is so as well; and otherwise
+// when the manifest is.
+func (c *Cache) learnTag(ctx context.Context, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
+	to, err := c.askTag(ctx, k)
+	if err != nil || ociregistry.CheckDigest(to.Digest) != nil {
+		return to, err
+	}
+	if to.Digest == from.Digest {
+		c.validated(k)
+		return to, nil
+	}
+	c.known.expect(k.repo, k.ref, to)
+	if c.changed(k) {
+		c.known.forget(k.repo, k.ref)
+	}
+	// This comes second, since whoever keeps the manifest from now on knows of the tag.
+	if m, err := c.readCached(ctx, k.repo, to.Digest); err == nil {
+		c.storeManifest(ctx, k, m, k.ref)
+	}
+	return to, nil
+}
+
 // insteadOf reports whether what is kept of a tag is served, because the origin
-// failed with err. The keptErr says whether there is something.
-func (c *Cache) insteadOf(ctx context.Context, k key, err, keptErr error) bool {
-	if keptErr != nil || !down(err) || ctx.Err() != nil {
+// failed with err.
+func (c *Cache) insteadOf(ctx context.Context, k key, err error) bool {
+	if !down(err) || ctx.Err() != nil {
 		return false
 	}
 	c.warn("the origin failed; serving what is kept", target{"GetTag", k.repo, k.ref}, err)
@@ -102,16 +135,26 @@ func (c *Cache) insteadOf(ctx context.Context, k key, err, keptErr error) bool {
 // revalidate returns the manifest that a tag points at. Of one that is kept, it
 // asks the origin only whether it has moved.
 func (c *Cache) revalidate(ctx context.Context, k key) (manifestContent, error) {
+	known, ok := c.known.get(k.repo, k.ref, c.opts.TagTTL)
+	ok = ok && !known.kept
 	kept, keptErr := c.keptTag(ctx, k)
-	if keptErr != nil {
+	switch {
+	case keptErr != nil && ok:
+		return c.moveTag(ctx, k, kept, known.desc())
+	case keptErr != nil:
 		return c.fetchTag(ctx, k)
 	}
-	desc, err := c.askTag(ctx, k, true)
-	var m manifestContent
-	if err == nil {
-		m, err = c.moveTag(ctx, k, kept, desc)
-	}
-	if !c.insteadOf(ctx, k, err, keptErr) {
+	m, err := orStalled(ctx, c, k.repo, func(ctx context.Context) (m manifestContent, err error) {
+		to := known.desc()
+		if !ok {
+			to, err = c.askTag(ctx, k)
+		}
+		if err == nil {
+			m, err = c.moveTag(ctx, k, kept, to)
+		}
+		return m, err
+	})
+	if !c.insteadOf(ctx, k, err) {
 		return m, err
 	}
 	if old, keptErr := c.readCached(ctx, k.repo, kept.Digest); keptErr == nil {
@@ -149,9 +192,9 @@ func (c *Cache) fetchTag(ctx context.Context, k key) (manifestContent, error) {
 
 // validated notes that a tag is now known to be what it is in the cache.
 func (c *Cache) validated(k key) {
-	c.fresh.set(k.repo, k.ref, c.opts.TagTTL)
+	c.known.set(k.repo, k.ref, c.opts.TagTTL)
 	if c.changed(k) {
-		c.fresh.delete(k.repo, k.ref)
+		c.known.forget(k.repo, k.ref)
 	}
 }
 

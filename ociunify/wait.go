@@ -1,0 +1,183 @@
+package ociunify
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// defaultOriginWait is what CacheOptions.OriginWait stands for by default.
+	defaultOriginWait = 10 * time.Second
+
+	// stallMemory is for how long after a stall nobody waits for the origin who can
+	// be served without it.
+	stallMemory = 30 * time.Second
+
+	// originIdle is how long an origin may say nothing when there is nothing to serve
+	// instead. It is longer than what clients of registries wait for on their own.
+	originIdle = 5 * time.Minute
+)
+
+// errStalled is for an origin that says nothing for too long. It is a failure, as
+// other errors that are no answer.
+var errStalled = fmt.Errorf("the origin does not answer: %w", os.ErrDeadlineExceeded)
+
+// within returns what ask returns, or errStalled if that takes too long.
+func within[T any](ctx context.Context, limit time.Duration, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errStalled)
+	defer cancel()
+	v, err := ask(ctx)
+	return v, stalledOr(ctx, err)
+}
+
+// stalledOr returns err, or errStalled if that is why ctx has ended.
+func stalledOr(ctx context.Context, err error) error {
+	if err != nil && context.Cause(ctx) == errStalled {
+		return errStalled
+	}
+	return err
+}
+
+// silence ends a context with errStalled when the origin says nothing for too long.
+type silence struct {
+	timer *time.Timer
+	limit time.Duration
+	fail  context.CancelCauseFunc
+}
+
+// newSilence returns a silence that has begun.
+func newSilence(ctx context.Context, limit time.Duration) (context.Context, *silence) {
+	ctx, fail := context.WithCancelCause(ctx)
+	return ctx, &silence{time.AfterFunc(limit, func() { fail(errStalled) }), limit, fail}
+}
+
+// begin is called when the origin is waited for.
+func (s *silence) begin() { s.timer.Reset(s.limit) }
+
+// stop is called when it is not.
+func (s *silence) stop() { s.timer.Stop() }
+
+// end is called when it is not any more.
+func (s *silence) end() {
+	s.stop()
+	s.fail(nil)
+}
+
+// patience knows how long to wait for an origin if there is something to serve
+// instead. Where the origin has stalled, by the name of the repository, it is not
+// waited for again for a while, but asked in the background by one call at a time.
+// An origin may be several, and so a stall elsewhere only makes the wait short.
+type patience struct {
+	limit time.Duration // negative is no limit
+
+	mu     sync.Mutex
+	stalls map[string]*stall
+	latest time.Time // when all stalls are forgotten
+}
+
+type stall struct {
+	until   time.Time // when calls wait again
+	probing bool
+}
+
+// impatient is by how many times the wait is shorter if the origin stalls elsewhere.
+const impatient = 10
+
+// wait returns for how long a call about a repository may wait. It is 0 if the call is
+// to be served without the origin.
+func (p *patience) wait(repo string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if s := p.stalls[repo]; s != nil && (s.probing || now.Before(s.until)) {
+		return 0
+	}
+	delete(p.stalls, repo)
+	if now.Before(p.latest) {
+		return p.limit / impatient
+	}
+	return p.limit
+}
+
+// beginProbe reports whether the caller is to ask the origin about a repository for
+// which it stalled. It must call endProbe then.
+func (p *patience) beginProbe(repo string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stalls[repo]
+	if s == nil || s.probing {
+		return false
+	}
+	s.probing = true
+	return true
+}
+
+// endProbe notes how a probe ended. If the origin has answered, all is well again.
+func (p *patience) endProbe(repo string, answered bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if answered {
+		clear(p.stalls)
+		p.latest = time.Time{}
+		return
+	}
+	p.add(repo)
+}
+
+// stalled notes that the origin has stalled.
+func (p *patience) stalled(repo string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.add(repo)
+}
+
+// add notes a stall. The lock is held.
+func (p *patience) add(repo string) {
+	if p.stalls == nil || len(p.stalls) >= maxRemembered {
+		p.stalls = make(map[string]*stall)
+	}
+	p.latest = time.Now().Add(stallMemory)
+	p.stalls[repo] = &stall{until: p.latest}
+}
+
+// orStalled returns what ask returns, which asks the origin about something that is
+// kept, or soon errStalled.
+func orStalled[T any](ctx context.Context, c *Cache, repo string, ask func(context.Context) (T, error)) (v T, err error) {
+	if c.patience.limit < 0 {
+		return ask(ctx)
+	}
+	limit := c.patience.wait(repo)
+	if limit == 0 {
+		c.probe(ctx, repo, func(ctx context.Context) error {
+			_, err := ask(ctx)
+			return err
+		})
+		return v, errStalled
+	}
+	v, err = within(ctx, limit, ask)
+	if err == errStalled {
+		c.patience.stalled(repo)
+	}
+	return v, err
+}
+
+// probe asks the origin in the background, unless another call does.
+func (c *Cache) probe(ctx context.Context, repo string, ask func(context.Context) error) {
+	if !c.patience.beginProbe(repo) {
+		return
+	}
+	if c.begin() != nil {
+		c.patience.endProbe(repo, false)
+		return
+	}
+	ctx, cancel := c.detach(ctx)
+	go func() {
+		defer c.working.Done()
+		defer cancel()
+		_, err := within(ctx, c.patience.limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, ask(ctx) })
+		c.patience.endProbe(repo, err != errStalled && ctx.Err() == nil)
+	}()
+}
