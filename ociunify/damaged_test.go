@@ -1,0 +1,319 @@
+package ociunify_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/internal/verified"
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociunify"
+)
+
+// damage is what can have happened to content that was kept.
+var damage = map[string]func([]byte) []byte{
+	"cut":          func(b []byte) []byte { return b[:len(b)/2] },
+	"without end":  func(b []byte) []byte { return b[:len(b)-1] },
+	"empty":        func(b []byte) []byte { return nil },
+	"longer":       func(b []byte) []byte { return append(bytes.Clone(b), 'x') },
+	"first byte":   func(b []byte) []byte { return append([]byte{b[0] ^ 1}, b[1:]...) },
+	"last byte":    func(b []byte) []byte { return append(bytes.Clone(b[:len(b)-1]), b[len(b)-1]^1) },
+	"another blob": func(b []byte) []byte { return ocitest.NewBlob(77, int64(len(b))).Bytes() },
+}
+
+// rotten is a registry whose content was damaged since it was pushed. A push of it
+// repairs it if it was deleted before.
+type rotten struct {
+	ociregistry.Interface
+	damage  func([]byte) []byte // nil is none
+	of      ociregistry.Digest
+	deletes error
+}
+
+func (r *rotten) read(rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
+	if err != nil || r.damage == nil || rd.Descriptor().Digest != r.of {
+		return rd, err
+	}
+	data, err := readAll(rd, nil)
+	desc := rd.Descriptor()
+	data = r.damage(data)
+	desc.Size = int64(len(data))
+	return withDescriptor{withReader{rd, bytes.NewReader(data)}, desc}, err
+}
+
+func (r *rotten) GetBlob(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return r.read(r.Interface.GetBlob(ctx, repo, d))
+}
+
+func (r *rotten) GetBlobRange(ctx context.Context, repo string, d ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
+	rd, err := r.GetBlob(ctx, repo, d)
+	if err != nil || r.damage == nil {
+		return r.Interface.GetBlobRange(ctx, repo, d, o0, o1)
+	}
+	data, _ := readAll(rd, nil)
+	if o1 < 0 || o1 > int64(len(data)) {
+		o1 = int64(len(data))
+	}
+	if o0 > o1 {
+		return nil, ociregistry.ErrRangeInvalid
+	}
+	return withReader{rd, bytes.NewReader(data[o0:o1])}, nil
+}
+
+func (r *rotten) GetManifest(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return r.read(r.Interface.GetManifest(ctx, repo, d))
+}
+
+func (r *rotten) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
+	return r.read(r.Interface.GetTag(ctx, repo, tag))
+}
+
+func (r *rotten) DeleteBlob(ctx context.Context, repo string, d ociregistry.Digest) error {
+	return r.delete(d, func() error { return r.Interface.DeleteBlob(ctx, repo, d) })
+}
+
+func (r *rotten) DeleteManifest(ctx context.Context, repo string, d ociregistry.Digest) error {
+	return r.delete(d, func() error { return r.Interface.DeleteManifest(ctx, repo, d) })
+}
+
+func (r *rotten) delete(d ociregistry.Digest, del func() error) error {
+	if r.deletes != nil {
+		return r.deletes
+	}
+	err := del()
+	if err == nil && d == r.of {
+		r.damage = nil
+	}
+	return err
+}
+
+// filled returns a registry in which a cache has kept an image.
+func filled(t testing.TB, kept, origin ociregistry.Interface, image *ocitest.Artifact) {
+	t.Helper()
+	c := ociunify.NewCache(kept, origin, nil)
+	wantTag(t, c, "foo", "v1", image)
+	qt.Assert(t, qt.IsNil(image.Verify(t.Context(), c, "foo")))
+	qt.Assert(t, qt.IsNil(c.Close()))
+}
+
+// A blob that was damaged in the cache registry ends in an error, once, and is fetched
+// again then. Nobody has all bytes of what is wrong.
+func TestCache_DamagedBlobIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	for name, damage := range damage {
+		for _, bound := range []int64{0, 1 << 20} {
+			t.Run(fmt.Sprint(name, bound), func(t *testing.T) {
+				t.Parallel()
+				ctx, mem := t.Context(), ocimem.New()
+				origin := count(mem)
+				image := pushed(t, mem, "foo", 1, "v1")
+				layer := image.Blobs[2]
+				kept := &rotten{Interface: ocimem.New(), of: layer.Descriptor.Digest}
+				filled(t, kept, mem, image)
+				kept.damage = damage
+				var log logLines
+				c := newCache(t, kept, origin, &ociunify.CacheOptions{MaxBytes: bound, Logger: log.logger()})
+				got, err := readBlob(ctx, c, "foo", layer.Descriptor.Digest)
+				if err == nil { // it was known before anything was given
+					qt.Check(t, qt.Equals(name, "empty"))
+					wantBytes(t, got, err, layer.Bytes())
+				} else {
+					qt.Check(t, qt.IsFalse(bytes.Equal(got, damage(layer.Bytes()))))
+				}
+				qt.Check(t, qt.IsTrue(log.has("what is kept is damaged")))
+				got, err = readBlob(ctx, c, "foo", layer.Descriptor.Digest)
+				wantBytes(t, got, err, layer.Bytes())
+				qt.Check(t, qt.Equals(origin.took(), "GetBlob"))
+				qt.Check(t, qt.IsNil(c.Close()))
+				got, err = readBlob(ctx, kept, "foo", layer.Descriptor.Digest)
+				wantBytes(t, got, err, layer.Bytes())
+			})
+		}
+	}
+}
+
+// A manifest that was damaged is fetched in the same call.
+func TestCache_DamagedManifestIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	for name, damage := range damage {
+		for _, by := range []string{"digest", "tag"} {
+			t.Run(name+", by "+by, func(t *testing.T) {
+				t.Parallel()
+				ctx, mem := t.Context(), ocimem.New()
+				origin := count(mem)
+				image := pushed(t, mem, "foo", 1, "v1")
+				kept := &rotten{Interface: ocimem.New(), of: image.Descriptor.Digest}
+				filled(t, kept, mem, image)
+				kept.damage = damage
+				c := newCache(t, kept, origin, nil)
+				for range 2 {
+					if by == "tag" {
+						wantTag(t, c, "foo", "v1", image)
+						continue
+					}
+					got, err := readAll(c.GetManifest(ctx, "foo", image.Descriptor.Digest))
+					wantBytes(t, got, err, image.Manifest)
+				}
+				qt.Check(t, qt.Equals(origin.number("GetManifest"), 1))
+				got, err := readAll(kept.GetManifest(ctx, "foo", image.Descriptor.Digest))
+				wantBytes(t, got, err, image.Manifest)
+			})
+		}
+	}
+}
+
+// A range of a blob that was cut does not end early without an error.
+func TestCache_RangesAreCheckedForLength(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	layer := image.Blobs[2]
+	kept := ocimem.New()
+	filled(t, kept, mem, image)
+	c := newCache(t, shortRanges{kept}, origin, nil)
+	_, err := readAll(c.GetBlobRange(ctx, "foo", layer.Descriptor.Digest, 10, 20))
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrSizeInvalid))
+	got, err := readAll(c.GetBlobRange(ctx, "foo", layer.Descriptor.Digest, 10, 20))
+	wantBytes(t, got, err, layer.Bytes()[10:20])
+	qt.Check(t, qt.Equals(origin.took(), "GetBlobRange"))
+}
+
+// shortRanges is a registry whose ranges end early.
+type shortRanges struct{ ociregistry.Interface }
+
+func (r shortRanges) GetBlobRange(ctx context.Context, repo string, d ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
+	rd, err := r.Interface.GetBlobRange(ctx, repo, d, o0, o1)
+	if err != nil {
+		return nil, err
+	}
+	return withReader{rd, io.LimitReader(rd, 5)}, nil
+}
+
+// What is damaged and cannot be deleted is as if it were not there.
+func TestCache_DamagedBlobThatStays(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	layer := image.Blobs[2]
+	kept := &rotten{Interface: ocimem.New(), of: layer.Descriptor.Digest}
+	filled(t, kept, mem, image)
+	kept.damage, kept.deletes = damage["last byte"], ociregistry.ErrUnsupported
+	c := newCache(t, kept, mem, nil)
+	_, err := readBlob(ctx, c, "foo", layer.Descriptor.Digest)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
+	for range 3 {
+		got, err := readBlob(ctx, c, "foo", layer.Descriptor.Digest)
+		wantBytes(t, got, err, layer.Bytes())
+		got, err = readAll(c.GetBlobRange(ctx, "foo", layer.Descriptor.Digest, 299_990, -1))
+		wantBytes(t, got, err, layer.Bytes()[299_990:])
+	}
+}
+
+// A damaged record of the cache is none.
+func TestCache_DamagedRecords(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	inner := ocimem.New()
+	kept := &rotten{Interface: inner}
+	c := newCache(t, kept, origin, nil)
+	_, err := ociregistry.All(c.Referrers(ctx, "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	for _, tag := range tagsOf(t, inner, "ociunify.cache") {
+		desc, err := inner.ResolveTag(ctx, "ociunify.cache", tag)
+		qt.Assert(t, qt.IsNil(err))
+		kept.of, kept.damage = desc.Digest, func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("null"), []byte("[]")) }
+	}
+	origin.set("", errBroken)
+	_, err = ociregistry.All(c.Referrers(ctx, "foo", image.Descriptor.Digest, ""))
+	qt.Check(t, qt.ErrorIs(err, errBroken))
+}
+
+// What a cache reads from a registry that verifies is not hashed again, and its end is
+// held back all the same.
+func TestCache_ReaderThatVerifiesIsAsked(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	layer := image.Blobs[2]
+	c := newCache(t, remote(t, mem), ocimem.New(), nil)
+	rd, err := c.GetBlob(ctx, "foo", layer.Descriptor.Digest)
+	qt.Assert(t, qt.IsNil(err))
+	dst := ocimem.New()
+	_, err = dst.PushBlob(ctx, "foo", layer.Descriptor, rd)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(verified.By(rd), verified.State{Digest: layer.Descriptor.Digest, Read: layer.Descriptor.Size, Ended: true}))
+	rd.Close()
+}
+
+// A registry that can verify by itself is asked to.
+type selfVerifying struct {
+	ociregistry.Interface
+	view ociregistry.Interface
+}
+
+func (r selfVerifying) Verified() ociregistry.Interface { return r.view }
+
+func TestCache_ReadsTheVerifiedView(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	kept := ocimem.New()
+	filled(t, kept, mem, image)
+	raw, view, origin := count(kept), count(kept), count(mem)
+	c := newCache(t, selfVerifying{raw, view}, origin, nil)
+	qt.Check(t, qt.IsNil(image.Verify(ctx, c, "foo")))
+	qt.Check(t, qt.Equals(raw.took(), ""))
+	view.took()
+
+	// What the view does not have is fetched, and pushed to the registry.
+	layer := image.Blobs[2].Descriptor.Digest
+	view.set("GetBlob", ociregistry.ErrBlobUnknown)
+	got, err := readBlob(ctx, c, "foo", layer)
+	wantBytes(t, got, err, image.Blobs[2].Bytes())
+	qt.Check(t, qt.IsNil(c.Close()))
+	qt.Check(t, qt.Equals(raw.took(), "PushBlob"))
+	qt.Check(t, qt.Equals(origin.took(), "GetBlob"))
+}
+
+// A file of a directory that was cut, as a disk that was full leaves it, is no blob.
+func TestCache_FileThatWasCut(t *testing.T) {
+	t.Parallel()
+	ctx, mem, dir := t.Context(), ocimem.New(), t.TempDir()
+	image := pushed(t, mem, "foo", 1, "v1")
+	layer := image.Blobs[2]
+	kept, err := ocifs.New(dir, nil)
+	qt.Assert(t, qt.IsNil(err))
+	filled(t, kept, mem, image)
+	qt.Assert(t, qt.IsNil(kept.Close()))
+	file := filepath.Join(dir, "foo", "blobs", "sha256", layer.Descriptor.Digest.Encoded())
+	qt.Assert(t, qt.IsNil(os.Chmod(file, 0o666)))
+	qt.Assert(t, qt.IsNil(os.Truncate(file, 500)))
+
+	kept, err = ocifs.New(dir, nil)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(kept.Close())) })
+	c := newCache(t, kept, mem, nil)
+	var got []byte
+	for range 2 {
+		if got, err = readBlob(ctx, c, "foo", layer.Descriptor.Digest); err == nil {
+			break
+		}
+		qt.Check(t, qt.IsTrue(len(got) < 500))
+	}
+	wantBytes(t, got, err, layer.Bytes())
+	qt.Check(t, qt.IsNil(c.Close()))
+	got, err = readBlob(ctx, kept, "foo", layer.Descriptor.Digest)
+	wantBytes(t, got, err, layer.Bytes())
+}
