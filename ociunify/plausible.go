@@ -1,6 +1,7 @@
 package ociunify
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"mime"
@@ -42,6 +43,12 @@ func isPage(mediaType string) bool {
 	return t == "text/html" || t == "application/xhtml+xml"
 }
 
+// looksLikePage reports whether contents begin as a page does.
+func looksLikePage(contents []byte) bool {
+	start := bytes.ToLower(bytes.TrimSpace(contents[:min(len(contents), 512)]))
+	return bytes.HasPrefix(start, []byte("<!doctype html")) || bytes.HasPrefix(start, []byte("<html"))
+}
+
 // isVague reports whether a media type says nothing of a manifest.
 func isVague(mediaType string) bool {
 	switch t, _, _ := mime.ParseMediaType(mediaType); t {
@@ -59,15 +66,16 @@ func checkTagged(m manifestContent, named bool) error {
 		SchemaVersion, MediaType, Errors json.RawMessage
 	}
 	isObject := json.Unmarshal(m.contents, &fields) == nil
+	_, known := manifest.Known(m.desc.MediaType)
 	isManifest := isObject && (fields.SchemaVersion != nil || fields.MediaType != nil || manifest.TypeOf(string(m.contents)) != "")
 	switch {
 	case len(m.contents) == 0:
 		return fmt.Errorf("%w: the origin has sent nothing", ociregistry.ErrManifestInvalid)
-	case isPage(m.desc.MediaType) && !(named && isManifest):
+	case isPage(m.desc.MediaType) && !(named && isManifest), !isObject && looksLikePage(m.contents):
 		return fmt.Errorf("%w: the origin has sent a page", ociregistry.ErrManifestInvalid)
 	case isObject && fields.Errors != nil && !isManifest:
 		return fmt.Errorf("%w: the origin has sent a list of errors", ociregistry.ErrManifestInvalid)
-	case !named && !isManifest:
+	case !named && !isManifest, known && !isObject:
 		return fmt.Errorf("%w: the origin has sent something else", ociregistry.ErrManifestInvalid)
 	}
 	return nil
