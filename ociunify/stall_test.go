@@ -1,0 +1,282 @@
+package ociunify_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociunify"
+)
+
+// took returns how long f takes.
+func took(f func()) time.Duration {
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+// stalling has a cache, what it has kept, and calls about that.
+type stalling struct {
+	*ociunify.Cache
+	origin *counted
+	mem    *ocimem.Registry
+	image  *ocitest.Artifact
+}
+
+func newStalling(t *testing.T, opts *ociunify.CacheOptions) *stalling {
+	mem := ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	c := ociunify.NewCache(ocimem.New(), origin, opts)
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(c.Close())) })
+	wantTag(t, c, "foo", "v1", image)
+	_, err := ociregistry.All(c.Referrers(t.Context(), "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	return &stalling{c, origin, mem, image}
+}
+
+func (s *stalling) calls(t *testing.T) map[string]func() {
+	return map[string]func(){
+		"GetTag": func() { wantTag(t, s, "foo", "v1", s.image) },
+		"ResolveTag": func() {
+			desc, err := s.ResolveTag(t.Context(), "foo", "v1")
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(desc.Digest, s.image.Descriptor.Digest))
+		},
+		"Tags": func() { qt.Check(t, qt.DeepEquals(tagsOf(t, s, "foo"), []string{"v1"})) },
+		"Referrers": func() {
+			none, err := ociregistry.All(s.Referrers(t.Context(), "foo", s.image.Descriptor.Digest, ""))
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.HasLen(none, 0))
+		},
+		"Repositories": func() {
+			repos, err := ociregistry.All(s.Repositories(t.Context(), ""))
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.DeepEquals(repos, []string{"foo"}))
+		},
+	}
+}
+
+// stall makes the origin stall until what it returns is called.
+func (s *stalling) stall() (recover func()) {
+	var open []chan struct{}
+	for _, method := range []string{"ResolveTag", "GetTag", "GetManifest", "GetBlob", "GetBlobRange", "ResolveBlob", "ResolveManifest", "Tags", "Referrers", "Repositories"} {
+		open = append(open, s.origin.hold(method))
+	}
+	return func() {
+		s.origin.mu.Lock()
+		clear(s.origin.wait)
+		s.origin.mu.Unlock()
+		for _, c := range open {
+			close(c)
+		}
+	}
+}
+
+// What is kept is served when the origin has said nothing for the bound, and at once for
+// some time after that.
+func TestCache_ServesWhatIsKeptWhenOriginStalls(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Second: time.Second} {
+		for _, method := range []string{"GetTag", "ResolveTag", "Tags", "Referrers", "Repositories"} {
+			t.Run(method, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newStalling(t, &ociunify.CacheOptions{OriginWait: wait})
+					call := s.calls(t)[method]
+					recover := s.stall()
+					qt.Check(t, qt.Equals(took(call), want))
+					for range 20 { // without a pause, then for longer than a stall is remembered
+						qt.Check(t, qt.Equals(took(call), 0))
+					}
+					for range 20 {
+						time.Sleep(7 * time.Second)
+						qt.Check(t, qt.Equals(took(call), 0))
+					}
+					recover()
+					synctest.Wait()
+					call()
+					synctest.Wait()
+
+					// It has answered: nobody is served what is old any more.
+					if method == "GetTag" || method == "ResolveTag" {
+						s.image = pushed(t, s.mem, "foo", 2, "v1")
+						call()
+					}
+				})
+			})
+		}
+	}
+}
+
+// One call at a time asks an origin that stalls.
+func TestCache_OneProbeOfOriginThatStalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStalling(t, nil)
+		recover := s.stall()
+		calls := s.calls(t)
+		calls["GetTag"]()
+		s.origin.took()
+		for range 100 {
+			calls["GetTag"]()
+			calls["ResolveTag"]()
+			calls["Tags"]()
+		}
+		synctest.Wait()
+		qt.Check(t, qt.Equals(s.origin.took(), "ResolveTag"))
+		time.Sleep(10 * time.Second) // the probe ends
+		synctest.Wait()
+		for range 100 {
+			calls["Tags"]()
+		}
+		synctest.Wait()
+		qt.Check(t, qt.Equals(s.origin.took(), "Tags"))
+		recover()
+		synctest.Wait()
+		calls["GetTag"]()
+		qt.Check(t, qt.Equals(s.origin.took(), "ResolveTag"))
+	})
+}
+
+// A stall that nothing was asked about for a while is forgotten; where the origin stalls
+// for one repository, others wait for a short time only, and are fresh if they can be.
+func TestCache_StallsAreRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStalling(t, nil)
+		other := pushed(t, s.mem, "bar", 3, "v1")
+		wantTag(t, s, "bar", "v1", other)
+		inner := s.origin.ResolveTag_
+		stalled := "foo bar"
+		s.origin.ResolveTag_ = func(ctx context.Context, repo, tag string) (ociregistry.Descriptor, error) {
+			if stalled == "foo bar" || stalled == repo {
+				<-ctx.Done()
+				return ociregistry.Descriptor{}, ctx.Err()
+			}
+			return inner(ctx, repo, tag)
+		}
+		foo := func() { wantTag(t, s, "foo", "v1", s.image) }
+		bar := func() { wantTag(t, s, "bar", "v1", other) }
+		qt.Check(t, qt.Equals(took(foo), 10*time.Second))
+		qt.Check(t, qt.Equals(took(bar), time.Second))
+		qt.Check(t, qt.Equals(took(bar), 0))
+		time.Sleep(time.Minute)
+		qt.Check(t, qt.Equals(took(foo), 10*time.Second))
+		stalled = "foo"
+		other = pushed(t, s.mem, "bar", 4, "v1")
+		qt.Check(t, qt.Equals(took(bar), 0))
+		qt.Check(t, qt.Equals(took(foo), 0))
+	})
+}
+
+// Without a bound, the origin is waited for.
+func TestCache_NoBoundOfOriginWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStalling(t, &ociunify.CacheOptions{OriginWait: -1})
+		recover := s.stall()
+		for name, call := range s.calls(t) {
+			done := make(chan struct{})
+			go func() { call(); close(done) }()
+			time.Sleep(4 * time.Minute)
+			select {
+			case <-done:
+				t.Errorf("%s did not wait", name)
+			default:
+			}
+			recover()
+			<-done
+			recover = s.stall()
+		}
+		recover()
+	})
+}
+
+// When nothing is kept, the end of the wait is an error.
+func TestCache_StallIsAnErrorWhenNothingIsKept(t *testing.T) {
+	t.Parallel()
+	calls := map[string]func(context.Context, *stalling) error{
+		"GetTag":     func(ctx context.Context, s *stalling) error { _, err := s.GetTag(ctx, "foo", "v2"); return err },
+		"ResolveTag": func(ctx context.Context, s *stalling) error { _, err := s.ResolveTag(ctx, "foo", "v2"); return err },
+		"GetManifest": func(ctx context.Context, s *stalling) error {
+			_, err := s.GetManifest(ctx, "foo", s.image.Blobs[1].Descriptor.Digest)
+			return err
+		},
+		"GetBlob": func(ctx context.Context, s *stalling) error {
+			_, err := readBlob(ctx, s, "foo", s.image.Blobs[2].Descriptor.Digest)
+			return err
+		},
+		"GetBlobRange": func(ctx context.Context, s *stalling) error {
+			_, err := readAll(s.GetBlobRange(ctx, "foo", s.image.Blobs[2].Descriptor.Digest, 1, 2))
+			return err
+		},
+		"ResolveBlob": func(ctx context.Context, s *stalling) error {
+			_, err := s.ResolveBlob(ctx, "foo", s.image.Blobs[2].Descriptor.Digest)
+			return err
+		},
+		"Tags": func(ctx context.Context, s *stalling) error { _, err := ociregistry.All(s.Tags(ctx, "bar", "")); return err },
+		"Referrers": func(ctx context.Context, s *stalling) error {
+			_, err := ociregistry.All(s.Referrers(ctx, "foo", s.image.Blobs[2].Descriptor.Digest, ""))
+			return err
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStalling(t, nil)
+				recover := s.stall()
+				var err error
+				qt.Check(t, qt.Equals(took(func() { err = call(t.Context(), s) }), 5*time.Minute))
+				qt.Check(t, qt.ErrorIs(err, os.ErrDeadlineExceeded))
+				qt.Check(t, qt.IsFalse(errors.Is(err, context.Canceled)))
+				recover()
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// A body that stalls ends the fetch, or the range; time in which nobody reads does not
+// count.
+func TestCache_BodyThatStalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStalling(t, nil)
+		s.origin.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader { return newGate(rd, 1000, nil) })
+		var err error
+		read := func() { _, err = readBlob(t.Context(), s, "foo", s.image.Blobs[2].Descriptor.Digest) }
+		qt.Check(t, qt.Equals(took(read), 5*time.Minute))
+		qt.Check(t, qt.ErrorIs(err, os.ErrDeadlineExceeded))
+		s.origin.setBody(nil)
+
+		rd, err := s.GetBlobRange(t.Context(), "foo", s.image.Blobs[2].Descriptor.Digest, 1000, -1)
+		qt.Assert(t, qt.IsNil(err))
+		time.Sleep(time.Hour)
+		got, err := readAll(rd, nil)
+		wantBytes(t, got, err, s.image.Blobs[2].Bytes()[1000:])
+	})
+}
+
+// A tag whose new manifest does not come is served as it is kept, within the same bound.
+func TestCache_ManifestStallsAfterHead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStalling(t, nil)
+		pushed(t, s.mem, "foo", 2, "v1")
+		s.origin.hold("GetManifest")
+		inner := s.origin.ResolveTag_
+		s.origin.ResolveTag_ = func(ctx context.Context, repo, tag string) (ociregistry.Descriptor, error) {
+			time.Sleep(9 * time.Second)
+			return inner(ctx, repo, tag)
+		}
+		qt.Check(t, qt.Equals(took(s.calls(t)["GetTag"]), 10*time.Second))
+	})
+}
