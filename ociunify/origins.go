@@ -18,6 +18,11 @@ type OriginsOptions struct {
 	// minute.
 	RetryAfter time.Duration
 
+	// OriginWait is how long an origin is waited for as long as there is another to
+	// ask: one that does not begin to answer in that time has failed. Zero stands
+	// for 5 seconds, which is less than a Cache waits; negative for no bound.
+	OriginWait time.Duration
+
 	// Logger is told when an origin fails. Nil is silence.
 	Logger *slog.Logger
 }
@@ -38,6 +43,9 @@ func Origins(opts *OriginsOptions, list ...ociregistry.Interface) ociregistry.In
 	}
 	if o.opts.RetryAfter == 0 {
 		o.opts.RetryAfter = time.Minute
+	}
+	if o.opts.OriginWait == 0 {
+		o.opts.OriginWait = 5 * time.Second
 	}
 	if o.opts.Logger == nil {
 		o.opts.Logger = slog.New(slog.DiscardHandler)
@@ -84,12 +92,18 @@ func (o *origins) failed(i int, err error) {
 	o.until[i] = time.Now().Add(o.opts.RetryAfter)
 }
 
-// first returns what the first origin answers.
-func first[T any](ctx context.Context, o *origins, ask func(ociregistry.Interface) (T, error)) (v T, err error) {
+// first returns what the first origin answers. The last of them is waited for as long
+// as the context says.
+func first[T any](ctx context.Context, o *origins, ask func(context.Context, ociregistry.Interface) (T, error)) (v T, err error) {
 	var absent error
 	var failures []error
-	for _, i := range o.usable() {
-		v, err := ask(o.list[i])
+	usable := o.usable()
+	for n, i := range usable {
+		limit := o.opts.OriginWait
+		if n == len(usable)-1 {
+			limit = -1
+		}
+		v, err := begun(ctx, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
 		switch {
 		case err == nil, ctx.Err() != nil, errors.Is(err, ociregistry.ErrRangeInvalid):
 			return v, err
@@ -117,14 +131,16 @@ func (o *origins) GetBlob(ctx context.Context, repo string, digest ociregistry.D
 	if err := (target{"GetBlob", repo, string(digest)}).checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetBlob(ctx, repo, digest) })
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+		return r.GetBlob(ctx, repo, digest)
+	})
 }
 
 func (o *origins) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	if err := (target{"GetBlobRange", repo, string(digest)}).checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
 		return r.GetBlobRange(ctx, repo, digest, offset0, offset1)
 	})
 }
@@ -133,28 +149,34 @@ func (o *origins) GetManifest(ctx context.Context, repo string, digest ociregist
 	if err := (target{"GetManifest", repo, string(digest)}).checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetManifest(ctx, repo, digest) })
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+		return r.GetManifest(ctx, repo, digest)
+	})
 }
 
 func (o *origins) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	if err := (target{"GetTag", repo, tagName}).checkTag(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.BlobReader, error) { return r.GetTag(ctx, repo, tagName) })
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+		return r.GetTag(ctx, repo, tagName)
+	})
 }
 
 func (o *origins) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	if err := (target{"ResolveBlob", repo, string(digest)}).checkDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) { return r.ResolveBlob(ctx, repo, digest) })
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
+		return r.ResolveBlob(ctx, repo, digest)
+	})
 }
 
 func (o *origins) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	if err := (target{"ResolveManifest", repo, string(digest)}).checkDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) {
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
 		return r.ResolveManifest(ctx, repo, digest)
 	})
 }
@@ -163,49 +185,78 @@ func (o *origins) ResolveTag(ctx context.Context, repo string, tagName string) (
 	if err := (target{"ResolveTag", repo, tagName}).checkTag(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(r ociregistry.Interface) (ociregistry.Descriptor, error) { return r.ResolveTag(ctx, repo, tagName) })
+	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
+		return r.ResolveTag(ctx, repo, tagName)
+	})
 }
 
 func (o *origins) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
-	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[string, error] { return r.Repositories(ctx, startAfter) })
+	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
+		return r.Repositories(ctx, startAfter)
+	})
 }
 
 func (o *origins) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
 	if err := (target{op: "Tags", repo: repo}).checkRepo(); err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
-	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[string, error] { return r.Tags(ctx, repo, startAfter) })
+	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
+		return r.Tags(ctx, repo, startAfter)
+	})
 }
 
 func (o *origins) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
 	if err := (target{"Referrers", repo, string(digest)}).checkDigest(); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
-	return firstList(ctx, o, func(r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
+	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
 		return r.Referrers(ctx, repo, digest, artifactType)
 	})
 }
 
 // firstList returns the list of the first origin that begins to give one. If it
 // fails later, that is an error of the list.
-func firstList[T any](ctx context.Context, o *origins, ask func(ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
+func firstList[T any](ctx context.Context, o *origins, ask func(context.Context, ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		begun, more := false, true
-		_, err := first(ctx, o, func(r ociregistry.Interface) (struct{}, error) {
-			for x, err := range ask(r) {
-				if err != nil && !begun {
-					return struct{}{}, err
-				}
-				begun = true
-				if more = yield(x, err); !more || err != nil {
-					break
-				}
-			}
-			return struct{}{}, nil
+		var zero T
+		list, err := first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (*openList[T], error) {
+			return openedList(ask(ctx, r))
 		})
-		if err != nil && more && !begun {
-			var zero T
+		if err != nil {
 			yield(zero, err)
+			return
 		}
+		defer list.close()
+		for x, err, ok := list.x, error(nil), list.any; ok; x, err, ok = list.next() {
+			if !yield(x, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// openList is a list that has begun.
+type openList[T any] struct {
+	x    T // the first element, if there is any
+	any  bool
+	next func() (T, error, bool)
+	end  []func()
+}
+
+func openedList[T any](seq iter.Seq2[T, error]) (*openList[T], error) {
+	next, stop := iter.Pull2(seq)
+	x, err, ok := next()
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return &openList[T]{x, ok, next, []func(){stop}}, nil
+}
+
+func (l *openList[T]) onClose(then func()) { l.end = append(l.end, then) }
+
+func (l *openList[T]) close() {
+	for _, end := range l.end {
+		end()
 	}
 }

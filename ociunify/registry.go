@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/seed-40b21970/oci/internal/stripes"
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
@@ -132,6 +133,9 @@ func (r *closing) Close() error {
 
 // WriteTo implements [io.WriterTo], since the reader may have a good one.
 func (r *closing) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, r.BlobReader) }
+
+// Verified implements [verified.Reader].
+func (r *closing) Verified() verified.State { return verified.By(r.BlobReader) }
 
 // onClose returns a reader that calls then after it was closed. It has the same
 // of [io.Seeker] and [io.ReaderAt] as rd has.

@@ -222,7 +222,10 @@ func TestCache_StallIsAnErrorWhenNothingIsKept(t *testing.T) {
 			_, err := s.ResolveBlob(ctx, "foo", s.image.Blobs[2].Descriptor.Digest)
 			return err
 		},
-		"Tags": func(ctx context.Context, s *stalling) error { _, err := ociregistry.All(s.Tags(ctx, "bar", "")); return err },
+		"Tags": func(ctx context.Context, s *stalling) error {
+			_, err := ociregistry.All(s.Tags(ctx, "bar", ""))
+			return err
+		},
 		"Referrers": func(ctx context.Context, s *stalling) error {
 			_, err := ociregistry.All(s.Referrers(ctx, "foo", s.image.Blobs[2].Descriptor.Digest, ""))
 			return err
@@ -278,5 +281,57 @@ func TestCache_ManifestStallsAfterHead(t *testing.T) {
 			return inner(ctx, repo, tag)
 		}
 		qt.Check(t, qt.Equals(took(s.calls(t)["GetTag"]), 10*time.Second))
+	})
+}
+
+// An origin of several that stalls is passed over, and not asked again for a while; what
+// another one has is read without a bound.
+func TestOrigins_PassOverWhatStalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		one, two := count(ocimem.New()), ocimem.New()
+		image := pushed(t, two, "foo", 1, "v1")
+		for _, method := range []string{"GetTag", "ResolveTag", "GetManifest", "GetBlob", "GetBlobRange", "ResolveBlob", "ResolveManifest", "Tags", "Referrers", "Repositories"} {
+			one.hold(method)
+		}
+		blob, manifest := image.Blobs[2], image.Descriptor.Digest
+		calls := map[string]func(ociregistry.Interface) error{
+			"GetTag":     func(r ociregistry.Interface) error { _, err := readAll(r.GetTag(ctx, "foo", "v1")); return err },
+			"ResolveTag": func(r ociregistry.Interface) error { _, err := r.ResolveTag(ctx, "foo", "v1"); return err },
+			"GetBlob": func(r ociregistry.Interface) error {
+				rd, err := r.GetBlob(ctx, "foo", blob.Descriptor.Digest)
+				time.Sleep(time.Hour)
+				_, err = readAll(rd, err)
+				return err
+			},
+			"ResolveManifest": func(r ociregistry.Interface) error { _, err := r.ResolveManifest(ctx, "foo", manifest); return err },
+			"Tags": func(r ociregistry.Interface) error {
+				n := 0
+				for _, err := range r.Tags(ctx, "foo", "") {
+					if n++; err != nil {
+						return err
+					}
+					time.Sleep(time.Hour)
+				}
+				qt.Check(t, qt.Equals(n, 1))
+				return nil
+			},
+		}
+		for name, call := range calls {
+			// The first of them is not the last that can be asked.
+			r := ociunify.Origins(nil, one, two)
+			qt.Check(t, qt.IsNil(call(r)), qt.Commentf("%s", name))
+			one.took()
+			qt.Check(t, qt.IsNil(call(r)))
+			if name != "GetBlob" && name != "Tags" { // which have taken an hour
+				qt.Check(t, qt.Equals(one.took(), ""))
+			}
+		}
+
+		c := ociunify.NewCache(ocimem.New(), ociunify.Origins(nil, one, two), nil)
+		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), 5*time.Second))
+		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), 0))
+		qt.Check(t, qt.IsNil(c.Close()))
 	})
 }

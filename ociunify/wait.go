@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 const (
@@ -64,6 +66,30 @@ func (s *silence) stop() { s.timer.Stop() }
 func (s *silence) end() {
 	s.stop()
 	s.fail(nil)
+}
+
+// begun returns what ask returns, or errStalled if that takes longer than limit, which
+// is none if it is negative. What is then read of it may take any time.
+func begun[T any](ctx context.Context, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
+	if limit < 0 {
+		return ask(ctx)
+	}
+	ctx, quiet := newSilence(ctx, limit)
+	v, err = ask(ctx)
+	quiet.stop()
+	if err != nil {
+		defer quiet.end()
+		return v, stalledOr(ctx, err)
+	}
+	switch x := any(v).(type) {
+	case ociregistry.BlobReader:
+		return any(onClose(x, quiet.end)).(T), nil
+	case interface{ onClose(func()) }:
+		x.onClose(quiet.end)
+	default:
+		quiet.end()
+	}
+	return v, nil
 }
 
 // patience knows how long to wait for an origin if there is something to serve
