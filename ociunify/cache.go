@@ -86,8 +86,8 @@ type CacheOptions struct {
 	// MaxSpool bounds, in bytes, what there is in TempDir of each blob while it is
 	// fetched: the bytes that came last. A reader that is further behind than that
 	// goes on from the cache registry, once the blob is there, or with a request of
-	// its own; of several that are, the furthest is waited for, as is one that is
-	// alone and the cache registry. Of a blob that will not be kept, because of its
+	// its own, if another one waits for more. If none does, the origin waits. So it
+	// does for the cache registry, unless that takes nothing for 30 seconds. Of a blob that will not be kept, because of its
 	// size, MaxBytes is a bound too. Zero stands for 256 MiB, in which almost all
 	// blobs fit; negative for no bound. It is never less than 2 MiB.
 	MaxSpool int64

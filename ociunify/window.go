@@ -9,10 +9,10 @@ import (
 )
 
 // window bounds the spool of a blob that does not fit in it. The spool has the bytes
-// that were fetched last, and nobody may be further behind than they reach: of the
-// callers' readers the one that is furthest holds the fetch back, others leave and go
-// on elsewhere. The push to the cache registry holds it back as well, as long as
-// that takes anything.
+// that were fetched last. The slowest of the callers' readers holds the fetch back, but
+// not when another one waits for more: then those that are as far behind as the spool
+// is large leave, and go on elsewhere. The push to the cache registry holds the fetch
+// back as well, as long as it takes anything.
 type window struct {
 	size int64 // bytes; 0 if the blob fits
 
@@ -124,7 +124,7 @@ func (w *window) wake() {
 func (f *fetch) makeRoom(ctx context.Context, end int64) error {
 	w := &f.window
 	for w.size > 0 && end-w.size > w.start {
-		moved, byStore := w.advance(end - w.size)
+		moved, byStore := w.advance(end-w.size, f.progress().visible)
 		if moved == nil {
 			return nil
 		}
@@ -138,27 +138,26 @@ func (f *fetch) makeRoom(ctx context.Context, end int64) error {
 	return nil
 }
 
-// advance lets go of the bytes before start. If it cannot yet, it returns a channel to
-// wait for, and the push to the cache registry if that alone is the reason.
-func (w *window) advance(start int64) (moved chan struct{}, byStore *follower) {
+// advance lets go of the bytes before start, of those before visible that can be read.
+// If it cannot yet, it returns a channel to wait for, and the push to the cache registry
+// if that alone is the reason.
+func (w *window) advance(start, visible int64) (moved chan struct{}, byStore *follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var furthest *follower
+	waits := false // somebody waits for more
 	for r := range w.followers {
-		if r.cancel != nil && (furthest == nil || r.at > furthest.at) {
-			furthest = r
-		}
+		waits = waits || r.cancel != nil && r.at >= visible
 	}
 	holds := len(w.followers) == 0
 	for r := range w.followers {
 		switch {
 		case r.at >= start:
-		case r == furthest:
-			holds = true
 		case r.cancel == nil:
 			byStore = r
-		default:
+		case waits:
 			w.expel(r)
+		default:
+			holds = true
 		}
 	}
 	if holds {

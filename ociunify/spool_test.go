@@ -1,0 +1,320 @@
+package ociunify_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociunify"
+)
+
+const spoolBound = 2 << 20
+
+// endless is a blob without end, which counts what is read of it.
+type endless struct {
+	desc   ociregistry.Descriptor
+	n      atomic.Int64
+	closed atomic.Bool
+}
+
+func (e *endless) Descriptor() ociregistry.Descriptor { return e.desc }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.closed.Load() {
+		return 0, io.ErrClosedPipe
+	}
+	e.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func (e *endless) Close() error {
+	e.closed.Store(true)
+	return nil
+}
+
+// A blob without end is not read further than the spool is large when nobody takes it.
+func TestCache_SpoolIsBounded(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		size  int64
+		opts  ociunify.CacheOptions
+		bound int64
+	}{
+		"unknown size":           {-1, ociunify.CacheOptions{MaxSpool: spoolBound}, spoolBound},
+		"large":                  {1 << 50, ociunify.CacheOptions{MaxSpool: spoolBound}, spoolBound},
+		"larger than what fits":  {1 << 50, ociunify.CacheOptions{MaxBytes: 3 << 20}, 3 << 20},
+		"unknown, and a bound":   {-1, ociunify.CacheOptions{MaxBytes: 3 << 20}, 3 << 20},
+		"to be finished":         {-1, ociunify.CacheOptions{MaxSpool: spoolBound, FinishFetches: true}, spoolBound},
+		"larger, to be finished": {1 << 50, ociunify.CacheOptions{MaxBytes: 3 << 20, FinishFetches: true}, 3 << 20},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := digest.FromString("x")
+				blob := &endless{desc: ociregistry.Descriptor{Digest: d, Size: test.size}}
+				origin := &ociregistry.Funcs{GetBlob_: func(context.Context, string, ociregistry.Digest) (ociregistry.BlobReader, error) { return blob, nil }}
+				test.opts.TempDir = t.TempDir()
+				c := ociunify.NewCache(ocimem.New(), origin, &test.opts)
+				rd, err := c.GetBlob(t.Context(), "foo", d)
+				qt.Assert(t, qt.IsNil(err))
+				time.Sleep(time.Hour) // the cache registry is waited for no longer
+				synctest.Wait()
+				most := test.bound + 256<<10
+				qt.Check(t, qt.IsTrue(blob.n.Load() <= most), qt.Commentf("%d bytes were read", blob.n.Load()))
+				qt.Check(t, qt.IsTrue(blob.n.Load() > test.bound-1<<20), qt.Commentf("%d bytes were read", blob.n.Load()))
+
+				// It goes on as far as it is read.
+				n, err := io.CopyN(io.Discard, rd, 5<<20)
+				qt.Check(t, qt.IsNil(err))
+				synctest.Wait()
+				qt.Check(t, qt.IsTrue(blob.n.Load() <= most+n), qt.Commentf("%d bytes were read", blob.n.Load()))
+				qt.Check(t, qt.IsFalse(blob.closed.Load()))
+				qt.Check(t, qt.IsNil(rd.Close()))
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				qt.Check(t, qt.IsTrue(blob.closed.Load()))
+				qt.Check(t, qt.IsNil(c.Close()))
+			})
+		})
+	}
+}
+
+// large has a blob that does not fit in the spool.
+type large struct {
+	*ociunify.Cache
+	origin *counted
+	kept   *ocimem.Registry
+	blob   ocitest.Blob
+}
+
+func newLarge(t *testing.T, opts ociunify.CacheOptions) *large {
+	mem, kept := ocimem.New(), ocimem.New()
+	blob := ocitest.NewBlob(1, 8<<20)
+	_, err := mem.PushBlob(t.Context(), "foo", blob.Descriptor, blob.NewReader())
+	qt.Assert(t, qt.IsNil(err))
+	origin := count(mem)
+	opts.MaxSpool, opts.TempDir = spoolBound, t.TempDir()
+	return &large{ociunify.NewCache(kept, origin, &opts), origin, kept, blob}
+}
+
+func (l *large) get(t *testing.T) ociregistry.BlobReader {
+	t.Helper()
+	rd, err := l.GetBlob(t.Context(), "foo", l.blob.Descriptor.Digest)
+	qt.Assert(t, qt.IsNil(err))
+	return rd
+}
+
+func (l *large) isKept(t *testing.T) bool {
+	_, err := l.kept.ResolveBlob(t.Context(), "foo", l.blob.Descriptor.Digest)
+	return err == nil
+}
+
+// A reader that is too far behind goes on elsewhere: from the cache registry when the blob is
+// there, and else from the origin. It is no less verified for that.
+func TestCache_ReaderThatIsBehindReadsOn(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []int64{0, 4 << 20} {
+		for _, begun := range []int64{0, 1, 300_000, 1_000_000} {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLarge(t, ociunify.CacheOptions{MaxBytes: bound})
+				slow, fast := l.get(t), l.get(t)
+				head := make([]byte, begun)
+				_, err := io.ReadFull(slow, head)
+				qt.Assert(t, qt.IsNil(err))
+				got, err := readAll(fast, nil)
+				wantBytes(t, got, err, l.blob.Bytes())
+				synctest.Wait()
+				qt.Check(t, qt.Equals(l.isKept(t), bound == 0))
+				rest, err := readAll(slow, nil)
+				wantBytes(t, append(head, rest...), err, l.blob.Bytes())
+				switch {
+				case begun == 0:
+					qt.Check(t, qt.Equals(l.origin.took(), "GetBlob GetBlob"))
+				case bound > 0:
+					qt.Check(t, qt.Equals(l.origin.took(), "GetBlob GetBlobRange"))
+				default:
+					qt.Check(t, qt.Equals(l.origin.took(), "GetBlob"))
+				}
+				qt.Check(t, qt.IsNil(l.Close()))
+			})
+		}
+	}
+}
+
+// What the origin sends to a reader that was behind is not trusted.
+func TestCache_ReaderThatIsBehindIsNotDeceived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{MaxBytes: 4 << 20})
+		inner := l.origin.GetBlobRange_
+		l.origin.GetBlobRange_ = func(ctx context.Context, repo string, d ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
+			rd, err := inner(ctx, repo, d, o0, o1)
+			return newFaulty(rd, "corrupts", 10_000), err
+		}
+		slow, fast := l.get(t), l.get(t)
+		n, err := io.CopyN(io.Discard, slow, 500_000)
+		qt.Assert(t, qt.IsNil(err))
+		got, err := readAll(fast, nil)
+		wantBytes(t, got, err, l.blob.Bytes())
+		rest, err := readAll(slow, nil)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
+		qt.Check(t, qt.IsTrue(n+int64(len(rest)) < l.blob.Descriptor.Size))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// Who comes when the beginning has gone reads by itself, a range too.
+func TestCache_LateReaderOfLargeBlob(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{})
+		d := l.blob.Descriptor.Digest
+		first := l.get(t)
+		head := make([]byte, 5<<20)
+		_, err := io.ReadFull(first, head)
+		qt.Assert(t, qt.IsNil(err))
+		synctest.Wait()
+		late := l.get(t)
+		part, err := readAll(l.GetBlobRange(t.Context(), "foo", d, 10, 20))
+		wantBytes(t, part, err, l.blob.Bytes()[10:20])
+		part, err = readAll(l.GetBlobRange(t.Context(), "foo", d, 5<<20, 5<<20+10))
+		wantBytes(t, part, err, l.blob.Bytes()[5<<20:5<<20+10])
+		got, err := readAll(late, nil)
+		wantBytes(t, got, err, l.blob.Bytes())
+		qt.Check(t, qt.Equals(l.origin.took(), "GetBlob GetBlobRange GetBlob"))
+		rest, err := readAll(first, nil)
+		wantBytes(t, append(head, rest...), err, l.blob.Bytes())
+		synctest.Wait()
+		qt.Check(t, qt.IsTrue(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// A reader that is alone is waited for, for any time: the origin does not stall then.
+func TestCache_LoneReaderHoldsTheOriginBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{})
+		rd := l.get(t)
+		var got bytes.Buffer
+		for range 8 {
+			time.Sleep(time.Hour)
+			_, err := io.CopyN(&got, rd, 1<<20)
+			qt.Assert(t, qt.IsNil(err))
+		}
+		rest, err := readAll(rd, nil)
+		wantBytes(t, append(got.Bytes(), rest...), err, l.blob.Bytes())
+		qt.Check(t, qt.Equals(l.origin.took(), "GetBlob"))
+		synctest.Wait()
+		qt.Check(t, qt.IsTrue(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// Many readers at different speeds, of which some leave, all have the right bytes.
+func TestCache_ReadersOfLargeBlob(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{})
+		var reading sync.WaitGroup
+		for i := range 20 {
+			rd := l.get(t)
+			reading.Go(func() {
+				defer rd.Close()
+				h := sha256.New()
+				for n := int64(0); ; n++ {
+					time.Sleep(time.Duration(i) * time.Millisecond)
+					_, err := io.CopyN(h, rd, 100_000)
+					if err == io.EOF {
+						break
+					}
+					qt.Check(t, qt.IsNil(err))
+					if i%5 == 4 && n == int64(3*i) {
+						return
+					}
+				}
+				qt.Check(t, qt.Equals(digest.NewDigest(digest.SHA256, h), l.blob.Descriptor.Digest))
+			})
+		}
+		reading.Wait()
+		synctest.Wait()
+		qt.Check(t, qt.IsTrue(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// stuck is a registry that takes some of a blob and then nothing.
+type stuck struct {
+	ociregistry.Interface
+	takes int64
+}
+
+func (s stuck) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
+	io.CopyN(io.Discard, r, s.takes)
+	<-ctx.Done()
+	return ociregistry.Descriptor{}, ctx.Err()
+}
+
+// A cache registry that takes nothing is not waited for for ever.
+func TestCache_CacheRegistryThatIsStuck(t *testing.T) {
+	t.Parallel()
+	for _, takes := range []int64{0, 1, 3 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLarge(t, ociunify.CacheOptions{})
+			var log logLines
+			c := ociunify.NewCache(stuck{l.kept, takes}, l.origin, &ociunify.CacheOptions{MaxSpool: spoolBound, Logger: log.logger()})
+			start := time.Now()
+			got, err := readBlob(t.Context(), c, "foo", l.blob.Descriptor.Digest)
+			wantBytes(t, got, err, l.blob.Bytes())
+			qt.Check(t, qt.Equals(time.Since(start), 30*time.Second))
+			synctest.Wait()
+			qt.Check(t, qt.IsTrue(log.has("cannot keep a blob")))
+			qt.Check(t, qt.IsNil(c.Close()))
+			qt.Check(t, qt.IsNil(l.Close()))
+		})
+	}
+}
+
+// A fetch that is to be finished goes on without readers, if the blob is kept.
+func TestCache_LargeBlobIsFinished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{FinishFetches: true})
+		rd := l.get(t)
+		qt.Check(t, qt.IsNil(rd.Close()))
+		synctest.Wait()
+		qt.Check(t, qt.IsTrue(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// A large blob of unknown size is passed on, and not kept.
+func TestCache_LargeBlobOfUnknownSize(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{})
+		l.origin.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader {
+			return withDescriptor{rd, ociregistry.Descriptor{Size: -1}}
+		})
+		for range 2 {
+			got, err := readAll(l.get(t), nil)
+			wantBytes(t, got, err, l.blob.Bytes())
+			synctest.Wait()
+		}
+		qt.Check(t, qt.Equals(l.origin.took(), "GetBlob GetBlob"))
+		qt.Check(t, qt.IsFalse(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
