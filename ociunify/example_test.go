@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 	"github.com/seed-40b21970/oci/ociserver"
 	"github.com/seed-40b21970/oci/ociunify"
 )
@@ -116,4 +118,42 @@ func ExampleNew() {
 	// mine <nil>
 	// theirs <nil>
 	// true
+}
+
+// A cache that brings whole images: after one request for an index, all of it that is
+// for the chosen platforms is there, with its signatures.
+func ExampleCacheOptions_wholeImages() {
+	ctx := context.Background()
+	origin, local := ocimem.New(), ocimem.New()
+	index := ocitest.NewIndex(ocitest.Spec{},
+		ocitest.NewImage(ocitest.Spec{Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"}, Layers: []int64{1000}}),
+		ocitest.NewImage(ocitest.Spec{Platform: &ocispec.Platform{OS: "linux", Architecture: "s390x"}, Layers: []int64{1000}}),
+	)
+	if err := index.Push(ctx, origin, "app", "v1"); err != nil {
+		log.Fatal(err)
+	}
+	cache := ociunify.NewCache(local, origin, &ociunify.CacheOptions{
+		WholeImages: true,
+		Platforms:   []ocispec.Platform{{OS: "linux", Architecture: "amd64"}},
+	})
+	defer cache.Close()
+	rd, err := cache.GetTag(ctx, "app", "v1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	rd.Close()
+
+	for _, image := range index.Children {
+		for image.Verify(ctx, local, "app") != nil {
+			if image.Descriptor.Platform.Architecture != "amd64" {
+				break
+			}
+			time.Sleep(time.Millisecond) // it comes in the background
+		}
+		fmt.Println(image.Descriptor.Platform.Architecture, image.Verify(ctx, local, "app") == nil)
+	}
+
+	// Output:
+	// amd64 true
+	// s390x false
 }

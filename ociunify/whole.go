@@ -163,7 +163,8 @@ func (w *whole) visit(ctx context.Context, ref manifest.Ref) []manifest.Ref {
 		return nil
 	}
 	for _, blob := range info.Blobs {
-		if !blob.Elsewhere {
+		if !blob.Elsewhere && !w.seen[blob.Digest] {
+			w.seen[blob.Digest] = true
 			w.bringBlob(ctx, blob)
 		}
 	}
@@ -193,10 +194,6 @@ func (w *whole) referrers(ctx context.Context, d ociregistry.Digest) (refs []man
 // bringBlob begins to fetch a blob, if it is not there, when its turn comes.
 func (w *whole) bringBlob(ctx context.Context, ref manifest.Ref) {
 	c := w.cache
-	if w.seen[ref.Digest] || ociregistry.CheckDigest(ref.Digest) != nil {
-		return
-	}
-	w.seen[ref.Digest] = true
 	if w.size += ref.Size; c.opts.MaxBytes > 0 && w.size > c.opts.MaxBytes {
 		w.warn(ref.Digest, fmt.Errorf("the image has more than %d bytes, which are the bound", c.opts.MaxBytes))
 		return
