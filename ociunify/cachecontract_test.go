@@ -30,6 +30,13 @@ func TestCacheContract(t *testing.T) {
 	sparse := func(testing.TB) ociregistry.Interface { return ocimem.NewWithConfig(&ocimem.Config{Sparse: true}) }
 	directory := func(t testing.TB) ociregistry.Interface { return newDirectory(t) }
 	union := func(t testing.TB) ociregistry.Interface { return ociunify.New(ocimem.New(), newDirectory(t), nil) }
+	memories := func(testing.TB) ociregistry.Interface {
+		return ociunify.New(ocimem.New(), ocimem.New(), &ociunify.Options{WritePolicy: ociunify.WriteFirst})
+	}
+	ignorant := func(testing.TB) ociregistry.Interface { return strict{ocimem.New()} }
+	cached := func(t testing.TB) ociregistry.Interface {
+		return newCache(t, ocimem.New(), ocimem.New(), &ociunify.CacheOptions{WriteThrough: true, MaxBytes: 1 << 20})
+	}
 	tests := []struct {
 		name          string
 		cache, origin func(testing.TB) ociregistry.Interface
@@ -38,7 +45,9 @@ func TestCacheContract(t *testing.T) {
 		{"ReadOnly", memory, memory, ociunify.CacheOptions{}},
 		{"WriteThrough", memory, memory, writeThrough},
 		{"Bounded", memory, memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour, MaxBytes: 1 << 20}},
-		{"Sparse", sparse, memory, ociunify.CacheOptions{WriteThrough: true, Sparse: true, FinishFetches: true}},
+		{"Sparse", sparse, memory, ociunify.CacheOptions{WriteThrough: true, FinishFetches: true, WholeImages: true}},
+		{"OverUnion", memories, cached, writeThrough},
+		{"PrivateMediaType", ignorant, memory, ociunify.CacheOptions{WriteThrough: true, OriginWait: -1, MaxSpool: 1, MaxBytes: 1 << 20}},
 		// The whole tower, on directories.
 		{"Directories", directory, union, writeThrough},
 	}

@@ -49,9 +49,10 @@ func (cfg config) openCache(logger, changes *slog.Logger) (_ backend, err error)
 		}
 	}
 	c.Cache = ociunify.NewCache(local, serving, &ociunify.CacheOptions{
-		MaxBytes: cfg.mem.MaxBytes,
-		Sparse:   true,
-		Logger:   logger,
+		MaxBytes:    cfg.mem.MaxBytes,
+		WholeImages: cfg.whole.images,
+		Platforms:   cfg.whole.platforms,
+		Logger:      logger,
 	})
 	return c, nil
 }

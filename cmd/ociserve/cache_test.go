@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
 )
 
 // TestCache checks that what was pulled is served without the origin, also by the
@@ -49,6 +50,36 @@ func TestCache(t *testing.T) {
 	index, err := os.ReadFile(filepath.Join(dir, "a/b/index.json"))
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.StringContains(string(index), dockerManifestType))
+}
+
+// TestWholeImages checks that a manifest alone that was asked for brings all of its
+// image.
+func TestWholeImages(t *testing.T) {
+	t.Parallel()
+	for _, platforms := range []string{"all", "linux/amd64,linux/arm64"} {
+		url, _, stopOrigin := start(t)
+		origin := docker{strings.TrimSuffix(url, "/v2")}
+		config, layer := []byte("{}"), []byte("a layer")
+		manifest := origin.pushImage(t, "a/b", "v1", config, layer)
+
+		dir := t.TempDir()
+		url, _, stop := start(t, "-cache", origin.base, "-dir", dir, "-whole", platforms)
+		cache := docker{strings.TrimSuffix(url, "/v2")}
+		resp, _ := cache.do(t, http.MethodGet, "/v2/a/b/manifests/v1", nil, dockerAccept)
+		qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusOK))
+		for _, blob := range [][]byte{config, layer} {
+			file := filepath.Join(dir, "a/b/blobs/sha256", digest.FromBytes(blob).Encoded())
+			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+				if _, err := os.Stat(file); err == nil {
+					break
+				}
+				time.Sleep(5 * time.Millisecond) // it comes in the background
+			}
+		}
+		qt.Assert(t, qt.Equals(stopOrigin(), 0))
+		cache.pullImage(t, "a/b", "v1", manifest, config, layer)
+		qt.Assert(t, qt.Equals(stop(), 0))
+	}
 }
 
 // TestCacheWithRules checks where repositories come from, and that what is kept up

@@ -8,10 +8,14 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocicopy"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
@@ -29,6 +33,7 @@ type config struct {
 	// has rules for some of what it serves.
 	origin remote
 	mirror string
+	whole  whole
 
 	mem  ocimem.Config
 	disk ocifs.Options
@@ -45,6 +50,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.Func("proxy", "serve what the registry at `host` has, and keep nothing; http://host for one without TLS", cfg.remote.set)
 	flags.Func("cache", "keep what is pulled from the registry at `host`, in memory or -dir; http://host for one without TLS", cfg.origin.set)
 	flags.StringVar(&cfg.mirror, "mirror", "", "the `file` of rules, in JSON, for what -cache is to serve from other places, and to keep up to date")
+	flags.Func("whole", "let -cache fetch all of an image when its manifest is asked for: `platforms` of it, such as linux/amd64,linux/arm64, or all", cfg.whole.set)
 	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
 	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
 	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all, or with -cache let go of what was not read for longest; 0 is no limit")
@@ -108,6 +114,8 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-sparse, -immutable and -read-only are not for -cache")
 	case given["mirror"] && !given["cache"]:
 		return errors.New("-mirror is for -cache")
+	case given["whole"] && !given["cache"]:
+		return errors.New("-whole is for -cache")
 	case given["mirror"] && cfg.mirror == "":
 		return errors.New("-mirror needs a file")
 	case given["repo"] && !given["layout"]:
@@ -134,6 +142,28 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 	}
 	if cfg.repo = filepath.Base(path); !ociref.IsValidRepository(cfg.repo) {
 		return fmt.Errorf("-layout %q: %q is not a repository name; give one with -repo", cfg.layout, cfg.repo)
+	}
+	return nil
+}
+
+// whole says which images a cache fetches as a whole.
+type whole struct {
+	images    bool
+	platforms []ocispec.Platform // nil is all
+}
+
+// set is the value of a flag.
+func (w *whole) set(value string) error {
+	w.images, w.platforms = true, nil
+	if value == "all" {
+		return nil
+	}
+	for s := range strings.SplitSeq(value, ",") {
+		p, err := ocicopy.ParsePlatform(s)
+		if err != nil {
+			return err
+		}
+		w.platforms = append(w.platforms, p)
 	}
 	return nil
 }

@@ -26,8 +26,12 @@
 //		included. http://host is a registry without TLS
 //	-cache host
 //		serve what another registry has, and keep what was pulled, in memory or
-//		in -dir. Tags are looked up there each time; when it does not answer,
-//		what is kept is served. Pushes and deletes are refused
+//		in -dir. Tags are looked up there each time; when it does not answer
+//		within 10 seconds, what is kept is served. Pushes and deletes are refused
+//	-whole platforms
+//		let -cache fetch all of an image, with its signatures, when its manifest
+//		is asked for: of several platforms those of a list, such as
+//		linux/amd64,linux/arm64, or "all"
 //	-mirror file
 //		rules for what -cache is to serve from other places, and what it is to
 //		keep up to date: see below

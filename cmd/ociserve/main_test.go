@@ -193,6 +193,8 @@ func TestBadUsage(t *testing.T) {
 		{"-cache x -immutable", 2, "ociserve: -sparse, -immutable and -read-only are not for -cache\nRun 'ociserve -help' for usage.\n"},
 		{"-cache x/y", 2, "ociserve: invalid value \"x/y\" for flag -cache: it is not a host\nRun 'ociserve -help' for usage.\n"},
 		{"-mirror x -dir y", 2, "ociserve: -mirror is for -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-whole all", 2, "ociserve: -whole is for -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-cache x -whole linux", 2, "ociserve: invalid value \"linux\" for flag -whole: platform \"linux\" is not of the form OS/ARCHITECTURE[/VARIANT]\nRun 'ociserve -help' for usage.\n"},
 		{"-cache x -mirror=", 2, "ociserve: -mirror needs a file\nRun 'ociserve -help' for usage.\n"},
 		{"-dir x -no-sync -read-only", 2, "ociserve: -no-sync and -read-only exclude each other\nRun 'ociserve -help' for usage.\n"},
 	}
