@@ -44,8 +44,11 @@ func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Dig
 // cachedBlob returns a blob from the cache registry.
 func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	rd, err := c.kept.GetBlob(ctx, repo, digest)
-	if err == nil {
-		c.ledger.touch(kindBlob, repo, digest, rd)
+	if err == nil && !c.ledger.touch(kindBlob, repo, digest, rd) {
+		rd.Close()
+		h := holding{kindBlob, repo, digest}
+		c.damaged(ctx, h, ociregistry.ErrSizeInvalid)
+		return nil, h.unknown()
 	}
 	return rd, err
 }
@@ -79,7 +82,7 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 		return rd, nil
 	}
 	if errors.Is(err, ociregistry.ErrRangeInvalid) {
-		return nil, err
+		return c.beyondEnd(ctx, at, offset0, offset1, err)
 	}
 	c.miss(ctx, at, err)
 	if err := at.checkDigest(); err != nil {
@@ -94,6 +97,20 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 		return nil, err
 	}
 	return c.originRange(ctx, at, offset0, offset1)
+}
+
+// beyondEnd returns a range that what is kept of a blob does not have, because of err.
+// If the origin has it, what is kept is damaged.
+func (c *Cache) beyondEnd(ctx context.Context, at target, offset0, offset1 int64, err error) (ociregistry.BlobReader, error) {
+	if offset0 < 0 || offset1 >= 0 && offset1 < offset0 {
+		return nil, err
+	}
+	rd, originErr := c.originRange(ctx, at, offset0, offset1)
+	if originErr != nil {
+		return nil, err
+	}
+	c.damaged(ctx, holding{kindBlob, at.repo, ociregistry.Digest(at.ref)}, err)
+	return rd, nil
 }
 
 // originRange returns a range of a blob from the origin.

@@ -40,6 +40,14 @@ func (r *checked) GetBlobRange(ctx context.Context, repo string, digest ociregis
 	return &checkedRange{BlobReader: rd, left: offset1 - offset0, damaged: r.damaged(ctx, repo, digest)}, nil
 }
 
+func (r *checked) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	desc, err := r.Interface.ResolveBlob(ctx, repo, digest)
+	if h := (holding{kindBlob, repo, digest}); err == nil && (r.cache.spoilt.has(h) || plausibleSize(desc.Size, digest) < 0) {
+		return desc, target{"ResolveBlob", repo, string(digest)}.fail(h.unknown())
+	}
+	return desc, err
+}
+
 // usable returns an error if a blob cannot be read, or not be right. It closes rd then.
 func (r *checked) usable(ctx context.Context, at target, rd ociregistry.BlobReader, err error) error {
 	if err != nil {

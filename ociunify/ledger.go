@@ -234,27 +234,23 @@ func (l *ledger) remove(h holding) *entry {
 	return e
 }
 
-// touch is called when content was read.
-func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) {
-	if l.max > 0 {
-		l.used(k, repo, digest, rd)
-	}
+// touch is called when content was read. It reports whether that has the size that is
+// recorded, as far as there is a record.
+func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
+	return l.max <= 0 || l.used(k, repo, digest, rd)
 }
 
 // used makes an entry the most recently used. What was kept before there was a
 // bound is counted from now on.
-func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) {
-	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
-		return
-	}
+func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
 	size := rd.Descriptor().Size
-	if size > l.max {
-		return
+	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
+		return e.size == size
 	}
 	select {
 	case <-l.ready:
 	default:
-		return
+		return true
 	}
 	l.mu.Lock()
 	e := l.entries[holding{k, repo, digest}]
@@ -262,8 +258,11 @@ func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregi
 		l.place(e)
 	}
 	l.mu.Unlock()
-	if e != nil || l.cache.begin() != nil {
-		return
+	if e != nil {
+		return e.size == size
+	}
+	if size < 0 || size > l.max || l.cache.begin() != nil {
+		return true
 	}
 	go func() {
 		defer l.cache.working.Done()
@@ -271,6 +270,7 @@ func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregi
 			l.keep(k, repo, digest)
 		}
 	}()
+	return true
 }
 
 // add counts an entry. The lock is held.

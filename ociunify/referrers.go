@@ -56,7 +56,7 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 }
 
 // storeReferrers keeps a list, unless it is kept already. That there are no referrers
-// is kept too: it is not the same as to know of none.
+// is kept too, of a manifest that is kept: it is not the same as to know of none.
 func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	at := target{"Referrers", list.Repository, string(list.Digest)}
 	contents, err := json.Marshal(list)
@@ -70,6 +70,11 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 		return
 	}
 	found := err == nil
+	if !found && len(list.Referrers) == 0 {
+		if _, err := c.kept.ResolveManifest(ctx, list.Repository, list.Digest); err != nil {
+			return // there may be any number of what is not there
+		}
+	}
 	if _, err := c.cache.PushManifest(unconditional(ctx), stateRepo, tag, contents, mediaTypeReferrers); err != nil {
 		c.warn("cannot keep referrers", at, err)
 		return

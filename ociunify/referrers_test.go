@@ -20,7 +20,8 @@ func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
 	signed, unsigned := pushed(t, mem, "foo", 1, "v1"), pushed(t, mem, "foo", 2, "v2")
 	const signature = "application/vnd.example.signature"
 	ocitest.NewRegistry(t, mem).MustPush("foo", ocitest.NewImage(ocitest.Spec{Seed: 3, ArtifactType: signature, Subject: &signed.Descriptor}))
-	c := newCache(t, ocimem.New(), origin, nil)
+	kept := ocimem.New()
+	c := newCache(t, kept, origin, nil)
 	wantTag(t, c, "foo", "v1", signed)
 	wantTag(t, c, "foo", "v2", unsigned)
 	list := func(a *ocitest.Artifact, artifactType string) ([]ociregistry.Descriptor, error) {
@@ -49,6 +50,14 @@ func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
 	qt.Check(t, qt.HasLen(some, 1))
 	_, err = list(signed, "") // signatures are all that was asked for
 	qt.Check(t, qt.ErrorIs(err, errBroken))
+
+	// What does not exist leaves nothing.
+	origin.set("", nil)
+	records := tagsOf(t, kept, "ociunify.cache")
+	none, err = list(ocitest.NewImage(ocitest.Spec{Seed: 77}), "")
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.HasLen(none, 0))
+	qt.Check(t, qt.DeepEquals(tagsOf(t, kept, "ociunify.cache"), records))
 }
 
 // A signature that was pushed through the cache since the list was kept is in it.
