@@ -28,7 +28,7 @@ type CacheOptions struct {
 	NotFoundTTL time.Duration
 
 	// MaxBytes bounds the blobs and manifests that are kept, each digest counted
-	// once. Zero is no bound. To make room, blobs go first, those that were not
+	// once. Zero stands for no bound. To make room, blobs go first, those that were not
 	// read for the longest time before others; manifests go when there are no
 	// blobs left. What is larger than the bound is passed on and not kept.
 	//
@@ -60,8 +60,8 @@ type CacheOptions struct {
 
 	// RetryDelay, if not zero, makes what could not be fetched, because the
 	// origin failed, be fetched again in the background: after this time, and
-	// after twice the time for each further attempt, MaxRetries times (zero is
-	// 5). It is done once for any number of callers that asked for it. When a
+	// after twice the time for each further attempt, MaxRetries times (zero
+	// stands for 5). It is done once for any number of callers that asked for it. When a
 	// manifest has come so, all of its image comes: see WholeImages.
 	RetryDelay time.Duration
 	MaxRetries int
@@ -93,7 +93,7 @@ type CacheOptions struct {
 	MaxSpool int64
 
 	// TempDir is where blobs are kept while they are fetched, if they are not
-	// small. Empty is the system's directory for temporary files.
+	// small. Empty stands for the system's directory for temporary files.
 	TempDir string
 
 	// Logger is told when the origin fails and the cache answers for it, and
@@ -171,21 +171,39 @@ const (
 // on from the origin and not kept. Nobody can verify a range.
 //
 // Content that was asked for by its digest is not asked for again. Of a tag, the
-// origin is asked where it is. When the origin fails, or answers
-// [ociregistry.ErrTooManyRequests], what is kept is served; an origin that
+// origin is asked where it is; that is known of a tag that was resolved, too, whose
+// manifest may be kept later. When the origin fails, says nothing for
+// CacheOptions.OriginWait, answers [ociregistry.ErrTooManyRequests], or with what is
+// no manifest, such as the page of a proxy, what is kept is served; an origin that
 // answers that there is no such content, or that it is not for the caller, is
 // believed. Lists, of referrers too, are the origin's, or when it fails those of
-// what is kept.
+// what is kept; of referrers there is a list if it was asked for before, and else the
+// origin's error.
 //
 // The errors are the origin's. When the cache fails, content comes from the
 // origin as long as that does not fail; a Logger is told of it.
 //
+// Nothing leaves the Cache as complete that is not the content of its digest,
+// whatever has happened to the cache registry. One of this module in memory or in a
+// directory verifies what it has itself; of any other, the Cache hashes what is read
+// from beginning to end, unless the reader does, and holds the last byte back. Of
+// ranges the length is compared. What is damaged is deleted, and fetched again when it
+// is next asked for: in the same call if nothing was given to the caller.
+//
 // # What the cache registry holds
 //
-// Each blob, manifest and tag is in the repository of its name. A manifest's
-// media type is put into that of another, which no registry looks into (unless
-// CacheOptions.Sparse says that there is no need): so it can be kept before its
-// blobs are, and its blobs can go before it.
+// Each blob, manifest and tag is in the repository of its name, as any program would
+// have pushed it; others may push to the registry and read from it as well. Manifests
+// are pushed before what they name is there, and blobs are deleted that manifests name:
+// see [ociregistry.AllowMissing] and [ociregistry.AllowInUse].
+//
+// A manifest is kept under a media type of the Cache, which no registry looks into, if
+// the registry does not take it otherwise: all manifests from the first that is refused
+// with [ociregistry.ErrManifestBlobUnknown], or from the first blob that cannot go
+// ([ociregistry.ErrInUse]; it stays, and counts for MaxBytes), because the registry
+// knows no allowances; and each that is refused with [ociregistry.ErrManifestInvalid].
+// Earlier versions kept all manifests so. They are read as ever, and replaced when they
+// are next fetched or pushed.
 //
 // The repository "ociunify.cache" has the records of the Cache. It is not
 // visible through the Cache, where a repository of this name is unknown:
@@ -194,7 +212,7 @@ const (
 //     digest, the size and the time; it points at a manifest with the name of
 //     the repository;
 //   - a tag for each list of referrers, which is in the manifest that it points
-//     at.
+//     at. Empty lists are kept of manifests that are kept.
 //
 // Without MaxBytes, any number of processes may share a cache registry.
 func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {
