@@ -2,6 +2,7 @@ package ociunify
 
 import (
 	"context"
+	"encoding/base32"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -28,8 +29,8 @@ type CacheOptions struct {
 	NotFoundTTL time.Duration
 
 	// MaxBytes bounds the blobs and manifests that are kept, each digest counted
-	// once. Zero stands for no bound. To make room, blobs go first, those that were not
-	// read for the longest time before others; manifests go when there are no
+	// once. Zero stands for no bound. To make room, blobs go first, those that were
+	// not read for the longest time before others; manifests go when there are no
 	// blobs left. What is larger than the bound is passed on and not kept.
 	//
 	// With a bound, what is kept is recorded in the cache registry (see
@@ -61,8 +62,8 @@ type CacheOptions struct {
 	// RetryDelay, if not zero, makes what could not be fetched, because the
 	// origin failed, be fetched again in the background: after this time, and
 	// after twice the time for each further attempt, MaxRetries times (zero
-	// stands for 5). It is done once for any number of callers that asked for it. When a
-	// manifest has come so, all of its image comes: see WholeImages.
+	// stands for 5). It is done once for any number of callers that asked for it.
+	// When a manifest has come so, all of its image comes: see WholeImages.
 	RetryDelay time.Duration
 	MaxRetries int
 
@@ -75,7 +76,7 @@ type CacheOptions struct {
 	WholeImages bool
 
 	// Platforms are the platforms of which whole images are fetched from an index.
-	// Nil is all of them. Fields that are empty match everything.
+	// Nil stands for all of them. Fields that are empty match everything.
 	Platforms []ocispec.Platform
 
 	// Sparse has no effect.
@@ -86,10 +87,12 @@ type CacheOptions struct {
 	// MaxSpool bounds, in bytes, what there is in TempDir of each blob while it is
 	// fetched: the bytes that came last. A reader that is further behind than that
 	// goes on from the cache registry, once the blob is there, or with a request of
-	// its own, if another one waits for more. If none does, the origin waits. So it
-	// does for the cache registry, unless that takes nothing for 30 seconds. Of a blob that will not be kept, because of its
-	// size, MaxBytes is a bound too. Zero stands for 256 MiB, in which almost all
-	// blobs fit; negative for no bound. It is never less than 2 MiB.
+	// its own, if another one waits for more. If none does, the origin is not read
+	// on. Nor is it while the cache registry is so far behind, unless that takes
+	// nothing for 30 seconds: then the blob is not kept. Nor is one of unknown size
+	// that is larger than this. Of a blob that is too large to be kept, MaxBytes is a
+	// bound too. Zero stands for 256 MiB, in which almost all blobs fit; negative for
+	// no bound. It is never less than 2 MiB.
 	MaxSpool int64
 
 	// TempDir is where blobs are kept while they are fetched, if they are not
@@ -123,8 +126,7 @@ type Cache struct {
 	wholes    wholes
 	ledger    ledger
 
-	// private says that the cache registry is not sparse: then manifests are kept
-	// under a media type of the cache.
+	// private says that manifests are kept under a media type of the cache.
 	private atomic.Bool
 
 	// changes counts what was deleted, or may have been replaced. What was
@@ -292,17 +294,27 @@ func (c *Cache) warn(msg string, t target, err error) {
 	c.log.Warn(msg, slog.String("op", t.op), slog.String("repo", t.repo), slog.String("ref", t.ref), slog.Any("error", err))
 }
 
-// wrapper and its end stand around the media type of a manifest that is kept where
-// it cannot be under its own.
+// A manifest that cannot be kept under its own media type has one of these: the first
+// has the other in its name, so that it survives what HTTP does to media types; earlier
+// versions had it in a parameter.
 const (
-	wrapper    = `application/vnd.ociunify.cached; type="`
-	wrapperEnd = `"`
+	wrapper    = "application/vnd.ociunify.cached."
+	oldWrapper = `application/vnd.ociunify.cached; type="`
 )
+
+// wrapping encodes a media type as part of another, in which case does not matter.
+var wrapping = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+
+func wrap(mediaType string) string { return wrapper + wrapping.EncodeToString([]byte(mediaType)) }
 
 // unwrap returns the descriptor of a manifest as it is at the origin.
 func unwrap(desc ociregistry.Descriptor) ociregistry.Descriptor {
 	if inner, ok := strings.CutPrefix(desc.MediaType, wrapper); ok {
-		desc.MediaType = strings.TrimSuffix(inner, wrapperEnd)
+		if own, err := wrapping.DecodeString(inner); err == nil {
+			desc.MediaType = string(own)
+		}
+	} else if inner, ok := strings.CutPrefix(desc.MediaType, oldWrapper); ok {
+		desc.MediaType = strings.TrimSuffix(inner, `"`)
 	}
 	return desc
 }

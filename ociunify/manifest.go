@@ -163,7 +163,7 @@ func (c *Cache) pushKept(ctx context.Context, repo string, m manifestContent, ta
 			return err
 		}
 	}
-	_, err := c.cache.PushManifest(ctx, repo, ref, m.contents, wrapper+mediaType+wrapperEnd, tags...)
+	_, err := c.cache.PushManifest(ctx, repo, ref, m.contents, wrap(mediaType), tags...)
 	return err
 }
 

@@ -14,8 +14,8 @@ import (
 
 // OriginsOptions has the settings of [Origins]. Its zero value is a good one.
 type OriginsOptions struct {
-	// RetryAfter is for how long an origin that failed is passed over. Zero is a
-	// minute.
+	// RetryAfter is for how long an origin that failed is passed over. Zero stands
+	// for a minute.
 	RetryAfter time.Duration
 
 	// OriginWait is how long an origin is waited for as long as there is another to
@@ -31,7 +31,8 @@ type OriginsOptions struct {
 // content, such as mirrors. The origins are asked in order; the first that
 // answers wins. One that does not have the content has not answered. One that
 // fails is passed over, and is not asked again for a while, unless all have
-// failed; one that denies access is asked again. A nil origin stands for one that could not be made, and always fails.
+// failed; one that denies access is asked again. A nil origin stands for one that
+// could not be made, and always fails.
 //
 // When no origin has the content, the error is that of the first if all say so,
 // else all errors are wrapped. Changes are [ociregistry.ErrUnsupported]. Nil opts

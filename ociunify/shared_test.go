@@ -2,6 +2,7 @@ package ociunify_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -14,7 +15,10 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-const wrapped = `application/vnd.ociunify.cached; type="`
+const (
+	private = "application/vnd.ociunify.cached."
+	wrapped = `application/vnd.ociunify.cached; type="` // by earlier versions
+)
 
 // strict is a registry that knows no allowances.
 type strict struct{ ociregistry.Interface }
@@ -81,7 +85,7 @@ func TestCache_PrivateMediaTypeWhereItIsNeeded(t *testing.T) {
 	wantTag(t, c, "foo", "v2", two)
 	qt.Check(t, qt.Equals(pushes.number("PushManifest"), 3))
 	for _, image := range []*ocitest.Artifact{one, two} {
-		qt.Check(t, qt.Equals(mediaTypeOf(t, inner, image), wrapped+image.Descriptor.MediaType+`"`))
+		qt.Check(t, qt.IsTrue(strings.HasPrefix(mediaTypeOf(t, inner, image), private)))
 		qt.Check(t, qt.Equals(mediaTypeOf(t, c, image), image.Descriptor.MediaType))
 	}
 }
@@ -176,7 +180,7 @@ func TestCache_LetsGoOfBlobsInUse(t *testing.T) {
 			qt.Check(t, qt.Equals(errOne == nil, !understands))
 			qt.Check(t, qt.Equals(errTwo == nil, understands))
 			if !understands {
-				qt.Check(t, qt.Equals(mediaTypeOf(t, inner, two), wrapped+two.Descriptor.MediaType+`"`))
+				qt.Check(t, qt.IsTrue(strings.HasPrefix(mediaTypeOf(t, inner, two), private)))
 			}
 			qt.Check(t, qt.IsNil(c.Close()))
 		})
