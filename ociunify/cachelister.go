@@ -80,13 +80,13 @@ func orKept[T any](ctx context.Context, c *Cache, at target, origin func(context
 func beginList[T any](ctx context.Context, c *Cache, at target, origin func(context.Context) iter.Seq2[T, error], kept iter.Seq2[T, error], yield func(T, error) bool) error {
 	wait := c.patience.wait(at.repo)
 	if wait == 0 && isKept(kept) {
-		c.probe(ctx, at.repo, func(ctx context.Context) error {
+		c.probe(ctx, at, func(ctx context.Context) error {
 			for _, err := range origin(ctx) {
 				return err
 			}
 			return nil
 		})
-		return errStalled
+		return at.fail(errStalled)
 	}
 	if wait <= 0 {
 		wait = math.MaxInt64
@@ -105,7 +105,7 @@ func beginList[T any](ctx context.Context, c *Cache, at target, origin func(cont
 	for x, err := range origin(ctx) {
 		quiet.stop()
 		impatient.Stop()
-		err = stalledOr(ctx, err)
+		err = at.stalledOr(ctx, err)
 		if !begun && down(err) && caller.Err() == nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func (c *Cache) beyondEnd(ctx context.Context, at target, offset0, offset1 int64
 
 // originRange returns a range of a blob from the origin.
 func (c *Cache) originRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	rd, err := openQuiet(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+	rd, err := openQuiet(ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
 		return c.origin.GetBlobRange(ctx, at.repo, ociregistry.Digest(at.ref), offset0, offset1)
 	})
 	if err != nil {
@@ -204,7 +204,9 @@ func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.
 	}
 	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		want := ociregistry.Digest(k.ref)
-		desc, err := within(ctx, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) { return ask(ctx, k.repo, want) })
+		desc, err := within(ctx, at, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
+			return ask(ctx, k.repo, want)
+		})
 		if err == nil {
 			return plausible(at, desc, want)
 		}

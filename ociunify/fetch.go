@@ -187,7 +187,8 @@ func (f *fetch) end() {
 // when the origin has answered.
 func (f *fetch) transfer(ctx context.Context, opened func()) error {
 	d := ociregistry.Digest(f.key.ref)
-	rd, err := openQuiet(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+	at := target{"GetBlob", f.key.repo, f.key.ref}
+	rd, err := openQuiet(ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
 		return f.cache.origin.GetBlob(ctx, f.key.repo, d)
 	})
 	if err != nil {

@@ -232,7 +232,9 @@ func (r *follower) open() (io.ReadCloser, error) {
 		}
 		return &restReader{&lastChecked{r: rd, hash: r.hash, digest: d}, rd}, nil
 	}
-	rd, err := openQuiet(r.ctx, func(ctx context.Context) (ociregistry.BlobReader, error) { return c.origin.GetBlob(ctx, at.repo, d) })
+	rd, err := openQuiet(r.ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
+		return c.origin.GetBlob(ctx, at.repo, d)
+	})
 	if err != nil {
 		return nil, err
 	}

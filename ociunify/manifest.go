@@ -84,7 +84,11 @@ func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.
 // fetchManifest gets a manifest from the origin, by its digest or by the tag that
 // k names, and keeps it, and tags that point at it.
 func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (manifestContent, error) {
-	m, err := within(ctx, originIdle, func(ctx context.Context) (manifestContent, error) { return c.originManifest(ctx, k) })
+	at := target{"GetManifest", k.repo, k.ref}
+	if k.kind == kindTag {
+		at.op = "GetTag"
+	}
+	m, err := within(ctx, at, originIdle, func(ctx context.Context) (manifestContent, error) { return c.originManifest(ctx, at, k) })
 	if err != nil {
 		if ctx.Err() == nil || context.Cause(ctx) == errStalled {
 			c.failed(ctx, k, err)
@@ -99,12 +103,10 @@ func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (manif
 }
 
 // originManifest reads a manifest from the origin.
-func (c *Cache) originManifest(ctx context.Context, k key) (m manifestContent, err error) {
+func (c *Cache) originManifest(ctx context.Context, at target, k key) (m manifestContent, err error) {
 	var rd ociregistry.BlobReader
 	want := ociregistry.Digest("")
-	at := target{"GetManifest", k.repo, k.ref}
 	if k.kind == kindTag {
-		at.op = "GetTag"
 		rd, err = c.origin.GetTag(ctx, k.repo, k.ref)
 	} else {
 		want = ociregistry.Digest(k.ref)

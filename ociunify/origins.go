@@ -95,7 +95,7 @@ func (o *origins) failed(i int, err error) {
 
 // first returns what the first origin answers. The last of them is waited for as long
 // as the context says.
-func first[T any](ctx context.Context, o *origins, ask func(context.Context, ociregistry.Interface) (T, error)) (v T, err error) {
+func first[T any](ctx context.Context, o *origins, at target, ask func(context.Context, ociregistry.Interface) (T, error)) (v T, err error) {
 	var absent error
 	var failures []error
 	usable := o.usable()
@@ -104,7 +104,7 @@ func first[T any](ctx context.Context, o *origins, ask func(context.Context, oci
 		if n == len(usable)-1 {
 			limit = -1
 		}
-		v, err := begun(ctx, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
+		v, err := begun(ctx, at, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
 		switch {
 		case err == nil, ctx.Err() != nil, errors.Is(err, ociregistry.ErrRangeInvalid):
 			return v, err
@@ -129,98 +129,107 @@ func first[T any](ctx context.Context, o *origins, ask func(context.Context, oci
 }
 
 func (o *origins) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	if err := (target{"GetBlob", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"GetBlob", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
 		return r.GetBlob(ctx, repo, digest)
 	})
 }
 
 func (o *origins) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	if err := (target{"GetBlobRange", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"GetBlobRange", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
 		return r.GetBlobRange(ctx, repo, digest, offset0, offset1)
 	})
 }
 
 func (o *origins) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	if err := (target{"GetManifest", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"GetManifest", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
 		return r.GetManifest(ctx, repo, digest)
 	})
 }
 
 func (o *origins) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	if err := (target{"GetTag", repo, tagName}).checkTag(); err != nil {
+	at := target{"GetTag", repo, tagName}
+	if err := at.checkTag(); err != nil {
 		return nil, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
 		return r.GetTag(ctx, repo, tagName)
 	})
 }
 
 func (o *origins) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveBlob", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"ResolveBlob", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
 		return r.ResolveBlob(ctx, repo, digest)
 	})
 }
 
 func (o *origins) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveManifest", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"ResolveManifest", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
 		return r.ResolveManifest(ctx, repo, digest)
 	})
 }
 
 func (o *origins) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveTag", repo, tagName}).checkTag(); err != nil {
+	at := target{"ResolveTag", repo, tagName}
+	if err := at.checkTag(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
+	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
 		return r.ResolveTag(ctx, repo, tagName)
 	})
 }
 
 func (o *origins) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
-	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
+	return firstList(ctx, o, target{op: "Repositories"}, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
 		return r.Repositories(ctx, startAfter)
 	})
 }
 
 func (o *origins) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	if err := (target{op: "Tags", repo: repo}).checkRepo(); err != nil {
+	at := target{op: "Tags", repo: repo}
+	if err := at.checkRepo(); err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
-	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
+	return firstList(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
 		return r.Tags(ctx, repo, startAfter)
 	})
 }
 
 func (o *origins) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	if err := (target{"Referrers", repo, string(digest)}).checkDigest(); err != nil {
+	at := target{"Referrers", repo, string(digest)}
+	if err := at.checkDigest(); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
-	return firstList(ctx, o, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
+	return firstList(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
 		return r.Referrers(ctx, repo, digest, artifactType)
 	})
 }
 
 // firstList returns the list of the first origin that begins to give one. If it
 // fails later, that is an error of the list.
-func firstList[T any](ctx context.Context, o *origins, ask func(context.Context, ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
+func firstList[T any](ctx context.Context, o *origins, at target, ask func(context.Context, ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		list, err := first(ctx, o, func(ctx context.Context, r ociregistry.Interface) (*openList[T], error) {
+		list, err := first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (*openList[T], error) {
 			return openedList(ask(ctx, r))
 		})
 		if err != nil {

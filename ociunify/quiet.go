@@ -11,19 +11,20 @@ import (
 // openQuiet opens content of the origin. If that says nothing for too long, before or
 // while the content is read, the error is errStalled. Time in which nobody reads does
 // not count. The end of the context ends a Read.
-func openQuiet(ctx context.Context, open func(context.Context) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
+func openQuiet(ctx context.Context, at target, open func(context.Context) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
 	ctx, quiet := newSilence(ctx, originIdle)
 	rd, err := open(ctx)
 	if err != nil {
 		defer quiet.end()
-		return nil, stalledOr(ctx, err)
+		return nil, at.stalledOr(ctx, err)
 	}
 	quiet.stop()
-	return &quietReader{rd, ctx, quiet, context.AfterFunc(ctx, func() { rd.Close() })}, nil
+	return &quietReader{rd, at, ctx, quiet, context.AfterFunc(ctx, func() { rd.Close() })}, nil
 }
 
 type quietReader struct {
 	ociregistry.BlobReader
+	at    target
 	ctx   context.Context
 	quiet *silence
 	still func() bool // the reader is not to be closed when the context ends
@@ -34,7 +35,7 @@ func (r *quietReader) Read(p []byte) (int, error) {
 	n, err := r.BlobReader.Read(p)
 	r.quiet.stop()
 	if err != nil && err != io.EOF {
-		err = stalledOr(r.ctx, err)
+		err = r.at.stalledOr(r.ctx, err)
 	}
 	return n, err
 }

@@ -239,6 +239,7 @@ func TestCache_StallIsAnErrorWhenNothingIsKept(t *testing.T) {
 				var err error
 				qt.Check(t, qt.Equals(took(func() { err = call(t.Context(), s) }), 5*time.Minute))
 				qt.Check(t, qt.ErrorIs(err, os.ErrDeadlineExceeded))
+				qt.Check(t, qt.StringContains(err.Error(), name))
 				qt.Check(t, qt.IsFalse(errors.Is(err, context.Canceled)))
 				recover()
 				synctest.Wait()

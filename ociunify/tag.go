@@ -60,11 +60,11 @@ func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		kept, keptErr := c.keptTag(ctx, k)
 		if keptErr != nil {
-			return within(ctx, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
+			return within(ctx, at, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
 				return c.learnTag(ctx, k, kept)
 			})
 		}
-		desc, err := orStalled(ctx, c, repo, func(ctx context.Context) (ociregistry.Descriptor, error) {
+		desc, err := orStalled(ctx, c, at, func(ctx context.Context) (ociregistry.Descriptor, error) {
 			return c.learnTag(ctx, k, kept)
 		})
 		if c.insteadOf(ctx, k, err) {
@@ -144,7 +144,7 @@ func (c *Cache) revalidate(ctx context.Context, k key) (manifestContent, error) 
 	case keptErr != nil:
 		return c.fetchTag(ctx, k)
 	}
-	m, err := orStalled(ctx, c, k.repo, func(ctx context.Context) (m manifestContent, err error) {
+	m, err := orStalled(ctx, c, target{"GetTag", k.repo, k.ref}, func(ctx context.Context) (m manifestContent, err error) {
 		to := known.desc()
 		if !ok {
 			to, err = c.askTag(ctx, k)

@@ -2,6 +2,7 @@ package ociunify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -28,17 +29,17 @@ const (
 var errStalled = fmt.Errorf("the origin does not answer: %w", os.ErrDeadlineExceeded)
 
 // within returns what ask returns, or errStalled if that takes too long.
-func within[T any](ctx context.Context, limit time.Duration, ask func(context.Context) (T, error)) (T, error) {
+func within[T any](ctx context.Context, at target, limit time.Duration, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errStalled)
 	defer cancel()
 	v, err := ask(ctx)
-	return v, stalledOr(ctx, err)
+	return v, at.stalledOr(ctx, err)
 }
 
 // stalledOr returns err, or errStalled if that is why ctx has ended.
-func stalledOr(ctx context.Context, err error) error {
+func (t target) stalledOr(ctx context.Context, err error) error {
 	if err != nil && context.Cause(ctx) == errStalled {
-		return errStalled
+		return t.fail(errStalled)
 	}
 	return err
 }
@@ -70,7 +71,7 @@ func (s *silence) end() {
 
 // begun returns what ask returns, or errStalled if that takes longer than limit, which
 // is none if it is negative. What is then read of it may take any time.
-func begun[T any](ctx context.Context, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
+func begun[T any](ctx context.Context, at target, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
 	if limit < 0 {
 		return ask(ctx)
 	}
@@ -79,7 +80,7 @@ func begun[T any](ctx context.Context, limit time.Duration, ask func(context.Con
 	quiet.stop()
 	if err != nil {
 		defer quiet.end()
-		return v, stalledOr(ctx, err)
+		return v, at.stalledOr(ctx, err)
 	}
 	switch x := any(v).(type) {
 	case ociregistry.BlobReader:
@@ -171,39 +172,39 @@ func (p *patience) add(repo string) {
 
 // orStalled returns what ask returns, which asks the origin about something that is
 // kept, or soon errStalled.
-func orStalled[T any](ctx context.Context, c *Cache, repo string, ask func(context.Context) (T, error)) (v T, err error) {
+func orStalled[T any](ctx context.Context, c *Cache, at target, ask func(context.Context) (T, error)) (v T, err error) {
 	if c.patience.limit < 0 {
 		return ask(ctx)
 	}
-	limit := c.patience.wait(repo)
+	limit := c.patience.wait(at.repo)
 	if limit == 0 {
-		c.probe(ctx, repo, func(ctx context.Context) error {
+		c.probe(ctx, at, func(ctx context.Context) error {
 			_, err := ask(ctx)
 			return err
 		})
-		return v, errStalled
+		return v, at.fail(errStalled)
 	}
-	v, err = within(ctx, limit, ask)
-	if err == errStalled {
-		c.patience.stalled(repo)
+	v, err = within(ctx, at, limit, ask)
+	if errors.Is(err, errStalled) {
+		c.patience.stalled(at.repo)
 	}
 	return v, err
 }
 
 // probe asks the origin in the background, unless another call does.
-func (c *Cache) probe(ctx context.Context, repo string, ask func(context.Context) error) {
-	if !c.patience.beginProbe(repo) {
+func (c *Cache) probe(ctx context.Context, at target, ask func(context.Context) error) {
+	if !c.patience.beginProbe(at.repo) {
 		return
 	}
 	if c.begin() != nil {
-		c.patience.endProbe(repo, false)
+		c.patience.endProbe(at.repo, false)
 		return
 	}
 	ctx, cancel := c.detach(ctx)
 	go func() {
 		defer c.working.Done()
 		defer cancel()
-		_, err := within(ctx, c.patience.limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, ask(ctx) })
-		c.patience.endProbe(repo, err != errStalled && ctx.Err() == nil)
+		_, err := within(ctx, at, c.patience.limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, ask(ctx) })
+		c.patience.endProbe(at.repo, !errors.Is(err, errStalled) && ctx.Err() == nil)
 	}()
 }
