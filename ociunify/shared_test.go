@@ -64,7 +64,7 @@ func TestCache_KeepsTrueMediaTypes(t *testing.T) {
 			qt.Check(t, qt.Equals(mediaTypeOf(t, kept, index), index.Descriptor.MediaType))
 
 			// Who copies to the same registry completes it.
-			_, err := ocicopy.Copy(ctx, ocicopy.Place{Registry: kept, Repo: "foo"}, ocicopy.Place{Registry: mem, Repo: "foo", Ref: "v1"}, &ocicopy.Options{Recheck: true})
+			_, err := ocicopy.Copy(ctx, ocicopy.Place{Registry: kept, Repo: "foo"}, ocicopy.Place{Registry: mem, Repo: "foo", Ref: "v1"}, nil)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.IsNil(image.Verify(ctx, kept, "foo")))
 		})

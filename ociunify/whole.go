@@ -155,8 +155,15 @@ func (w *whole) visit(ctx context.Context, ref manifest.Ref) []manifest.Ref {
 		info, err = manifest.Parse(m.desc.MediaType, string(m.contents))
 	}
 	children := info.Manifests
-	if err == nil && w.cache.opts.Platforms != nil && manifest.IsIndex(m.desc.MediaType) {
-		children, err = manifest.ForPlatforms(m.contents, children, w.cache.opts.Platforms)
+	if platforms := w.cache.opts.Platforms; err == nil && platforms != nil && manifest.IsIndex(m.desc.MediaType) {
+		var entries []manifest.Entry
+		entries, err = manifest.Choose(m.contents, children, platforms)
+		children = nil
+		for _, e := range entries {
+			if e.Kept {
+				children = append(children, e.Ref)
+			}
+		}
 	}
 	if err != nil {
 		w.warn(ref.Digest, err)
