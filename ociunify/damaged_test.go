@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -35,12 +36,13 @@ var damage = map[string]func([]byte) []byte{
 type rotten struct {
 	ociregistry.Interface
 	damage  func([]byte) []byte // nil is none
+	deleted atomic.Bool         // what was damaged
 	of      ociregistry.Digest
 	deletes error
 }
 
 func (r *rotten) read(rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
-	if err != nil || r.damage == nil || rd.Descriptor().Digest != r.of {
+	if err != nil || r.damage == nil || r.deleted.Load() || rd.Descriptor().Digest != r.of {
 		return rd, err
 	}
 	data, err := readAll(rd, nil)
@@ -56,7 +58,7 @@ func (r *rotten) GetBlob(ctx context.Context, repo string, d ociregistry.Digest)
 
 func (r *rotten) GetBlobRange(ctx context.Context, repo string, d ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
 	rd, err := r.GetBlob(ctx, repo, d)
-	if err != nil || r.damage == nil {
+	if err != nil || r.damage == nil || r.deleted.Load() {
 		return r.Interface.GetBlobRange(ctx, repo, d, o0, o1)
 	}
 	data, _ := readAll(rd, nil)
@@ -91,7 +93,7 @@ func (r *rotten) delete(d ociregistry.Digest, del func() error) error {
 	}
 	err := del()
 	if err == nil && d == r.of {
-		r.damage = nil
+		r.deleted.Store(r.damage != nil)
 	}
 	return err
 }
