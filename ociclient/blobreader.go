@@ -1,7 +1,7 @@
 package ociclient
 
 import (
-	"context"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
 	"errors"
@@ -10,6 +10,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -17,14 +19,14 @@ import (
 // blobReader is the reader of a blob. It verifies what it reads from beginning to
 // end.
 type blobReader struct {
-	about  subject
-	desc   ociregistry.Descriptor
-	cancel context.CancelFunc
-	hash   hash.Hash // nil for what cannot be verified
-	sum    [sha512.Size]byte
-	n      int64 // how much was hashed
-	ended  bool  // and that it is all, and right
-	err    error
+	about subject
+	desc  ociregistry.Descriptor
+	life  life
+	hash  hash.Hash // nil for what cannot be verified
+	sum   [sha512.Size]byte
+	n     int64 // how much was hashed
+	ended bool  // and that it is all, and right
+	err   error
 
 	mu     sync.Mutex // for Close by another goroutine
 	src    io.ReadCloser
@@ -90,11 +92,13 @@ func isDigestOf(d ociregistry.Digest, sum []byte) bool {
 	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
 }
 
-// hashOf returns the hash of content by the algorithm of a digest.
-func hashOf(d ociregistry.Digest, data []byte) hash.Hash {
-	h := d.Algorithm().Hash()
-	h.Write(data)
-	return h
+// isContentOf reports whether data is the content of a digest.
+func isContentOf(d ociregistry.Digest, data []byte) bool {
+	if d.Algorithm() == digest.SHA256 {
+		sum := sha256.Sum256(data)
+		return isDigestOf(d, sum[:])
+	}
+	return d.Algorithm().FromBytes(data) == d
 }
 
 func mismatch() error {
@@ -106,7 +110,7 @@ func (r *blobReader) WriteTo(w io.Writer) (int64, error) { return copyBuffered(w
 
 // Close ends a Read of another goroutine as well.
 func (r *blobReader) Close() error {
-	r.cancel()
+	r.life.end()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -160,7 +164,7 @@ func (r *seekReader) move() error {
 	}
 	s := r.stream()
 	s.suspend() // the request is one of those that may be under way
-	s, err := s.blob.open(s.ctx, r.pos, r.desc.Size)
+	s, err := s.blob.open(s.life, r.pos, r.desc.Size)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package ociclient
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +21,7 @@ type blob struct {
 // as it takes.
 type stream struct {
 	blob
-	ctx     context.Context
+	life    *life
 	body    io.ReadCloser // nil if there has to be another
 	offset  int64         // of the next byte
 	skip    int64         // bytes of the body that come before offset
@@ -39,13 +38,13 @@ type stream struct {
 }
 
 // open begins a stream. The end may be -1.
-func (b blob) open(ctx context.Context, offset, end int64) (*stream, error) {
-	return b.openIn(ctx, new(stream), offset, end)
+func (b blob) open(l *life, offset, end int64) (*stream, error) {
+	return b.openIn(l, new(stream), offset, end)
 }
 
 // openIn is open for a stream that has its memory already.
-func (b blob) openIn(ctx context.Context, s *stream, offset, end int64) (*stream, error) {
-	*s = stream{blob: b, ctx: ctx, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
+func (b blob) openIn(l *life, s *stream, offset, end int64) (*stream, error) {
+	*s = stream{blob: b, life: l, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
 	if err := s.request(); err != nil {
 		return nil, err
 	}
@@ -60,7 +59,7 @@ func (s *stream) request() error {
 		cl.set("Range", wire.Range{Start: s.offset, End: s.end}.String())
 		cl.ok = []int{http.StatusOK, http.StatusPartialContent}
 	}
-	resp, err := s.c.do(s.ctx, cl)
+	resp, err := s.c.do(s.life.context(), cl)
 	if err != nil {
 		return err
 	}
@@ -69,6 +68,7 @@ func (s *stream) request() error {
 		return final(err)
 	}
 	s.body = resp.Body
+	s.life.answered(s.body)
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (s *stream) accept(resp *http.Response) error {
 	s.skip, s.partial = 0, resp.StatusCode == http.StatusPartialContent
 	s.page = !s.partial && isPage(resp)
 	if s.partial {
-		cr, ok := wire.ParseContentRange(resp.Header.Get("Content-Range"))
+		cr, ok := wire.ParseContentRange(headerOf(resp, "Content-Range"))
 		switch {
 		case !ok || cr.Start == cr.End:
 			return errors.New("the answer has part of the blob and does not say which")
@@ -92,7 +92,7 @@ func (s *stream) accept(resp *http.Response) error {
 		s.ranges = true
 	} else {
 		s.skip = s.offset
-		s.ranges = resp.Header.Get("Accept-Ranges") == "bytes"
+		s.ranges = headerOf(resp, "Accept-Ranges") == "bytes"
 	}
 	if size == 0 && !isOfNothing(s.digest) {
 		if s.offset > 0 || s.end >= 0 { // then nothing may ever verify it
@@ -193,20 +193,21 @@ func (s *stream) resume() error {
 	if s.broken == nil {
 		return s.request()
 	}
+	ctx := s.life.context()
 	broken := fmt.Errorf("reading the blob broke off at byte %d: %w", s.offset, s.broken)
-	if s.reread || s.ctx.Err() != nil || !transient(s.broken) {
-		return ended(s.ctx, broken)
+	if s.reread || ctx.Err() != nil || !transient(s.broken) {
+		return ended(ctx, broken)
 	}
 	// Where something came since the last time, there is no reason to wait.
 	if s.r.failed > 0 {
-		if err := s.r.again(s.ctx, broken); err != nil {
+		if err := s.r.again(ctx, broken); err != nil {
 			return err
 		}
 	} else if s.r.exhausted() {
 		return broken
 	}
 	if err := s.request(); err != nil {
-		return ended(s.ctx, broken)
+		return ended(ctx, broken)
 	}
 	s.reread = s.skip > 0
 	return nil

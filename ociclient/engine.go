@@ -1,7 +1,6 @@
 package ociclient
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -20,16 +19,18 @@ import (
 // call is a request as the method that makes it describes it. How it is sent,
 // how often, and where else than asked, is the engine's to decide.
 type call struct {
-	method  string
-	url     *url.URL
-	fields  []field       // of the header, beside those that all requests have
-	body    content       // may be nil
-	from    int64         // the offset of the body in its content
-	scope   ociauth.Scope // what the registry has to allow
-	ok      []int         // the statuses that are no errors
-	unknown error         // what status 404 means where the answer does not say; may be nil
-	once    bool          // it must not be sent again before it is known what became of it
-	header  time.Duration // how long the header of the answer may take
+	method   string
+	url      *url.URL
+	fields   []field // of the header, beside those that all requests have
+	body     content // may be nil
+	from     int64   // the offset of the body in its content
+	kind     wire.Kind
+	repo     string
+	fromRepo string        // of a mount; may be empty
+	ok       []int         // the statuses that are no errors
+	unknown  error         // what status 404 means where the answer does not say; may be nil
+	once     bool          // it must not be sent again before it is known what became of it
+	header   time.Duration // how long the header of the answer may take
 
 	own struct { // what most calls need, in one piece of memory with them
 		url     url.URL
@@ -45,11 +46,13 @@ type field struct{ name, value string }
 // is 200.
 func (c *client) newCall(r wire.Request) *call {
 	cl := &call{
-		method:  r.Kind.Method(),
-		scope:   scopeOf(&r),
-		ok:      statusOK,
-		unknown: unknown(r.Kind),
-		header:  c.opts.Timeouts.header(r.Kind),
+		method:   r.Kind.Method(),
+		kind:     r.Kind,
+		repo:     r.Repo,
+		fromRepo: r.FromRepo,
+		ok:       statusOK,
+		unknown:  unknown(r.Kind),
+		header:   c.opts.Timeouts.header(r.Kind),
 	}
 	cl.own.url = c.base
 	cl.own.url.Path, cl.own.url.RawQuery, _ = strings.Cut(r.URL(), "?")
@@ -82,26 +85,29 @@ func (cl *call) newHeader(userAgent string, values []string) http.Header {
 	return h
 }
 
-// scopeOf returns what a registry has to allow for a request.
-func scopeOf(r *wire.Request) ociauth.Scope {
+// RequestInfo returns what a registry has to allow for the call. Transports that
+// authenticate ask for it.
+func (cl *call) RequestInfo() ociauth.RequestInfo {
 	on := func(repo, action string) ociauth.ResourceScope {
 		return ociauth.ResourceScope{ResourceType: ociauth.TypeRepository, Resource: repo, Action: action}
 	}
-	switch r.Kind {
+	var scope ociauth.Scope
+	switch cl.kind {
 	case wire.Ping:
-		return ociauth.Scope{}
 	case wire.Catalog:
-		return ociauth.NewScope(ociauth.CatalogScope)
+		scope = ociauth.NewScope(ociauth.CatalogScope)
 	case wire.BlobDelete, wire.ManifestDelete:
-		return ociauth.NewScope(on(r.Repo, ociauth.ActionDelete))
+		scope = ociauth.NewScope(on(cl.repo, ociauth.ActionDelete))
 	case wire.TagsList, wire.Referrers, wire.BlobGet, wire.BlobHead, wire.ManifestGet, wire.ManifestHead:
-		return ociauth.NewScope(on(r.Repo, ociauth.ActionPull))
+		scope = ociauth.NewScope(on(cl.repo, ociauth.ActionPull))
+	default:
+		scopes := []ociauth.ResourceScope{on(cl.repo, ociauth.ActionPull), on(cl.repo, ociauth.ActionPush)}
+		if cl.fromRepo != "" {
+			scopes = append(scopes, on(cl.fromRepo, ociauth.ActionPull))
+		}
+		scope = ociauth.NewScope(scopes...)
 	}
-	scope := []ociauth.ResourceScope{on(r.Repo, ociauth.ActionPull), on(r.Repo, ociauth.ActionPush)}
-	if r.FromRepo != "" {
-		scope = append(scope, on(r.FromRepo, ociauth.ActionPull))
-	}
-	return ociauth.NewScope(scope...)
+	return ociauth.RequestInfo{RequiredScope: scope}
 }
 
 // unknown returns what a 404 means for requests of a kind.
@@ -157,20 +163,33 @@ func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	var buf bytes.Buffer
-	buf.Grow(int(min(max(resp.ContentLength, 0), 64<<10)) + bytes.MinRead)
-	n, err := buf.ReadFrom(io.LimitReader(resp.Body, limit+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the answer broke off after %d bytes: %w", n, err)
-	case n > limit:
-		return nil, tooLarge(limit)
+	data := make([]byte, 0, min(max(resp.ContentLength, 0), 64<<10)+512)
+	for {
+		n, err := resp.Body.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		switch {
+		case int64(len(data)) > limit:
+			return nil, tooLarge(limit)
+		case err == io.EOF:
+			return data, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading the answer broke off after %d bytes: %w", len(data), err)
+		case len(data) == cap(data):
+			data = slices.Grow(data, len(data))
+		}
 	}
-	return buf.Bytes(), nil
 }
 
 func tooLarge(limit int64) error {
 	return finalf("the answer is larger than the limit of %d bytes for manifests and lists", limit)
+}
+
+// headerOf returns a line of a response's header. The name is in canonical form.
+func headerOf(resp *http.Response, name string) string {
+	if values := resp.Header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // discard closes the body of a response that does not matter. A short one is
@@ -245,9 +264,6 @@ func (c *client) send(ctx context.Context, cl *call) (*http.Response, error) {
 
 // newAttempt returns the request of a call to u. It has to be sent.
 func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt, error) {
-	if sameOrigin(u, &c.base) && cl.scope.Len() > 0 {
-		ctx = ociauth.ContextWithRequestInfo(ctx, ociauth.RequestInfo{RequiredScope: cl.scope})
-	}
 	a := &cl.own.attempt
 	if a.c != nil {
 		a = new(attempt)
@@ -267,8 +283,11 @@ func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt
 			return nil, err
 		}
 	}
-	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	a.req = *req.WithContext(a.ctx)
+	a.ctx.Context, a.cancel = context.WithCancelCause(ctx)
+	if sameOrigin(u, &c.base) {
+		a.ctx.Source = cl
+	}
+	a.req = *req.WithContext(&a.ctx)
 	return a, nil
 }
 
@@ -305,10 +324,14 @@ func (c *client) roundTrip(ctx context.Context, a *attempt) (*http.Response, err
 		a.end()
 		return nil, err
 	}
-	start := c.opts.clock.now()
+	logged := c.opts.Logger.Enabled(ctx, slog.LevelDebug)
+	var start time.Time
+	if logged {
+		start = c.opts.clock.now()
+	}
 	a.begin()
 	resp, err := a.answer(c.opts.Transport.RoundTrip(req))
-	if c.opts.Logger.Enabled(ctx, slog.LevelDebug) {
+	if logged {
 		c.logRequest(req, resp, err, c.opts.clock.now().Sub(start))
 	}
 	if err != nil {

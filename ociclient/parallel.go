@@ -32,32 +32,36 @@ type part struct {
 
 // newParallelReader asks for the first part of the blob, and by the answer knows
 // whether there are others, or no parts at all.
-func (b blob) newParallelReader(ctx context.Context, cancel context.CancelFunc, about subject) (ociregistry.BlobReader, error) {
+func (b blob) newParallelReader(ctx context.Context, about subject) (ociregistry.BlobReader, error) {
 	opts := b.c.opts.Parallel
-	s, err := b.open(ctx, 0, opts.PartSize)
+	r := new(seekReader)
+	r.life.ctx = ctx
+	s, err := b.openIn(&r.life, &r.first, 0, opts.PartSize)
 	if refusesRange(err) { // the blob is empty
-		s, err = b.open(ctx, 0, -1)
+		s, err = b.openIn(&r.life, &r.first, 0, -1)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if s.partial && s.size < 0 {
 		s.Close()
-		if s, err = b.open(ctx, 0, -1); err != nil {
+		if s, err = b.openIn(&r.life, &r.first, 0, -1); err != nil {
 			return nil, err
 		}
 	}
 	if !s.partial || s.size <= opts.PartSize {
 		s.end = s.size
-		return new(seekReader).read(s, cancel, about), nil
+		return r.read(s, about), nil
 	}
-	ctx, stop := context.WithCancel(ctx)
-	r := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
-	r.taken <- struct{}{} // by the first part
+	ctx, stop := context.WithCancel(r.life.context())
+	p := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
+	p.taken <- struct{}{} // by the first part
 	parts := make(chan *part, opts.Parts)
-	r.parts = parts
-	r.wg.Go(func() { r.fetch(ctx, b, s.size, parts) })
-	return &blobReader{about: about, desc: b.descriptor(s.size), cancel: cancel, src: r, hash: b.digest.Algorithm().Hash()}, nil
+	p.parts = parts
+	p.wg.Go(func() { p.fetch(ctx, b, s.size, parts) })
+	r.read(s, about)
+	r.src = p
+	return &r.blobReader, nil
 }
 
 // fetch fetches all parts but the first.
@@ -80,7 +84,7 @@ func (r *parallelReader) fetch(ctx context.Context, b blob, size int64, parts ch
 }
 
 func (r *parallelReader) fetchPart(ctx context.Context, b blob, p *part, offset, end int64) error {
-	s, err := b.open(ctx, offset, end)
+	s, err := b.open(&life{ctx: ctx}, offset, end)
 	if err != nil {
 		return err
 	}

@@ -37,31 +37,30 @@ func (c *client) GetBlob(ctx context.Context, repo string, digest ociregistry.Di
 	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
 		return nil, about.wrap(err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	r, err := blob{c, repo, digest}.newReader(ctx, cancel, about)
+	r, err := blob{c, repo, digest}.newReader(ctx, about)
 	if err != nil {
-		cancel()
 		return nil, about.wrap(err)
 	}
 	return r, nil
 }
 
-// newReader returns a reader of the whole blob. The function cancel ends ctx.
-func (b blob) newReader(ctx context.Context, cancel context.CancelFunc, about subject) (ociregistry.BlobReader, error) {
+// newReader returns a reader of the whole blob.
+func (b blob) newReader(ctx context.Context, about subject) (ociregistry.BlobReader, error) {
 	if b.c.opts.Parallel.Parts > 1 {
-		return b.newParallelReader(ctx, cancel, about)
+		return b.newParallelReader(ctx, about)
 	}
 	r := new(seekReader)
-	s, err := b.openIn(ctx, &r.first, 0, -1)
+	r.life.ctx = ctx
+	s, err := b.openIn(&r.life, &r.first, 0, -1)
 	if err != nil {
 		return nil, err
 	}
-	return r.read(s, cancel, about), nil
+	return r.read(s, about), nil
 }
 
-// read makes r the reader of a stream, which may be its own first.
-func (r *seekReader) read(s *stream, cancel context.CancelFunc, about subject) ociregistry.BlobReader {
-	r.blobReader = blobReader{about: about, desc: s.descriptor(s.size), cancel: cancel, src: s, hash: s.digest.Algorithm().Hash()}
+// read makes r the reader of a stream of its life.
+func (r *seekReader) read(s *stream, about subject) ociregistry.BlobReader {
+	r.about, r.desc, r.src, r.hash = about, s.descriptor(s.size), s, s.digest.Algorithm().Hash()
 	if s.ranges && s.size >= 0 {
 		return r
 	}
@@ -80,32 +79,31 @@ func (c *client) GetBlobRange(ctx context.Context, repo string, digest ociregist
 	if offset0 < 0 || offset1 >= 0 && offset1 < offset0 {
 		return nil, about.wrap(ociregistry.ErrRangeInvalid)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	r, err := blob{c, repo, digest}.newRangeReader(ctx, offset0, max(offset1, -1))
-	if err != nil {
-		cancel()
+	r := &blobReader{about: about, life: life{ctx: ctx}}
+	if err := (blob{c, repo, digest}).readRange(r, offset0, max(offset1, -1)); err != nil {
 		return nil, about.wrap(err)
 	}
-	r.about, r.cancel = about, cancel
 	return r, nil
 }
 
-func (b blob) newRangeReader(ctx context.Context, offset0, offset1 int64) (*blobReader, error) {
+// readRange makes r the reader of a range.
+func (b blob) readRange(r *blobReader, offset0, offset1 int64) error {
 	if offset0 == offset1 { // HTTP has no such ranges
-		return b.newEmptyReader(ctx, offset0)
+		return b.readNothing(r, offset0)
 	}
-	s, err := b.open(ctx, offset0, offset1)
+	s, err := b.open(&r.life, offset0, offset1)
 	if refusesRange(err) {
-		return b.newRangeReaderToEnd(ctx, offset0, offset1, err)
+		return b.readRangeToEnd(r, offset0, offset1, err)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if s.page { // which nothing else would find out
 		s.Close()
-		return nil, errPage
+		return errPage
 	}
-	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
+	r.desc, r.src = b.descriptor(s.size), s
+	return nil
 }
 
 // refusesRange reports whether err is that a blob does not have the bytes asked for.
@@ -113,45 +111,48 @@ func refusesRange(err error) bool {
 	return statusOf(err) == http.StatusRequestedRangeNotSatisfiable || foreignStatus(err) == http.StatusRequestedRangeNotSatisfiable
 }
 
-// newRangeReaderToEnd returns a reader of a range that goes to the blob's end, or
+// readRangeToEnd makes r the reader of a range that goes to the blob's end, or
 // beyond, when the registry has refused it with err. It may begin at the end, and
 // some registries know no ranges but those of which they have every byte.
-func (b blob) newRangeReaderToEnd(ctx context.Context, offset0, offset1 int64, err error) (*blobReader, error) {
+func (b blob) readRangeToEnd(r *blobReader, offset0, offset1 int64, err error) error {
 	size := int64(-1)
 	if resp := responseOf(err); resp != nil {
-		if cr, ok := wire.ParseContentRange(resp.Header.Get("Content-Range")); ok {
+		if cr, ok := wire.ParseContentRange(headerOf(resp, "Content-Range")); ok {
 			size = cr.Size
 		}
 	}
 	if size >= 0 {
 		// The registry has told it.
-	} else if desc, err := b.resolve(ctx); err != nil {
-		return nil, err
+	} else if desc, err := b.resolve(r.life.ctx); err != nil {
+		return err
 	} else {
 		size = desc.Size
 	}
 	switch {
 	case size == offset0:
-		return &blobReader{desc: b.descriptor(size), src: http.NoBody}, nil
+		r.desc, r.src = b.descriptor(size), http.NoBody
+		return nil
 	case size < offset0:
-		return nil, fmt.Errorf("%w: %w", ociregistry.ErrRangeInvalid, err)
+		return fmt.Errorf("%w: %w", ociregistry.ErrRangeInvalid, err)
 	case offset1 >= 0 && offset1 <= size:
-		return nil, err
+		return err
 	}
-	s, err := b.open(ctx, offset0, size)
+	s, err := b.open(&r.life, offset0, size)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &blobReader{desc: b.descriptor(s.size), src: s}, nil
+	r.desc, r.src = b.descriptor(s.size), s
+	return nil
 }
 
-// newEmptyReader returns a reader of nothing, if the blob has that offset.
-func (b blob) newEmptyReader(ctx context.Context, offset int64) (*blobReader, error) {
-	desc, err := b.resolve(ctx)
+// readNothing makes r a reader of nothing, if the blob has that offset.
+func (b blob) readNothing(r *blobReader, offset int64) error {
+	desc, err := b.resolve(r.life.ctx)
 	if err == nil && desc.Size >= 0 && offset > desc.Size {
 		err = ociregistry.ErrRangeInvalid
 	}
-	return &blobReader{desc: desc, src: http.NoBody}, err
+	r.desc, r.src = desc, http.NoBody
+	return err
 }
 
 func (c *client) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
@@ -205,14 +206,14 @@ func isOfNothing(d ociregistry.Digest) bool { return d == d.Algorithm().FromStri
 // isEncoded reports whether the bytes of an answer are not the content's
 // (RFC 9110, section 8.4).
 func isEncoded(resp *http.Response) bool {
-	encoding := resp.Header.Get("Content-Encoding")
+	encoding := headerOf(resp, "Content-Encoding")
 	return encoding != "" && !strings.EqualFold(encoding, "identity")
 }
 
 // isPage reports whether an answer seems to be a page for people, such as one to
 // log in, in place of what was asked for. What has the digest of that is none.
 func isPage(resp *http.Response) bool {
-	return resp.Header.Get("Docker-Content-Digest") == "" && isPageType(contentType(resp))
+	return headerOf(resp, "Docker-Content-Digest") == "" && isPageType(contentType(resp))
 }
 
 func isPageType(mediaType string) bool {
@@ -222,9 +223,9 @@ func isPageType(mediaType string) bool {
 var errPage = errors.New("the answer is a web page")
 
 func (b blob) resolveByGet(ctx context.Context) (ociregistry.Descriptor, error) {
-	s, err := b.open(ctx, 0, 1)
+	s, err := b.open(&life{ctx: ctx}, 0, 1)
 	if refusesRange(err) && isOfNothing(b.digest) {
-		s, err = b.open(ctx, 0, -1)
+		s, err = b.open(&life{ctx: ctx}, 0, -1)
 	}
 	if err != nil {
 		return ociregistry.Descriptor{}, err
@@ -307,7 +308,7 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 		return nil, err
 	}
 	mediaType := mediaTypeOf(resp)
-	if want != "" && !isDigestOf(want, hashOf(want, data).Sum(nil)) {
+	if want != "" && !isContentOf(want, data) {
 		return nil, mismatch()
 	}
 	if want == "" || isVague(mediaType) {
@@ -363,7 +364,7 @@ func wantedDigest(resp *http.Response, asked ociregistry.Digest) (ociregistry.Di
 	if asked != "" {
 		return asked, checkDigestHeader(resp, asked)
 	}
-	header := ociregistry.Digest(resp.Header.Get("Docker-Content-Digest"))
+	header := ociregistry.Digest(headerOf(resp, "Docker-Content-Digest"))
 	if header != "" && !ociref.IsValidDigest(string(header)) {
 		return "", errors.New("the answer has a Docker-Content-Digest header that is no digest")
 	}
@@ -374,7 +375,7 @@ func wantedDigest(resp *http.Response, asked ociregistry.Digest) (ociregistry.Di
 // leave that open, as an answer does from a registry that knows all content by
 // digests of one algorithm.
 func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
-	got := ociregistry.Digest(resp.Header.Get("Docker-Content-Digest"))
+	got := ociregistry.Digest(headerOf(resp, "Docker-Content-Digest"))
 	if got == "" || got == want || ociref.IsValidDigest(string(got)) && got.Algorithm() != want.Algorithm() {
 		return nil
 	}
@@ -383,7 +384,7 @@ func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
 
 // contentType returns the Content-Type of a response without parameters.
 func contentType(resp *http.Response) string {
-	mediaType, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	mediaType, _, _ := strings.Cut(headerOf(resp, "Content-Type"), ";")
 	return strings.TrimSpace(mediaType)
 }
 

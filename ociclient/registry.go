@@ -250,5 +250,5 @@ type client struct {
 	warnings  warnings
 	referrers referrersState
 	parts     sync.Pool // buffers of parallel reads
-	alarms    sync.Pool // of attempts
+	watchdog  watchdog
 }

@@ -69,6 +69,8 @@ func (b *slotBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (b *slotBody) interrupt() { interrupt(b.ReadCloser) }
+
 func (b *slotBody) Close() error {
 	defer b.release()
 	return b.ReadCloser.Close()

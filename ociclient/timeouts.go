@@ -7,10 +7,10 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
 // Timeouts bounds how long a client waits for a server that says nothing. Each
@@ -81,60 +81,57 @@ const (
 	toTake   = "take more of what is sent"
 )
 
-// attempt is a request that is sent once, and the body of its answer. It ends the
-// request when a wait takes too long.
+// attempt is a request that is sent once, and the body of its answer. The watchdog
+// ends it when a wait takes too long.
 type attempt struct {
 	c      *client
 	req    http.Request
-	values [5]string       // of the header
-	ctx    context.Context // ends with the attempt
+	values [5]string              // of the header
+	ctx    ociauth.RequestContext // of the request; it ends with the attempt
 	cancel context.CancelCauseFunc
 	header time.Duration // how long the answer's header may take
 	sent   sentBody      // the request's body, when it is sent for the first time
 	body   io.ReadCloser // the answer's
 
-	mu       sync.Mutex
-	alarm    *alarm // nil before the request is sent, and when all has ended
-	answered bool
+	// Those that are the watchdog's to lock:
+	waiting    bool
+	answered   bool
+	over       bool
+	what       string        // the server is waited for to do
+	bound      time.Duration // of the wait
+	until      time.Duration // the end of the wait, on the watchdog's clock
+	prev, next *attempt      // that wait as well
 }
 
 // begin begins to wait for the answer.
-func (a *attempt) begin() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var ok bool
-	if a.alarm, ok = a.c.alarms.Get().(*alarm); !ok {
-		a.alarm = new(alarm)
-	}
-	a.alarm.of = a
-	a.alarm.set(a.header, toAnswer)
-}
+func (a *attempt) begin() { a.wait(a.header, toAnswer) }
 
 // answer returns what the transport has returned, with a body that is waited for
 // byte by byte.
 func (a *attempt) answer(resp *http.Response, err error) (*http.Response, error) {
-	a.mu.Lock()
-	a.answered = true
-	a.alarm.stop()
-	a.mu.Unlock()
-	switch {
-	case err != nil:
+	if err != nil {
 		err = a.failure(err)
 		a.end()
 		return nil, err
-	case resp.Body == http.NoBody:
-		a.end()
-	default:
-		a.body, resp.Body = resp.Body, a
 	}
 	resp.Request = &a.req
+	if resp.Body == http.NoBody {
+		a.end()
+		return resp, nil
+	}
+	w := &a.c.watchdog
+	w.mu.Lock()
+	w.remove(a)
+	a.answered = true
+	w.mu.Unlock()
+	a.body, resp.Body = resp.Body, a
 	return resp, nil
 }
 
 // failure returns why the attempt has failed, when the transport says err. It is
 // never [io.EOF], which is how an answer ends well.
 func (a *attempt) failure(err error) error {
-	if timeout, ok := context.Cause(a.ctx).(*timeoutError); ok {
+	if timeout, ok := context.Cause(&a.ctx).(*timeoutError); ok {
 		return timeout
 	}
 	if errors.Is(err, io.EOF) {
@@ -146,8 +143,8 @@ func (a *attempt) failure(err error) error {
 func (a *attempt) Read(p []byte) (int, error) {
 	a.wait(a.c.opts.Timeouts.Idle, toSend)
 	n, err := a.body.Read(p)
-	a.pause()
 	if err == nil {
+		a.rest()
 		return n, nil
 	}
 	if err != io.EOF {
@@ -157,38 +154,12 @@ func (a *attempt) Read(p []byte) (int, error) {
 	return n, err
 }
 
+func (a *attempt) interrupt() { a.cancel(nil) }
+
 func (a *attempt) Close() error {
 	err := a.body.Close()
 	a.end()
 	return err
-}
-
-// wait begins to wait for the server.
-func (a *attempt) wait(bound time.Duration, what string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.alarm.set(bound, what)
-}
-
-// pause ends a wait.
-func (a *attempt) pause() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.alarm.stop()
-}
-
-// end lets go of what the attempt has.
-func (a *attempt) end() {
-	a.mu.Lock()
-	alarm := a.alarm
-	a.alarm = nil
-	alarm.stop()
-	a.mu.Unlock()
-	if alarm != nil && !alarm.late {
-		alarm.of = nil
-		a.c.alarms.Put(alarm)
-	}
-	a.cancel(nil)
 }
 
 // sentBody is the body of a request. A transport reads from it when the server has
@@ -200,66 +171,13 @@ type sentBody struct {
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
-	b.wait(-1, "")
+	b.a.rest()
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	if b.left <= 0 || err != nil {
-		b.wait(b.a.header, toAnswer)
+		b.a.wait(b.a.header, toAnswer)
 	} else {
-		b.wait(b.a.c.opts.Timeouts.Idle, toTake)
+		b.a.wait(b.a.c.opts.Timeouts.Idle, toTake)
 	}
 	return n, err
-}
-
-// wait is that of the attempt, until there is an answer: a transport may go on to
-// send after that.
-func (b *sentBody) wait(bound time.Duration, what string) {
-	b.a.mu.Lock()
-	defer b.a.mu.Unlock()
-	if !b.a.answered {
-		b.a.alarm.set(bound, what)
-	}
-}
-
-// alarm is a timer that ends an attempt. It serves one after another. A nil alarm
-// does nothing.
-type alarm struct {
-	timer *time.Timer
-	of    *attempt
-	bound time.Duration // zero if it is not set
-	what  string
-	late  bool // it may ring although it was stopped, and so cannot serve another
-}
-
-// set makes the alarm ring when the bound is over, and not before.
-func (l *alarm) set(bound time.Duration, what string) {
-	l.stop()
-	if l == nil || bound < 0 {
-		return
-	}
-	l.bound, l.what = bound, what
-	if l.timer == nil {
-		l.timer = time.AfterFunc(bound, l.ring)
-	} else {
-		l.timer.Reset(bound)
-	}
-}
-
-func (l *alarm) stop() {
-	if l == nil || l.bound == 0 {
-		return
-	}
-	l.bound = 0
-	if !l.timer.Stop() {
-		l.late = true
-	}
-}
-
-func (l *alarm) ring() {
-	a := l.of
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.alarm == l && l.bound > 0 {
-		a.cancel(&timeoutError{a.req.URL.Host, l.what, l.bound})
-	}
 }

@@ -319,6 +319,7 @@ func (c *client) newManifestPut(r wire.Request, desc ociregistry.Descriptor, con
 	cl := c.newCall(r)
 	cl.ok = statusCreated
 	cl.set("Content-Type", desc.MediaType)
+	cl.set("Accept-Encoding", "identity")  // package net/http adds another otherwise
 	cl.body = small(bytes.Clone(contents)) // a transport may read from it for longer than this takes
 	return cl
 }

@@ -32,18 +32,25 @@ type RequestInfo struct {
 // ContextWithRequestInfo returns a context that says what the request that is
 // made with it needs.
 func ContextWithRequestInfo(ctx context.Context, info RequestInfo) context.Context {
-	return &requestContext{ctx, info}
+	return &RequestContext{ctx, known(info)}
 }
 
-// requestContext is a context with a RequestInfo, in one piece.
-type requestContext struct {
+type known RequestInfo
+
+func (k known) RequestInfo() RequestInfo { return RequestInfo(k) }
+
+// RequestContext is what [ContextWithRequestInfo] returns, for a client that makes it
+// a part of what it has for each request, and finds out what is asked for only when
+// that is wanted.
+type RequestContext struct {
 	context.Context
-	info RequestInfo
+	Source interface{ RequestInfo() RequestInfo } // if it is nil, nothing is known
 }
 
-func (c *requestContext) Value(key any) any {
+// Value implements [context.Context].
+func (c *RequestContext) Value(key any) any {
 	if key == (requestInfoKey{}) {
-		return &c.info
+		return c.Source
 	}
 	return c.Context.Value(key)
 }
@@ -51,8 +58,8 @@ func (c *requestContext) Value(key any) any {
 // RequestInfoFromContext returns the RequestInfo that ctx carries, else the zero
 // one.
 func RequestInfoFromContext(ctx context.Context) RequestInfo {
-	if info, ok := ctx.Value(requestInfoKey{}).(*RequestInfo); ok {
-		return *info
+	if source, ok := ctx.Value(requestInfoKey{}).(interface{ RequestInfo() RequestInfo }); ok {
+		return source.RequestInfo()
 	}
 	return RequestInfo{}
 }
