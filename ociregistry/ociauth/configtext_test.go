@@ -104,6 +104,8 @@ func TestExactKeyGoesFirst(t *testing.T) {
 		{"docker.io", "", []string{"docker.io", "https://index.docker.io/v1/", "index.docker.io"}},
 		{"registry-1.docker.io", "library/alpine", []string{"https://index.docker.io/v1/", "https://index.docker.io/v2/", "registry-1.docker.io", "index.docker.io"}},
 		{"quay.io", "team/app", []string{"quay.io/team", "https://quay.io/team", "http://quay.io/team/"}},
+		{"quay.io", "", []string{"quay.io", "QUAY.IO", "quay.io/", "quay.io:443"}},
+		{"Quay.io", "", []string{"quay.io/", "https://quay.io/v1/", "https://quay.io"}},
 	}
 	for _, test := range tests {
 		var users []string

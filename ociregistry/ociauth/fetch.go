@@ -262,9 +262,7 @@ func statusError(resp *http.Response, acct *account) error {
 	case reason != "":
 		err = errors.New(reason)
 	}
-	bare := *resp
-	bare.Request = nil // it has the credentials
-	return ociregistry.NewHTTPError(err, resp.StatusCode, &bare, nil)
+	return httpError(err, resp)
 }
 
 func because(err ociregistry.Error, reason string) error {

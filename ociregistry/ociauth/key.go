@@ -16,8 +16,8 @@ type choice[T comparable] struct {
 
 // choose returns the choices by normalized key. Values that are zero are none.
 //
-// The key that is the host itself goes before https://host/v1/, that before
-// https://host/v2/, and that before other ways to write it.
+// The key that is the host itself goes first. The next are the host in capitals or
+// with a slash, https://host/v1/, https://host/v2/, and last all other ways to write it.
 func choose[T comparable](values map[string]T) map[string]choice[T] {
 	var zero T
 	chosen := make(map[string]choice[T])
@@ -47,22 +47,24 @@ func (c choice[T]) err() error {
 	return fmt.Errorf("the keys %q stand for the same and have different credentials", c.keys)
 }
 
-// keyOrder returns which of the keys for a name goes first: the one with the lowest
-// order.
+// keyOrder returns the place of a key among those for a name. The lowest goes first.
 func keyOrder(key, name string) int {
+	if key == name {
+		return 0
+	}
 	url := "https://" + name
 	if name == dockerHost {
 		url = strings.TrimSuffix(dockerServerURL, "/v1/")
 	}
 	switch strings.TrimSuffix(strings.ToLower(key), "/") {
 	case name:
-		return 0
-	case url + "/v1":
 		return 1
-	case url + "/v2":
+	case url + "/v1":
 		return 2
+	case url + "/v2":
+		return 3
 	}
-	return 3
+	return 4
 }
 
 // isSessionKey reports whether a key is one of those under which Docker's login

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-
-	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // Some registries answer those who send no credentials as if there were nothing,
@@ -63,9 +61,7 @@ func (r *registry) sendProbe(ctx context.Context, req *http.Request) (offer, err
 	}
 	discard(resp)
 	if passes(resp) {
-		bare := *resp
-		bare.Request = nil
-		return offer{}, ociregistry.NewHTTPError(nil, resp.StatusCode, &bare, nil)
+		return offer{}, httpError(nil, resp)
 	}
 	return readOffer(probe.URL, resp.Header), nil
 }

@@ -64,9 +64,15 @@ func unbelieved(resp *http.Response, refusal error) error {
 	if !passes(resp) {
 		return refusal
 	}
+	return fmt.Errorf("%w, without the credentials: %w", httpError(nil, resp), refusal)
+}
+
+// httpError returns the error for a response. It leaves out the request, which may
+// have credentials.
+func httpError(err error, resp *http.Response) error {
 	bare := *resp
 	bare.Request = nil
-	return fmt.Errorf("%w, without the credentials: %w", ociregistry.NewHTTPError(nil, resp.StatusCode, &bare, nil), refusal)
+	return ociregistry.NewHTTPError(err, resp.StatusCode, &bare, nil)
 }
 
 // answeredAnyone returns what counts of an answer to a request that went without
@@ -87,7 +93,7 @@ func (x *exchange) answeredAnyone(resp *http.Response) (*http.Response, error) {
 func (x *exchange) mayReadWithout(resp *http.Response, cred credential, err error) bool {
 	refused := false
 	if err != nil {
-		refused = x.refusal != nil && isCredentialRefusal(err)
+		refused = x.refusal != nil && x.asked.bearer != nil && isCredentialRefusal(err)
 	} else if resp.StatusCode == http.StatusUnauthorized && cred.account != nil {
 		refused = !x.bare || x.asked.bearer != nil // or else anyone was refused as well
 	}
@@ -105,11 +111,10 @@ func isCredentialRefusal(err error) bool {
 // with resp, or else by the token server. If that does not succeed, it returns the
 // refusal.
 func (x *exchange) readWithout(resp *http.Response) (*http.Response, error) {
-	var refusal error
+	refusal := x.refusal
 	if resp != nil {
 		setAside(resp)
-	} else {
-		refusal = x.refusal
+		refusal = httpError(ociregistry.ErrUnauthorized, resp)
 	}
 	open, err := x.sendAsAnyone()
 	switch ctx := x.req.Context(); {
@@ -118,15 +123,15 @@ func (x *exchange) readWithout(resp *http.Response) (*http.Response, error) {
 			open.Body.Close()
 		}
 		return nil, context.Cause(ctx)
+	case err != nil && resp != nil:
+		return resp, nil
 	case err != nil:
-		return resp, refusal
-	case !believed(open) && refusal == nil:
+		return nil, refusal
+	case !believed(open) && !passes(open) && resp != nil:
 		discard(open)
 		return resp, nil
 	case !believed(open):
 		return nil, unbelieved(open, refusal)
-	case refusal == nil:
-		refusal = errors.New(resp.Status)
 	}
 	x.warn(refusal)
 	return open, nil

@@ -330,11 +330,19 @@ func TestCredentialsThatTheRegistryRefuses(t *testing.T) {
 				log := w.take()
 				qt.Check(t, qt.Equals(log[0], sent))
 			}
-			qt.Check(t, qt.DeepEquals(messages(), []string{warningOfFoo + "401 Unauthorized"}))
+			qt.Check(t, qt.DeepEquals(messages(), []string{warningOfFoo + "401 Unauthorized: unauthorized: authentication required"}))
 
 			// What anyone is refused is the registry's first answer.
 			public = http.StatusNotFound
 			qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusUnauthorized))
+
+			// What may pass is told beside that.
+			public = http.StatusServiceUnavailable
+			_, err := client.Get(manifestOfFoo)
+			var herr ociregistry.HTTPError
+			qt.Assert(t, qt.ErrorAs(err, &herr))
+			qt.Check(t, qt.Equals(herr.StatusCode(), public))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrUnauthorized)))
 		})
 	}
 }
