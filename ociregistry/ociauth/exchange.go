@@ -18,7 +18,6 @@ type exchange struct {
 	t        *transport
 	req      *http.Request
 	required Scope
-	origin   origin
 	registry *registry // nil while nothing is known of it
 	account  *account  // the last one that was asked for
 	sent     bool
@@ -43,8 +42,7 @@ type credential struct {
 }
 
 func newExchange(t *transport, req *http.Request) *exchange {
-	o := originOf(req.URL)
-	return &exchange{t: t, req: req, required: requiredScope(req), origin: o, registry: t.registry(o)}
+	return &exchange{t: t, req: req, required: requiredScope(req), registry: t.registry(originOf(req.URL))}
 }
 
 // do gets the request answered: with the stored credentials, or else, where that
@@ -77,7 +75,7 @@ func (x *exchange) do() (*http.Response, error) {
 func (x *exchange) foresee() (credential, error) {
 	direct := !crossesOrigins(x.req)
 	if x.registry == nil && x.t.config != nil && direct {
-		x.registry = x.t.addRegistry(x.origin)
+		x.registry = x.t.addRegistry(originOf(x.req.URL))
 	}
 	if x.registry == nil {
 		return credential{}, nil
@@ -100,7 +98,7 @@ func (x *exchange) foresee() (credential, error) {
 // token, over https.
 func (x *exchange) unasked() (credential, error) {
 	acct, err := x.ask()
-	if err != nil || acct.bearer == nil || x.origin.scheme != "https" {
+	if err != nil || acct.bearer == nil || x.registry.origin.scheme != "https" {
 		return credential{}, err
 	}
 	return credential{header: acct.bearer, account: acct}, nil
@@ -199,7 +197,7 @@ func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	}
 	o := readOffer(x.req.URL, resp.Header)
 	if !o.isZero() {
-		x.registry = x.t.addRegistry(x.origin)
+		x.registry = x.t.addRegistry(originOf(x.req.URL))
 		x.registry.setCurrent(o)
 	}
 	if cred.account != nil && !x.joins() {
@@ -248,7 +246,7 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	switch {
 	case o.bearer != nil && acct.bearer != nil:
 		own.header = acct.bearer
-	case o.bearer != nil && (acct.entry.isZero() || x.origin.trusts(o.bearer.realm) || !o.basic):
+	case o.bearer != nil && (acct.entry.isZero() || x.registry.origin.trusts(o.bearer.realm) || !o.basic):
 		return x.fetch(o.bearer)
 	case o.basic:
 		own.header = acct.basic

@@ -169,6 +169,6 @@ func (x *exchange) sendAsAnyone() (*http.Response, error) {
 func (x *exchange) warn(refusal error) {
 	if x.account.isFirstWarning() {
 		x.t.logger.LogAttrs(x.req.Context(), slog.LevelWarn, "stored credentials were refused; what is public is read without them",
-			slog.String("registry", x.origin.host), slog.String("error", refusal.Error()))
+			slog.String("registry", x.registry.origin.host), slog.String("error", refusal.Error()))
 	}
 }
