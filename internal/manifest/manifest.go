@@ -113,8 +113,8 @@ func Parse(mediaType, contents string) (Info, error) {
 
 // TypeOf returns the media type that contents have by themselves, whatever they are
 // served as: that of their mediaType field, and without one that of the image or
-// the index whose fields they have. It is empty for all that is no manifest of a
-// [Known] media type.
+// the index whose fields they have. It is empty for what has the fields of both, and
+// for all that is no manifest of a [Known] media type.
 func TypeOf(contents string) string {
 	f, err := parseFields(contents)
 	mediaType := f.mediaType
@@ -122,6 +122,8 @@ func TypeOf(contents string) string {
 	case err != nil:
 		return ""
 	case f.hasMediaType:
+	case f.hasConfig && f.hasManifests:
+		return ""
 	case f.hasConfig:
 		mediaType = ocispec.MediaTypeImageManifest
 	case f.hasManifests:

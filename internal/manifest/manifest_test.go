@@ -195,6 +195,8 @@ func TestTypeOf(t *testing.T) {
 		{`{"mediaType":"` + MediaTypeDockerManifest + `"}`, ""},
 		{`{"mediaType":"","config":{<A>}}`, ""},
 		{`{"config":{}}`, ""},
+		{`{"config":{<A>},"manifests":[{<B>}]}`, ""},
+		{`{"mediaType":"` + ocispec.MediaTypeImageIndex + `","config":{<A>},"manifests":[{<B>}]}`, ocispec.MediaTypeImageIndex},
 		{`{"manifests":null}`, ""},
 		{`{"manifests":{}}`, ""},
 		{`{"errors":[{"code":"UNKNOWN"}]}`, ""},
