@@ -437,17 +437,38 @@ func TestPassAsksOnceForEachBlob(t *testing.T) {
 	})
 }
 
+// That the destination has a blob says nothing of it with another size.
+func TestPassConfirmsBlobsWithTheirSize(t *testing.T) {
+	t.Parallel()
+	dst := newSpy(newMem(t))
+	right := image(1)
+	mustPush(t, dst, "a", right)
+	c := newCopier(Place{dst, "a", "v1"}, Place{newMem(t), "a", "v1"}, &Options{inner: inner{confirmed: new(confirmed)}}, false)
+	b := &blob{ref: manifest.Ref{Digest: right.Blobs[0].Descriptor.Digest, Size: right.Blobs[0].Descriptor.Size}}
+	qt.Assert(t, qt.IsNil(c.blob(t.Context(), b)))
+	qt.Check(t, qt.Equals(b.item.Action, Present))
+	dst.take()
+	there, err := c.has(t.Context(), b)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(there))
+	qt.Check(t, qt.Equals(dst.take(), ""))
+	b.ref.Size++
+	there, err = c.has(t.Context(), b)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.IsFalse(there))
+}
+
 func TestConfirmedIsBounded(t *testing.T) {
 	t.Parallel()
 	var c confirmed
 	for i := range 2*maxConfirmed + 1 {
-		key := confirmedKey{"a", ociregistry.Digest(strconv.Itoa(i))}
+		key := confirmedKey{"a", ociregistry.Digest(strconv.Itoa(i)), 1}
 		c.add(key)
 		qt.Assert(t, qt.IsTrue(len(c.blobs) <= maxConfirmed && c.has(key)))
 	}
-	c.add(confirmedKey{"b", "x"})
-	qt.Check(t, qt.IsFalse(c.has(confirmedKey{"a", "x"})))
+	c.add(confirmedKey{"b", "x", 1})
+	qt.Check(t, qt.IsFalse(c.has(confirmedKey{"a", "x", 1})))
 	var none *confirmed
-	none.add(confirmedKey{"a", "x"})
-	qt.Check(t, qt.IsFalse(none.has(confirmedKey{"a", "x"})))
+	none.add(confirmedKey{"a", "x", 1})
+	qt.Check(t, qt.IsFalse(none.has(confirmedKey{"a", "x", 1})))
 }

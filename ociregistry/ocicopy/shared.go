@@ -93,6 +93,7 @@ type confirmed struct {
 type confirmedKey struct {
 	repo   string
 	digest ociregistry.Digest
+	size   int64 // that a manifest says it has
 }
 
 // maxConfirmed bounds how many are remembered. What is forgotten is asked for again.

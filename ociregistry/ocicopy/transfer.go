@@ -25,7 +25,7 @@ func (c *copier) blob(ctx context.Context, b *blob) error {
 	if err != nil || item.Action == Skipped {
 		done("")
 	} else {
-		c.opts.inner.confirmed.add(confirmedKey{c.dst.Repo, b.ref.Digest})
+		c.opts.inner.confirmed.add(c.confirmedKey(b))
 		done(c.dst.Repo)
 	}
 	if err != nil {
@@ -68,12 +68,15 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 	return c.sendBlob(ctx, b, item)
 }
 
+func (c *copier) confirmedKey(b *blob) confirmedKey {
+	return confirmedKey{c.dst.Repo, b.ref.Digest, b.ref.Size}
+}
+
 // has reports whether the destination has b: of the size that is asked for, if it
 // says any. A blob of another size is there in part, or the manifest is wrong; the
 // push tells. That there is a page proves nothing.
 func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
-	key := confirmedKey{c.dst.Repo, b.ref.Digest}
-	if c.opts.inner.confirmed.has(key) {
+	if c.opts.inner.confirmed.has(c.confirmedKey(b)) {
 		return true, nil
 	}
 	desc, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
