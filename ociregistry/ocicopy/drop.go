@@ -32,7 +32,7 @@ func (c *copier) remember(ctx context.Context, n *node) (*node, error) {
 	made := &node{digest: c.tagged.Digest}
 	made.found(c.tagged)
 	switch err := c.fetchThere(ctx, made); {
-	case absent(err), damaged(err), errors.Is(err, ociregistry.ErrManifestInvalid):
+	case absent(err), damaged(err), errors.Is(err, ociregistry.ErrManifestInvalid), errors.Is(err, ErrLimit):
 		return n, nil
 	case err != nil:
 		return nil, err

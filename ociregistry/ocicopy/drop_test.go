@@ -450,6 +450,35 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 	qt.Check(t, qt.IsNil(err))
 }
 
+// What is made on demand is within the limits of the mirror's copies.
+func TestOnDemandHeedsLimits(t *testing.T) {
+	t.Parallel()
+	src := newMem(t)
+	mustPush(t, src, "a", newPlatforms(1, amd64, armV7), "v1")
+	rule := Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true}
+	limits := Options{MaxManifests: 1}
+	m := mustMirror(t, newMem(t), &MirrorOptions{Copy: limits}, hub(src, rule))
+	_, err := m.OnDemand()[0].ResolveTag(t.Context(), "a", "v1")
+	qt.Check(t, qt.ErrorIs(err, ErrLimit))
+	sum, err := m.Pass(t.Context())
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(sum.Failures, 1))
+	qt.Check(t, qt.ErrorIs(sum.Failures[0].Err, ErrLimit))
+}
+
+// What the destination's tag points at may be beyond the limits of the copy that
+// moves it.
+func TestDropOthersMovesTagFromLargeIndex(t *testing.T) {
+	t.Parallel()
+	src, dst := newMem(t), newMem(t)
+	mustPush(t, src, "a", newPlatforms(1, amd64, armV7), "v1")
+	large := ocitest.NewIndex(ocitest.Spec{Annotations: map[string]string{"k": strings.Repeat("v", 5000)}})
+	mustPush(t, dst, "a", large, "v1")
+	opts := &Options{Platforms: twoPlatforms, DropOthers: true, MaxManifestSize: 4000}
+	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
+	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), result.Descriptor.Digest))
+}
+
 func TestRemadeIsBounded(t *testing.T) {
 	t.Parallel()
 	var r remade

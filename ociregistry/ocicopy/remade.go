@@ -19,11 +19,11 @@ func (v *onDemand) remake(ctx context.Context, o Origin, desc ociregistry.Descri
 	if n := v.remade.get(of); n != nil {
 		return n, nil
 	}
-	c := newCopier(Place{Registry: nothing, Repo: o.Repo}, Place{o.Registry, o.Repo, string(desc.Digest)}, &Options{
-		Platforms:  o.rule.platforms,
-		DropOthers: true,
-		inner:      inner{onlyIndexes: true, resolved: desc},
-	}, true)
+	opts := v.mirror.opts.Copy // for its limits
+	opts.Referrers, opts.CosignTags = false, false
+	opts.Platforms, opts.DropOthers = o.rule.platforms, true
+	opts.inner = inner{onlyIndexes: true, resolved: desc}
+	c := newCopier(Place{Registry: nothing, Repo: o.Repo}, Place{o.Registry, o.Repo, string(desc.Digest)}, &opts, true)
 	err := c.resolve(ctx)
 	if err == nil {
 		err = c.walk(ctx)
