@@ -64,10 +64,10 @@ func RequestInfoFromContext(ctx context.Context) RequestInfo {
 	return RequestInfo{}
 }
 
-// ContextWithoutFallback returns a context for requests whose answers are to be
-// those that the stored credentials get: it is what
-// [StdTransportParams.NoFallback] is for all requests. A program uses it before it
-// deletes something because the registry does not have it.
+// ContextWithoutFallback returns a context for requests that are never sent without
+// the stored credentials because these were refused: it does for them what
+// [StdTransportParams.NoFallback] does for all. A program uses it before it deletes
+// something because the registry does not have it.
 func ContextWithoutFallback(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutFallbackKey{}, true)
 }

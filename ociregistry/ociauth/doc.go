@@ -15,17 +15,17 @@
 //
 // # How a request is sent
 //
-// The first request to a registry goes without credentials, apart from an access token
-// of the [Config], which goes along over https. When the registry challenges it, and there are credentials that meet the challenge,
-// or a token can be had without, it is sent again. From then on the transport knows
-// what the registry wants: later requests get a token that is at hand, or one that is
-// fetched first, and cost no round trip more. Credentials that cannot be found out,
-// because the [Config] fails, are an error of the first request.
+// The first request to a registry goes without credentials, except for an access
+// token of the [Config], which it carries over https. When the registry challenges it,
+// and there are credentials that meet the challenge, or a token can be had without, it
+// is sent again. From then on the transport knows what the registry wants: later
+// requests get a token that is at hand, or one that is fetched first, and cost no
+// further round trip. If the [Config] fails, so does the first request.
 //
-// Some registries answer those who send no credentials with 401, 403 or 404, and do
-// not challenge them. Where there are credentials, the transport asks such a registry
-// for its challenge at /v2/, once; that there is none is remembered too. It does not
-// ask because of what a redirect led to.
+// Some registries answer a request without credentials with 401, 403 or 404 and no
+// challenge. If there are credentials, the transport asks such a registry for its
+// challenge at /v2/, once; it remembers, too, that there is none. The answer of where
+// a redirect led to is no reason to ask.
 //
 // A token is good for a [Scope]. What a request needs is known from its context
 // ([ContextWithRequestInfo]), or else from its method and path; a token that is good
@@ -42,15 +42,17 @@
 //
 // # When credentials are refused
 //
-// Stored credentials that a token server refuses (401, 403, or OAuth2's invalid_grant),
-// or the registry itself (401), do not block what is public: what reads content is sent
-// once more without them. Only success is believed then, and redirects that may lead to
-// it, with a warning to the logger. Otherwise the refusal is the error; where the
-// registry has answered with a status that may pass (408, 429, 5xx), the error is that
-// too. The token that such a request got serves those that follow, until the registry
-// refuses something to it; then the credentials are tried again. What writes is not
-// repeated without them. [StdTransportParams.NoFallback] forbids all of this, and
-// [ContextWithoutFallback] does for a request.
+// Stored credentials may be refused by a token server (401, 403, or OAuth2's
+// invalid_grant) or by the registry itself (401). That does not block what is public:
+// a request that reads content is sent once more without them. Only success is
+// believed then, or a redirect that may lead to it, and the logger gets a warning.
+// Otherwise the refusal stands: the registry's own 401 is the response, and a token
+// server's refusal is the error. If the registry answers the second request with a
+// status that may pass (408, 429, 5xx), the error is both. The token that such a
+// request got serves those that follow, until the registry refuses something to it;
+// then the credentials are tried again. A request that writes is never repeated
+// without them. [StdTransportParams.NoFallback] forbids all of this, and
+// [ContextWithoutFallback] does so for one request.
 //
 // # Where credentials go
 //

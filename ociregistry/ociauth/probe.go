@@ -11,8 +11,8 @@ import (
 // and do not say how to authenticate. At /v2/ they do (distribution specification,
 // section "Determining Support").
 
-// hides reports whether a response may be what a registry tells those only who send
-// no credentials. After a redirect the answer may be of somebody else.
+// hides reports whether a response may be what a registry tells only those who send
+// no credentials. After a redirect, somebody else may have answered.
 func (x *exchange) hides(resp *http.Response, cred credential) bool {
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
@@ -24,7 +24,7 @@ func (x *exchange) hides(resp *http.Response, cred credential) bool {
 
 // probe returns how the registry wants to be authenticated to. If that is not known,
 // it asks once, by a request without credentials like req. Others who want to know
-// wait for the answer, which is remembered, also if there is nothing in it.
+// wait for the answer. It is remembered even if it has no challenge.
 func (r *registry) probe(req *http.Request) (offer, error) {
 	if o := r.current(); !o.isZero() || r.probed.Load() {
 		return o, nil

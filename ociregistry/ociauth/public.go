@@ -15,8 +15,8 @@ import (
 // nothing.
 
 // publicToken returns a token that was got without the stored credentials, after
-// they were refused, if one is at hand that will do, and none that was got with
-// them.
+// they were refused. It returns nil if none at hand will do, or if one will that was
+// got with them.
 func (x *exchange) publicToken() *token {
 	if x.registry == nil || !x.registry.hasPublic.Load() || !x.readsPublic() || x.registry.cached(x.required) != nil {
 		return nil
@@ -47,8 +47,8 @@ func (x *exchange) isRead() bool {
 // content, or leads to it.
 func believed(resp *http.Response) bool { return resp.StatusCode/100 == 2 || resp.StatusCode/100 == 3 }
 
-// passes reports whether an answer says nothing about content, and that another may
-// come when the caller tries again.
+// passes reports whether an answer says nothing about content, and may be another
+// when the caller tries again.
 func passes(resp *http.Response) bool {
 	switch resp.StatusCode {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests:
@@ -57,8 +57,8 @@ func passes(resp *http.Response) bool {
 	return resp.StatusCode/100 == 5
 }
 
-// unbelieved ends an answer that anyone gets, and returns the error instead of it:
-// the refusal, and what the answer was if the caller may try again.
+// unbelieved discards an answer that anyone gets, and returns the error in its place:
+// the refusal, together with the answer's status if that may pass.
 func unbelieved(resp *http.Response, refusal error) error {
 	discard(resp)
 	if !passes(resp) {

@@ -32,12 +32,12 @@ type StdTransportParams struct {
 	// refresh tokens (RFC 6749, section 2.2). If it is empty, it is "ociauth".
 	ClientID string
 
-	// NoFallback makes refused credentials an error also where anyone may read.
-	// By default, what is read is asked for once more without them.
+	// NoFallback makes refused credentials an error also for what anyone may read.
+	// By default, a request that reads is sent once more without them.
 	NoFallback bool
 
-	// Logger gets a record, at level Warn, when refused credentials are done
-	// without, once for the credentials. If it is nil, nothing is logged.
+	// Logger gets one record, at level Warn, for credentials that were refused
+	// when something was then read without them. If it is nil, nothing is logged.
 	Logger *slog.Logger
 }
 

@@ -127,7 +127,7 @@ type Options struct {
 	inner inner
 }
 
-// inner has what copies know or want that are made within this package.
+// inner has the settings that only this package makes copies with.
 type inner struct {
 	// resolved is what a tag of the source pointed at. The copy is by its digest.
 	resolved ociregistry.Descriptor

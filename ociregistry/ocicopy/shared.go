@@ -34,8 +34,8 @@ func newShared() *shared {
 	}
 }
 
-// hold waits until no other copy from a source is busy with a blob, which the caller
-// is then until it calls done, with the repository that has the blob or with "".
+// hold waits until no other copy from the same source is busy with a blob. Then the
+// caller is, until it calls done with the repository that has the blob, or with "".
 func (s *shared) hold(ctx context.Context, by any, digest ociregistry.Digest) (done func(repo string), err error) {
 	if s == nil {
 		return func(string) {}, nil

@@ -17,9 +17,9 @@ import (
 // the Stall field of [Source].
 var ErrStalled = errors.New("the source stalled")
 
-// patient is a registry to read from that is waited for so long: for the answer to
-// a call, and for each next part of a list or a blob. The time in which nobody
-// waits does not count.
+// patient is a registry to read from. It bounds how long the registry is waited for:
+// for the answer to a call, and for each next part of a list or a blob. Time in which
+// nobody waits does not count.
 type patient struct {
 	*ociregistry.Funcs
 	reg     ociregistry.Interface
@@ -35,7 +35,7 @@ type watch struct {
 	timer  *time.Timer
 }
 
-// start begins to wait. The context of the watch ends when that was too long.
+// start begins to wait. When that takes too long, the context of the watch ends.
 func (p *patient) start(ctx context.Context) *watch {
 	w := &watch{patient: p}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
@@ -43,7 +43,8 @@ func (p *patient) start(ctx context.Context) *watch {
 	return w
 }
 
-// pause stops waiting, after err. It returns what to say in place of that.
+// pause stops waiting for what ended with err. It returns err, or what to say in its
+// place if the registry stalled.
 func (w *watch) pause(err error) error {
 	w.timer.Stop()
 	if w.stalled.Store(context.Cause(w.ctx) == ErrStalled); w.stalled.Load() {
