@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -353,6 +354,60 @@ func TestMirrorReportsBrokenReferrers(t *testing.T) {
 			qt.Check(t, qt.StringContains(log.String(), "level=WARN msg=mirror outcome=same source=hub repo=a tag=v1 destination=a"))
 			qt.Check(t, qt.StringContains(log.String(), "missing="))
 			mustHave(t, dst, "a", image(1))
+		})
+	}
+}
+
+// What keeps a referrer from being read may pass: a pass tries again before it goes on
+// without. What is broken for good is skipped at once.
+func TestMirrorTriesAgainBeforeItSkipsReferrers(t *testing.T) {
+	t.Parallel()
+	down := errors.New("the origin is down")
+	for _, test := range []struct {
+		name    string
+		method  string
+		err     error
+		fails   int // times
+		want    Summary
+		retried int
+	}{
+		{"a list, once", "Referrers", down, 1, Summary{Updated: 1}, 1},
+		{"a list, as often as it is tried", "Referrers", down, 3, Summary{Updated: 1, Incomplete: 1}, 2},
+		{"a list that there is not", "Referrers", ociregistry.ErrUnsupported, 9, Summary{Updated: 1, Incomplete: 1}, 0},
+		{"a blob, once", "GetBlob", down, 1, Summary{Updated: 1}, 1},
+		{"a blob that is lost", "GetBlob", ociregistry.ErrBlobUnknown, 9, Summary{Updated: 1, Incomplete: 1}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				src, dst := newSpy(newMem(t)), newMem(t)
+				signature := newReferrer(2, typeNotation, image(1))
+				mustPush(t, src, "a", image(1), "v1")
+				mustPush(t, src, "a", signature)
+				ref := map[string]ociregistry.Digest{
+					"Referrers": image(1).Descriptor.Digest,
+					"GetBlob":   signature.Blobs[len(signature.Blobs)-1].Descriptor.Digest,
+				}[test.method]
+				fails := test.fails
+				src.before = func(_ context.Context, method, _, asked string) error {
+					if method != test.method || asked != string(ref) || fails == 0 {
+						return nil
+					}
+					fails--
+					return test.err
+				}
+				retried := 0
+				opts := &MirrorOptions{Images: 1, Retries: 2, Copy: Options{Concurrency: 1}, Report: func(e Event) {
+					if e.Outcome == Retried {
+						retried++
+					}
+				}}
+				m := mustMirror(t, dst, opts, hub(src, Rule{Repositories: "a", SkipBrokenReferrers: true}))
+				qt.Check(t, qt.DeepEquals(mustPass(t, m), test.want))
+				qt.Check(t, qt.Equals(retried, test.retried))
+				_, err := dst.ResolveManifest(t.Context(), "a", signature.Descriptor.Digest)
+				qt.Check(t, qt.Equals(err == nil, test.want.Incomplete == 0))
+			})
 		})
 	}
 }

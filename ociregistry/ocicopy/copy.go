@@ -146,6 +146,9 @@ type inner struct {
 	// which the destination's tag does not move. Nil is none.
 	signatures func(artifactType string) bool
 
+	// triedAgain says that a copy which fails will be tried again, if that may help.
+	triedAgain bool
+
 	// hasTag reports whether the source has a tag. Nil is for others.
 	hasTag func(tag string) bool
 

@@ -122,8 +122,12 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	return nil
 }
 
-// excuses reports whether the copy goes on without what err keeps from being read.
+// excuses reports whether the copy goes on without what err keeps from being read. A
+// copy that will be tried again does not, if that may help.
 func (c *copier) excuses(ctx context.Context, err error) bool {
+	if c.opts.inner.triedAgain && mayPass(err) && !absent(err) && !damaged(err) {
+		return false
+	}
 	return c.opts.SkipBrokenReferrers && ctx.Err() == nil && (fromSource(err) ||
 		errors.Is(err, ociregistry.ErrManifestInvalid) || errors.Is(err, ociregistry.ErrManifestBlobUnknown))
 }

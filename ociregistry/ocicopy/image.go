@@ -18,6 +18,7 @@ func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
 	from := Place{r.src.reg, about.Repo, string(desc.Digest)}
 	opts := r.copyOptions()
 	opts.inner.resolved = desc
+	opts.inner.triedAgain = about.Attempt <= r.opts.Retries
 	opts.inner.admit = func(ctx context.Context) error {
 		place := from
 		place.Registry = r.src.Registry

@@ -51,9 +51,11 @@ type Rule struct {
 	WithoutReferrers bool `json:"withoutReferrers,omitempty"`
 
 	// SkipBrokenReferrers mirrors images without those of their referrers that the
-	// source cannot give in full: see the field of [Options]. They are looked for
-	// again in each pass, and counted as Incomplete in its [Summary]. With OnlySigned,
-	// an image that is new needs one signature that is whole.
+	// source cannot give in full: see the field of [Options]. Where that may pass, it
+	// is tried again before, as often as anything that fails in a pass. What is left
+	// out is looked for again in each pass, and counted as Incomplete in its
+	// [Summary]. With OnlySigned, an image that is new needs one signature that is
+	// whole.
 	SkipBrokenReferrers bool `json:"skipBrokenReferrers,omitempty"`
 
 	// Delete deletes tags at the destination that the rule chooses, whatever
