@@ -289,6 +289,9 @@ func (c *client) pushManifest(ctx context.Context, repo string, ref string, cont
 	if err := r.Check(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
+	if err := ociregistry.CheckMediaType(mediaType); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	if ref == "" && len(tags) > 0 && condition.IfMatch == nil && condition.IfNoneMatch == nil {
 		r.Digest, r.Tag, r.Tags = "", tags[0], tags[1:] // one request, also where ?tag= is not known

@@ -268,9 +268,7 @@ func TestBehaviour21_ByteForByte(t *testing.T) {
 		{"one byte", "text/x-one", "x"},
 		{"zeros", "application/octet-stream", strings.Repeat("\x00", 1000)},
 		{"not UTF-8", "application/x-binary", "\xff\xfe\x00\x01"},
-		{"type with signs", `application/x-"signs"+<&>; a="b\c"`, "signs"},
-		{"type that is not ASCII", "application/é\u2028😀", "letters"},
-		{"type with controls", "application/x\t\n\x01\x7f", "controls"},
+		{"type with signs", `application/x-'signs'+&; a="<b>\c"`, "signs"},
 		{"large", "application/vnd.example.large", string(data(9, 3<<20))},
 		{"JSON of another type", "application/vnd.example+json", `{"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"digest":"none"}}`},
 	}

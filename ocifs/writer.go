@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -401,8 +400,8 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 	if err != nil {
 		return desc, err
 	}
-	if !utf8.ValidString(mediaType) {
-		return desc, fmt.Errorf("%w: the media type is not UTF-8", ociregistry.ErrManifestInvalid)
+	if err := ociregistry.CheckMediaType(mediaType); err != nil {
+		return desc, err
 	}
 	text := string(contents)
 	info, err := manifest.Parse(mediaType, text)

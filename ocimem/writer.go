@@ -152,6 +152,9 @@ func (r *Registry) pushManifest(ctx context.Context, name string, ref string, co
 	if err != nil {
 		return desc, err
 	}
+	if err := ociregistry.CheckMediaType(mediaType); err != nil {
+		return desc, err
+	}
 	text := string(contents)
 	info, err := manifest.Parse(mediaType, text)
 	if err != nil {

@@ -161,8 +161,8 @@ type Writer interface {
 	// must equal mediaType; and the config, layers, blobs and manifests that it
 	// names must be in the repository. Exempt are layers that are
 	// non-distributable or have URLs, and the subject, which may be missing.
-	// Manifests of other media types are stored unchecked. The contents are not
-	// kept by reference.
+	// Manifests of other media types, of which [CheckMediaType] says what they are,
+	// are stored unchecked. The contents are not kept by reference.
 	//
 	// A caller can make the push depend on what ref resolves to at that moment:
 	// see [WithPushCondition].

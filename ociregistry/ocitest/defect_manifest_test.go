@@ -48,6 +48,17 @@ var manifestDefects = []defect{{
 		})
 	},
 }, {
+	name:     "any text is a media type",
+	caughtBy: []string{"PushManifest/ParsesMediaType"},
+	inject: func(f *ociregistry.Funcs) {
+		wrapPushManifest(f, func(p manifestPush, next next) (desc, error) {
+			if ociregistry.CheckMediaType(p.mediaType) != nil {
+				p.mediaType = "text/plain"
+			}
+			return next(p)
+		})
+	},
+}, {
 	name:     "manifests have SHA-256 digests",
 	caughtBy: []string{"PushManifest/BySHA512Digest"},
 	inject: func(f *ociregistry.Funcs) {

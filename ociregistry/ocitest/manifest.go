@@ -33,6 +33,7 @@ var pushManifestClauses = []clause{
 	{name: "LastMediaTypeWins", needs: MoveTags, run: pushManifestTwoMediaTypes},
 	{name: "ChecksJSON", needs: PushManifests, run: pushManifestNotJSON},
 	{name: "ChecksMediaType", needs: PushManifests, run: pushManifestWrongMediaType},
+	{name: "ParsesMediaType", needs: PushManifests, run: pushManifestNoTypeAndSubtype},
 	{name: "Large", needs: PushManifests, run: pushManifestLarge},
 	{name: "BuffersAreTheCallers", needs: PushManifests, run: pushManifestBuffers},
 	{name: "ErrorsCarryNoContent", needs: PushManifests, run: pushManifestErrors},
@@ -224,6 +225,15 @@ func pushManifestWrongMediaType(t *test) {
 			})
 			t.wantRejected("foo", contents, mediaType, is(ociregistry.ErrManifestInvalid), "a manifest that says it is "+other)
 		}
+	}
+}
+
+func pushManifestNoTypeAndSubtype(t *test) {
+	for _, mediaType := range []string{
+		"json", "text/", "/html", "text/html,json", "text/html json", "text/html/json", "text/html; x", "text/html; x=\"", "text/ht\nml", "text/h\x80tml",
+		"text/" + strings.Repeat("x", 128),
+	} {
+		t.wantRejected("foo", []byte("anything"), mediaType, is(ociregistry.ErrManifestInvalid), "anything")
 	}
 }
 
