@@ -110,16 +110,16 @@ func (b *body) Read(p []byte) (n int, err error) {
 // explain makes an error of the underlying body one that can be answered.
 func (b *body) explain(err error) error {
 	var tooLarge *http.MaxBytesError
-	status := http.StatusBadRequest
+	msg, status := "the body cannot be read", http.StatusBadRequest // more would name this side's address
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) && b.want >= 0:
 		return errLength("the body ended after %d of %d bytes", b.n, b.want)
 	case errors.As(err, &tooLarge):
-		status = http.StatusRequestEntityTooLarge
+		msg, status = tooLarge.Error(), http.StatusRequestEntityTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		status = http.StatusRequestTimeout
+		msg, status = "the body did not come in time", http.StatusRequestTimeout
 	}
-	return ociregistry.NewHTTPError(fmt.Errorf("cannot read the body: %w", err), status, nil, nil)
+	return ociregistry.NewHTTPError(errors.New(msg), status, nil, nil)
 }
 
 // blame returns err, or what was wrong with the body if that is where err comes
@@ -147,11 +147,11 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		level := slog.LevelError
-		if x.ctx().Err() != nil || cannotSend(err) {
-			level = slog.LevelInfo // most often, the client went away
+		level, attrs := slog.LevelError, []slog.Attr{slog.Int64("sent", n), slog.Any("error", err)}
+		if x.ctx().Err() != nil || cannotSend(err) { // most often, the client went away
+			level, attrs = slog.LevelInfo, append(attrs, slog.Int("status", statusClientGone))
 		}
-		x.log(level, "answer broken off", slog.Int64("sent", n), slog.Any("error", err))
+		x.log(level, "answer broken off", attrs...)
 		panic(http.ErrAbortHandler)
 	}
 	return n

@@ -27,7 +27,13 @@ func (x *exchange) fail(err error) {
 	err = x.explain(err)
 	_, status := ociregistry.MarshalError(err)
 	x.setErrorHeaders(err, status)
-	x.logFailure(err, status)
+	if hidden := conceal(err, status); hidden != nil {
+		x.header().Set("Error-Reference", hidden.reference)
+		x.logFailure(err, status, slog.String("reference", hidden.reference))
+		err = hidden
+	} else {
+		x.logFailure(err, status)
+	}
 	x.begun = true
 	switch {
 	case x.opts.WriteError != nil:
@@ -48,6 +54,8 @@ func (x *exchange) explain(err error) error {
 	switch {
 	case errors.As(err, &coded) || errors.As(err, &status):
 		return err
+	case x.clientGone():
+		return ociregistry.NewHTTPError(err, statusClientGone, nil, nil)
 	case x.ctx().Err() != nil:
 		return ociregistry.NewHTTPError(fmt.Errorf("the request was ended: %w", err), http.StatusServiceUnavailable, nil, nil)
 	case !isRemote(err):
@@ -95,12 +103,18 @@ func (x *exchange) setErrorHeaders(err error, status int) {
 	}
 }
 
-func (x *exchange) logFailure(err error, status int) {
+// clientGone reports whether the client ended the request, as far as is known.
+func (x *exchange) clientGone() bool { return errors.Is(x.ctx().Err(), context.Canceled) }
+
+func (x *exchange) logFailure(err error, status int, attrs ...slog.Attr) {
 	level := slog.LevelInfo
-	if status >= 500 && !errors.Is(x.ctx().Err(), context.Canceled) {
+	switch {
+	case x.clientGone():
+		status = statusClientGone
+	case status >= 500:
 		level = slog.LevelError
 	}
-	x.log(level, "request failed", slog.Int("status", status), slog.String("error", x.loggable(err.Error())))
+	x.log(level, "request failed", append(attrs, slog.Int("status", status), slog.String("error", x.loggable(err.Error())))...)
 }
 
 func (x *exchange) log(level slog.Level, msg string, attrs ...slog.Attr) {

@@ -318,7 +318,7 @@ func TestListThatFails(t *testing.T) {
 	s := serveBackend(t, &ociregistry.Funcs{
 		Tags_: func(context.Context, string, string) iter.Seq2[string, error] { return fail },
 	}, nil)
-	s.do("GET", "/v2/foo/tags/list", "").wantError(t, http.StatusInternalServerError, "UNKNOWN", "disk on fire")
+	s.do("GET", "/v2/foo/tags/list", "").wantConcealed(t, http.StatusInternalServerError)
 	s.do("GET", "/v2/foo/tags/list?n=2", "").want(t, http.StatusInternalServerError).wantHeaders(t, "Link", "")
 	s.do("GET", "/v2/foo/tags/list?n=1", "").want(t, http.StatusOK).wantHeaders(t, "Link", `</v2/foo/tags/list?n=1&last=a>; rel="next"`)
 }
@@ -333,7 +333,7 @@ func TestBehaviour17_BackendPanics(t *testing.T) {
 		},
 		ResolveTag_: func(context.Context, string, string) (ociregistry.Descriptor, error) { panic(http.ErrAbortHandler) },
 	}, &ociserver.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	s.do("GET", "/v2/foo/manifests/latest", "").wantError(t, http.StatusInternalServerError, "UNKNOWN", "internal error")
+	s.do("GET", "/v2/foo/manifests/latest", "").wantConcealed(t, http.StatusInternalServerError)
 	qt.Check(t, qt.StringContains(log.String(), "out of cheese"))
 	qt.Check(t, qt.StringContains(log.String(), "fault_test.go"))
 
@@ -392,5 +392,5 @@ func TestContextThatEnds(t *testing.T) {
 		h.ServeHTTP(w, req.WithContext(ctx))
 	}))
 	s.do("GET", "/v2/foo/manifests/latest", "").
-		wantError(t, http.StatusServiceUnavailable, "UNKNOWN", "the request was ended: GetTag: context deadline exceeded")
+		wantConcealed(t, http.StatusServiceUnavailable)
 }

@@ -48,7 +48,8 @@ func TestBehaviour17_PathTricks(t *testing.T) {
 		{"CONNECT example.com:443 HTTP/1.1", 404},
 		{"CONNECT /v2/ HTTP/1.1", 405},
 		{"TRACE /v2/ HTTP/1.1", 405},
-		{"OPTIONS /v2/foo/manifests/latest HTTP/1.1", 405},
+		{"OPTIONS /v2/foo/manifests/latest HTTP/1.1", 204},
+		{"OPTIONS /elsewhere HTTP/1.1", 404},
 	}
 	for _, test := range tests {
 		a := s.raw(1, test.line+"\r\nHost: x\r\nConnection: close\r\n\r\n")[0]

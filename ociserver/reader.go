@@ -3,7 +3,6 @@ package ociserver
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -60,13 +59,9 @@ func (x *exchange) getWholeBlob() error {
 }
 
 func (x *exchange) setBlobHeaders(desc ociregistry.Descriptor) {
-	mediaType := desc.MediaType
-	if mediaType == "" {
-		mediaType = mediaTypeOctetStream
-	}
 	h := x.header()
-	h.Set("Content-Type", mediaType)
-	h.Set("Accept-Ranges", "bytes")
+	h["Content-Type"] = contentType(desc.MediaType)
+	h["Accept-Ranges"] = acceptRanges
 	h.Set("Docker-Content-Digest", string(x.Digest))
 	h.Set("Etag", etag(x.Digest))
 	setContentLength(h, desc.Size)
@@ -124,18 +119,23 @@ func (x *exchange) resolveManifest() (ociregistry.Descriptor, error) {
 func (x *exchange) setManifestHeaders(desc ociregistry.Descriptor) {
 	x.noteAccept(desc.MediaType)
 	h := x.header()
-	h.Set("Content-Type", desc.MediaType)
-	if !strings.HasSuffix(desc.MediaType, "json") {
-		// Whoever may push chooses the type. A page or a picture with a script
-		// must not act in the name of a browser's user on this site.
-		h.Set("Content-Security-Policy", "sandbox")
-	}
+	h["Content-Type"] = contentType(desc.MediaType)
 	omit := x.opts.OmitDigestFromTagGetResponse && x.Tag != "" && x.req.Method == http.MethodGet
 	if !omit {
 		h.Set("Docker-Content-Digest", string(desc.Digest))
 		h.Set("Etag", etag(desc.Digest))
 	}
 	setContentLength(h, desc.Size)
+}
+
+// contentType returns the value of the header for content of a media type. What is
+// none, though some registry said so, is named as what nobody knows: a browser
+// would make something of it.
+func contentType(mediaType string) []string {
+	if mediaType == mediaTypeOctetStream || ociregistry.CheckMediaType(mediaType) != nil {
+		return octetStream
+	}
+	return []string{mediaType}
 }
 
 // setContentLength announces size bytes, unless it is negative because the

@@ -27,10 +27,23 @@
 // taken back: the connection is broken, by a panic with
 // [http.ErrAbortHandler], so that the client does not take a part for the
 // whole.
+//
+// An answer whose status is 500 or more does not tell what happened: that can have
+// paths in it, and addresses of other registries. Its message has a reference, which
+// is in the header Error-Reference as well, and in the log beside the error. Only
+// what a registry said by itself when it was not available (503) is passed on.
+//
+// # Browsers
+//
+// Whoever may push chooses what is stored, and of what media type. No answer acts
+// in the name of the site if it is opened in a browser: each forbids that its type
+// is guessed, and has a Content-Security-Policy by which a page has no origin, runs
+// nothing and loads nothing.
 package ociserver
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"time"
@@ -63,6 +76,12 @@ type Options struct {
 	// credentials or the id of an upload. If it is nil, nothing is logged.
 	Logger *slog.Logger
 
+	// AllowedOrigins are the origins of web pages that may use the registry from
+	// a browser, such as "https://ui.example.com", or "*" for all. To pages of an
+	// origin that is named, and to no others, browsers send along the credentials
+	// that they keep for the registry. If it is empty, there are none.
+	AllowedOrigins []string
+
 	// MaxManifestSize is the size in bytes of the largest manifest that may be
 	// pushed: another is answered with status 413. Zero stands for
 	// DefaultMaxManifestSize; negative for no limit.
@@ -79,7 +98,8 @@ type Options struct {
 
 	// WriteError answers req with err in place of [ociregistry.WriteError].
 	// Headers that belong to the error, such as WWW-Authenticate and Allow, are
-	// set already.
+	// set already. Where the answer is not to tell what happened (see Errors), err
+	// wraps that, and has the message that may be answered.
 	WriteError func(w http.ResponseWriter, req *http.Request, err error)
 
 	// LocationForUploadID returns the URL at which the upload session with that
@@ -189,6 +209,8 @@ var handlers = [...]func(*exchange) error{
 func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	x := &exchange{opts: &s.opts, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
 	defer x.recoverPanic()
+	x.secure()
+	x.setCORS()
 	if err := x.serve(); err != nil {
 		x.fail(err)
 	}
@@ -207,6 +229,11 @@ func withoutAllowances(req *http.Request) *http.Request {
 // serve answers the request, or returns an error before it has begun to.
 func (x *exchange) serve() (err error) {
 	if x.Request, err = wire.ParseRequest(x.req.Method, x.req.URL); err != nil {
+		var other *wire.MethodError
+		if x.req.Method == http.MethodOptions && errors.As(err, &other) {
+			x.answerOptions(other.Allow)
+			return nil
+		}
 		return err
 	}
 	if err := x.authorize(); err != nil {
@@ -227,8 +254,24 @@ func (x *exchange) ping() error {
 // setVersion says what this is a server of, for Docker: it looks at the answer
 // to a ping, and at errors.
 func (x *exchange) setVersion() {
-	x.header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	x.header()["Docker-Distribution-Api-Version"] = version
 }
+
+// secure makes the answer one that does nothing in a browser.
+func (x *exchange) secure() {
+	h := x.header()
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Security-Policy"] = sandbox
+}
+
+// The values of headers that do not change. They are shared by all answers.
+var (
+	version      = []string{"registry/2.0"}
+	noSniff      = []string{"nosniff"}
+	sandbox      = []string{"sandbox; default-src 'none'"}
+	acceptRanges = []string{"bytes"}
+	octetStream  = []string{mediaTypeOctetStream}
+)
 
 func (x *exchange) ctx() context.Context { return x.req.Context() }
 

@@ -145,6 +145,19 @@ func (a *answer) wantError(t testing.TB, status int, code, message string) *answ
 	return a
 }
 
+// wantConcealed checks the status of an answer that has a reference and nothing
+// else to say, and returns the reference.
+func (a *answer) wantConcealed(t testing.TB, status int) string {
+	t.Helper()
+	a.want(t, status)
+	reference := a.Header.Get("Error-Reference")
+	qt.Check(t, qt.Matches(reference, "[0-9a-f]{16}"))
+	if a.Request.Method != http.MethodHead {
+		a.wantError(t, status, "UNKNOWN", strings.ToLower(http.StatusText(status))+"; reference "+reference)
+	}
+	return reference
+}
+
 // wantHeaders checks headers, given as names and values in turn.
 func (a *answer) wantHeaders(t testing.TB, headers ...string) *answer {
 	t.Helper()

@@ -22,10 +22,6 @@ const (
 	// maxTagsPerPush is how many tags one push may set beside its ref. The
 	// specification asks for 10 at least.
 	maxTagsPerPush = 256
-
-	// maxMediaType is the length of the longest media type in bytes (RFC 6838,
-	// section 4.2).
-	maxMediaType = 127 + len("/") + 127
 )
 
 // postBlob stores a blob that came in one request.
@@ -162,11 +158,7 @@ func manifestMediaType(contentType string, contents []byte) (string, error) {
 		json.Unmarshal(contents, &self) // whatever is no JSON names no type
 		mediaType = cmp.Or(self.MediaType, mediaTypeOctetStream)
 	}
-	visible := !strings.ContainsFunc(mediaType, func(r rune) bool { return r <= ' ' || r > '~' })
-	if len(mediaType) > maxMediaType || !visible {
-		return "", fmt.Errorf("%w: the Content-Type is no media type", ociregistry.ErrManifestInvalid)
-	}
-	return mediaType, nil
+	return mediaType, ociregistry.CheckMediaType(mediaType)
 }
 
 // manifests has buffers to read manifests into.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -21,8 +22,9 @@ import (
 
 // config is what the flags say.
 type config struct {
-	addr  string
-	quiet bool
+	addr           string
+	quiet          bool
+	allowedOrigins []string
 
 	// What to serve: a directory of layouts, one layout as the repository repo,
 	// or what another registry has. If there is none of them, it is memory.
@@ -58,6 +60,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.BoolVar(&cfg.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that none that is damaged is served as a whole (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
+	flags.Func("allow-origin", "let web pages of the `origin` use the registry from a browser; * is all; can be repeated", cfg.allowOrigin)
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
 	err := flags.Parse(args)
 	switch {
@@ -83,6 +86,17 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	cfg.disk.ImmutableTags = cfg.mem.ImmutableTags
 	cfg.disk.MaxBytes = cfg.mem.MaxBytes
 	return cfg, nil
+}
+
+// allowOrigin adds an origin, as browsers write them: scheme, host and, if it is
+// not the scheme's, port.
+func (cfg *config) allowOrigin(value string) error {
+	u, err := url.Parse(value)
+	if value != "*" && (err != nil || u.Host == "" || u.Scheme+"://"+u.Host != value || strings.ToLower(value) != value) {
+		return errors.New("it is not an origin such as https://ui.example.com")
+	}
+	cfg.allowedOrigins = append(cfg.allowedOrigins, value)
+	return nil
 }
 
 // choose checks that the flags agree about what to serve, and finds the name of

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 )
+
+// statusClientGone is logged for requests whose clients did not wait for the answer.
+const statusClientGone = 499
 
 // logRequests logs each request when its answer was sent, or was cut off.
 func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
@@ -15,6 +20,9 @@ func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			cutOff := recover()
+			if (cutOff != nil || rec.status >= 400) && errors.Is(req.Context().Err(), context.Canceled) {
+				rec.status = statusClientGone
+			}
 			attrs := []slog.Attr{
 				slog.String("method", loggable(req.Method)),
 				slog.String("path", loggable(withoutUploadID(req.URL.Path))),

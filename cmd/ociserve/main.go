@@ -63,6 +63,9 @@
 //
 //	-addr host:port
 //		the address to listen on; port 0 picks a free one (default localhost:5000)
+//	-allow-origin origin
+//		let web pages of an origin, such as https://ui.example.com, use the
+//		registry from a browser; * is for those of all. It can be repeated
 //	-quiet
 //		do not log requests, only problems
 //
@@ -202,7 +205,10 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           logRequests(ociserver.New(backend, &ociserver.Options{Logger: problems}), requests),
+		Handler: logRequests(ociserver.New(backend, &ociserver.Options{
+			Logger:         problems,
+			AllowedOrigins: cfg.allowedOrigins,
+		}), requests),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(problems.Handler(), slog.LevelWarn),

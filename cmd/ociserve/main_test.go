@@ -81,6 +81,24 @@ func TestServesAndStops(t *testing.T) {
 	qt.Assert(t, qt.IsNotNil(err))
 }
 
+func TestAllowOrigin(t *testing.T) {
+	t.Parallel()
+	url, _, _ := start(t, "-allow-origin", "https://ui.example.com", "-allow-origin", "http://localhost:8080")
+	for origin, want := range map[string]string{
+		"https://ui.example.com":   "https://ui.example.com",
+		"http://localhost:8080":    "http://localhost:8080",
+		"https://evil.example.com": "",
+	} {
+		req, err := http.NewRequest("GET", url+"/", nil)
+		qt.Assert(t, qt.IsNil(err))
+		req.Header.Set("Origin", origin)
+		resp, err := http.DefaultClient.Do(req)
+		qt.Assert(t, qt.IsNil(err))
+		resp.Body.Close()
+		qt.Check(t, qt.Equals(resp.Header.Get("Access-Control-Allow-Origin"), want))
+	}
+}
+
 func TestLogRequests(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ path, want string }{
@@ -165,6 +183,8 @@ func TestBadUsage(t *testing.T) {
 		{"-addr " + taken.Addr().String(), 1, "ociserve: " + taken.Addr().String() + " is in use by another program; choose another address with -addr\n"},
 		{"-addr nonsense", 2, "ociserve: -addr \"nonsense\" is not of the form host:port\nRun 'ociserve -help' for usage.\n"},
 		{"-nonsense", 2, "ociserve: flag provided but not defined: -nonsense\nRun 'ociserve -help' for usage.\n"},
+		{"-allow-origin ui.example.com", 2, "ociserve: invalid value \"ui.example.com\" for flag -allow-origin: it is not an origin such as https://ui.example.com\nRun 'ociserve -help' for usage.\n"},
+		{"-allow-origin https://ui.example.com/", 2, "ociserve: invalid value \"https://ui.example.com/\" for flag -allow-origin: it is not an origin such as https://ui.example.com\nRun 'ociserve -help' for usage.\n"},
 		{"-max-bytes -1", 2, "ociserve: -max-bytes cannot be negative\nRun 'ociserve -help' for usage.\n"},
 		{"-max-bytes x", 2, "ociserve: invalid value \"x\" for flag -max-bytes: parse error\nRun 'ociserve -help' for usage.\n"},
 		{"-mem=false", 2, "ociserve: -mem=false leaves nothing to serve\nRun 'ociserve -help' for usage.\n"},

@@ -17,7 +17,8 @@ import (
 var ErrNotFound error = ociregistry.NewHTTPError(errors.New("page not found"), http.StatusNotFound, nil, nil)
 
 // MethodError is for a method that a path of the API does not have. It is an
-// [ociregistry.HTTPError] with status 405.
+// [ociregistry.HTTPError] with status 405. OPTIONS is such a method: what it asks
+// for is in the error.
 type MethodError struct {
 	Allow string // the methods that the path has, for the header of that name
 }
@@ -73,11 +74,11 @@ func (rt route) kind(method string) (Kind, error) {
 			return m.kind, nil
 		}
 	}
-	methods := make([]string, len(rt))
-	for i, m := range rt {
-		methods[i] = m.method
+	methods := make([]string, 0, len(rt)+1)
+	for _, m := range rt {
+		methods = append(methods, m.method)
 	}
-	return 0, &MethodError{Allow: strings.Join(methods, ", ")}
+	return 0, &MethodError{Allow: strings.Join(append(methods, http.MethodOptions), ", ")}
 }
 
 // ParseRequest returns the request that method and u make.

@@ -181,14 +181,14 @@ func TestParseRequestErrors(t *testing.T) {
 func TestMethodErrorListsMethods(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ url, allow string }{
-		{"/v2/", "GET, HEAD"},
-		{"/v2/_catalog", "GET, HEAD"},
-		{"/v2/foo/tags/list", "GET, HEAD"},
-		{"/v2/foo/referrers/" + fooDigest, "GET, HEAD"},
-		{"/v2/foo/blobs/" + fooDigest, "GET, HEAD, DELETE"},
-		{"/v2/foo/blobs/uploads/", "POST"},
-		{"/v2/foo/blobs/uploads/MQ", "PATCH, PUT, GET, HEAD, DELETE"},
-		{"/v2/foo/manifests/latest", "GET, HEAD, PUT, DELETE"},
+		{"/v2/", "GET, HEAD, OPTIONS"},
+		{"/v2/_catalog", "GET, HEAD, OPTIONS"},
+		{"/v2/foo/tags/list", "GET, HEAD, OPTIONS"},
+		{"/v2/foo/referrers/" + fooDigest, "GET, HEAD, OPTIONS"},
+		{"/v2/foo/blobs/" + fooDigest, "GET, HEAD, DELETE, OPTIONS"},
+		{"/v2/foo/blobs/uploads/", "POST, OPTIONS"},
+		{"/v2/foo/blobs/uploads/MQ", "PATCH, PUT, GET, HEAD, DELETE, OPTIONS"},
+		{"/v2/foo/manifests/latest", "GET, HEAD, PUT, DELETE, OPTIONS"},
 	}
 	for _, test := range tests {
 		u, err := url.Parse(test.url)
