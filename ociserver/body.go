@@ -1,33 +1,31 @@
 package ociserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"os"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // body is the body of a request on its way to the backend. It makes sure of its
-// length, and keeps what went wrong with it: the backend wraps that, but it is
-// the client's fault.
+// length and that it comes in time, and keeps what went wrong with it: the backend
+// wraps that, but it is the client's fault.
 type body struct {
 	leash
-	r     io.Reader
-	want  int64 // the length that was announced, or -1
-	left  int64 // how much may come at most, if nothing was announced
-	limit limit // what it is that is left
-	n     int64 // how much came
-	err   error // what ended it, if not its end
+	x     *exchange
+	want  int64         // the length that was announced, or -1
+	left  int64         // how much may come at most, if nothing was announced
+	limit limit         // what it is that is left
+	idle  time.Duration // how long the next byte may take; no limit if it is not positive
+	claim claim         // the memory that it has
+	n     int64         // how much came
+	err   error         // what ended it, if not its end
+	begun beginning
 }
 
 // limit is how large something may be.
@@ -49,9 +47,27 @@ func (x *exchange) openBody(length, left int64, l limit) (*body, error) {
 	if length > left {
 		return nil, l.exceeded()
 	}
-	b := &body{r: x.req.Body, want: length, left: left, limit: l}
+	b := &body{x: x, want: length, left: left, limit: l}
 	if x.req.ContentLength != 0 {
-		b.tie(x, (*http.ResponseController).SetReadDeadline)
+		b.tie(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
+	}
+	return b, nil
+}
+
+// manifestBody returns the request's body, which is a manifest. It must be closed,
+// and its claim ended when the manifest is not needed any more.
+func (x *exchange) manifestBody() (*body, error) {
+	left := int64(math.MaxInt64)
+	if max := x.opts.MaxManifestSize; max > 0 {
+		left = max
+	}
+	b, err := x.openBody(x.req.ContentLength, left, limit{"manifest", left, ociregistry.ErrManifestInvalid})
+	if err != nil {
+		return nil, err
+	}
+	b.claim.room = x.room
+	if d := x.opts.ManifestTimeout; d > 0 && x.req.ContentLength != 0 {
+		b.await(d)
 	}
 	return b, nil
 }
@@ -59,15 +75,22 @@ func (x *exchange) openBody(length, left int64, l limit) (*body, error) {
 // blobBody returns the request's body, which is length bytes of a blob, or
 // unknown many if that is negative, to come after the size bytes that its
 // session has. It must be closed.
+//
+// It returns when enough of the body has come for a backend to begin with.
 func (x *exchange) blobBody(length, size int64) (*body, error) {
-	if max := x.opts.MaxBlobSize; max > 0 {
-		left := max - size
-		if left < 0 {
-			left = 0
-		}
-		return x.openBody(length, left, limit{"blob", max, ociregistry.ErrSizeInvalid})
+	left, l := int64(math.MaxInt64), limit{}
+	if most := x.opts.MaxBlobSize; most > 0 {
+		left, l = max(most-size, 0), limit{"blob", most, ociregistry.ErrSizeInvalid}
 	}
-	return x.openBody(length, math.MaxInt64, limit{})
+	b, err := x.openBody(length, left, l)
+	if err != nil {
+		return nil, err
+	}
+	if x.req.ContentLength != 0 {
+		b.idle = x.opts.BlobTimeout
+		b.begun.fill(b)
+	}
+	return b, nil
 }
 
 func errLength(format string, args ...any) error {
@@ -75,9 +98,20 @@ func errLength(format string, args ...any) error {
 }
 
 // Close lets go of the connection.
-func (b *body) Close() { b.untie() }
+func (b *body) Close() {
+	b.untie()
+	b.begun.drop()
+}
 
 func (b *body) Read(p []byte) (n int, err error) {
+	if n := b.begun.read(p); n > 0 {
+		return n, nil
+	}
+	return b.receive(p)
+}
+
+// receive reads what comes from the client.
+func (b *body) receive(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
 	}
@@ -88,8 +122,15 @@ func (b *body) Read(p []byte) (n int, err error) {
 	if int64(len(p))-1 > left {
 		p = p[:left+1]
 	}
-	n, err = b.r.Read(p)
+	if b.idle > 0 {
+		b.await(b.idle)
+		n, err = b.x.req.Body.Read(p)
+		b.hold()
+	} else {
+		n, err = b.x.req.Body.Read(p)
+	}
 	b.n += min(int64(n), left)
+	b.x.bodyEnded = b.x.bodyEnded || err == io.EOF
 	switch {
 	case int64(n) > left && b.want >= 0:
 		b.err = errLength("the body is longer than the %d bytes that were announced", b.want)
@@ -104,6 +145,11 @@ func (b *body) Read(p []byte) (n int, err error) {
 		b.err = b.explain(err)
 		return n, b.err
 	}
+	if claimErr := b.claim.add(b.x.ctx(), int64(n)); claimErr != nil {
+		b.x.dropRest()
+		b.err = claimErr
+		return n, claimErr
+	}
 	return n, err
 }
 
@@ -116,7 +162,8 @@ func (b *body) explain(err error) error {
 		return errLength("the body ended after %d of %d bytes", b.n, b.want)
 	case errors.As(err, &tooLarge):
 		msg, status = tooLarge.Error(), http.StatusRequestEntityTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded) || b.late.Load():
+		b.x.bodyEnded = true // the deadline stays
 		msg, status = "the body did not come in time", http.StatusRequestTimeout
 	}
 	return ociregistry.NewHTTPError(errors.New(msg), status, nil, nil)
@@ -131,75 +178,52 @@ func (b *body) blame(err error) error {
 	return err
 }
 
-// send answers with content of size bytes, or of unknown size if that is
-// negative, and returns how many they were. If they cannot all be sent, it
-// panics with [http.ErrAbortHandler].
-func (x *exchange) send(status int, content io.Reader, size int64) int64 {
-	x.writeHeader(status)
-	// What fits into a buffer does not block; most manifests do.
-	if size < 0 || size > 32<<10 {
-		var l leash
-		l.tie(x, (*http.ResponseController).SetWriteDeadline)
-		defer l.untie()
-	}
-	n, err := io.Copy(x.w, content)
-	if err == nil && size >= 0 && n != size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		level, attrs := slog.LevelError, []slog.Attr{slog.Int64("sent", n), slog.Any("error", err)}
-		if x.ctx().Err() != nil || cannotSend(err) { // most often, the client went away
-			level, attrs = slog.LevelInfo, append(attrs, slog.Int("status", statusClientGone))
-		}
-		x.log(level, "answer broken off", attrs...)
-		panic(http.ErrAbortHandler)
-	}
-	return n
-}
+// What is left of a body that nobody wants is read all the same, so that its client
+// sees the answer: one that is sending may not look before it has sent all. The HTTP
+// server does that, but it would wait for ever.
+const (
+	maxRest     = 256 << 10       // bytes
+	restTimeout = 5 * time.Second // in which the HTTP server may read the rest
+)
 
-// cannotSend reports whether err is of the connection to the client, which may be
-// known before the request's context ends. What Linux's sendfile returns stands
-// in an error "readfrom", as do those of reading the content.
-func cannotSend(err error) bool {
-	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
-		switch op.Op {
-		case "write":
-			return true
-		case "read":
-			return false
-		}
-	}
-	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
-}
-
-// leash makes the end of a request's context end what blocks on its connection,
-// by setting a deadline. The HTTP server resets that before the next request.
-type leash struct {
-	w      http.ResponseWriter
-	set    func(*http.ResponseController, time.Time) error
-	stop   func() bool
-	pulled sync.WaitGroup
-}
-
-// tie begins. It must be ended by untie.
-func (l *leash) tie(x *exchange, set func(*http.ResponseController, time.Time) error) {
-	if x.ctx().Done() == nil {
+// finishBody reads what is left of the body, or has the connection closed after the
+// answer.
+func (x *exchange) finishBody() {
+	if !x.bodyLeft() {
 		return
 	}
-	l.w, l.set = x.w, set
-	l.pulled.Add(1)
-	l.stop = context.AfterFunc(x.ctx(), l.pull)
+	if x.req.ContentLength <= maxRest && x.req.Header["Expect"] == nil {
+		b := body{x: x, want: -1, left: math.MaxInt64}
+		b.tie(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
+		if d := x.opts.ManifestTimeout; d > 0 {
+			b.await(d)
+		}
+		io.CopyN(io.Discard, &b, maxRest) // if that does not reach the end, some is left
+		b.Close()
+	}
+	if x.bodyLeft() {
+		x.dropRest()
+		x.boundRest()
+	}
 }
 
-func (l *leash) pull() {
-	defer l.pulled.Done()
-	l.set(http.NewResponseController(l.w), time.Unix(1, 0)) // not supported by all, and then nothing can be done
+// bodyLeft reports whether the HTTP server may try to read more of the body, before
+// or after it sends the answer.
+func (x *exchange) bodyLeft() bool {
+	return x.req.ContentLength != 0 && !x.bodyEnded && x.req.ProtoMajor == 1
 }
 
-// untie is called when nothing can block any more. The deadline does not change
-// after it.
-func (l *leash) untie() {
-	if l.stop != nil && !l.stop() {
-		l.pulled.Wait()
+// boundRest is called when nothing but the HTTP server will read the body.
+func (x *exchange) boundRest() {
+	if x.bodyLeft() {
+		http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(restTimeout)) // where that is not supported, nothing can be done
+	}
+}
+
+// dropRest makes the HTTP server close the connection after the answer, which does
+// not wait for more of the body.
+func (x *exchange) dropRest() {
+	if x.req.ProtoMajor == 1 {
+		x.header().Set("Connection", "close")
 	}
 }

@@ -34,6 +34,7 @@ func (x *exchange) fail(err error) {
 	} else {
 		x.logFailure(err, status)
 	}
+	x.boundRest()
 	x.begun = true
 	switch {
 	case x.opts.WriteError != nil:
@@ -109,6 +110,7 @@ func (x *exchange) clientGone() bool { return errors.Is(x.ctx().Err(), context.C
 func (x *exchange) logFailure(err error, status int, attrs ...slog.Attr) {
 	level := slog.LevelInfo
 	switch {
+	case status == http.StatusRequestTimeout: // which the HTTP server takes for the client's end as well
 	case x.clientGone():
 		status = statusClientGone
 	case status >= 500:

@@ -7,8 +7,9 @@
 //
 //	srv := httptest.NewServer(ociserver.New(ocimem.New(), nil))
 //
-// The handler keeps no state of its own, streams in both directions, and reads
-// from a body no more than it can use. It may be wrapped: behind
+// The handler keeps no state of its own but for the room that bodies have together,
+// streams in both directions, and reads from a body no more than it can use. A client
+// that does not go on sending is let go of in the end: see Options. The handler may be wrapped: behind
 // [http.StripPrefix] the locations that it names have the prefix that was
 // stripped, and a context with which a middleware replaces the request's ends
 // what is under way when it ends.
@@ -42,6 +43,7 @@
 package ociserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -90,6 +92,27 @@ type Options struct {
 	// MaxBlobSize is the size in bytes of the largest blob that may be pushed:
 	// another is answered with status 413. Zero stands for no limit.
 	MaxBlobSize int64
+
+	// ManifestTimeout is how long a client may take to send a manifest. One that
+	// takes longer is answered with status 408. Zero stands for a minute; negative
+	// for no limit.
+	ManifestTimeout time.Duration
+
+	// BlobTimeout is how long a client that sends a blob, or a chunk of one, may
+	// send nothing before it is answered with status 408. It may be as slow as it
+	// likes beside that. Zero stands for five minutes; negative for no limit.
+	BlobTimeout time.Duration
+
+	// ManifestMemory is how many bytes of manifests may be on their way at a time:
+	// half of them in manifests of up to 64 KiB, half in larger ones, of which one
+	// by itself may be larger than that. Bytes count from when they have come. Zero
+	// stands for 32 MiB; negative for no limit.
+	ManifestMemory int64
+
+	// ManifestWait is how long a manifest waits, in the middle of its body, until
+	// there is room for more of it. If there is none then, it is answered with
+	// status 503 and Retry-After. Zero stands for ten seconds; negative for no wait.
+	ManifestWait time.Duration
 
 	// ReferrersPageSize is how many referrers an answer lists at most; the
 	// others can be had by its Link. Zero stands for 1000. However many they
@@ -162,6 +185,9 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	if s.opts.MaxManifestSize == 0 {
 		s.opts.MaxManifestSize = DefaultMaxManifestSize
 	}
+	s.opts.ManifestTimeout = cmp.Or(s.opts.ManifestTimeout, time.Minute)
+	s.opts.BlobTimeout = cmp.Or(s.opts.BlobTimeout, 5*time.Minute)
+	s.room = newRoom(cmp.Or(s.opts.ManifestMemory, 32<<20), max(cmp.Or(s.opts.ManifestWait, 10*time.Second), 0))
 	if s.opts.ReferrersPageSize <= 0 {
 		s.opts.ReferrersPageSize = defaultPageSize
 	}
@@ -171,18 +197,21 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 type server struct {
 	backend ociregistry.Interface
 	opts    Options
+	room    *room // for the manifests of all requests
 }
 
 // exchange is a request and the answer to it.
 type exchange struct {
 	wire.Request
-	opts    *Options
-	backend ociregistry.Interface // the one that the request is for
-	may     func(Access) bool     // what Options.Authorize returned; may be nil
-	w       http.ResponseWriter
-	req     *http.Request
-	start   time.Time
-	begun   bool // the status was written
+	opts      *Options
+	room      *room
+	backend   ociregistry.Interface // the one that the request is for
+	may       func(Access) bool     // what Options.Authorize returned; may be nil
+	w         http.ResponseWriter
+	req       *http.Request
+	start     time.Time
+	bodyEnded bool // the request's body was read to its end
+	begun     bool // the status was written
 }
 
 var handlers = [...]func(*exchange) error{
@@ -207,7 +236,7 @@ var handlers = [...]func(*exchange) error{
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	x := &exchange{opts: &s.opts, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
+	x := &exchange{opts: &s.opts, room: s.room, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
 	defer x.recoverPanic()
 	x.secure()
 	x.setCORS()
@@ -279,6 +308,7 @@ func (x *exchange) header() http.Header { return x.w.Header() }
 
 // writeHeader begins the answer. Errors cannot be answered from then on.
 func (x *exchange) writeHeader(status int) {
+	x.finishBody()
 	x.begun = true
 	x.w.WriteHeader(status)
 }

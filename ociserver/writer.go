@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -108,9 +107,14 @@ func (x *exchange) putManifest() error {
 	if len(x.Tags) > maxTagsPerPush {
 		return ociregistry.NewHTTPError(fmt.Errorf("more than %d tags", maxTagsPerPush), http.StatusRequestURITooLong, nil, nil)
 	}
+	b, err := x.manifestBody()
+	if err != nil {
+		return err
+	}
+	defer b.claim.end()
 	buf := manifests.Get().(*bytes.Buffer)
 	defer putBack(buf)
-	if err := x.readManifest(buf); err != nil {
+	if err := b.readManifest(buf); err != nil {
 		return err
 	}
 	contents := buf.Bytes() // backends do not keep it
@@ -172,19 +176,11 @@ func putBack(buf *bytes.Buffer) {
 	}
 }
 
-// readManifest reads the request's body. The buffer grows with what comes, not
-// by what was announced.
-func (x *exchange) readManifest(buf *bytes.Buffer) error {
-	left, length := int64(math.MaxInt64), x.req.ContentLength
-	if max := x.opts.MaxManifestSize; max > 0 {
-		left = max
-	}
-	b, err := x.openBody(length, left, limit{"manifest", left, ociregistry.ErrManifestInvalid})
-	if err != nil {
-		return err
-	}
+// readManifest reads a manifest, and closes its body. The buffer grows with what
+// comes, not by what was announced.
+func (b *body) readManifest(buf *bytes.Buffer) error {
 	defer b.Close()
-	buf.Grow(int(min(max(length, 0), 64<<10)) + bytes.MinRead)
-	_, err = buf.ReadFrom(b)
+	buf.Grow(int(min(max(b.want, 0), 4<<10)) + bytes.MinRead)
+	_, err := buf.ReadFrom(b)
 	return err
 }

@@ -20,7 +20,8 @@ func logRequests(h http.Handler, logger *slog.Logger) http.Handler {
 		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
 		defer func() {
 			cutOff := recover()
-			if (cutOff != nil || rec.status >= 400) && errors.Is(req.Context().Err(), context.Canceled) {
+			failed := cutOff != nil || rec.status >= 400 && rec.status != http.StatusRequestTimeout
+			if failed && errors.Is(req.Context().Err(), context.Canceled) {
 				rec.status = statusClientGone
 			}
 			attrs := []slog.Attr{

@@ -26,6 +26,7 @@ func TestLogTellsWhoEndedARequest(t *testing.T) {
 		want   string
 	}{
 		{ended, 503, false, "status=499"},
+		{ended, 408, false, "status=408"},
 		{ended, 404, false, "status=499"},
 		{ended, 200, false, "status=200"},
 		{ended, 200, true, "status=499"},

@@ -1,0 +1,65 @@
+package ociserver
+
+import "sync"
+
+// beginning is the first bytes of a blob. A backend takes memory for much more,
+// and perhaps files and connections, as soon as it is called: for a body that does
+// not come, it is not. What a body costs here grows with what has come.
+type beginning struct {
+	unread []byte
+	buf    *[]byte
+	pool   *sync.Pool // where buf is from
+}
+
+// beginnings has the buffers, the smaller ones first.
+var beginnings = [...]sync.Pool{
+	{New: func() any { return buffer(4 << 10) }},
+	{New: func() any { return buffer(32 << 10) }},
+}
+
+func buffer(size int) *[]byte {
+	buf := make([]byte, size)
+	return &buf
+}
+
+// fill reads the first bytes of b: up to its end, to an error, which b keeps, or
+// until the largest buffer is full.
+func (f *beginning) fill(b *body) {
+	var err error
+	for i := range beginnings {
+		old, pool := *f, &beginnings[i]
+		buf := pool.Get().(*[]byte)
+		n := copy(*buf, old.unread)
+		old.drop()
+		f.buf, f.pool = buf, pool
+		for n < len(*buf) && int64(n) != b.want && err == nil {
+			var m int
+			m, err = b.receive((*buf)[n:])
+			n += m
+		}
+		f.unread = (*buf)[:n]
+		if n < len(*buf) {
+			break
+		}
+	}
+}
+
+// read takes bytes that were not read.
+func (f *beginning) read(p []byte) int {
+	if f.buf == nil {
+		return 0
+	}
+	n := copy(p, f.unread)
+	if f.unread = f.unread[n:]; len(f.unread) == 0 {
+		f.drop()
+	}
+	return n
+}
+
+// drop gives the buffer back.
+func (f *beginning) drop() {
+	if f.buf != nil {
+		f.pool.Put(f.buf)
+		*f = beginning{}
+	}
+}
