@@ -13,51 +13,79 @@ import (
 // on its connection, by setting a deadline. The HTTP server resets that before the
 // next request.
 type leash struct {
+	ctx    context.Context
 	w      http.ResponseWriter
 	set    func(*http.ResponseController, time.Time) error
-	closer io.Closer   // to be closed where no deadline can be set; may be nil
-	stop   func() bool // the context's; may be nil
+	closer io.Closer // to be closed where no deadline can be set; may be nil
+
+	late   atomic.Bool // the deadline is set, or about to be
 	pulled sync.WaitGroup
-	late   atomic.Bool // it was pulled, or is about to be
 
 	mu      sync.Mutex
-	timer   *time.Timer // may be nil
-	running bool        // the timer is, or it ended
+	timer   *time.Timer
+	pending bool        // the timer is to fire
+	until   time.Time   // when the wait ends; zero for never
+	stop    func() bool // of the function that waits for ctx; nil if there is none yet
 	over    bool
 }
 
+// slack is how long it may take until the end of the context is noticed. Most
+// requests are over by then, and need not watch for it.
+const slack = 10 * time.Millisecond
+
 // tie begins. It must be ended by untie.
 func (l *leash) tie(x *exchange, set func(*http.ResponseController, time.Time) error, closer io.Closer) {
-	l.w, l.set, l.closer = x.w, set, closer
-	if x.ctx().Done() != nil {
-		l.pulled.Add(1)
-		l.stop = context.AfterFunc(x.ctx(), l.pull)
-	}
+	l.ctx, l.w, l.set, l.closer = x.ctx(), x.w, set, closer
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer, l.pending = time.AfterFunc(slack, l.fire), true
 }
 
-// await makes what blocks end in d unless hold or untie is called before.
+// await makes what blocks end in d unless hold or untie is called before. Without
+// tie it does nothing.
 func (l *leash) await(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch {
-	case l.over || l.running:
+	if l.over || l.timer == nil {
 		return
-	case l.timer == nil:
-		l.pulled.Add(1)
-		l.timer = time.AfterFunc(d, l.pull)
-	default:
-		l.timer.Reset(d)
 	}
-	l.running = true
+	l.until = time.Now().Add(d)
+	if !l.pending {
+		l.timer.Reset(d)
+		l.pending = true
+	}
 }
 
 // hold ends the wait that await began.
 func (l *leash) hold() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.running && l.timer.Stop() {
-		l.running = false
+	l.until = time.Time{}
+}
+
+// fire looks at what has changed since the timer was set. Waits that begin and end
+// meanwhile do not touch that.
+func (l *leash) fire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = false
+	if l.over {
+		return
 	}
+	if l.stop == nil {
+		l.pulled.Add(1)
+		l.stop = context.AfterFunc(l.ctx, l.pull)
+	}
+	if l.until.IsZero() {
+		return
+	}
+	if left := time.Until(l.until); left > 0 {
+		l.timer.Reset(left)
+		l.pending = true
+		return
+	}
+	l.pulled.Add(1)
+	go l.pull()
 }
 
 func (l *leash) pull() {
@@ -72,15 +100,14 @@ func (l *leash) pull() {
 // untie is called when nothing can block any more. The deadline does not change
 // after it.
 func (l *leash) untie() {
-	if l.stop != nil && l.stop() {
-		l.pulled.Done()
-	}
-	l.hold()
 	l.mu.Lock()
-	if !l.over && l.timer != nil && !l.running {
+	if l.timer != nil && !l.over {
+		l.timer.Stop()
+	}
+	if l.stop != nil && !l.over && l.stop() {
 		l.pulled.Done()
 	}
-	l.over, l.stop = true, nil
+	l.over = true
 	l.mu.Unlock()
 	l.pulled.Wait()
 }

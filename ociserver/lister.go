@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -60,7 +61,7 @@ func (x *exchange) page(list iter.Seq2[string, error], visible func(string) bool
 	if err != nil {
 		return nil, err
 	}
-	items := []string{} // never null
+	items := make([]string, 0, 16) // never null
 	for item, err := range list {
 		if err != nil {
 			return nil, err
@@ -160,7 +161,8 @@ func (x *exchange) writeJSON(mediaType string, v any) error {
 }
 
 func (x *exchange) write(mediaType string, data []byte) {
-	x.header().Set("Content-Type", mediaType)
-	setContentLength(x.header(), int64(len(data)))
+	values := []string{mediaType, strconv.Itoa(len(data))}
+	x.header()["Content-Type"] = values[0:1:1]
+	x.header()["Content-Length"] = values[1:2:2]
 	x.send(http.StatusOK, bytes.NewReader(data), int64(len(data)))
 }

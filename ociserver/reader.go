@@ -59,12 +59,9 @@ func (x *exchange) getWholeBlob() error {
 }
 
 func (x *exchange) setBlobHeaders(desc ociregistry.Descriptor) {
-	h := x.header()
-	h["Content-Type"] = contentType(desc.MediaType)
-	h["Accept-Ranges"] = acceptRanges
-	h.Set("Docker-Content-Digest", string(x.Digest))
-	h.Set("Etag", etag(x.Digest))
-	setContentLength(h, desc.Size)
+	desc.Digest = x.Digest
+	x.header()["Accept-Ranges"] = acceptRanges
+	setContent(x.header(), desc)
 }
 
 func (x *exchange) headManifest() error {
@@ -119,29 +116,38 @@ func (x *exchange) resolveManifest() (ociregistry.Descriptor, error) {
 func (x *exchange) setManifestHeaders(desc ociregistry.Descriptor) {
 	x.noteAccept(desc.MediaType)
 	h := x.header()
-	h["Content-Type"] = contentType(desc.MediaType)
-	omit := x.opts.OmitDigestFromTagGetResponse && x.Tag != "" && x.req.Method == http.MethodGet
-	if !omit {
-		h.Set("Docker-Content-Digest", string(desc.Digest))
-		h.Set("Etag", etag(desc.Digest))
+	setContent(h, desc)
+	if x.opts.OmitDigestFromTagGetResponse && x.Tag != "" && x.req.Method == http.MethodGet {
+		delete(h, "Docker-Content-Digest")
+		delete(h, "Etag")
 	}
-	setContentLength(h, desc.Size)
 }
 
-// contentType returns the value of the header for content of a media type. What is
-// none, though some registry said so, is named as what nobody knows: a browser
-// would make something of it.
-func contentType(mediaType string) []string {
-	if mediaType == mediaTypeOctetStream || ociregistry.CheckMediaType(mediaType) != nil {
-		return octetStream
+// setContent sets the headers that say what content is sent. A negative size is
+// not known.
+//
+// Nearly every answer has them: there is one allocation for their texts, and one
+// for their values.
+func setContent(h http.Header, desc ociregistry.Descriptor) {
+	var buf [160]byte // enough for a SHA-512 digest
+	text := append(append(append(buf[:0], '"'), desc.Digest...), '"')
+	text = strconv.AppendInt(text, desc.Size, 10)
+	both, tagLen := string(text), len(desc.Digest)+2
+	values := []string{mediaType(desc), string(desc.Digest), both[:tagLen], both[tagLen:]}
+	h["Content-Type"] = values[0:1:1]
+	h["Docker-Content-Digest"] = values[1:2:2]
+	h["Etag"] = values[2:3:3]
+	if desc.Size >= 0 {
+		h["Content-Length"] = values[3:4:4]
 	}
-	return []string{mediaType}
 }
 
-// setContentLength announces size bytes, unless it is negative because the
-// backend does not know.
-func setContentLength(h http.Header, size int64) {
-	if size >= 0 {
-		h.Set("Content-Length", strconv.FormatInt(size, 10))
+// mediaType returns the media type to name content by. What is none, though some
+// registry said so, is named as what nobody knows: a browser would make something
+// of it.
+func mediaType(desc ociregistry.Descriptor) string {
+	if desc.MediaType != mediaTypeOctetStream && ociregistry.CheckMediaType(desc.MediaType) != nil {
+		return mediaTypeOctetStream
 	}
+	return desc.MediaType
 }

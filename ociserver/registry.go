@@ -299,7 +299,6 @@ var (
 	noSniff      = []string{"nosniff"}
 	sandbox      = []string{"sandbox; default-src 'none'"}
 	acceptRanges = []string{"bytes"}
-	octetStream  = []string{mediaTypeOctetStream}
 )
 
 func (x *exchange) ctx() context.Context { return x.req.Context() }

@@ -169,9 +169,9 @@ func (x *exchange) setUploadHeaders(w ociregistry.BlobWriter) error {
 	if err != nil {
 		return err
 	}
-	h := x.header()
-	h.Set("Location", loc)
-	h.Set("Range", wire.UploadRange(w.Size()))
-	h.Set("Docker-Upload-Uuid", wire.EncodeUploadID(w.ID()))
+	h, values := x.header(), []string{loc, wire.UploadRange(w.Size()), wire.EncodeUploadID(w.ID())}
+	h["Location"] = values[0:1:1]
+	h["Range"] = values[1:2:2]
+	h["Docker-Upload-Uuid"] = values[2:3:3]
 	return nil
 }

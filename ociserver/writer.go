@@ -96,11 +96,17 @@ func (x *exchange) answerPushedBlob(desc ociregistry.Descriptor, e Event) error 
 	if err != nil {
 		return err
 	}
-	x.header().Set("Location", loc)
-	x.header().Set("Docker-Content-Digest", string(desc.Digest))
+	x.setStored(loc, desc)
 	x.emit(e)
 	x.writeHeader(http.StatusCreated)
 	return nil
+}
+
+// setStored says what was stored, and where it can be had.
+func (x *exchange) setStored(loc string, desc ociregistry.Descriptor) {
+	values := []string{loc, string(desc.Digest)}
+	x.header()["Location"] = values[0:1:1]
+	x.header()["Docker-Content-Digest"] = values[1:2:2]
 }
 
 func (x *exchange) putManifest() error {
@@ -134,9 +140,8 @@ func (x *exchange) putManifest() error {
 	if err != nil {
 		return err
 	}
+	x.setStored(loc, desc)
 	h := x.header()
-	h.Set("Location", loc)
-	h.Set("Docker-Content-Digest", string(desc.Digest))
 	for _, tag := range x.Tags {
 		h.Add("OCI-Tag", tag)
 	}
