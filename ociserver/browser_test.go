@@ -49,6 +49,7 @@ func TestEveryAnswerIsHarmlessInABrowser(t *testing.T) {
 		{"GET /v2/foo/manifests/latest", []string{"If-None-Match", "*"}, 304},
 		{"GET /v2/foo/blobs/" + blob, nil, 200},
 		{"GET /v2/foo/blobs/" + blob, []string{"Range", "bytes=1-2"}, 206},
+		{"GET /v2/foo/blobs/" + blob, []string{"Range", "bytes=1-2,4-5"}, 206},
 		{"GET /v2/foo/blobs/" + blob, []string{"Range", "bytes=99-"}, 416},
 		{"GET /v2/foo/blobs/" + empty, nil, 307},
 		{"GET /v2/foo/blobs/" + string(absent), nil, 404},

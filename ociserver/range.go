@@ -9,17 +9,17 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// wantedRange returns the range of a blob that the request asks for, if it asks
-// for one that must not be ignored (RFC 9110, sections 13.1.5 and 14.2).
-func (x *exchange) wantedRange() (wire.Range, bool) {
+// wantedRanges returns the value of the Range header, if the request has one that
+// must not be ignored (RFC 9110, sections 13.1.5 and 14.2), or "".
+func (x *exchange) wantedRanges() string {
 	ranges := x.req.Header["Range"]
 	if len(ranges) != 1 {
-		return wire.Range{}, false
+		return ""
 	}
 	if ifRange := x.req.Header.Get("If-Range"); ifRange != "" && ifRange != etag(x.Digest) {
-		return wire.Range{}, false
+		return ""
 	}
-	return wire.ParseRange(ranges[0])
+	return ranges[0]
 }
 
 // getBlobRange answers with a range of a blob. Where the backend has no ranges,

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -39,8 +40,12 @@ func (x *exchange) getBlob() error {
 			return nil
 		}
 	}
-	if rng, ok := x.wantedRange(); ok {
+	wanted := x.wantedRanges()
+	if rng, ok := wire.ParseRange(wanted); ok {
 		return x.getBlobRange(rng)
+	}
+	if ranges, ok := wire.ParseRanges(wanted); ok {
+		return x.getBlobRanges(ranges)
 	}
 	return x.getWholeBlob()
 }

@@ -34,6 +34,12 @@
 // is in the header Error-Reference as well, and in the log beside the error. Only
 // what a registry said by itself when it was not available (503) is passed on.
 //
+// # Ranges
+//
+// Of a blob, a client may ask for several ranges at once, up to 1024. They are
+// answered in the order in which they were asked for, but ranges that overlap are
+// one. Ranges that are near each other cost the backend one call.
+//
 // # Browsers
 //
 // Whoever may push chooses what is stored, and of what media type. No answer acts

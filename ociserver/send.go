@@ -13,6 +13,11 @@ import (
 // negative, and returns how many they were. If they cannot all be sent, it
 // panics with [http.ErrAbortHandler].
 func (x *exchange) send(status int, content io.Reader, size int64) int64 {
+	return x.sendBy(status, size, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+}
+
+// sendBy is send of what the function write writes.
+func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, error)) int64 {
 	x.writeHeader(status)
 	// What fits into a buffer does not block; most manifests do.
 	if size < 0 || size > 32<<10 {
@@ -20,7 +25,7 @@ func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 		l.tie(x, (*http.ResponseController).SetWriteDeadline, nil)
 		defer l.untie()
 	}
-	n, err := io.Copy(x.w, content)
+	n, err := write(x.w)
 	if err == nil && size >= 0 && n != size {
 		err = io.ErrUnexpectedEOF
 	}

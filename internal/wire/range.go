@@ -34,8 +34,8 @@ func (r Range) String() string {
 	return fmt.Sprintf("bytes=%d-%d", r.Start, r.End-1)
 }
 
-// ParseRange parses the value of a request's Range header. It reports false for
-// one that a server is to ignore: several ranges, a unit other than bytes, or
+// ParseRange parses the value of a request's Range header that has one range. It
+// reports false for one that a server is to ignore: a unit other than bytes, or
 // what is no range at all.
 //
 // Offsets that are out of this world stand for the greatest offset.
@@ -44,7 +44,34 @@ func ParseRange(s string) (Range, bool) {
 	if !ok {
 		return Range{}, false
 	}
-	first, last, ok := strings.Cut(trimSpace(spec), "-")
+	return parseRangeSpec(trimSpace(spec))
+}
+
+// ParseRanges parses the value of a request's Range header, which may have several
+// ranges, and returns them in the order in which they stand there. It reports false
+// for one that a server is to ignore, as ParseRange does, also if it is one of the
+// ranges that is none.
+func ParseRanges(s string) ([]Range, bool) {
+	set, ok := cutUnit(s, '=')
+	if !ok {
+		return nil, false
+	}
+	var ranges []Range
+	for spec := range strings.SplitSeq(set, ",") {
+		if spec = trimSpace(spec); spec == "" {
+			continue // an element of a list may be left out (RFC 9110, section 5.6.1)
+		}
+		r, ok := parseRangeSpec(spec)
+		if !ok {
+			return nil, false
+		}
+		ranges = append(ranges, r)
+	}
+	return ranges, len(ranges) > 0
+}
+
+func parseRangeSpec(spec string) (Range, bool) {
+	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
 		return Range{}, false
 	}

@@ -144,6 +144,31 @@ func TestUploadRange(t *testing.T) {
 	}
 }
 
+func TestParseRanges(t *testing.T) {
+	for in, want := range map[string][]Range{
+		"bytes=0-1,3-4":                    {{Start: 0, End: 2}, {Start: 3, End: 5}},
+		"Bytes=3-, -5\t,\t5-4":             {{Start: 3, End: -1}, {Start: 5, End: -1, Suffix: true}, {Start: 5, End: 5}},
+		"bytes=,0-1,,3-4,":                 {{Start: 0, End: 2}, {Start: 3, End: 5}},
+		"bytes=1-1":                        {{Start: 1, End: 2}},
+		"bytes=0-1,1-99999999999999999999": {{Start: 0, End: 2}, {Start: 1, End: -1}},
+		"":                                 nil,
+		"bytes=":                           nil,
+		"bytes=,":                          nil,
+		"bytes=0-1,x":                      nil,
+		"bytes=0-1,-":                      nil,
+		"bytes=0-1 3-4":                    nil,
+		"bytes=0-1;3-4":                    nil,
+		"bytes=0-1,bytes=3-4":              nil,
+		"items=0-1,3-4":                    nil,
+	} {
+		got, ok := ParseRanges(in)
+		qt.Check(t, qt.Equals(ok, want != nil), qt.Commentf("%q", in))
+		if ok {
+			qt.Check(t, qt.DeepEquals(got, want), qt.Commentf("%q", in))
+		}
+	}
+}
+
 func FuzzParseRange(f *testing.F) {
 	for _, s := range []string{"bytes=1-4", "bytes=3-", "bytes=-5", "bytes=4-1", "bytes=0-9223372036854775807"} {
 		f.Add(s)
