@@ -17,15 +17,16 @@ import (
 // wraps that, but it is the client's fault.
 type body struct {
 	leash
-	x     *exchange
-	want  int64         // the length that was announced, or -1
-	left  int64         // how much may come at most, if nothing was announced
-	limit limit         // what it is that is left
-	idle  time.Duration // how long the next byte may take; no limit if it is not positive
-	claim claim         // the memory that it has
-	n     int64         // how much came
-	err   error         // what ended it, if not its end
-	begun beginning
+	x        *exchange
+	want     int64         // the length that was announced, or -1
+	left     int64         // how much may come at most, if nothing was announced
+	limit    limit         // what it is that is left
+	deadline time.Time     // when it must have come; zero for never
+	idle     time.Duration // how long the next byte may take; no limit if it is not positive
+	claim    claim         // the memory that it has
+	n        int64         // how much came
+	err      error         // what ended it, if not its end
+	begun    beginning
 }
 
 // limit is how large something may be.
@@ -67,6 +68,7 @@ func (x *exchange) manifestBody() (*body, error) {
 	}
 	b.claim.room = x.room
 	if d := x.opts.ManifestTimeout; d > 0 && x.req.ContentLength != 0 {
+		b.deadline = time.Now().Add(d)
 		b.await(d)
 	}
 	return b, nil
@@ -145,7 +147,7 @@ func (b *body) receive(p []byte) (n int, err error) {
 		b.err = b.explain(err)
 		return n, b.err
 	}
-	if claimErr := b.claim.add(b.x.ctx(), int64(n)); claimErr != nil {
+	if claimErr := b.claim.add(b.x.ctx(), int64(n), b.deadline); claimErr != nil {
 		b.x.dropRest()
 		b.err = claimErr
 		return n, claimErr

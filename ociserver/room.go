@@ -111,21 +111,25 @@ type claim struct {
 	n    int64
 }
 
-// add claims n bytes more, which have come.
-func (c *claim) add(ctx context.Context, n int64) error {
+// add claims n bytes more, which have come, of a body that has until some time.
+func (c *claim) add(ctx context.Context, n int64, until time.Time) error {
 	if c.room == nil || n == 0 {
 		return nil
+	}
+	wait := c.room.wait
+	if !until.IsZero() {
+		wait = min(wait, max(time.Until(until), 0))
 	}
 	if c.in == nil {
 		c.in = &c.room.small
 	}
 	if c.in == &c.room.small && c.n+n > smallManifest {
-		if !c.room.large.take(ctx, 0, c.n+n, c.room.wait) {
+		if !c.room.large.take(ctx, 0, c.n+n, wait) {
 			return errNoRoom(c.room.wait)
 		}
 		c.in.give(c.n)
 		c.in = &c.room.large
-	} else if !c.in.take(ctx, c.n, n, c.room.wait) {
+	} else if !c.in.take(ctx, c.n, n, wait) {
 		return errNoRoom(c.room.wait)
 	}
 	c.n += n

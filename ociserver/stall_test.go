@@ -432,3 +432,21 @@ func TestManifestMemory(t *testing.T) {
 		})
 	}
 }
+
+// To wait for room takes of the time that a body has.
+func TestWaitForRoomEndsWithTheBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := ociserver.New(ocimem.New(), &ociserver.Options{ManifestMemory: 2000, ManifestTimeout: time.Minute})
+		slow := putInParts(t, h, "slow")
+		slow.send(500)
+		time.Sleep(55 * time.Second)
+		other := putInParts(t, h, "other")
+		other.send(400)
+		slow.send(200)
+		<-slow.done
+		qt.Check(t, qt.Equals(slow.w.Code, http.StatusServiceUnavailable))
+		qt.Check(t, qt.Equals(slow.took, time.Minute))
+		qt.Check(t, qt.Equals(other.end(), http.StatusCreated))
+	})
+}

@@ -118,11 +118,11 @@ func (x *exchange) putManifest() error {
 		return err
 	}
 	defer b.claim.end()
-	buf := manifests.Get().(*bytes.Buffer)
-	defer putBack(buf)
-	if err := b.readManifest(buf); err != nil {
+	buf, err := b.readManifest()
+	if err != nil {
 		return err
 	}
+	defer putBack(buf)
 	contents := buf.Bytes() // backends do not keep it
 	mediaType, err := manifestMediaType(x.req.Header.Get("Content-Type"), contents)
 	if err != nil {
@@ -170,7 +170,7 @@ func manifestMediaType(contentType string, contents []byte) (string, error) {
 	return mediaType, ociregistry.CheckMediaType(mediaType)
 }
 
-// manifests has buffers to read manifests into.
+// manifests has buffers for manifests that are complete.
 var manifests = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func putBack(buf *bytes.Buffer) {
@@ -181,11 +181,30 @@ func putBack(buf *bytes.Buffer) {
 	}
 }
 
-// readManifest reads a manifest, and closes its body. The buffer grows with what
-// comes, not by what was announced.
-func (b *body) readManifest(buf *bytes.Buffer) error {
+// readManifest reads a manifest, and closes its body. It reads pieces that are no
+// larger than what has come before, and puts them together when all are there: a
+// body that stalls has little more memory than its bytes. The buffer is to be put
+// back.
+func (b *body) readManifest() (*bytes.Buffer, error) {
 	defer b.Close()
-	buf.Grow(int(min(max(b.want, 0), 4<<10)) + bytes.MinRead)
-	_, err := buf.ReadFrom(b)
-	return err
+	pool := &beginnings[0]
+	first := pool.Get().(*[]byte)
+	defer pool.Put(first)
+	n, err := io.ReadFull(b, *first)
+	var others [][]byte
+	for err == nil {
+		piece, m := make([]byte, min(b.n, smallManifest)), 0
+		m, err = io.ReadFull(b, piece)
+		others = append(others, piece[:m])
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	buf := manifests.Get().(*bytes.Buffer)
+	buf.Grow(int(b.n))
+	buf.Write((*first)[:n])
+	for _, piece := range others {
+		buf.Write(piece)
+	}
+	return buf, nil
 }
