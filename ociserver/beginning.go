@@ -11,23 +11,26 @@ type beginning struct {
 	pool   *sync.Pool // where buf is from
 }
 
-// beginnings has the buffers, the smaller ones first.
-var beginnings = [...]sync.Pool{
-	{New: func() any { return buffer(4 << 10) }},
-	{New: func() any { return buffer(32 << 10) }},
+// pieces has buffers of 4, 8, 16, 32 and 64 KiB.
+var pieces = [...]*sync.Pool{newPool(4 << 10), newPool(8 << 10), newPool(16 << 10), newPool(32 << 10), newPool(64 << 10)}
+
+func newPool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		buf := make([]byte, size)
+		return &buf
+	}}
 }
 
-func buffer(size int) *[]byte {
-	buf := make([]byte, size)
-	return &buf
-}
+// piecePool returns the pool of the i-th piece of something that is read in pieces,
+// of which each is as large as those before it together, but for the largest.
+func piecePool(i int) *sync.Pool { return pieces[min(i, len(pieces)-1)] }
 
 // fill reads the first bytes of b: up to its end, to an error, which b keeps, or
 // until the largest buffer is full.
 func (f *beginning) fill(b *body) {
 	var err error
-	for i := range beginnings {
-		old, pool := *f, &beginnings[i]
+	for _, pool := range [...]*sync.Pool{pieces[0], pieces[3]} {
+		old := *f
 		buf := pool.Get().(*[]byte)
 		n := copy(*buf, old.unread)
 		old.drop()

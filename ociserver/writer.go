@@ -181,30 +181,32 @@ func putBack(buf *bytes.Buffer) {
 	}
 }
 
-// readManifest reads a manifest, and closes its body. It reads pieces that are no
-// larger than what has come before, and puts them together when all are there: a
-// body that stalls has little more memory than its bytes. The buffer is to be put
-// back.
+// readManifest reads a manifest, and closes its body. It reads pieces that are
+// hardly larger than what has come before, and puts them together when all are
+// there: a body that stalls has little more memory than its bytes. The buffer is to
+// be put back.
 func (b *body) readManifest() (*bytes.Buffer, error) {
 	defer b.Close()
-	pool := &beginnings[0]
-	first := pool.Get().(*[]byte)
-	defer pool.Put(first)
-	n, err := io.ReadFull(b, *first)
-	var others [][]byte
+	var few [4]*[]byte
+	read := few[:0]
+	defer func() {
+		for i, piece := range read {
+			piecePool(i).Put(piece)
+		}
+	}()
+	var err error
 	for err == nil {
-		piece, m := make([]byte, min(b.n, smallManifest)), 0
-		m, err = io.ReadFull(b, piece)
-		others = append(others, piece[:m])
+		piece := piecePool(len(read)).Get().(*[]byte)
+		read = append(read, piece)
+		_, err = io.ReadFull(b, *piece)
 	}
 	if b.err != nil {
 		return nil, b.err
 	}
 	buf := manifests.Get().(*bytes.Buffer)
 	buf.Grow(int(b.n))
-	buf.Write((*first)[:n])
-	for _, piece := range others {
-		buf.Write(piece)
+	for _, piece := range read {
+		buf.Write((*piece)[:min(int(b.n)-buf.Len(), len(*piece))])
 	}
 	return buf, nil
 }
