@@ -77,7 +77,7 @@ func TestStalledBodiesCostLittle(t *testing.T) {
 					qt.Assert(t, qt.IsNil(err))
 					t.Logf("%.1f MiB; the last ended after %s; a pull took %s beside them, and %s alone",
 						float64(used)/(1<<20), took.Round(time.Millisecond), beside, alone)
-					qt.Check(t, qt.IsTrue(used < bar))
+					qt.Check(t, qt.IsTrue(raceDetector || used < bar))
 					qt.Check(t, qt.IsTrue(took < limit+20*time.Second))
 					if full {
 						qt.Check(t, qt.IsTrue(float64(beside) < 1.2*float64(alone)))

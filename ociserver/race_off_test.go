@@ -1,0 +1,5 @@
+//go:build !race
+
+package ociserver_test
+
+const raceDetector = false
