@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,16 +138,16 @@ func TestEndOfTheContextIsNoTimeout(t *testing.T) {
 func TestWaitThatEndedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int32
 		reg := stalling(t, ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 3}}, func(conn net.Conn, req *http.Request) {
-			if tries++; tries < 3 {
+			if tries.Add(1) < 3 {
 				silent(conn, req)
 				return
 			}
 			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(content), content)
 		})
 		wantBlob(t, reg, content)
-		qt.Check(t, qt.Equals(tries, 3))
+		qt.Check(t, qt.Equals(tries.Load(), 3))
 	})
 }
 
