@@ -81,7 +81,7 @@ func (osFS) Chtimes(name string, modified time.Time) error {
 }
 
 func (osFS) ReadDir(name string, n int) ([]fs.DirEntry, error) {
-	f, err := os.Open(name)
+	f, err := openDir(name)
 	if err != nil {
 		return nil, err
 	}

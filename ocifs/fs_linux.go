@@ -19,7 +19,7 @@ func (osFS) SyncAll(name string) error {
 	if sysSyncfs == 0 {
 		return errors.ErrUnsupported
 	}
-	f, err := os.Open(name)
+	f, err := openDir(name)
 	if err != nil {
 		return err
 	}

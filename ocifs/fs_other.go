@@ -13,6 +13,8 @@ func openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.OpenFile(name, flag, perm)
 }
 
+func openDir(name string) (*os.File, error) { return os.Open(name) }
+
 // SyncDir does nothing: these systems do not promise anything for directories.
 func (osFS) SyncDir(string) error { return nil }
 

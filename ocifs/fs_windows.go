@@ -50,6 +50,8 @@ func openFile(name string, flag int, _ fs.FileMode) (*os.File, error) {
 	return os.NewFile(uintptr(h), name), nil
 }
 
+func openDir(name string) (*os.File, error) { return os.Open(name) }
+
 // SyncDir asks for as much as the filesystem gives. NTFS flushes a directory
 // that was opened for writing. Others refuse, and have no other call; that is
 // no error, since nothing can be done about it.
