@@ -7,8 +7,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// cacheBytes bounds the cache of a Registry.
-const cacheBytes = 4 << 20
+// cacheBytes bounds the memory of the cache of a Registry, in bytes. That of an entry
+// is its text and entryBytes.
+const (
+	cacheBytes = 4 << 20
+	entryBytes = 320 // of its digest, its element of the list, and its share of the map
+)
 
 // cache has the contents of manifests that were read or written lately. What a
 // digest stands for never changes; whether a repository has it is not known here.
@@ -48,10 +52,23 @@ func (c *cache) add(digest ociregistry.Digest, text string) {
 		return
 	}
 	c.items[digest] = c.order.PushFront(&cached{digest, text})
-	c.bytes += len(text)
+	c.bytes += len(text) + entryBytes
 	for c.bytes > cacheBytes {
-		last := c.order.Remove(c.order.Back()).(*cached)
-		delete(c.items, last.digest)
-		c.bytes -= len(last.text)
+		c.drop(c.order.Back())
 	}
+}
+
+// remove is for a manifest that was deleted.
+func (c *cache) remove(digest ociregistry.Digest) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.items[digest]; e != nil {
+		c.drop(e)
+	}
+}
+
+func (c *cache) drop(e *list.Element) {
+	x := c.order.Remove(e).(*cached)
+	delete(c.items, x.digest)
+	c.bytes -= len(x.text) + entryBytes
 }
