@@ -168,8 +168,8 @@ func TestBehaviour05_ChangedEntries(t *testing.T) {
 				if test.gone {
 					qt.Check(t, qt.Equals(f.layout(repo).count(a.Descriptor.Digest), 0))
 				}
-				must(t, f).MustPushBlob(repo, data(9, 9))
-				qt.Assert(t, qt.IsNil(f.DeleteBlob(t.Context(), repo, describe(data(9, 9)).Digest)))
+				_, desc := must(t, f).MustPushManifest(repo, map[string]any{"mediaType": "text/x"}, "")
+				qt.Assert(t, qt.IsNil(f.DeleteManifest(t.Context(), repo, desc.Digest)))
 			}
 			test.check(t, f)
 		})

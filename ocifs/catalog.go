@@ -18,9 +18,10 @@ import (
 //
 // A directory is read when its turn comes, so that an early end saves the rest.
 // Symbolic links are not followed, and a directory that has gone when its turn
-// comes is passed over. Any other failure to read one is an error.
-func walkRepos(fsys filesystem, root, startAfter string, yield func(name, dir string) (more bool, err error)) error {
-	w := walk{fsys, yield}
+// comes is passed over. If another cannot be read, skip is called, and what is below
+// it is left out; of root it is an error.
+func walkRepos(fsys filesystem, root, startAfter string, yield func(name, dir string) (more bool, err error), skip func(name string, err error)) error {
+	w := walk{fsys, yield, skip}
 	elems, err := w.elems(root, startAfter)
 	if err != nil {
 		return err
@@ -32,6 +33,7 @@ func walkRepos(fsys filesystem, root, startAfter string, yield func(name, dir st
 type walk struct {
 	fs    filesystem
 	yield func(name, dir string) (more bool, err error)
+	skip  func(name string, err error)
 }
 
 // visit calls yield for the directories elems of dir, and for what is below
@@ -85,8 +87,12 @@ func (w *walk) descend(dir, prefix, after, elem string) (more bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return true, nil
 	}
-	if err != nil {
+	if isExhausted(err) {
 		return false, err
+	}
+	if err != nil {
+		w.skip(prefix+elem, err)
+		return true, nil
 	}
 	return w.visit(dir, prefix+elem+"/", after, elems)
 }

@@ -128,7 +128,7 @@ func TestWalkIsLazy(t *testing.T) {
 	}
 	for _, test := range tests {
 		fsys := &readCounter{root: root}
-		err := walkRepos(fsys, root, test.after, func(name, dir string) (bool, error) { return name != test.until, nil })
+		err := walkEverything(fsys, root, test.after, func(name, dir string) (bool, error) { return name != test.until, nil })
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(strings.Join(fsys.read, " "), test.want), qt.Commentf("from %q to %q", test.after, test.until))
 	}
@@ -160,7 +160,7 @@ func TestWalkOfLayouts(t *testing.T) {
 	}
 	fsys := &readCounter{root: root}
 	var names []string
-	err := walkRepos(fsys, root, "", func(name, dir string) (bool, error) {
+	err := walkEverything(fsys, root, "", func(name, dir string) (bool, error) {
 		names = append(names, name)
 		return true, nil
 	})
@@ -195,7 +195,7 @@ func TestWalkWhileDirectoriesGo(t *testing.T) {
 	t.Parallel()
 	root := makeTree(t, strings.Fields("a/b b/c c/d"))
 	var names []string
-	err := walkRepos(osFS{}, root, "", func(name, dir string) (bool, error) {
+	err := walkEverything(osFS{}, root, "", func(name, dir string) (bool, error) {
 		names = append(names, name)
 		switch name {
 		case "a":
@@ -216,7 +216,7 @@ func TestWalkEntriesReadTwice(t *testing.T) {
 	t.Parallel()
 	root := makeTree(t, strings.Fields("a/b a-b c"))
 	var names []string
-	err := walkRepos(doubledReads{}, root, "", func(name, dir string) (bool, error) {
+	err := walkEverything(doubledReads{}, root, "", func(name, dir string) (bool, error) {
 		names = append(names, name)
 		return true, nil
 	})
@@ -237,25 +237,32 @@ func TestWalkErrors(t *testing.T) {
 	root := makeTree(t, strings.Fields("a/b b/c c"))
 	all := func(name, dir string) (bool, error) { return true, nil }
 
-	err := walkRepos(osFS{}, filepath.Join(root, "absent"), "", all)
+	err := walkEverything(osFS{}, filepath.Join(root, "absent"), "", all)
 	qt.Check(t, qt.ErrorIs(err, fs.ErrNotExist))
 
-	err = walkRepos(failingReads{name: "b"}, root, "", all)
+	err = walkEverything(failingReads{name: "b"}, root, "", all)
 	qt.Check(t, qt.ErrorIs(err, error(syscall.EIO)))
-	err = walkRepos(failingReads{name: "b"}, root, "c", all)
+	var names []string
+	err = walkRepos(failingReads{name: "b"}, root, "", func(name, dir string) (bool, error) {
+		names = append(names, name)
+		return true, nil
+	}, func(name string, err error) { names = append(names, "not below "+name) })
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(names, []string{"a", "a/b", "not below a/b", "b", "not below b", "c"}))
+	err = walkEverything(failingReads{name: "b"}, root, "c", all)
 	qt.Check(t, qt.IsNil(err))
 
 	errStop := errors.New("stop")
 	for _, last := range []string{"a", "a/b", "b", "b/c"} {
 		var got string
-		err = walkRepos(osFS{}, root, "", func(name, dir string) (bool, error) {
+		err = walkEverything(osFS{}, root, "", func(name, dir string) (bool, error) {
 			got = name
 			if name == last {
 				return true, errStop
 			}
 			return true, nil
 		})
-		qt.Check(t, qt.Equals(err, errStop))
+		qt.Check(t, qt.ErrorIs(err, errStop))
 		qt.Check(t, qt.Equals(got, last))
 	}
 }
@@ -283,12 +290,19 @@ func makeTree(tb testing.TB, dirs []string) (root string) {
 	return root
 }
 
+// walkEverything is walkRepos where a directory that cannot be read is an error.
+func walkEverything(fsys filesystem, root, after string, yield func(name, dir string) (bool, error)) error {
+	var unread error
+	err := walkRepos(fsys, root, after, yield, func(_ string, err error) { unread = errors.Join(unread, err) })
+	return errors.Join(err, unread)
+}
+
 // walkAll returns the names of a whole walk. It checks the directories that come
 // with them.
 func walkAll(t *testing.T, root, after string) []string {
 	t.Helper()
 	names := []string{}
-	err := walkRepos(osFS{}, root, after, func(name, dir string) (bool, error) {
+	err := walkEverything(osFS{}, root, after, func(name, dir string) (bool, error) {
 		qt.Assert(t, qt.Equals(dir, repoPath(root, name)))
 		names = append(names, name)
 		return true, nil
@@ -326,7 +340,7 @@ func BenchmarkWalk(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					n := 0
-					err := walkRepos(osFS{}, root, after, func(name, dir string) (bool, error) {
+					err := walkEverything(osFS{}, root, after, func(name, dir string) (bool, error) {
 						n++
 						return n < 100, nil
 					})

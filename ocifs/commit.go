@@ -249,7 +249,7 @@ func (repo *repository) lay(c *change) error {
 		}
 	}
 	repo.scheduleFold() // which removes what may be left empty
-	if err := repo.registry.makeLayout(c.ctx, repo.dir); err != nil {
+	if err := repo.makeLayout(c.ctx); err != nil {
 		return err
 	}
 	repo.anchored.Store(true)
@@ -334,6 +334,11 @@ func (repo *repository) indexSize() int64 {
 // If it fails it takes back what it wrote.
 func (repo *repository) append(journal file, size int64, ops []op) error {
 	at := repo.at
+	if repo.seen.index == nil && at.offset <= int64(headerLen) { // whoever made the journal died
+		if err := repo.complete(); err != nil {
+			return err
+		}
+	}
 	text := repo.record[:0]
 	start := at.offset
 	if at.offset == 0 { // a new journal, or none that can be read

@@ -10,8 +10,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// DeleteBlob implements [ociregistry.Deleter.DeleteBlob]. When a manifest cannot
-// be read, it is not known what it names, and nothing is deleted.
+// DeleteBlob implements [ociregistry.Deleter.DeleteBlob]. When a manifest is missing
+// or cannot be read, it is not known what it names: until it is deleted, or repaired
+// by a push, the error is [ociregistry.ErrInUse].
 func (r *Registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	return opError(r.deleteBlob(ctx, repo, digest), "DeleteBlob", repo, string(digest))
 }
@@ -65,6 +66,7 @@ func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.
 	if err := repo.readAll(); err != nil && !sparse {
 		return 0, false, err
 	}
+	doubt := repo.inDoubt(func(*stored) bool { return true })
 	repo.mu.RLock()
 	m := repo.state.manifests[digest]
 	ref := repo.state.refs[digest]
@@ -87,14 +89,20 @@ func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.
 		}
 		size = info.Size()
 	}
-	if ref != nil && !sparse {
+	switch {
+	case sparse:
+	case ref != nil:
 		return 0, false, ociregistry.ErrInUse
+	case doubt != nil:
+		return 0, false, doubt
 	}
 	return size, contents != "", nil
 }
 
-// DeleteManifest implements [ociregistry.Deleter.DeleteManifest]. When a manifest
-// cannot be read, it is not known what it names, and nothing is deleted.
+// DeleteManifest implements [ociregistry.Deleter.DeleteManifest]. A manifest that is
+// missing or cannot be read can be deleted. As long as there is an index like that,
+// it is not known what it names: then the error is [ociregistry.ErrInUse] for what
+// can be read.
 func (r *Registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	return opError(r.deleteManifest(ctx, repo, digest), "DeleteManifest", repo, string(digest))
 }
@@ -118,6 +126,7 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 				return nil
 			},
 			finish: func() error {
+				r.cache.remove(digest)
 				if !m.blob {
 					r.give(m.size)
 				}
@@ -133,12 +142,14 @@ func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregis
 	if err := repo.readAll(); err != nil && !sparse {
 		return nil, err
 	}
+	doubt := repo.inDoubt((*stored).mayNameManifests)
 	repo.mu.RLock()
 	m := repo.state.manifests[digest]
 	ref := repo.state.refs[digest]
 	named := ref != nil && ref.manifests > 0
 	tagged := m != nil && m.tags != nil
 	shared := tagged && m.tags.next != nil
+	known := m != nil && m.read
 	repo.mu.RUnlock()
 	switch {
 	case m == nil:
@@ -149,6 +160,8 @@ func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregis
 		return nil, fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
 	case shared && opts.ProtectShared:
 		return nil, fmt.Errorf("%w: several tags point at the manifest", ociregistry.ErrDenied)
+	case known && doubt != nil && !opts.Sparse:
+		return nil, doubt
 	}
 	return m, nil
 }

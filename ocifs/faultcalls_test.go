@@ -104,6 +104,7 @@ type faultCall struct {
 	vanishes bool // when it is done it cannot be done again
 
 	gradual bool // what it does is not undone when it fails half way: the next one goes on
+	partial bool // it leaves out what it cannot read, and tells the logger
 
 	// lost says whether the call cannot be made again after an error of a call of
 	// the system, and checks that this is so.
@@ -369,8 +370,8 @@ var readCalls = []faultCall{
 	{name: "ResolveTag", run: func(e *faultEnv) (string, error) { return described(e.r.ResolveTag(e.ctx, "a", "v1")) }},
 	{name: "ResolveTag that is not there", run: func(e *faultEnv) (string, error) { return described(e.r.ResolveTag(e.ctx, "a", "none")) }},
 	{name: "Tags", run: func(e *faultEnv) (string, error) { return joined(collect(e.r.Tags(e.ctx, "a", ""))) }},
-	{name: "Repositories", run: func(e *faultEnv) (string, error) { return joined(collect(e.r.Repositories(e.ctx, ""))) }},
-	{name: "Referrers", run: func(e *faultEnv) (string, error) {
+	{partial: true, name: "Repositories", run: func(e *faultEnv) (string, error) { return joined(collect(e.r.Repositories(e.ctx, ""))) }},
+	{partial: true, name: "Referrers", run: func(e *faultEnv) (string, error) {
 		list, err := collect(e.r.Referrers(e.ctx, "a", e.image1.Descriptor.Digest, ""))
 		return fmt.Sprint(list), err
 	}},
@@ -391,7 +392,7 @@ var readCalls = []faultCall{
 
 // lifeCalls are those of a registry's life.
 var lifeCalls = []faultCall{
-	{name: "open",
+	{partial: true, name: "open",
 		prepare: (*faultEnv).close,
 		run:     func(e *faultEnv) (string, error) { return "", e.open() },
 		gradual: true},

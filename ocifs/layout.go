@@ -17,14 +17,15 @@ const privateDir = ".ocifs"
 // algorithms are those of which there may be blobs.
 var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA512}
 
-// makeLayout makes dir a layout with a journal, or adds what is missing.
-func (r *Registry) makeLayout(ctx context.Context, dir string) error {
-	err := r.checkDirs(dir)
+// makeLayout makes the repository's directory a layout with a journal, or adds what
+// is missing.
+func (repo *repository) makeLayout(ctx context.Context) error {
+	err := repo.registry.checkDirs(repo.dir)
 	if err != nil {
 		return err
 	}
 	for range 100 {
-		err = r.tryLayout(ctx, dir)
+		err = repo.tryLayout(ctx)
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
@@ -35,13 +36,14 @@ func (r *Registry) makeLayout(ctx context.Context, dir string) error {
 
 // tryLayout brings a directory that is not there into being with all that a
 // layout has.
-func (r *Registry) tryLayout(ctx context.Context, dir string) error {
+func (repo *repository) tryLayout(ctx context.Context) error {
+	r, dir := repo.registry, repo.dir
 	info, err := r.lstat(dir)
 	if err != nil {
 		return err
 	}
 	if info != nil {
-		return r.completeLayout(ctx, dir)
+		return repo.completeLayout(ctx)
 	}
 	staged, err := r.store.stageDir()
 	if err != nil {
@@ -66,22 +68,18 @@ func (r *Registry) tryLayout(ctx context.Context, dir string) error {
 }
 
 // completeLayout makes everything in a directory that a layout has and it has
-// not. It takes the journal's lock: nobody removes the repository meanwhile.
-func (r *Registry) completeLayout(ctx context.Context, dir string) error {
+// not, unless it has blobs and no index.json. It takes the journal's lock: nobody
+// removes the repository meanwhile.
+func (repo *repository) completeLayout(ctx context.Context) error {
+	r := repo.registry
 	for {
-		journal, err := r.openNewJournal(dir)
+		journal, err := r.openNewJournal(repo.dir)
 		if err != nil {
 			return err
 		}
-		info, err := r.lockFile(ctx, journal, filepath.Join(dir, privateDir, "journal"))
+		info, err := r.lockFile(ctx, journal, repo.journal)
 		if info != nil {
-			err = r.fillLayout(dir)
-		}
-		if info != nil && err == nil {
-			err = r.store.syncBlobDirs(dir)
-		}
-		if info != nil && err == nil {
-			err = r.syncParents(dir)
+			err = repo.complete()
 		}
 		journal.Close()
 		if info != nil || err != nil {
@@ -149,18 +147,44 @@ func (r *Registry) openNewJournal(dir string) (file, error) {
 	return r.fs.OpenFile(filepath.Join(dir, "journal"), os.O_RDWR|os.O_CREATE, 0o666)
 }
 
-// fillLayout makes what a layout has beside the journal. Whatever finds an
-// oci-layout finds the rest: it comes last.
+// complete makes everything that a layout has beside the journal, which is locked.
+// The index.json is durable before there can be a blob.
+func (repo *repository) complete() error {
+	r := repo.registry
+	index, err := r.lstat(repo.index)
+	if err == nil && index == nil {
+		if err = repo.checkNoBlobs(); err == nil {
+			err = r.provide(repo.index, emptyIndex)
+		}
+		if err == nil {
+			err = r.store.syncDir(repo.dir)
+		}
+	}
+	if err == nil {
+		err = r.fillLayout(repo.dir)
+	}
+	if err == nil {
+		err = r.store.syncBlobDirs(repo.dir)
+	}
+	if err == nil {
+		err = r.syncParents(repo.dir)
+	}
+	return err
+}
+
+// fillLayout makes what a layout has beside the journal. Whatever finds a blob finds
+// an index.json, and whatever finds an oci-layout finds the rest.
 func (r *Registry) fillLayout(dir string) error {
+	if err := r.provide(filepath.Join(dir, "index.json"), emptyIndex); err != nil {
+		return err
+	}
 	for _, name := range []string{"blobs", filepath.Join("blobs", "sha256")} {
 		if err := r.mkdir(filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
-	for _, f := range []struct{ name, text string }{{"index.json", emptyIndex}, {"oci-layout", emptyLayout}} {
-		if err := r.provide(filepath.Join(dir, f.name), f.text); err != nil {
-			return err
-		}
+	if err := r.provide(filepath.Join(dir, "oci-layout"), emptyLayout); err != nil {
+		return err
 	}
 	for _, name := range []string{"blobs", privateDir, "."} {
 		if err := r.store.syncDir(filepath.Join(dir, name)); err != nil {

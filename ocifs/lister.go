@@ -3,13 +3,9 @@ package ocifs
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"iter"
-	"maps"
 	"runtime"
-	"slices"
 
-	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -18,7 +14,8 @@ import (
 const batchSize = 128
 
 // Repositories implements [ociregistry.Lister.Repositories]. It reads the
-// directories as it comes to them.
+// directories as it comes to them. Repositories that cannot be read are left out,
+// and the logger is told of them.
 func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.repositories(ctx, startAfter, yield); err != nil {
@@ -38,19 +35,30 @@ func (r *Registry) repositories(ctx context.Context, startAfter string, yield fu
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		if has, err := r.holdsSomething(name); !has || err != nil {
-			return true, err
+		has, err := r.holdsSomething(name)
+		if isExhausted(err) {
+			return false, err
+		}
+		if err != nil {
+			r.notListed(name, err)
+		}
+		if !has || err != nil {
+			return true, nil
 		}
 		return yield(name, nil), nil
 	}
 	if r.single == "" {
-		return walkRepos(r.fs, r.dir, startAfter, list)
+		return walkRepos(r.fs, r.dir, startAfter, list, r.notListed)
 	}
 	if r.single <= startAfter {
 		return nil
 	}
 	_, err := list(r.single, r.dir)
 	return err
+}
+
+func (r *Registry) notListed(name string, err error) {
+	r.log.Warn("a repository cannot be read, and is not listed", "repository", name, "error", err)
 }
 
 // holdsSomething reports whether a repository exists. Most are not read for
@@ -63,8 +71,11 @@ func (r *Registry) holdsSomething(name string) (bool, error) {
 	}
 	if journal == nil || journal.Size() <= int64(headerLen) {
 		index, err := r.lstat(repo.index)
-		if index == nil || err != nil {
+		if err != nil {
 			return false, err
+		}
+		if index == nil {
+			return false, repo.checkNoBlobs()
 		}
 		return repo.hasBlobs()
 	}
@@ -96,72 +107,77 @@ func (r *Registry) tags(ctx context.Context, name, startAfter string, yield func
 		if errors.Is(err, ociregistry.ErrNameUnknown) && after != startAfter {
 			return nil, nil, nil // it is gone now, and so are its tags
 		}
-		if err == nil {
-			err = repo.findAbsent()
-		}
 		if err != nil {
 			return nil, nil, err
 		}
 		repo.mu.RLock()
 		names = repo.state.tagNames.AppendAfter(names, after, batchSize)
-		sure := len(repo.state.unsure) == 0
+		unsure := repo.state.unsureOf(names)
 		repo.mu.RUnlock()
 		if len(names) == 0 && after == startAfter {
 			return nil, nil, repo.missing(nil)
 		}
+		dangling, err := repo.areAbsent(unsure)
 		return names, func(i int) (bool, error) {
-			if sure {
-				return yield(names[i], nil), nil
-			}
-			if dangling, err := repo.isDangling(names[i]); dangling || err != nil {
-				return true, err
+			if dangling != nil && dangling[i] {
+				return true, nil
 			}
 			return yield(names[i], nil), nil
-		}, nil
+		}, err
 	})
 }
 
-// findAbsent finds out which of the manifests that index.json names are not there.
-// Each is looked for once; those that are absent, each time.
-func (repo *repository) findAbsent() error {
-	repo.mu.RLock()
-	unsure := slices.Collect(maps.Keys(repo.state.unsure))
-	repo.mu.RUnlock()
-	if len(unsure) == 0 {
+// unsureOf returns, for each of the tags, the manifest that it points at if the file
+// of that was not seen yet, else nil; if there is no such tag, it returns nil.
+func (s *state) unsureOf(tags []string) []*stored {
+	if len(s.unsure) == 0 {
 		return nil
 	}
-	err := parallel(2*runtime.GOMAXPROCS(0), len(unsure), func(i int) error {
-		_, err := repo.isPresent(unsure[i])
-		return err
+	manifests := make([]*stored, len(tags))
+	for i, name := range tags {
+		if m := s.tags[name].manifest; s.isUnsure(m) {
+			manifests[i] = m
+		}
+	}
+	return manifests
+}
+
+func (s *state) isUnsure(m *stored) bool {
+	_, unsure := s.unsure[m]
+	return unsure
+}
+
+// areAbsent reports of each of the manifests, which may be nil, whether it is not
+// there: another program's tag may point at one that is not. One of which the system
+// does not tell is taken to be there. Those that are there are not asked for again.
+func (repo *repository) areAbsent(manifests []*stored) ([]bool, error) {
+	if manifests == nil {
+		return nil, nil
+	}
+	absent := make([]bool, len(manifests))
+	err := parallel(2*runtime.GOMAXPROCS(0), len(manifests), func(i int) error {
+		m := manifests[i]
+		if m == nil {
+			return nil
+		}
+		present, err := repo.isPresent(m)
+		absent[i] = err == nil && !present
+		switch {
+		case isExhausted(err):
+			return err
+		case err != nil:
+			repo.registry.log.Warn("a manifest that has a tag cannot be looked at", "repository", repo.name, "digest", m.digest, "error", err)
+		}
+		return nil
 	})
 	repo.mu.Lock()
 	defer repo.mu.Unlock()
-	for _, m := range unsure {
-		if m.contents != "" || m.present.Load() {
+	for i, m := range manifests {
+		if m != nil && !absent[i] && (m.contents != "" || m.present.Load()) {
 			delete(repo.state.unsure, m)
 		}
 	}
-	return err
-}
-
-// isDangling reports whether a tag points at a manifest that is not there: another
-// program's tag may.
-func (repo *repository) isDangling(tag string) (bool, error) {
-	repo.mu.RLock()
-	unsure := false
-	t := repo.state.tags[tag]
-	var m *stored
-	if t != nil { // it was not just deleted
-		m = t.manifest
-		_, unsure = repo.state.unsure[m]
-	}
-	repo.mu.RUnlock()
-	if !unsure {
-		return false, nil
-	}
-	// The state may have been read anew since findAbsent looked.
-	present, err := repo.isPresent(m)
-	return !present, err
+	return absent, err
 }
 
 // Referrers implements [ociregistry.Lister.Referrers].
@@ -212,16 +228,15 @@ func (repo *repository) referrer(digest ociregistry.Digest, artifactType string)
 	if m == nil || artifactType != "" && m.artifactType != artifactType {
 		return desc, false, nil // deleted meanwhile, or of another type
 	}
-	text, err := repo.contents(m)
-	if errors.Is(err, fs.ErrNotExist) {
+	info, err := repo.info(m)
+	if isExhausted(err) {
+		return desc, false, err
+	}
+	if err != nil && repo.hasChild(digest) { // else it was just deleted
+		repo.registry.log.Warn("a referrer cannot be read, and is not listed", "repository", repo.name, "digest", digest, "error", err)
+	}
+	if err != nil {
 		return desc, false, nil
-	}
-	if err != nil {
-		return desc, false, err
-	}
-	info, err := manifest.Parse(m.mediaType, text)
-	if err != nil {
-		return desc, false, err
 	}
 	desc = m.desc()
 	desc.ArtifactType = m.artifactType

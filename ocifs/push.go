@@ -238,7 +238,7 @@ func (p *push) tagged(b *batch) bool {
 }
 
 // intact reports whether the contents of a manifest that is known are there as
-// they were pushed.
+// they were pushed, and can be read.
 func (p *push) intact() (bool, error) {
 	p.repo.mu.RLock()
 	m := p.repo.state.manifests[p.op.digest]
@@ -247,9 +247,5 @@ func (p *push) intact() (bool, error) {
 	if fresh {
 		return true, nil
 	}
-	_, err := p.repo.foundFile(m.digest, m.size)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	return p.repo.hasFile(m.digest, m.size)
 }

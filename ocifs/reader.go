@@ -304,13 +304,12 @@ func (repo *repository) manifest(digest ociregistry.Digest) (*stored, error) {
 		}
 		return nil, err
 	}
-	err := repo.readAll()
+	if err := repo.readAll(); err != nil {
+		return nil, err
+	}
 	repo.mu.RLock()
 	defer repo.mu.RUnlock()
-	if m := repo.state.manifests[digest]; m != nil {
-		return m, nil
-	}
-	return nil, err
+	return repo.state.manifests[digest], nil
 }
 
 func (r *Registry) tag(ctx context.Context, name, tag string) (*repository, *stored, error) {

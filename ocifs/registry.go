@@ -160,7 +160,7 @@ func (r *Registry) begin() error {
 		return nil
 	}
 	if err := r.store.recover(); err != nil {
-		return err
+		r.log.Warn("removing what a process that died has left behind", "error", err)
 	}
 	if r.opts.MaxBytes > 0 {
 		if err := r.countBytes(); err != nil {

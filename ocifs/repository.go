@@ -149,9 +149,25 @@ func (r *Registry) open(name string) (*repository, error) {
 	repo.mu.RUnlock()
 	if !there {
 		r.forget(repo)
+		if err := repo.checkNoBlobs(); err != nil {
+			return nil, err
+		}
 		return nil, ociregistry.ErrNameUnknown
 	}
 	return r.keep(repo), nil
+}
+
+// checkNoBlobs returns ErrNoIndex if there are blobs. It is for a repository without
+// an index.json.
+func (repo *repository) checkNoBlobs() error {
+	if blobs, err := repo.registry.lstat(filepath.Join(repo.dir, "blobs")); blobs == nil {
+		return err
+	}
+	has, err := repo.hasBlobs()
+	if err == nil && has {
+		err = fmt.Errorf("repository %s: %w", repo.name, ErrNoIndex)
+	}
+	return err
 }
 
 // missing returns err, which says that something is not in the repository, or
@@ -324,6 +340,11 @@ func (repo *repository) load() error {
 	}
 	if err := repo.registry.checkDirs(repo.dir); err != nil {
 		return err
+	}
+	if seen.index == nil && at.offset <= int64(headerLen) {
+		if err := repo.checkNoBlobs(); err != nil {
+			return err
+		}
 	}
 	repo.findTypes(s)
 	repo.mu.Lock()

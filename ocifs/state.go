@@ -24,8 +24,10 @@ type state struct {
 	unsure    map[*stored]struct{}            // manifests in index.json whose files were not seen yet
 
 	// What manifests name is counted when it is first asked for. Until they are
-	// read, manifests wait in unread.
+	// read, manifests wait in unread. Those whose contents are missing or damaged
+	// are found in obscure then: nobody knows what they name.
 	unread    map[ociregistry.Digest]*stored
+	obscure   map[ociregistry.Digest]*stored
 	refs      map[ociregistry.Digest]*refCount
 	referrers map[ociregistry.Digest]*ordered.Set
 
@@ -43,7 +45,6 @@ type stored struct {
 	blob      bool        // the same bytes were pushed as a blob, too
 	implicit  bool        // only an index names it, and index.json does not
 	present   atomic.Bool // its file was seen
-	absent    bool        // it was looked for when the manifests were read, in vain
 	tags      *tag        // the first of them
 
 	// What it names; only if it was read.
@@ -92,6 +93,7 @@ func newState() *state {
 		deleted:   make(map[ociregistry.Digest]struct{}),
 		unsure:    make(map[*stored]struct{}),
 		unread:    make(map[ociregistry.Digest]*stored),
+		obscure:   make(map[ociregistry.Digest]*stored),
 		refs:      make(map[ociregistry.Digest]*refCount),
 		referrers: make(map[ociregistry.Digest]*ordered.Set),
 	}
@@ -137,6 +139,14 @@ func (s *state) add(m *stored) {
 	delete(s.deleted, m.digest)
 }
 
+// readAgain lets a manifest be read, unless it was.
+func (s *state) readAgain(m *stored) {
+	if s.obscure[m.digest] == m {
+		delete(s.obscure, m.digest)
+		s.unread[m.digest] = m
+	}
+}
+
 // setInfo tells what a manifest names.
 func (s *state) setInfo(m *stored, info manifest.Info) {
 	if m.read || s.manifests[m.digest] != m {
@@ -154,6 +164,7 @@ func (s *state) setInfo(m *stored, info manifest.Info) {
 func (s *state) countIn(m *stored) {
 	m.read = true
 	delete(s.unread, m.digest)
+	delete(s.obscure, m.digest)
 	s.count(m, 1)
 	if m.subject != "" {
 		if s.referrers[m.subject] == nil {
@@ -223,6 +234,7 @@ func (s *state) remove(m *stored) {
 	delete(s.manifests, m.digest)
 	delete(s.unsure, m)
 	delete(s.unread, m.digest)
+	delete(s.obscure, m.digest)
 	if !m.read {
 		return
 	}
@@ -316,7 +328,7 @@ func (s *state) applyPut(o *op) {
 		s.add(m)
 	} else if m.contents == "" && o.contents != "" {
 		m.contents = o.contents // its file was damaged
-		m.absent = false
+		s.readAgain(m)
 		s.fresh = append(s.fresh, m)
 	}
 	if m.mediaType != o.mediaType || m.size != o.size {

@@ -1,6 +1,7 @@
 package ocifs
 
 import (
+	"errors"
 	"io/fs"
 	"path/filepath"
 
@@ -18,8 +19,11 @@ func (r *Registry) countBytes() error {
 			r.used.Add(size)
 		}
 	}
+	uncounted := func(name string, err error) {
+		r.log.Warn("what is in a directory cannot be counted", "repository", name, "error", err)
+	}
 	err := r.eachDir(func(name, dir string) (bool, error) {
-		return true, r.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
+		err := r.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
 			if links(info) == 1 {
 				r.used.Add(info.Size())
 			} else {
@@ -27,7 +31,12 @@ func (r *Registry) countBytes() error {
 			}
 			return nil
 		})
-	})
+		if errors.Is(err, fs.ErrPermission) {
+			uncounted(name, err)
+			err = nil
+		}
+		return true, err
+	}, uncounted)
 	if err != nil {
 		return err
 	}
@@ -62,13 +71,14 @@ func (r *Registry) onlyName(repo *repository, digest ociregistry.Digest) int64 {
 	return info.Size()
 }
 
-// eachDir calls f for all directories that may be repositories.
-func (r *Registry) eachDir(f func(name, dir string) (bool, error)) error {
+// eachDir calls f for all directories that may be repositories, and skip for those
+// that cannot be read, in which there may be others.
+func (r *Registry) eachDir(f func(name, dir string) (bool, error), skip func(name string, err error)) error {
 	if r.single != "" {
 		_, err := f(r.single, r.dir)
 		return err
 	}
-	return walkRepos(r.fs, r.dir, "", f)
+	return walkRepos(r.fs, r.dir, "", f, skip)
 }
 
 // eachBlob calls f for all blobs of a layout directory that are files.

@@ -37,6 +37,12 @@ var (
 	// for. To push the content again repairs it.
 	ErrDamaged = errors.New("content is not what its digest says")
 
+	// ErrNoIndex is for a repository that has blobs and no index.json, and whose
+	// journal does not say anything. It was lost, or another program is about to
+	// write it. Calls about such a repository return ErrNoIndex, too; they change
+	// nothing.
+	ErrNoIndex = errors.New("there are blobs and no index.json")
+
 	// ErrMissing is for content that is named and not there. A Registry that is
 	// Sparse does not report what manifests name; another also reports what was
 	// allowed to be missing ([ociregistry.AllowMissing], [ociregistry.AllowInUse]).
@@ -46,7 +52,8 @@ var (
 // Verify reads all that the registry has, checks that each file has the bytes of
 // its name and that all is there that index.json and manifests name, and yields
 // what is wrong, repository by repository in byte order of their names. It changes
-// nothing, and can run while the registry is used.
+// nothing, and can run while the registry is used. The caller may leave the loop at
+// any time.
 //
 // The error, which is the last element, is that of the context, or says that the
 // directory itself cannot be read.
@@ -57,8 +64,11 @@ func (r *Registry) Verify(ctx context.Context) iter.Seq2[Problem, error] {
 			err = r.eachDir(func(name, dir string) (bool, error) {
 				v := verification{ctx: ctx, registry: r, name: name, yield: yield}
 				v.repository()
-				return !v.stopped, ctx.Err()
-			})
+				if v.stopped {
+					return false, nil
+				}
+				return true, ctx.Err()
+			}, func(name string, err error) { })
 		}
 		if err != nil {
 			yield(Problem{}, opError(err, "Verify", "", ""))

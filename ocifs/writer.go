@@ -99,7 +99,7 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 		has = has || b.blobs[digest]
 		if !has && !known && !absent {
 			var err error
-			if has, err = repo.hasTextFile(digest, text); err != nil {
+			if has, err = repo.hasFile(digest, int64(len(text))); err != nil {
 				return err
 			}
 		}
@@ -123,16 +123,6 @@ func (repo *repository) pendingText(digest ociregistry.Digest) (has, known bool)
 	return pending, pending || deleted || m != nil && !m.blob
 }
 
-// hasTextFile reports whether there is a file of a small blob, undamaged. Then it
-// is durable.
-func (repo *repository) hasTextFile(digest ociregistry.Digest, text string) (bool, error) {
-	_, err := repo.foundFile(digest, int64(len(text)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // publish makes content, whose digest was checked, a blob of a repository. It
 // makes the repository if need be.
 func (r *Registry) publish(ctx context.Context, name string, digest ociregistry.Digest, content *staged) error {
@@ -144,7 +134,8 @@ func (r *Registry) publish(ctx context.Context, name string, digest ociregistry.
 }
 
 // place calls put, which makes a file in a repository, and makes the repository
-// if put needs it. A repository that cannot be read is left as it is.
+// if put needs it: a blob gets its name only where there is an index.json. A
+// repository that cannot be read is left as it is.
 func (r *Registry) place(ctx context.Context, name string, put func(*repository) error) error {
 	repo, err := r.open(name)
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
@@ -154,23 +145,35 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 	if err != nil {
 		return err
 	}
-	made := false
+	laid, made := repo.hasIndex(), false
 	for {
-		err := repo.placeOnce(put)
+		err := errNoLayout
+		if laid {
+			err = repo.placeOnce(put)
+		}
 		if err == nil || !errors.Is(err, errNoLayout) {
 			if err != nil && made {
 				repo.commit(&change{ctx: context.WithoutCancel(ctx), alone: true, work: repo.fold}) // which removes what is empty
 			}
 			return err
 		}
+		laid = true
 		repo.scheduleFold() // which removes what may be left empty
-		if err := r.makeLayout(ctx, repo.dir); err != nil {
+		if err := repo.makeLayout(ctx); err != nil {
 			return err
 		}
 		repo = r.keep(repo)
 		repo.anchored.Store(true)
 		made = true
 	}
+}
+
+// hasIndex reports whether there was an index.json when the state was last brought up
+// to date.
+func (repo *repository) hasIndex() bool {
+	repo.mu.RLock()
+	defer repo.mu.RUnlock()
+	return repo.seen.index != nil
 }
 
 // placeOnce calls put. When that fails, it may have left a name that is not

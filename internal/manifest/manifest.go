@@ -43,6 +43,18 @@ func Known(mediaType string) (own string, ok bool) {
 	return mediaTypes[i], true
 }
 
+// IsIndex reports whether a manifest of mediaType names manifests.
+func IsIndex(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageIndex || mediaType == MediaTypeDockerManifestList
+}
+
+// isArtifact reports whether mediaType is that of an artifact manifest. The types
+// that programs write these from have no way to leave the field mediaType out: it
+// is empty where they do not set it.
+func isArtifact(mediaType string) bool {
+	return mediaType == MediaTypeORASArtifact || mediaType == MediaTypeOCIArtifact
+}
+
 // A Ref is a blob or a manifest that a manifest names.
 type Ref struct {
 	MediaType string
@@ -105,7 +117,7 @@ func Parse(mediaType, contents string) (Info, error) {
 	if err != nil {
 		return Info{}, invalid("%v", err)
 	}
-	if f.mediaType != mediaType && f.hasMediaType {
+	if f.mediaType != mediaType && f.hasMediaType && !(f.mediaType == "" && isArtifact(mediaType)) {
 		return Info{}, invalid("its mediaType field is not %s, which it was pushed as", mediaType)
 	}
 	return f.info(mediaType)
