@@ -209,9 +209,13 @@ func (s *store) addToPool(dir string, d ociregistry.Digest) {
 
 // removeFile removes the file of a manifest, if it is there.
 func (s *store) removeFile(dir string, d ociregistry.Digest) error {
-	err := s.fs.Remove(blobPath(dir, d))
-	if isAbsent(err) {
+	name := blobPath(dir, d)
+	err := s.fs.Remove(name)
+	if err == nil || isAbsent(err) {
 		return nil
+	}
+	if s.isDir(name) {
+		_, err = s.setAside(name)
 	}
 	return err
 }

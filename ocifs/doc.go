@@ -36,6 +36,7 @@
 //	staging/RANDOM/     files that one process is writing, or has for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
 //	unfolded/SUM        the name of a repository whose journal is to be folded
+//	damaged/            what was damaged and has been moved out of the way
 //
 // [NewLayout] serves one layout, wherever it is; all of these are in its own
 // .ocifs then.
@@ -97,6 +98,27 @@
 // the system's boot id, the bytes are hashed again and must be what they were;
 // else the session is unknown.
 //
+// # Damage
+//
+// What is damaged or cannot be read fails the calls that are about it, and no others:
+// lists leave it out, and the logger is told.
+//
+// Of a manifest that is missing, damaged or cannot be read it is not known what it
+// names. As long as index.json has it, or something is in the place of an index's
+// child, blobs are not deleted, and if it is an index, no manifests: the error is
+// [ociregistry.ErrInUse]. The manifest itself can be deleted, and a push repairs it.
+// An index's child that is not there is no damage: not all platforms need be here.
+//
+// A repository with blobs and no index.json, whose journal has no changes, returns
+// [ErrNoIndex] and is not written to: the file was lost, or another program is about
+// to write it.
+//
+// A journal is read up to the first record that is not whole, which is how one that
+// was not acknowledged looks.
+//
+// [Registry.Verify] finds what is wrong, and [Registry.Repair] moves it out of the
+// way.
+//
 // # Other programs
 //
 // They may read layouts at any time. What was pushed less than a second ago may not
@@ -110,7 +132,7 @@
 // it. An entry's tag is its org.opencontainers.image.ref.name if that is one, else
 // what follows the last colon there ("repo:tag", or a full reference). Manifests
 // that only an index names are served as well. Entries whose content is absent are
-// not served, and kept.
+// not served, and kept. While there are such entries, no blob is deleted.
 //
 // They must leave .ocifs alone. When no Registry has the directory open, .ocifs may
 // be deleted, except for journals that are longer than their header of 32 bytes;

@@ -8,11 +8,15 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // privateDir has what is not part of a layout: in a repository its journal, in
 // the root all else.
 const privateDir = ".ocifs"
+
+// layoutFile is the name of the file that marks a layout.
+const layoutFile = ocispec.ImageLayoutFile
 
 // algorithms are those of which there may be blobs.
 var algorithms = []digest.Algorithm{digest.SHA256, digest.SHA512}

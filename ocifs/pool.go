@@ -148,7 +148,7 @@ func (s *store) replaceOne(source, name string, makeDir func() error) error {
 	if err := s.fs.Link(source, tmp); err != nil {
 		return err
 	}
-	if err := s.fs.Rename(tmp, name); err != nil {
+	if err := s.moveOver(tmp, name); err != nil {
 		s.fs.Remove(tmp)
 		return err
 	}
@@ -182,14 +182,14 @@ func (s *store) add(source, name string, makeDir func() error) error {
 // move gives a file another name, where it can have only one.
 func (s *store) move(source, dir string, d ociregistry.Digest) error {
 	name := blobPath(dir, d)
-	err := s.fs.Rename(source, name)
+	err := s.moveOver(source, name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := s.makeBlobDir(dir, d); err != nil {
 		return err
 	}
-	if err = s.fs.Rename(source, name); errors.Is(err, fs.ErrNotExist) {
+	if err = s.moveOver(source, name); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", errNoLayout, err) // it was removed meanwhile
 	}
 	return err

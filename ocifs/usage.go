@@ -24,9 +24,11 @@ func (r *Registry) countBytes() error {
 	}
 	err := r.eachDir(func(name, dir string) (bool, error) {
 		err := r.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
-			if links(info) == 1 {
+			switch {
+			case !info.Mode().IsRegular():
+			case links(info) == 1:
 				r.used.Add(info.Size())
-			} else {
+			default:
 				count(digest, info.Size())
 			}
 			return nil
@@ -81,7 +83,8 @@ func (r *Registry) eachDir(f func(name, dir string) (bool, error), skip func(nam
 	return walkRepos(r.fs, r.dir, "", f, skip)
 }
 
-// eachBlob calls f for all blobs of a layout directory that are files.
+// eachBlob calls f for all that is where the blobs of a layout directory are, and has
+// the name of one. It may be no file.
 func (r *Registry) eachBlob(dir string, f func(digest ociregistry.Digest, info fs.FileInfo) error) error {
 	for _, alg := range algorithms {
 		err := r.eachBlobOf(filepath.Join(dir, "blobs", alg.String()), alg, f)
@@ -99,7 +102,7 @@ func (r *Registry) eachBlobOf(dir string, alg digest.Algorithm, f func(digest oc
 	}
 	for _, e := range entries {
 		digest := digest.NewDigestFromEncoded(alg, e.Name())
-		if ociregistry.CheckDigest(digest) != nil || !e.Type().IsRegular() {
+		if ociregistry.CheckDigest(digest) != nil {
 			continue
 		}
 		info, err := r.fs.Lstat(filepath.Join(dir, e.Name()))

@@ -1,22 +1,34 @@
 package ocifs
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Problem is something that Verify found.
+// Problem is something that Verify or Repair found.
 type Problem struct {
-	Repo   string
+	Repo   string             // empty if it is about what repositories share
 	Digest ociregistry.Digest // of the blob or manifest, or empty if it is about the repository
 	Tag    string             // that points at it, or empty
 	Err    error
+
+	// Repaired is whether Repair has set it right: what was damaged is not in the
+	// way of what comes next. That it is missing then, if it is needed, is a Problem
+	// of its own. Moved is where it is now, or empty if nothing was moved.
+	Repaired bool
+	Moved    string
 }
 
 func (p Problem) String() string {
@@ -27,7 +39,14 @@ func (p Problem) String() string {
 	if p.Digest != "" {
 		s += "@" + string(p.Digest)
 	}
-	return s + ": " + p.Err.Error()
+	s += ": " + p.Err.Error()
+	if p.Repaired {
+		s += "; repaired"
+	}
+	if p.Moved != "" {
+		s += "; moved to " + p.Moved
+	}
+	return s
 }
 
 // Errors of a [Problem]. Others are those of the filesystem, of index.json that
@@ -51,58 +70,87 @@ var (
 
 // Verify reads all that the registry has, checks that each file has the bytes of
 // its name and that all is there that index.json and manifests name, and yields
-// what is wrong, repository by repository in byte order of their names. It changes
-// nothing, and can run while the registry is used. The caller may leave the loop at
-// any time.
+// what is wrong, repository by repository in byte order of their names, and then of
+// what they share. It changes nothing, and can run while the registry is used. The
+// caller may leave the loop at any time.
 //
 // The error, which is the last element, is that of the context, or says that the
 // directory itself cannot be read.
 func (r *Registry) Verify(ctx context.Context) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
-		err := r.usable()
-		if err == nil {
-			err = r.eachDir(func(name, dir string) (bool, error) {
-				v := verification{ctx: ctx, registry: r, name: name, yield: yield}
-				v.repository()
-				if v.stopped {
-					return false, nil
-				}
-				return true, ctx.Err()
-			}, func(name string, err error) { })
-		}
-		if err != nil {
-			yield(Problem{}, opError(err, "Verify", "", ""))
-		}
+		v := verification{ctx: ctx, registry: r, yield: yield}
+		v.run("Verify")
 	}
 }
 
-// verification is Verify of one repository.
+// verification is a run of Verify or Repair.
 type verification struct {
 	ctx      context.Context
 	registry *Registry
-	name     string
 	yield    func(Problem, error) bool
 	stopped  bool
+
+	// damaged is told of a file that is not what it should be, and returns what is
+	// to be reported of it.
+	damaged func(p Problem, name string, info fs.FileInfo) Problem
+
+	// unopened is told why a repository cannot be opened, and returns what is to be
+	// reported of that.
+	unopened func(p Problem) Problem
 }
 
-func (v *verification) report(digest ociregistry.Digest, tag string, err error) {
-	if !v.stopped && v.ctx.Err() == nil {
-		v.stopped = !v.yield(Problem{v.name, digest, tag, err}, nil)
+func (v *verification) run(op string) {
+	err := v.registry.usable()
+	if err == nil {
+		err = v.registry.eachDir(func(name, dir string) (bool, error) {
+			v.repository(name)
+			return v.goesOn(), v.over()
+		}, func(name string, err error) { v.report(Problem{Repo: name, Err: err}) })
+	}
+	if err == nil && v.goesOn() {
+		v.pool()
+		err = v.over()
+	}
+	if err != nil {
+		v.yield(Problem{}, opError(err, op, "", ""))
 	}
 }
 
-func (v *verification) repository() {
-	repo, err := v.registry.open(v.name)
+func (v *verification) goesOn() bool { return !v.stopped && v.ctx.Err() == nil }
+
+// over returns the error of the context, if anybody wants to know it.
+func (v *verification) over() error {
+	if v.stopped {
+		return nil
+	}
+	return v.ctx.Err()
+}
+
+func (v *verification) report(p Problem) {
+	if v.goesOn() {
+		v.stopped = !v.yield(p, nil)
+	}
+}
+
+func (v *verification) repository(name string) {
+	repo, err := v.registry.open(name)
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
 		return
 	}
 	if err != nil {
-		v.report("", "", err)
-		return
+		p := Problem{Repo: name, Err: err}
+		if v.unopened != nil {
+			p = v.unopened(p)
+		}
+		v.report(p)
+		if repo, err = v.registry.open(name); err != nil {
+			return
+		}
 	}
-	v.files(repo)
+	v.layoutFile(repo)
+	v.files(Problem{Repo: name}, repo.dir, func(fs.FileInfo) bool { return true })
 	for _, m := range repo.all() {
-		if v.stopped || v.ctx.Err() != nil {
+		if !v.goesOn() {
 			return
 		}
 		v.manifest(repo, m)
@@ -121,37 +169,114 @@ func (repo *repository) all() []*stored {
 	return manifests
 }
 
-// files checks the bytes of all files of blobs.
-func (v *verification) files(repo *repository) {
+// layoutFile checks the mark of a layout.
+func (v *verification) layoutFile(repo *repository) {
+	name := filepath.Join(repo.dir, layoutFile)
+	info, err := v.registry.lstat(name)
+	if info != nil {
+		err = v.registry.checkLayoutFile(name)
+	} else if err == nil {
+		err = ErrMissing
+	}
+	if err == nil || !repo.hasIndex() {
+		return
+	}
+	p := Problem{Repo: repo.name, Err: fmt.Errorf("%s: %w", layoutFile, err)}
+	if v.damaged != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrMissing)) {
+		p = v.damaged(p, name, info)
+	}
+	v.report(p)
+}
+
+// checkLayoutFile returns an error unless a file is the mark of a layout (image-spec,
+// "OCI Image Layout Specification", section "oci-layout file").
+func (r *Registry) checkLayoutFile(name string) error {
+	text, err := r.readRegular(name)
+	if err != nil {
+		return err
+	}
+	var layout ocispec.ImageLayout
+	if json.Unmarshal([]byte(text), &layout) != nil || layout.Version == "" {
+		return ErrDamaged
+	}
+	return nil
+}
+
+// readRegular returns the text of a file. If it is none, the error is ErrDamaged.
+func (r *Registry) readRegular(name string) (string, error) {
+	info, err := r.fs.Lstat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = ErrDamaged
+	}
+	if err != nil {
+		return "", err
+	}
+	f, err := r.fs.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return readFrom(f, 0)
+}
+
+// files checks the bytes of those files of blobs below a directory that are to be
+// looked at. What is found has p's fields.
+func (v *verification) files(p Problem, dir string, look func(fs.FileInfo) bool) {
 	stop := errors.New("stopped")
-	err := v.registry.eachBlob(repo.dir, func(digest ociregistry.Digest, _ fs.FileInfo) error {
-		if err := v.file(repo, digest); err != nil {
-			v.report(digest, "", err)
+	err := v.registry.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
+		if look(info) {
+			v.file(p, dir, digest, info)
 		}
-		if v.stopped || v.ctx.Err() != nil {
+		if !v.goesOn() {
 			return stop
 		}
 		return nil
 	})
 	if err != nil && err != stop {
-		v.report("", "", err)
+		p.Err = err
+		v.report(p)
 	}
 }
 
-func (v *verification) file(repo *repository, digest ociregistry.Digest) error {
-	err := v.registry.store.verify(v.ctx, repo.dir, digest)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (v *verification) file(p Problem, dir string, digest ociregistry.Digest, info fs.FileInfo) {
+	name := blobPath(dir, digest)
+	err := v.registry.store.verify(v.ctx, dir, digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		now, err := v.registry.lstat(name)
+		if now == nil && err == nil {
+			return // it was just deleted
+		}
+		v.found(p, name, digest, info, cmp.Or(err, ErrDamaged)) // it is empty, or no file
+	} else if err != nil {
+		v.found(p, name, digest, info, err)
 	}
-	if info, err := v.registry.fs.Lstat(blobPath(repo.dir, digest)); err == nil && info.Mode().IsRegular() {
-		return ErrDamaged // it is empty
+}
+
+func (v *verification) found(p Problem, name string, digest ociregistry.Digest, info fs.FileInfo, err error) {
+	p.Digest, p.Err = digest, err
+	if p.Repo == "" {
+		p.Err = fmt.Errorf("%w, in the pool that mounts come from", err)
 	}
-	return nil // it was just deleted
+	if v.damaged != nil && errors.Is(err, ErrDamaged) {
+		p = v.damaged(p, name, info)
+	}
+	v.report(p)
+}
+
+// pool checks the files of the pool that no layout has as well.
+func (v *verification) pool() {
+	v.files(Problem{}, v.registry.store.private, func(info fs.FileInfo) bool { return links(info) <= 1 })
 }
 
 // manifest checks that a manifest is there, and what it names.
 func (v *verification) manifest(repo *repository, m *stored) {
-	text, err := repo.contents(m)
+	repo.mu.RLock()
+	text := m.contents
+	repo.mu.RUnlock()
+	var err error
+	if text == "" {
+		text, err = repo.readFile(m.digest, m.size)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		v.missing(repo, m)
 		return
@@ -161,7 +286,7 @@ func (v *verification) manifest(repo *repository, m *stored) {
 		info, err = manifest.Parse(m.mediaType, text)
 	}
 	if err != nil {
-		v.report(m.digest, "", err)
+		v.report(Problem{Repo: repo.name, Digest: m.digest, Err: err})
 		return
 	}
 	if v.registry.opts.Sparse {
@@ -180,7 +305,7 @@ func (v *verification) manifest(repo *repository, m *stored) {
 			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.digest, ref.Size)
 		}
 		if err != nil {
-			v.report(ref.Digest, "", err)
+			v.report(Problem{Repo: repo.name, Digest: ref.Digest, Err: err})
 		}
 	}
 }
@@ -207,6 +332,6 @@ func (v *verification) missing(repo *repository, m *stored) {
 		tags = []string{""}
 	}
 	for _, tag := range tags {
-		v.report(m.digest, tag, ErrMissing)
+		v.report(Problem{Repo: repo.name, Digest: m.digest, Tag: tag, Err: ErrMissing})
 	}
 }
