@@ -239,6 +239,9 @@ func (repo *repository) lay(c *change) error {
 		if !c.creates {
 			return ociregistry.ErrNameUnknown
 		}
+		if err := repo.checkNoBlobs(); err != nil {
+			return err
+		}
 		if err := repo.refresh(); err != nil {
 			return err
 		}
@@ -334,7 +337,7 @@ func (repo *repository) indexSize() int64 {
 // If it fails it takes back what it wrote.
 func (repo *repository) append(journal file, size int64, ops []op) error {
 	at := repo.at
-	if repo.seen.index == nil && at.offset <= int64(headerLen) { // whoever made the journal died
+	if !repo.isLaid() { // whoever made the journal died
 		if err := repo.complete(); err != nil {
 			return err
 		}

@@ -160,7 +160,7 @@ func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregis
 		return nil, fmt.Errorf("%w: the manifest has tags, which are immutable", ociregistry.ErrDenied)
 	case shared && opts.ProtectShared:
 		return nil, fmt.Errorf("%w: several tags point at the manifest", ociregistry.ErrDenied)
-	case known && doubt != nil && !opts.Sparse:
+	case known && doubt != nil && !sparse:
 		return nil, doubt
 	}
 	return m, nil

@@ -193,7 +193,7 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 }
 
 func (r *Registry) referrers(ctx context.Context, name string, digest ociregistry.Digest, artifactType string, yield func(ociregistry.Descriptor, error) bool) error {
-	return batches(ctx, "", func(digests []string, after string) ([]string, func(int) (bool, error), error) {
+	return batches(ctx, string(ociregistry.ReferrersAfter(ctx)), func(digests []string, after string) ([]string, func(int) (bool, error), error) {
 		repo, err := r.open(name)
 		if errors.Is(err, ociregistry.ErrNameUnknown) {
 			return nil, nil, nil // it has none

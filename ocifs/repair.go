@@ -175,14 +175,9 @@ func (repo *repository) findManifests(ctx context.Context) (*state, error) {
 		if err != nil {
 			return nil // it is damaged, or cannot be read
 		}
-		mediaType, known := manifest.Known(typeOf(text))
-		if !known {
-			return nil
+		if mediaType := manifest.TypeOf(text); mediaType != "" {
+			s.add(&stored{digest: digest, mediaType: mediaType, size: info.Size(), blob: true})
 		}
-		if _, err := manifest.Parse(mediaType, text); err != nil {
-			return nil
-		}
-		s.add(&stored{digest: digest, mediaType: mediaType, size: info.Size(), blob: true})
 		return nil
 	})
 	return s, err

@@ -178,7 +178,7 @@ func (v *verification) layoutFile(repo *repository) {
 	} else if err == nil {
 		err = ErrMissing
 	}
-	if err == nil || !repo.hasIndex() {
+	if err == nil || !repo.isLaid() {
 		return
 	}
 	p := Problem{Repo: repo.name, Err: fmt.Errorf("%s: %w", layoutFile, err)}

@@ -134,8 +134,8 @@ func (r *Registry) publish(ctx context.Context, name string, digest ociregistry.
 }
 
 // place calls put, which makes a file in a repository, and makes the repository
-// if put needs it: a blob gets its name only where there is an index.json. A
-// repository that cannot be read is left as it is.
+// if put needs it: a blob gets its name only where there is an index.json, or a
+// journal that becomes one. A repository that cannot be read is left as it is.
 func (r *Registry) place(ctx context.Context, name string, put func(*repository) error) error {
 	repo, err := r.open(name)
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
@@ -145,7 +145,7 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 	if err != nil {
 		return err
 	}
-	laid, made := repo.hasIndex(), false
+	laid, made := repo.isLaid(), false
 	for {
 		err := errNoLayout
 		if laid {
@@ -168,12 +168,12 @@ func (r *Registry) place(ctx context.Context, name string, put func(*repository)
 	}
 }
 
-// hasIndex reports whether there was an index.json when the state was last brought up
-// to date.
-func (repo *repository) hasIndex() bool {
+// isLaid reports whether there was an index.json, or a journal with changes, when the
+// state was last brought up to date.
+func (repo *repository) isLaid() bool {
 	repo.mu.RLock()
 	defer repo.mu.RUnlock()
-	return repo.seen.index != nil
+	return repo.seen.index != nil || repo.at.offset > int64(headerLen)
 }
 
 // placeOnce calls put. When that fails, it may have left a name that is not

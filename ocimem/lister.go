@@ -53,7 +53,7 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](opError(err, "Referrers", repo, string(digest)))
 	}
 	return func(yield func(ociregistry.Descriptor, error) bool) {
-		err := batches(ctx, "", func(batch []string, after string) ([]string, error) {
+		err := batches(ctx, string(ociregistry.ReferrersAfter(ctx)), func(batch []string, after string) ([]string, error) {
 			r.view(repo, func(repo *repository) error {
 				if set := repo.referrers[digest]; set != nil {
 					batch = set.AppendAfter(batch, after, batchSize)

@@ -14,6 +14,7 @@ import (
 type pushConditionKey struct{}
 type digestAlgorithmKey struct{}
 type allowanceKey struct{}
+type referrersAfterKey struct{}
 
 // PushCondition says what the ref of a PushManifest must resolve to just before
 // the push. It is what If-Match and If-None-Match are in HTTP (RFC 9110,
@@ -74,6 +75,26 @@ func DigestAlgorithmFrom(ctx context.Context) digest.Algorithm {
 		return alg
 	}
 	return digest.SHA256
+}
+
+// WithReferrersAfter returns a context that tells Referrers that the caller has no
+// use for descriptors whose digests are not greater than after, in byte order: a
+// page of a long list need not cost what all the pages before it did. It is only a
+// hint, which a backend may leave alone; the caller passes over what it did not want.
+// Whoever keeps a list, or asks another registry than the caller did, takes the hint
+// out first: with an empty after there is none.
+func WithReferrersAfter(ctx context.Context, after Digest) context.Context {
+	if ReferrersAfter(ctx) == after {
+		return ctx
+	}
+	return context.WithValue(ctx, referrersAfterKey{}, after)
+}
+
+// ReferrersAfter returns the digest that [WithReferrersAfter] has put into ctx, else
+// the empty one.
+func ReferrersAfter(ctx context.Context) Digest {
+	after, _ := ctx.Value(referrersAfterKey{}).(Digest)
+	return after
 }
 
 // allowance is what a context allows that the contract forbids.

@@ -224,7 +224,8 @@ type Lister interface {
 	// is not empty, only those of that type are listed.
 	//
 	// There are none where the digest or the repository is unknown; that is no
-	// error, since a referrer may be pushed before its subject.
+	// error, since a referrer may be pushed before its subject. A caller that wants
+	// only the end of the list can say so: see [WithReferrersAfter].
 	//
 	// Errors: [ErrNameInvalid], [ErrDigestInvalid].
 	Referrers(ctx context.Context, repo string, digest Digest, artifactType string) iter.Seq2[Descriptor, error]

@@ -108,8 +108,8 @@ func (x *exchange) setNextLink(last string) {
 	x.header().Set("Link", wire.NextLink(x.location(next)))
 }
 
-// listReferrers answers with an image index of referrers. Backends cannot list
-// them from a certain one on, so those of earlier pages are passed over.
+// listReferrers answers with an image index of referrers. A backend need not begin
+// where the page does: what it lists of earlier pages is passed over.
 func (x *exchange) listReferrers() error {
 	if x.opts.DisableReferrersAPI {
 		return wire.ErrNotFound
@@ -120,7 +120,8 @@ func (x *exchange) listReferrers() error {
 	const head = `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
 	index := []byte(head)
 	n, last := 0, ""
-	for desc, err := range x.backend.Referrers(x.ctx(), x.Repo, x.Digest, x.ArtifactType) {
+	ctx := ociregistry.WithReferrersAfter(x.ctx(), ociregistry.Digest(x.ListLast))
+	for desc, err := range x.backend.Referrers(ctx, x.Repo, x.Digest, x.ArtifactType) {
 		if errors.Is(err, ociregistry.ErrUnsupported) {
 			return wire.ErrNotFound // clients keep their own lists then
 		}

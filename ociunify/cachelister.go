@@ -48,6 +48,7 @@ func (c *Cache) Referrers(ctx context.Context, repo string, digest ociregistry.D
 	if err := at.byDigest(); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
+	ctx = ociregistry.WithReferrersAfter(ctx, "") // what is kept is a list of all
 	list := referrersList{Repository: repo, Digest: digest, ArtifactType: artifactType}
 	return orKept(ctx, c, at, func(ctx context.Context) iter.Seq2[ociregistry.Descriptor, error] {
 		return c.keepReferrers(ctx, list, c.origin.Referrers(ctx, repo, digest, artifactType))

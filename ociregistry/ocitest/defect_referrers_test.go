@@ -100,6 +100,24 @@ var referrersDefects = []defect{{
 		wrapReferrers(f, func(all []desc) []desc { slices.Reverse(all); return all })
 	},
 }, {
+	name:     "referrers after a digest begin one too late",
+	caughtBy: []string{"Referrers/AfterADigest"},
+	inject: func(f *ociregistry.Funcs) {
+		next := f.Referrers_
+		f.Referrers_ = func(ctx Ctx, repo string, d dig, artifactType string) iter.Seq2[desc, error] {
+			after := ociregistry.ReferrersAfter(ctx)
+			all, err := ociregistry.All(next(ociregistry.WithReferrersAfter(ctx, ""), repo, d, artifactType))
+			if err != nil {
+				return ociregistry.ErrorSeq[desc](err)
+			}
+			i := slices.IndexFunc(all, func(d desc) bool { return d.Digest > after })
+			if after != "" && i >= 0 {
+				all = all[i+1:]
+			}
+			return ociregistry.SliceSeq(all)
+		}
+	},
+}, {
 	name:     "only what exists has referrers",
 	caughtBy: []string{"Referrers/SubjectPushedLater", "Referrers/SHA512Subject", "Referrers/DeletedSubject"},
 	inject: func(f *ociregistry.Funcs) {

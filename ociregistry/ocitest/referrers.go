@@ -21,6 +21,7 @@ var referrersClauses = []clause{
 	{name: "Annotations", needs: ListReferrers, run: referrersAnnotations},
 	{name: "Filter", needs: ListReferrers, run: referrersFilter},
 	{name: "InByteOrder", needs: ListReferrers, run: referrersOrder},
+	{name: "AfterADigest", needs: ListReferrers, run: referrersAfter},
 	{name: "SubjectPushedLater", needs: ListReferrers, run: referrersBeforeSubject},
 	{name: "SHA512Subject", needs: ListReferrers, run: referrersSHA512},
 	{name: "OfReferrers", needs: ListReferrers, run: referrersOfReferrers},
@@ -175,6 +176,43 @@ func referrersOrder(t *test) {
 		got = append(got, string(d.Digest))
 	}
 	t.wantList(got, nil, want, "Referrers")
+}
+
+// What is not greater than the digest that the context names may be listed, and the
+// rest is. The hint is for one call.
+func referrersAfter(t *test) {
+	subject := t.mustPushImage("foo", 1).Descriptor
+	var all []string
+	for i := range 20 {
+		a, _ := referrerTo(subject, "text/plain", map[string]string{"i": fmt.Sprint(i)})
+		t.mustPush("foo", a)
+		all = append(all, string(a.Descriptor.Digest))
+	}
+	slices.Sort(all)
+	for _, after := range []string{all[0], all[9], all[9][:20], all[19], "sha256:", "~", ""} {
+		ctx := ociregistry.WithReferrersAfter(t.Context(), ociregistry.Digest(after))
+		var got, want []string
+		for d, err := range t.reg.Referrers(ctx, "foo", subject.Digest, "text/plain") {
+			t.must(err, "Referrers")
+			if string(d.Digest) > after {
+				got = append(got, string(d.Digest))
+			}
+		}
+		for _, d := range all {
+			if d > after {
+				want = append(want, d)
+			}
+		}
+		t.wantList(got, nil, want, fmt.Sprintf("Referrers after %q", after))
+	}
+	n := 0
+	for _, err := range t.reg.Referrers(t.Context(), "foo", subject.Digest, "") {
+		t.must(err, "Referrers")
+		n++
+	}
+	if n != len(all) {
+		t.Errorf("Referrers, asked for all after it was asked for the end: got %d, want %d", n, len(all))
+	}
 }
 
 func referrersBeforeSubject(t *test) {
