@@ -3,6 +3,7 @@
 // Usage:
 //
 //	ociserve [flags]
+//	ociserve verify [-repair] [-sparse] directory
 //
 // It listens on localhost:5000, and serves what -dir, -layout, -proxy, -cache or
 // -mem say.
@@ -136,6 +137,21 @@
 //
 // What was copied counts for -max-bytes when it is read.
 //
+// # Verification
+//
+// Verify reads all that a directory has, as -dir or -layout serve it, and prints what
+// is wrong: content that is not what its digest says, or is missing, and what cannot
+// be read. Nothing is changed, and the directory may be served meanwhile. With
+// -repair, what is damaged is moved to .ocifs/damaged in the directory, where nothing
+// reads it, so that the next push, or the next pull through a cache, brings it anew;
+// an index.json that is damaged, or gone, is made from the manifests that are there,
+// without their tags. Content that is missing stays so. With -sparse it is not told
+// of, if manifests name it: the directory of a cache has not all.
+//
+// Its exit status is 0 if nothing is wrong any more, and 1 if something is left.
+//
+// # Exit status
+//
 // The exit status is 0 after an interrupt, 1 when serving failed or a directory
 // could not be brought up to date at the end, and 2 for flags that make no sense.
 package main
@@ -169,6 +185,9 @@ func main() {
 
 // run is the program. It returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "verify" {
+		return runVerify(ctx, args[1:], stdout, stderr)
+	}
 	cfg, err := parseFlags(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
