@@ -30,6 +30,12 @@ import (
 // the system does not let be read is tried each time. The error is of a system
 // that has nothing left to read with.
 func (repo *repository) readAll() error {
+	repo.mu.RLock()
+	done := len(repo.state.unread) == 0
+	repo.mu.RUnlock()
+	if done {
+		return nil
+	}
 	tried := make(map[*stored]bool)
 	var failed readFailure
 	for {

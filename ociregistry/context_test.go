@@ -116,3 +116,13 @@ func TestAllowancesAreApartAndCanBeTakenBack(t *testing.T) {
 	}
 	qt.Assert(t, qt.Equals(ociregistry.WithoutAllowances(plain), plain))
 }
+
+func TestReferrersAfter(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	qt.Check(t, qt.Equals(ociregistry.ReferrersAfter(ctx), ""))
+	after := ociregistry.WithReferrersAfter(ctx, "sha256:12")
+	qt.Check(t, qt.Equals(ociregistry.ReferrersAfter(after), "sha256:12"))
+	qt.Check(t, qt.Equals(ociregistry.ReferrersAfter(ociregistry.WithReferrersAfter(after, "")), ""))
+	qt.Check(t, qt.Equals(ociregistry.WithReferrersAfter(ctx, ""), ctx))
+}

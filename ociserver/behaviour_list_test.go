@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/wire"
+	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -206,6 +207,35 @@ func TestBehaviour16_ReferrersPages(t *testing.T) {
 	next, ok := wire.ParseNextLink(first.Header["Link"])
 	qt.Assert(t, qt.IsTrue(ok))
 	s.do("GET", next, "").want(t, http.StatusOK).wantHeaders(t, "OCI-Filters-Applied", "artifactType")
+}
+
+// A page asks the backend for what comes after the page before.
+func TestReferrersPage_BeginsWhereTheOneBeforeEnded(t *testing.T) {
+	t.Parallel()
+	const n = 40
+	mem := ocimem.New()
+	yielded := 0
+	s := serveBackend(t, &ociregistry.Funcs{
+		PushBlob_: mem.PushBlob, PushManifest_: mem.PushManifest,
+		Referrers_: func(ctx context.Context, repo string, d ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
+			return func(yield func(ociregistry.Descriptor, error) bool) {
+				for desc, err := range mem.Referrers(ctx, repo, d, artifactType) {
+					if yielded++; !yield(desc, err) {
+						return
+					}
+				}
+			}
+		},
+	}, &ociserver.Options{ReferrersPageSize: 4})
+	var want []string
+	for i := range n {
+		want = append(want, string(s.pushImage("foo", "", absent, map[string]string{"n": fmt.Sprint(i)})))
+	}
+	slices.Sort(want)
+	got, pages := s.referrers("/v2/foo/referrers/" + string(absent))
+	qt.Check(t, qt.DeepEquals(got, want))
+	qt.Check(t, qt.Equals(pages, n/4))
+	qt.Check(t, qt.IsTrue(yielded <= n+pages), qt.Commentf("%d", yielded))
 }
 
 func TestBehaviour16_ReferrersPagesBySize(t *testing.T) {

@@ -295,6 +295,29 @@ func TestBehaviour10_OfflineAfterARestart(t *testing.T) {
 	}
 }
 
+// A page of referrers that begins late leaves a list of all behind, not its end.
+func TestCache_KeepsAllReferrersWhenItIsAskedForTheEnd(t *testing.T) {
+	t.Parallel()
+	mem := ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	for seed := range uint64(3) {
+		ocitest.NewRegistry(t, mem).MustPush("foo", ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{10}, ArtifactType: "a/b", Subject: &image.Descriptor}))
+	}
+	all, err := ociregistry.All(mem.Referrers(t.Context(), "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(all, 3))
+	c := newCache(t, ocimem.New(), origin, nil)
+	after := ociregistry.WithReferrersAfter(t.Context(), all[1].Digest)
+	end, err := ociregistry.All(c.Referrers(after, "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(end[len(end)-1], all[2]))
+	origin.set("", errBroken)
+	kept, err := ociregistry.All(c.Referrers(t.Context(), "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(kept, all))
+}
+
 func TestBehaviour11_Referrers(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -209,3 +209,23 @@ func TestTypeOf(t *testing.T) {
 		qt.Check(t, qt.Equals(TypeOf(text(test.contents)), test.want), qt.Commentf("%s", test.contents))
 	}
 }
+
+// Programs store artifact manifests whose mediaType is empty. Of other types an empty
+// one is not their own.
+func TestParseOfEmptyMediaType(t *testing.T) {
+	t.Parallel()
+	const text = `{"mediaType":"","artifactType":"a/b","config":{"digest":"sha512-256:00","size":0},"manifests":[],"blobs":[]}`
+	for _, mediaType := range mediaTypes {
+		info, err := Parse(mediaType, text)
+		if mediaType == MediaTypeORASArtifact || mediaType == MediaTypeOCIArtifact {
+			qt.Check(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(info.ArtifactType, "a/b"))
+		} else {
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrManifestInvalid)))
+		}
+	}
+	for _, mediaType := range []string{`"application/vnd.example"`, `"text/plain"`} {
+		_, err := Parse(MediaTypeORASArtifact, strings.Replace(text, `""`, mediaType, 1))
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrManifestInvalid)))
+	}
+}
