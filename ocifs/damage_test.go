@@ -106,7 +106,7 @@ const (
 	failure         // an error of another kind: it may be there
 	inUse           // ErrInUse: nobody knows whether it may go
 	left            // the list is without what is damaged
-	flipped         // other bytes of the right length, which reads of blobs do not look at
+	changed         // other bytes of the right length, which reads of blobs do not look at
 	either          // fine or left
 )
 
@@ -160,7 +160,7 @@ func ofBlob(harm, name string) outcomes {
 	get := outcomes{"GetBlob " + name: unknown, "GetBlobRange " + name: unknown, "ResolveBlob " + name: unknown}
 	switch harm {
 	case "other content":
-		get = outcomes{"GetBlob " + name: flipped, "GetBlobRange " + name: flipped}
+		get = outcomes{"GetBlob " + name: changed, "GetBlobRange " + name: changed}
 	case "mode 000":
 		get = outcomes{"GetBlob " + name: failure, "GetBlobRange " + name: failure}
 	}
@@ -174,7 +174,7 @@ func ofManifest(harm, name, tag string, others outcomes) outcomes {
 		get = failure
 	}
 	others["GetManifest "+name], others["GetTag "+tag] = get, get
-	if harm != "other content" && harm != "mode 000" { // which only its contents tell
+	if harm != "mode 000" { // which leaves its size and its entry
 		others["ResolveManifest "+name], others["ResolveTag "+tag] = unknown, unknown
 		if tag != "" {
 			others["Tags"] = left
