@@ -92,8 +92,8 @@ func (s *store) moveOver(source, name string) error {
 	if err == nil || !s.isDir(name) {
 		return err
 	}
-	if _, err := s.setAside(name); err != nil {
-		return err
+	if _, asideErr := s.setAside(name); asideErr != nil {
+		return errors.Join(err, asideErr)
 	}
 	return s.fs.Rename(source, name)
 }

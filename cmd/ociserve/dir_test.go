@@ -189,6 +189,7 @@ func TestCloseFails(t *testing.T) {
 	manifest := dockerManifest(t, config, layer)
 	obstacle := filepath.Join(dir, "app", "blobs", "sha256", digest.FromBytes(manifest).Encoded(), "obstacle")
 	qt.Assert(t, qt.IsNil(os.MkdirAll(obstacle, 0o777)))
+	qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(dir, ".ocifs", "damaged"), nil, 0o666))) // nor set aside
 	d.pushImage(t, "app", "v1", config, layer)
 	qt.Check(t, qt.Equals(stop(), 1))
 	qt.Check(t, qt.StringContains(log.String(), "\nociserve: closing the registry: "))
