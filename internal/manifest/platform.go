@@ -8,11 +8,6 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// IsIndex reports whether manifests of mediaType have manifests.
-func IsIndex(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageIndex || mediaType == MediaTypeDockerManifestList
-}
-
 // Entry is an element of the manifests of an index.
 type Entry struct {
 	Ref  Ref
