@@ -136,6 +136,15 @@ func (e *faultEnv) write(desc ociregistry.Descriptor) error {
 	return nil
 }
 
+// staysFailed checks that a writer whose Write has failed fails again. Only another
+// writer can go on.
+func (e *faultEnv) staysFailed() (string, error) {
+	if _, err := e.w.Write([]byte("x")); err == nil {
+		return "", errors.New("a Write after one that failed succeeded")
+	}
+	return "", nil
+}
+
 func (e *faultEnv) commit(desc ociregistry.Descriptor) error {
 	_, err := e.w.Commit(desc.Digest)
 	return err
@@ -266,12 +275,7 @@ var uploadCalls = []faultCall{
 	{name: "BlobWriter.Write",
 		prepare: func(e *faultEnv) error { return e.start("a") },
 		run:     func(e *faultEnv) (string, error) { return "", e.write(e.large3) },
-		finish:  (*faultEnv).end,
-		gradual: true},
-	{name: "BlobWriter.Write, resumed after an error",
-		prepare: func(e *faultEnv) error { return e.start("a") },
-		run:     func(e *faultEnv) (string, error) { return "", e.write(e.large3) },
-		again:   func(e *faultEnv) (string, error) { return "", nil },
+		again:   (*faultEnv).staysFailed,
 		finish:  (*faultEnv).end,
 		gradual: true},
 	{name: "BlobWriter.Close",
@@ -300,6 +304,7 @@ var uploadCalls = []faultCall{
 	{name: "BlobWriter.Write to a session that was resumed",
 		prepare: (*faultEnv).resume,
 		run:     func(e *faultEnv) (string, error) { return "", e.write(e.large3) },
+		again:   (*faultEnv).staysFailed,
 		finish:  (*faultEnv).end,
 		gradual: true},
 	{name: "BlobWriter.Commit",
