@@ -601,6 +601,11 @@ func TestCommitFails(t *testing.T) {
 	d := digest.FromBytes(data)
 	w := tt.start()
 	tt.write(w, data)
+	refuses := func(w *uploadWriter) {
+		_, err := w.Write([]byte("x"))
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+		qt.Check(t, qt.IsNil(w.Close()))
+	}
 	sub := filepath.Dir(blobPath(tt.a, d))
 	for _, op := range []string{"Mkdir", "Link", "SyncDir"} {
 		tt.fs.set(func(got, name string) error {
@@ -612,16 +617,14 @@ func TestCommitFails(t *testing.T) {
 		_, err := w.Commit(d)
 		qt.Check(t, qt.ErrorIs(err, syscall.ENOSPC), qt.Commentf("%s", op))
 		tt.fs.set(nil)
-		_, err = w.Write([]byte("x"))
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+		refuses(tt.resume(tt.u, w.ID(), 1000))
 	}
 	// The content is that of a blob by now, and stays the same.
 	w.Close()
-	w = tt.resume(tt.process(), w.ID(), 1000)
-	_, err := w.Write([]byte("x"))
-	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
+	refuses(tt.resume(tt.process(), w.ID(), 1000))
 	tt.checkBlob(tt.a, data)
-	_, err = w.Commit(d)
+	w = tt.resume(tt.process(), w.ID(), 1000)
+	_, err := w.Commit(d)
 	qt.Check(t, qt.IsNil(err))
 	tt.checkBlob(tt.a, data)
 	tt.checkNoFiles()
