@@ -130,7 +130,9 @@ var followBuffers = sync.Pool{New: func() any { return new([followSize]byte) }}
 // WriteTo implements [io.WriterTo]. It has no buffer while it waits.
 func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 	for err == nil {
-		r.wait()
+		if r.rest == nil { // or else the fetch is no longer its own
+			r.wait()
+		}
 		var m int
 		m, err = r.copyNext(w)
 		n += int64(m)

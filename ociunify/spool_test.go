@@ -318,3 +318,22 @@ func TestCache_LargeBlobOfUnknownSize(t *testing.T) {
 		qt.Check(t, qt.IsNil(l.Close()))
 	})
 }
+
+// A reader that has left a fetch for a request of its own does not wait for the fetch,
+// which another reader may hold back for ever.
+func TestCache_ReaderThatReadsOnIsFree(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{MaxBytes: 1 << 20}) // it is not kept
+		behind, slow := l.get(t), l.get(t)
+		_, err := io.CopyN(io.Discard, slow, 4<<20)
+		qt.Assert(t, qt.IsNil(err))
+		synctest.Wait()
+		var got bytes.Buffer
+		_, err = behind.(io.WriterTo).WriteTo(&got)
+		wantBytes(t, got.Bytes(), err, l.blob.Bytes())
+		qt.Check(t, qt.IsNil(slow.Close()))
+		qt.Check(t, qt.IsNil(behind.Close()))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
