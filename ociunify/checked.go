@@ -34,7 +34,11 @@ func (r *checked) GetBlobRange(ctx context.Context, repo string, digest ociregis
 	if err := r.usable(ctx, target{"GetBlobRange", repo, string(digest)}, rd, err); err != nil {
 		return nil, err
 	}
-	if size := rd.Descriptor().Size; offset1 < 0 || offset1 > size {
+	size := rd.Descriptor().Size
+	if size < 0 { // nothing tells how much is to come
+		return rd, nil
+	}
+	if offset1 < 0 || offset1 > size {
 		offset1 = size
 	}
 	return &checkedRange{BlobReader: rd, left: offset1 - offset0, damaged: r.damaged(ctx, repo, digest)}, nil
@@ -49,6 +53,7 @@ func (r *checked) ResolveBlob(ctx context.Context, repo string, digest ociregist
 }
 
 // usable returns an error if a blob cannot be read, or not be right. It closes rd then.
+// A registry need not tell the size.
 func (r *checked) usable(ctx context.Context, at target, rd ociregistry.BlobReader, err error) error {
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (r *checked) usable(ctx context.Context, at target, rd ociregistry.BlobRead
 		err = at.checkDigest()
 	case r.cache.spoilt.has(h):
 		err = at.fail(h.unknown())
-	case plausibleSize(size, h.digest) < 0:
+	case size >= 0 && plausibleSize(size, h.digest) < 0:
 		r.cache.damaged(ctx, h, fmt.Errorf("%w: it has %d bytes", ociregistry.ErrSizeInvalid, size))
 		err = at.fail(h.unknown())
 	default:
@@ -80,6 +85,24 @@ func (r *checked) damaged(ctx context.Context, repo string, digest ociregistry.D
 func (r *checked) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	rd, err := r.Interface.GetManifest(ctx, repo, digest)
 	return r.manifest(ctx, target{"GetManifest", repo, string(digest)}, rd, err, digest)
+}
+
+func (r *checked) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	desc, err := r.Interface.ResolveManifest(ctx, repo, digest)
+	return r.known(target{"ResolveManifest", repo, string(digest)}, desc, err)
+}
+
+func (r *checked) ResolveTag(ctx context.Context, repo, tagName string) (ociregistry.Descriptor, error) {
+	desc, err := r.Interface.ResolveTag(ctx, repo, tagName)
+	return r.known(target{"ResolveTag", repo, tagName}, desc, err)
+}
+
+// known returns the descriptor of a manifest, unless that is damaged.
+func (r *checked) known(at target, desc ociregistry.Descriptor, err error) (ociregistry.Descriptor, error) {
+	if h := (holding{kindManifest, at.repo, desc.Digest}); err == nil && r.cache.spoilt.has(h) {
+		return ociregistry.Descriptor{}, at.fail(h.unknown())
+	}
+	return desc, err
 }
 
 func (r *checked) GetTag(ctx context.Context, repo, tagName string) (ociregistry.BlobReader, error) {

@@ -354,3 +354,69 @@ func TestCache_FileThatWasCut(t *testing.T) {
 	got, err = readBlob(ctx, kept, "foo", layer.Descriptor.Digest)
 	wantBytes(t, got, err, layer.Bytes())
 }
+
+// sizeless is a registry that does not tell the size of blobs, as one behind a proxy that
+// encodes what it passes on.
+type sizeless struct{ ociregistry.Interface }
+
+func (r sizeless) GetBlob(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return r.hide(r.Interface.GetBlob(ctx, repo, d))
+}
+
+func (r sizeless) GetBlobRange(ctx context.Context, repo string, d ociregistry.Digest, o0, o1 int64) (ociregistry.BlobReader, error) {
+	return r.hide(r.Interface.GetBlobRange(ctx, repo, d, o0, o1))
+}
+
+func (r sizeless) hide(rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
+	if err != nil {
+		return nil, err
+	}
+	desc := rd.Descriptor()
+	desc.Size = -1
+	return withDescriptor{rd, desc}, nil
+}
+
+// A blob of which the cache registry does not tell the size is not damaged.
+func TestCache_RegistryThatTellsNoSizes(t *testing.T) {
+	t.Parallel()
+	for _, bound := range []int64{0, 1 << 30} {
+		ctx, mem := t.Context(), ocimem.New()
+		image := pushed(t, mem, "foo", 1, "v1")
+		layer := image.Blobs[2]
+		origin := count(mem)
+		kept := &rotten{Interface: sizeless{ocimem.New()}, deletes: errBroken}
+		c := newCache(t, kept, origin, &ociunify.CacheOptions{MaxBytes: bound})
+		wantTag(t, c, "foo", "v1", image)
+		qt.Assert(t, qt.IsNil(image.Verify(ctx, c, "foo")))
+		qt.Assert(t, qt.IsNil(c.Close()))
+		c = newCache(t, kept, origin, &ociunify.CacheOptions{MaxBytes: bound})
+		origin.set("", errBroken)
+		for range 2 {
+			got, err := readBlob(ctx, c, "foo", layer.Descriptor.Digest)
+			wantBytes(t, got, err, layer.Bytes())
+			got, err = readAll(c.GetBlobRange(ctx, "foo", layer.Descriptor.Digest, 10, 20))
+			wantBytes(t, got, err, layer.Bytes()[10:20])
+		}
+	}
+}
+
+// A damaged manifest that cannot be deleted is not there for those who only ask where it
+// is, either.
+func TestCache_DamagedManifestThatStays(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	d := image.Descriptor.Digest
+	origin := count(mem)
+	kept := &rotten{Interface: ocimem.New(), of: d}
+	filled(t, kept, origin, image)
+	kept.damage, kept.deletes = damage["last byte"], ociregistry.ErrUnsupported
+	c := newCache(t, kept, origin, nil)
+	origin.set("", errBroken)
+	_, err := readAll(c.GetManifest(ctx, "foo", d))
+	qt.Check(t, qt.ErrorIs(err, errBroken))
+	_, err = c.ResolveManifest(ctx, "foo", d)
+	qt.Check(t, qt.ErrorIs(err, errBroken))
+	_, err = c.ResolveTag(ctx, "foo", "v1")
+	qt.Check(t, qt.ErrorIs(err, errBroken))
+}

@@ -235,7 +235,7 @@ func (l *ledger) remove(h holding) *entry {
 }
 
 // touch is called when content was read. It reports whether that has the size that is
-// recorded, as far as there is a record.
+// recorded, as far as there is a record, and the cache registry tells the size.
 func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
 	return l.max <= 0 || l.used(k, repo, digest, rd)
 }
@@ -245,7 +245,7 @@ func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ocireg
 func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
 	size := rd.Descriptor().Size
 	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
-		return e.size == size
+		return size < 0 || e.size == size
 	}
 	select {
 	case <-l.ready:
@@ -259,7 +259,7 @@ func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregi
 	}
 	l.mu.Unlock()
 	if e != nil {
-		return e.size == size
+		return size < 0 || e.size == size
 	}
 	if size < 0 || size > l.max || l.cache.begin() != nil {
 		return true
