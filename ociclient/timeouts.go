@@ -171,7 +171,7 @@ type sentBody struct {
 }
 
 func (b *sentBody) Read(p []byte) (int, error) {
-	b.a.rest()
+	b.a.wait(-1, toTake)
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	if b.left <= 0 || err != nil {

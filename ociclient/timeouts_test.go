@@ -338,3 +338,34 @@ func TestWaitsEndOverHTTP2(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(got, content))
 }
+
+// A server may answer before it has taken all of the request. That it takes more, as
+// it sends no more, does not make its answer be waited for without end.
+func TestEarlyAnswerThatStallsEnds(t *testing.T) {
+	t.Parallel()
+	blob := pattern(1 << 20)
+	for _, answer := range []string{
+		"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{",
+		"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			reg := stalling(t, ociclient.Options{}, session(func(conn net.Conn, req *http.Request) {
+				if req.Method != http.MethodPut {
+					io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+					return
+				}
+				io.CopyN(io.Discard, req.Body, 100<<10)
+				io.WriteString(conn, answer)
+				time.Sleep(30 * time.Second)
+				io.CopyN(io.Discard, req.Body, 100<<10)
+				<-req.Context().Done()
+			}))
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			start := time.Now()
+			_, err := reg.PushBlob(ctx, "foo", blobDesc(blob), strings.NewReader(blob))
+			qt.Check(t, qt.Equals(err == nil, strings.Contains(answer, "Created")), qt.Commentf("%v", err))
+			qt.Check(t, qt.Equals(time.Since(start), time.Minute))
+		})
+	}
+}

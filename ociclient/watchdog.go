@@ -16,14 +16,19 @@ type watchdog struct {
 	first *attempt      // of those that wait
 }
 
-// wait begins a wait for the server to do something, unless the bound is negative.
-// A transport may go on to send when there is an answer, which nobody waits for.
+// wait begins a wait for the server to do something, in place of the one before. With
+// a negative bound there is none.
+// A transport may go on to send when there is an answer: nobody waits for that, and
+// it does not end the wait for more of the answer.
 func (a *attempt) wait(bound time.Duration, what string) {
 	w := &a.c.watchdog
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if a.answered && what != toSend {
+		return
+	}
 	w.remove(a)
-	if bound < 0 || a.over || a.answered && what != toSend {
+	if bound < 0 || a.over {
 		return
 	}
 	a.what, a.bound = what, bound
