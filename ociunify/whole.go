@@ -14,10 +14,11 @@ const (
 	// wholeConcurrency is how many blobs of whole images are fetched at a time.
 	wholeConcurrency = 4
 
-	// maxWholes is how many whole images are brought at a time, and maxWhole how many
-	// manifests can belong to one.
+	// maxWholes is how many whole images are brought at a time, maxWhole how many
+	// manifests can belong to one, and maxParts how many manifests and blobs.
 	maxWholes = 256
 	maxWhole  = 4096
+	maxParts  = 1 << 16
 )
 
 // wholes are the images that are brought as a whole, in the background.
@@ -84,7 +85,7 @@ type whole struct {
 	repo   string
 	seen   map[ociregistry.Digest]bool
 	claims []holding
-	size   int64 // bytes of the blobs
+	size   int64 // bytes of the blobs that are brought, if they are bounded
 	blobs  sync.WaitGroup
 }
 
@@ -127,8 +128,8 @@ func (w *whole) run(ctx context.Context, d ociregistry.Digest) {
 		ref := queue[0]
 		queue = queue[1:]
 		for _, more := range w.visit(ctx, ref) {
-			if len(w.seen) > maxWhole {
-				w.warn(more.Digest, fmt.Errorf("more than %d manifests belong to the image", maxWhole))
+			if len(w.claims) == maxWhole || len(w.seen) > maxParts {
+				w.warn(more.Digest, fmt.Errorf("more than %d manifests belong to the image, or %d blobs", maxWhole, maxParts))
 				return
 			}
 			if w.claim(more.Digest) {
@@ -201,9 +202,12 @@ func (w *whole) referrers(ctx context.Context, d ociregistry.Digest) (refs []man
 // bringBlob begins to fetch a blob, if it is not there, when its turn comes.
 func (w *whole) bringBlob(ctx context.Context, ref manifest.Ref) {
 	c := w.cache
-	if w.size += ref.Size; c.opts.MaxBytes > 0 && w.size > c.opts.MaxBytes {
-		w.warn(ref.Digest, fmt.Errorf("the image has more than %d bytes, which are the bound", c.opts.MaxBytes))
-		return
+	if limit := c.opts.MaxBytes; limit > 0 {
+		if ref.Size > limit-w.size {
+			w.warn(ref.Digest, fmt.Errorf("the image has more than %d bytes, which are the bound", limit))
+			return
+		}
+		w.size += ref.Size
 	}
 	if _, err := c.kept.ResolveBlob(ctx, w.repo, ref.Digest); err == nil {
 		return

@@ -2,11 +2,14 @@ package ociunify_test
 
 import (
 	"encoding/json"
+	"math"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ocimem"
@@ -193,6 +196,75 @@ func TestCache_BringsOddImages(t *testing.T) {
 		_, err = kept.ResolveBlob(ctx, "foo", desc.Digest)
 		qt.Check(t, qt.IsNil(err))
 		qt.Check(t, qt.IsTrue(log.has("cannot bring all of an image")))
+		qt.Check(t, qt.IsNil(c.Close()))
+	})
+}
+
+// However many blobs an image has, all of its manifests come.
+func TestCache_BringsImagesOfManyBlobs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := t.Context(), ocimem.NewWithConfig(&ocimem.Config{Sparse: true})
+		many := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: ocitest.NewBlob(1, 10).Descriptor}
+		many.SchemaVersion = 2
+		for i := range 4200 { // of which the origin has none
+			many.Layers = append(many.Layers, ociregistry.Descriptor{
+				MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString(strconv.Itoa(i)), Size: 10,
+			})
+		}
+		contents, err := json.Marshal(many)
+		qt.Assert(t, qt.IsNil(err))
+		first, err := mem.PushManifest(ctx, "foo", "many", contents, many.MediaType)
+		qt.Assert(t, qt.IsNil(err))
+		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{1000}})
+		inner := ocitest.NewIndex(ocitest.Spec{}, image)
+		ocitest.NewRegistry(t, mem).MustPush("foo", inner)
+		outer := ocitest.NewIndex(ocitest.Spec{}, &ocitest.Artifact{Descriptor: first}, &ocitest.Artifact{Descriptor: inner.Descriptor})
+		_, err = mem.PushManifest(ctx, "foo", "v1", outer.Manifest, outer.Descriptor.MediaType)
+		qt.Assert(t, qt.IsNil(err))
+		kept := ocimem.New()
+		c := ociunify.NewCache(kept, mem, &ociunify.CacheOptions{WholeImages: true})
+		got, err := readAll(c.GetTag(ctx, "foo", "v1"))
+		wantBytes(t, got, err, outer.Manifest)
+		synctest.Wait()
+		for _, blob := range image.Blobs {
+			_, err := kept.ResolveBlob(ctx, "foo", blob.Descriptor.Digest)
+			qt.Check(t, qt.IsNil(err))
+		}
+		qt.Check(t, qt.IsNil(c.Close()))
+	})
+}
+
+// Sizes that add up to more than there are numbers do not get around the bound, nor do
+// they keep what fits from coming.
+func TestCache_BringsWhatFitsOfSizesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, mem := t.Context(), ocimem.NewWithConfig(&ocimem.Config{Sparse: true})
+		config, small := ocitest.NewBlob(1, 10), ocitest.NewBlob(2, 100)
+		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: config.Descriptor}
+		m.SchemaVersion = 2
+		m.Layers = []ociregistry.Descriptor{
+			{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("a"), Size: math.MaxInt64},
+			{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("b"), Size: math.MaxInt64},
+			{MediaType: ocispec.MediaTypeImageLayer, Digest: small.Descriptor.Digest, Size: 100},
+		}
+		contents, err := json.Marshal(m)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = mem.PushManifest(ctx, "foo", "v1", contents, m.MediaType)
+		qt.Assert(t, qt.IsNil(err))
+		for _, blob := range []ocitest.Blob{config, small} {
+			_, err := mem.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
+			qt.Assert(t, qt.IsNil(err))
+		}
+		origin, kept := count(mem), ocimem.New()
+		c := ociunify.NewCache(kept, origin, &ociunify.CacheOptions{WholeImages: true, MaxBytes: 10_000})
+		got, err := readAll(c.GetTag(ctx, "foo", "v1"))
+		wantBytes(t, got, err, contents)
+		synctest.Wait()
+		qt.Check(t, qt.Equals(origin.number("GetBlob"), 2))
+		_, err = kept.ResolveBlob(ctx, "foo", small.Descriptor.Digest)
+		qt.Check(t, qt.IsNil(err))
 		qt.Check(t, qt.IsNil(c.Close()))
 	})
 }
