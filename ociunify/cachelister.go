@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -95,8 +96,9 @@ func beginList[T any](ctx context.Context, c *Cache, at target, origin func(cont
 	caller := ctx
 	ctx, quiet := newSilence(caller, originIdle)
 	defer quiet.end()
+	var decided atomic.Bool // by what comes first: the list begins, or is waited for no longer
 	impatient := time.AfterFunc(wait, func() {
-		if isKept(kept) {
+		if isKept(kept) && decided.CompareAndSwap(false, true) {
 			c.patience.stalled(at.repo)
 			quiet.fail(errStalled)
 		}
@@ -107,6 +109,9 @@ func beginList[T any](ctx context.Context, c *Cache, at target, origin func(cont
 		quiet.stop()
 		impatient.Stop()
 		err = at.stalledOr(ctx, err)
+		if !begun && !decided.CompareAndSwap(false, true) {
+			err = at.fail(errStalled) // it has come too late
+		}
 		if !begun && down(err) && caller.Err() == nil {
 			return err
 		}

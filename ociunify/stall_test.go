@@ -3,6 +3,7 @@ package ociunify_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -335,4 +336,49 @@ func TestOrigins_PassOverWhatStalls(t *testing.T) {
 		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), 0))
 		qt.Check(t, qt.IsNil(c.Close()))
 	})
+}
+
+// slowTags is a registry whose tags take some time to be listed.
+type slowTags struct {
+	ociregistry.Interface
+	begin, rest time.Duration
+}
+
+func (r slowTags) Tags(ctx context.Context, repo, after string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		wait := r.begin
+		for tag, err := range r.Interface.Tags(ctx, repo, after) {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				yield("", ctx.Err())
+				return
+			}
+			if !yield(tag, err) {
+				return
+			}
+			wait = r.rest
+		}
+	}
+}
+
+// A list that begins while it is found out whether one is kept is not broken off, and one
+// that begins when that is decided comes too late.
+func TestCache_ListThatBeginsAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	for _, kept := range []time.Duration{time.Second, 200 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			mem, cached := ocimem.New(), ocimem.New()
+			pushed(t, mem, "foo", 1, "v1", "v2", "v3")
+			pushed(t, cached, "foo", 1, "v1")
+			origin := slowTags{mem, 10*time.Second + 500*time.Millisecond, 5 * time.Second}
+			c := ociunify.NewCache(slowTags{cached, kept, 0}, origin, nil)
+			want := []string{"v1", "v2", "v3"}
+			if kept < time.Second/2 {
+				want = []string{"v1"}
+			}
+			qt.Check(t, qt.DeepEquals(tagsOf(t, c, "foo"), want))
+			qt.Check(t, qt.IsNil(c.Close()))
+		})
+	}
 }
