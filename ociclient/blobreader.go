@@ -61,7 +61,11 @@ func (r *blobReader) readSource(p []byte) (int, error) {
 	if r.closed {
 		return 0, errClosed
 	}
-	return r.src.Read(p)
+	n, err := r.src.Read(p)
+	if err != nil && err != io.EOF && r.life.isOver() {
+		err = errClosed
+	}
+	return n, err
 }
 
 // verify returns [io.EOF] if what was read is the blob, as far as that is known.

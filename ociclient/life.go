@@ -58,6 +58,13 @@ func (l *life) end() {
 	}
 }
 
+// isOver reports whether the reader was closed while the caller's context had not ended.
+func (l *life) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended && l.ctx.Err() == nil
+}
+
 // interrupt ends the attempt that has a body, whoever reads from it.
 func interrupt(body io.ReadCloser) {
 	if b, ok := body.(interface{ interrupt() }); ok {

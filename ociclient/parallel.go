@@ -46,6 +46,7 @@ func (b blob) newParallelReader(ctx context.Context, about subject) (ociregistry
 	if s.partial && s.size < 0 {
 		s.Close()
 		if s, err = b.openIn(&r.life, &r.first, 0, -1); err != nil {
+			r.life.end()
 			return nil, err
 		}
 	}
