@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -30,7 +31,8 @@ type Source struct {
 
 	// Stall is how long a pass waits for the source: for the answer to a call, and
 	// for each next part of a list or a blob. Then what was asked for has failed,
-	// with [ErrStalled]. Zero stands for DefaultStall. See the package documentation.
+	// with [ErrStalled]. Zero stands for DefaultStall; negative for no bound. See the
+	// package documentation.
 	Stall time.Duration
 }
 
@@ -135,8 +137,11 @@ func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions)
 			problems = append(problems, fmt.Errorf("source %q: a source needs a name of its own", s.Name))
 		}
 		names[s.Name] = true
-		if s.Stall <= 0 {
+		switch {
+		case s.Stall == 0:
 			s.Stall = DefaultStall
+		case s.Stall < 0:
+			s.Stall = math.MaxInt64
 		}
 		checked := &source{Source: s, reg: &patient{reg: s.Registry, bound: s.Stall}}
 		for i, rule := range s.Rules {

@@ -265,3 +265,25 @@ func TestPatientPassesEverythingOn(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(again, first))
 }
+
+func TestNegativeStallIsNoBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src, dst := newSpy(ocimem.New()), ocimem.New()
+		mustPush(t, src, "a", image(1), "v1")
+		const year = 365 * 24 * time.Hour
+		src.before = func(context.Context, string, string, string) error {
+			time.Sleep(year)
+			return nil
+		}
+		m := mustMirror(t, dst, nil, Source{Name: "hub", Registry: src, Rules: []Rule{{Repositories: "*"}}, Stall: -1})
+		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+
+		src.before = func(ctx context.Context, _, _, _ string) error { return never(ctx) }
+		ctx, cancel := context.WithTimeout(t.Context(), 10*year)
+		defer cancel()
+		summary, err := m.Pass(ctx)
+		qt.Check(t, qt.ErrorIs(err, context.DeadlineExceeded))
+		qt.Check(t, qt.DeepEquals(summary, Summary{}))
+	})
+}
