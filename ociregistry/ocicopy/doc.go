@@ -34,7 +34,8 @@
 // A pass of a [Mirror] waits for each source by itself, whatever kind of registry
 // that is, for the Stall of the [Source]: five minutes if it is not set, which is
 // longer than a client with its defaults takes to give up a read. What stalled has
-// failed, and is tried again with backoff, as all that fails. No source waits for
+// failed, and is tried again with backoff, as all that fails. A source that goes on to
+// stall is not asked again until then: the rest fails at once. No source waits for
 // another: each has its own passes, and a blob that another is busy with is copied
 // all the same. The destination is common to all, and is not bounded here.
 package ocicopy

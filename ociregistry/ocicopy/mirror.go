@@ -33,6 +33,13 @@ type Source struct {
 	// for each next part of a list or a blob. Then what was asked for has failed,
 	// with [ErrStalled]. Zero stands for DefaultStall; negative for no bound. See the
 	// package documentation.
+	//
+	// When calls of one method have stalled three times in a row, further ones fail
+	// with ErrStalled at once, until what failed is tried again or the next pass
+	// begins. Those that stall at the same time count once, and an answer that came
+	// in full begins the count anew. So a source that stalls costs a pass no more
+	// than about three times Stall for each method, and as much for each of Retries,
+	// however many images it has.
 	Stall time.Duration
 }
 

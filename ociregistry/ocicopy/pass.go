@@ -27,11 +27,12 @@ type pass struct {
 }
 
 // run works in rounds. What fails in one is tried again in the next, so that it
-// holds up nothing else.
+// holds up nothing else. A source that was given up is asked again in each round.
 func (p *pass) run(ctx context.Context) {
 	tasks := []task{{event: Event{Source: p.src.Name}, run: p.source}}
 	backoff := min(p.opts.Backoff, MaxBackoff)
 	for {
+		p.src.reg.anew()
 		drain(ctx, p.opts.Images, tasks, p.try)
 		tasks, p.last = p.last, nil
 		drain(ctx, p.opts.Images, tasks, p.try)

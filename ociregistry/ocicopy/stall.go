@@ -13,18 +13,48 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// ErrStalled is for a source of a mirror of which nothing came for a while: see
-// the Stall field of [Source].
+// ErrStalled is for a source of a mirror of which nothing came for a while, or which
+// is no longer asked for that reason: see the Stall field of [Source].
 var ErrStalled = errors.New("the source stalled")
 
 // patient is a registry to read from. It bounds how long the registry is waited for:
 // for the answer to a call, and for each next part of a list or a blob. Time in which
 // nobody waits does not count.
+//
+// When maxStalls calls of a method have stalled in a row, those that follow fail at
+// once. The methods count by themselves: there are registries that say what a tag
+// points at, and whose storage stalls.
 type patient struct {
 	*ociregistry.Funcs
 	reg     ociregistry.Interface
 	bound   time.Duration
-	stalled atomic.Bool // the last that was waited for did not come
+	stalled atomic.Bool           // the last that was waited for did not come
+	stalls  [methods]atomic.Int32 // in a row
+}
+
+// maxStalls is how many calls stall in a row until a source is given up.
+const maxStalls = 3
+
+// method is a method of a patient.
+type method uint8
+
+const (
+	resolveTag method = iota
+	resolveManifest
+	getManifest
+	getTag
+	getBlob
+	tags
+	repositories
+	referrers
+	methods // how many there are
+)
+
+// anew forgets which methods stalled.
+func (p *patient) anew() {
+	for i := range p.stalls {
+		p.stalls[i].Store(0)
+	}
 }
 
 // watch is the bound of one call.
@@ -33,22 +63,44 @@ type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+	method method
+	before int32 // how many calls had stalled in a row when this one began
 }
 
 // start begins to wait. When that takes too long, the context of the watch ends.
-func (p *patient) start(ctx context.Context) *watch {
-	w := &watch{patient: p}
+func (p *patient) start(ctx context.Context, m method) (*watch, error) {
+	before := p.stalls[m].Load()
+	if before >= maxStalls {
+		return nil, fmt.Errorf("%w: it was waited for %d times, %v each", ErrStalled, maxStalls, p.bound)
+	}
+	w := &watch{patient: p, method: m, before: before}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.timer = time.AfterFunc(p.bound, func() { w.cancel(ErrStalled) })
-	return w
+	return w, nil
 }
 
 // pause stops waiting for what ended with err. It returns err, or what to say in its
-// place if the registry stalled.
+// place if the registry stalled. Calls that stall at the same time count as one: they
+// may all be for one image.
 func (w *watch) pause(err error) error {
 	w.timer.Stop()
-	if w.stalled.Store(context.Cause(w.ctx) == ErrStalled); w.stalled.Load() {
+	switch {
+	case context.Cause(w.ctx) == ErrStalled:
+		w.stalled.Store(true)
+		w.stalls[w.method].CompareAndSwap(w.before, w.before+1)
 		return fmt.Errorf("%w: nothing came for %v", ErrStalled, w.bound)
+	case w.ctx.Err() == nil: // the caller has not left
+		w.stalled.Store(false)
+	}
+	return err
+}
+
+// finish is pause for the last of an answer. The start of one is no proof that all of
+// it comes.
+func (w *watch) finish(err error) error {
+	err = w.pause(err)
+	if w.ctx.Err() == nil {
+		w.stalls[w.method].Store(0)
 	}
 	return err
 }
@@ -60,35 +112,42 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-func (p *patient) resolve(ctx context.Context, resolve func(context.Context) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
-	w := p.start(ctx)
+func (p *patient) resolve(ctx context.Context, m method, resolve func(context.Context) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
+	w, err := p.start(ctx, m)
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
 	defer w.end()
 	desc, err := resolve(w.ctx)
-	return desc, w.pause(err)
+	return desc, w.finish(err)
 }
 
 func (p *patient) ResolveTag(ctx context.Context, repo, tag string) (ociregistry.Descriptor, error) {
-	return p.resolve(ctx, func(ctx context.Context) (ociregistry.Descriptor, error) {
+	return p.resolve(ctx, resolveTag, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		return p.reg.ResolveTag(ctx, repo, tag)
 	})
 }
 
 func (p *patient) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	return p.resolve(ctx, func(ctx context.Context) (ociregistry.Descriptor, error) {
+	return p.resolve(ctx, resolveManifest, func(ctx context.Context) (ociregistry.Descriptor, error) {
 		return p.reg.ResolveManifest(ctx, repo, digest)
 	})
 }
 
-func (p *patient) open(ctx context.Context, open func(context.Context) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
-	w := p.start(ctx)
+func (p *patient) open(ctx context.Context, m method, open func(context.Context) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
+	w, err := p.start(ctx, m)
+	if err != nil {
+		return nil, err
+	}
 	r, err := open(w.ctx)
-	stall := w.pause(err)
-	if stall != nil {
-		if err == nil {
-			r.Close()
-		}
+	if err != nil {
+		defer w.end()
+		return nil, w.finish(err)
+	}
+	if err := w.pause(nil); err != nil {
+		r.Close()
 		w.end()
-		return nil, stall
+		return nil, err
 	}
 	pr := patientReader{BlobReader: r, watch: w}
 	if s, ok := r.(io.Seeker); ok {
@@ -98,19 +157,19 @@ func (p *patient) open(ctx context.Context, open func(context.Context) (ociregis
 }
 
 func (p *patient) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return p.open(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+	return p.open(ctx, getManifest, func(ctx context.Context) (ociregistry.BlobReader, error) {
 		return p.reg.GetManifest(ctx, repo, digest)
 	})
 }
 
 func (p *patient) GetTag(ctx context.Context, repo, tag string) (ociregistry.BlobReader, error) {
-	return p.open(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+	return p.open(ctx, getTag, func(ctx context.Context) (ociregistry.BlobReader, error) {
 		return p.reg.GetTag(ctx, repo, tag)
 	})
 }
 
 func (p *patient) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return p.open(ctx, func(ctx context.Context) (ociregistry.BlobReader, error) {
+	return p.open(ctx, getBlob, func(ctx context.Context) (ociregistry.BlobReader, error) {
 		return p.reg.GetBlob(ctx, repo, digest)
 	})
 }
@@ -124,11 +183,14 @@ type patientReader struct {
 func (r *patientReader) Read(p []byte) (int, error) {
 	r.watch.resume()
 	n, err := r.BlobReader.Read(p)
-	if err == io.EOF {
-		r.watch.timer.Stop()
+	switch err {
+	case nil:
+		return n, r.watch.pause(nil)
+	case io.EOF:
+		r.watch.finish(nil) // all has come, even if at the last moment
 		return n, err
 	}
-	return n, r.watch.pause(err)
+	return n, r.watch.finish(err)
 }
 
 func (r *patientReader) Close() error {
@@ -145,30 +207,38 @@ type patientSeeker struct {
 }
 
 func (p *patient) Tags(ctx context.Context, repo, startAfter string) iter.Seq2[string, error] {
-	return patientSeq(p, ctx, func(ctx context.Context) iter.Seq2[string, error] {
+	return patientSeq(p, ctx, tags, func(ctx context.Context) iter.Seq2[string, error] {
 		return p.reg.Tags(ctx, repo, startAfter)
 	})
 }
 
 func (p *patient) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
-	return patientSeq(p, ctx, func(ctx context.Context) iter.Seq2[string, error] {
+	return patientSeq(p, ctx, repositories, func(ctx context.Context) iter.Seq2[string, error] {
 		return p.reg.Repositories(ctx, startAfter)
 	})
 }
 
 func (p *patient) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	return patientSeq(p, ctx, func(ctx context.Context) iter.Seq2[ociregistry.Descriptor, error] {
+	return patientSeq(p, ctx, referrers, func(ctx context.Context) iter.Seq2[ociregistry.Descriptor, error] {
 		return p.reg.Referrers(ctx, repo, digest, artifactType)
 	})
 }
 
-func patientSeq[T any](p *patient, ctx context.Context, list func(context.Context) iter.Seq2[T, error]) iter.Seq2[T, error] {
+func patientSeq[T any](p *patient, ctx context.Context, m method, list func(context.Context) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		w := p.start(ctx)
-		defer w.end()
 		var zero T
+		w, err := p.start(ctx, m)
+		if err != nil {
+			yield(zero, err)
+			return
+		}
+		defer w.end()
 		for x, err := range list(w.ctx) {
-			if err = w.pause(err); err != nil {
+			if err != nil {
+				yield(zero, w.finish(err))
+				return
+			}
+			if err := w.pause(nil); err != nil {
 				yield(zero, err)
 				return
 			}
@@ -177,7 +247,7 @@ func patientSeq[T any](p *patient, ctx context.Context, list func(context.Contex
 			}
 			w.resume()
 		}
-		if err := w.pause(nil); err != nil {
+		if err := w.finish(nil); err != nil {
 			yield(zero, err)
 		}
 	}
