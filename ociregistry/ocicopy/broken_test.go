@@ -413,24 +413,48 @@ func TestMirrorTriesAgainBeforeItSkipsReferrers(t *testing.T) {
 }
 
 // An image whose only signature is broken is unsigned, where only signed ones are
-// asked for; one of two is enough.
+// asked for; one of two is enough. That is so also where DropOthers keeps it as it is.
 func TestBrokenSignatureIsNone(t *testing.T) {
 	t.Parallel()
-	for _, test := range breakages[:6] {
-		src, dst := newSpy(newMem(t)), newMem(t)
-		bad := newReferrer(2, typeNotation, image(1))
-		mustPush(t, src, "a", image(1), "v1")
-		mustPush(t, src, "a", bad)
-		mustPush(t, src, "a", newReferrer(3, "application/sbom", image(1)))
-		test.break_(src, bad)
-		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "a", OnlySigned: true, SkipBrokenReferrers: true}))
-		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Unsigned: 1}), qt.Commentf("%s", test.name))
-		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""))
+	whole := newPlatforms(10, amd64)
+	for _, rule := range []Rule{{}, {Platforms: []string{"linux/amd64"}, DropOthers: true}} {
+		rule.Repositories, rule.OnlySigned, rule.SkipBrokenReferrers = "a", true, true
+		for _, signed := range []*ocitest.Artifact{image(1), whole} {
+			for _, test := range breakages[:6] {
+				about := qt.Commentf("%s, DropOthers=%t, %s", test.name, rule.DropOthers, signed.Descriptor.MediaType)
+				src, dst := newSpy(newMem(t)), newMem(t)
+				bad := newReferrer(2, typeNotation, signed)
+				mustPush(t, src, "a", signed, "v1")
+				mustPush(t, src, "a", bad)
+				mustPush(t, src, "a", newReferrer(3, "application/sbom", signed))
+				test.break_(src, bad)
+				m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, rule))
+				qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Unsigned: 1}), about)
+				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""), about)
 
-		cosign := cosignTag(image(1).Descriptor.Digest) + ".sig"
-		mustPush(t, src, "a", newCosign(4), cosign)
-		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Incomplete: 1}))
-		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"))
-		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Incomplete: 1}))
+				cosign := cosignTag(signed.Descriptor.Digest) + ".sig"
+				mustPush(t, src, "a", newCosign(4), cosign)
+				qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Incomplete: 1}), about)
+				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"), about)
+				qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Incomplete: 1}), about)
+			}
+		}
 	}
+}
+
+// The signatures of an index that DropOthers replaces are about what the destination
+// does not have: that the source lists one is all that is asked for.
+func TestReplacedIndexNeedsNoWholeSignature(t *testing.T) {
+	t.Parallel()
+	src, dst := newSpy(newMem(t)), newMem(t)
+	index := newPlatforms(10, amd64, arm64)
+	bad := newReferrer(2, typeNotation, index)
+	mustPush(t, src, "a", index, "v1")
+	mustPush(t, src, "a", bad)
+	breakages[0].break_(src, bad)
+	m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{
+		Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true, OnlySigned: true, SkipBrokenReferrers: true,
+	}))
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))
+	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
 }

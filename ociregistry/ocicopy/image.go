@@ -59,7 +59,7 @@ func (r *repository) copyOptions() *Options {
 	opts.SkipBrokenReferrers = r.rule.rule.SkipBrokenReferrers
 	opts.Platforms, opts.DropOthers = r.rule.platforms, r.rule.rule.DropOthers
 	opts.inner = inner{hasTag: r.hasTag, shared: r.shared, sharer: r.src, confirmed: &r.confirmed}
-	if r.rule.rule.OnlySigned && opts.SkipBrokenReferrers && opts.Referrers && !opts.DropOthers && opts.ReferrerTypes == nil {
+	if r.rule.rule.OnlySigned && opts.SkipBrokenReferrers && opts.Referrers && opts.ReferrerTypes == nil {
 		opts.inner.signatures = signatureTypes(r.rule.rule.SignatureTypes)
 	}
 	return &opts

@@ -55,7 +55,9 @@ type Rule struct {
 	// is tried again before, as often as anything that fails in a pass. What is left
 	// out is looked for again in each pass, and counted as Incomplete in its
 	// [Summary]. With OnlySigned, an image that is new needs one signature that is
-	// whole.
+	// whole. That the source lists one is enough where none is copied: for an index that
+	// DropOthers replaces, and with WithoutReferrers. So it is where ReferrerTypes says
+	// what a mirror copies.
 	SkipBrokenReferrers bool `json:"skipBrokenReferrers,omitempty"`
 
 	// Delete deletes tags at the destination that the rule chooses, whatever

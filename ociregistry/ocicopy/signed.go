@@ -75,10 +75,14 @@ func signatureTypes(types []string) func(artifactType string) bool {
 	return func(artifactType string) bool { return slices.Contains(types, artifactType) }
 }
 
-// keepsSignature reports whether one of the signatures that are asked for was not
-// skipped.
-func (c *copier) keepsSignature() bool {
-	return slices.ContainsFunc(c.top.extras, func(e extra) bool {
+// lacksSignature reports whether the top is to have one of the signatures that are
+// asked for, and all of them were skipped. An index that was made of another one has
+// none.
+func (c *copier) lacksSignature() bool {
+	if c.opts.inner.signatures == nil || c.top.madeOf != "" {
+		return false
+	}
+	return !slices.ContainsFunc(c.top.extras, func(e extra) bool {
 		artifactType := e.Descriptor.ArtifactType
 		if strings.HasSuffix(e.Tag, ".sig") {
 			artifactType = TypeCosignSignature

@@ -189,7 +189,7 @@ func (c *copier) push(ctx context.Context, n *node) error {
 	if stored {
 		item.Action = Present
 	}
-	if n == c.top && len(n.tags) > 0 && c.opts.inner.signatures != nil && !c.keepsSignature() {
+	if n == c.top && len(n.tags) > 0 && c.lacksSignature() {
 		return fmt.Errorf("%w: %w: all of them are broken", ociregistry.ErrDenied, ErrUnsigned)
 	}
 	if !n.refused && n.err == nil && (!stored || len(n.tags) > 0) {
