@@ -23,7 +23,7 @@ func TestStalledSourceEndsItsRounds(t *testing.T) {
 	const n = 1000
 	var images []*ocitest.Artifact
 	for i := range n {
-		images = append(images, image(uint64(i)))
+		images = append(images, ocitest.NewImage(ocitest.Spec{Seed: uint64(i), Layers: []int64{30}}))
 	}
 	for _, test := range []struct {
 		where string
