@@ -157,17 +157,22 @@ func (r *Registry) open(name string) (*repository, error) {
 	return r.keep(repo), nil
 }
 
-// checkNoBlobs returns ErrNoIndex if there are blobs. It is for a repository without
-// an index.json.
+// checkNoBlobs returns ErrNoIndex if there are blobs. It is for a repository that had
+// no index.json a moment ago. Others may be making it, or removing it: it has an
+// index.json before its first blob and after its last, and so is looked at twice.
 func (repo *repository) checkNoBlobs() error {
-	if blobs, err := repo.registry.lstat(filepath.Join(repo.dir, "blobs")); blobs == nil {
-		return err
+	for range 2 {
+		if blobs, err := repo.registry.lstat(filepath.Join(repo.dir, "blobs")); blobs == nil {
+			return err
+		}
+		if has, err := repo.hasBlobs(); err != nil || !has {
+			return err
+		}
+		if index, err := repo.registry.lstat(repo.index); err != nil || index != nil {
+			return err
+		}
 	}
-	has, err := repo.hasBlobs()
-	if err == nil && has {
-		err = fmt.Errorf("repository %s: %w", repo.name, ErrNoIndex)
-	}
-	return err
+	return fmt.Errorf("repository %s: %w", repo.name, ErrNoIndex)
 }
 
 // missing returns err, which says that something is not in the repository, or

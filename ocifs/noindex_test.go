@@ -1,0 +1,74 @@
+package ocifs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// A repository that another registry makes at each moment at which one has just
+// looked for its index.json has not lost that.
+func TestNoIndex_IsNotOfARepositoryThatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	content := strings.Repeat("x", 50_000) // which is a file
+	desc := ociregistry.Descriptor{Digest: digest.FromString(content), Size: int64(len(content))}
+	push := func(ctx context.Context, reg ociregistry.Interface) error {
+		_, err := reg.PushBlob(ctx, "app", desc, strings.NewReader(content))
+		return err
+	}
+	for name, call := range map[string]func(context.Context, ociregistry.Interface) error{
+		"push": push,
+		"list": func(ctx context.Context, reg ociregistry.Interface) error {
+			_, err := ociregistry.All(reg.Repositories(ctx, ""))
+			return err
+		},
+		"resolve": func(ctx context.Context, reg ociregistry.Interface) error {
+			_, err := reg.ResolveBlob(ctx, "app", desc.Digest)
+			if errors.Is(err, ociregistry.ErrNameUnknown) || errors.Is(err, ociregistry.ErrBlobUnknown) {
+				return nil
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			made := true
+			for moment := int64(1); made; moment++ {
+				dir := KeptDir(t)
+				fsys := new(hookFS)
+				reg, err := open(fsys, dir, "", nil)
+				qt.Assert(t, qt.IsNil(err))
+				another, err := New(dir, nil)
+				qt.Assert(t, qt.IsNil(err))
+				var looks atomic.Int64
+				made = false
+				fsys.set(func(op, name string) error {
+					if op == "Lstat" && filepath.Base(name) == "index.json" && looks.Add(1) == moment {
+						made = true
+						// Where the first holds the lock, no other can.
+						ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+						defer cancel()
+						if push(ctx, another) == nil {
+							return fs.ErrNotExist
+						}
+					}
+					return nil
+				})
+				qt.Check(t, qt.IsNil(call(t.Context(), reg)), qt.Commentf("at look %d", moment))
+				fsys.set(nil)
+				qt.Check(t, qt.IsNil(reg.Close()))
+				qt.Check(t, qt.IsNil(another.Close()))
+			}
+		})
+	}
+}
