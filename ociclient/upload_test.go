@@ -28,7 +28,7 @@ type misreporter struct {
 	report func(had, sent, first int64) (rng string)  // beside it, and beside 416
 	ask    func(w http.ResponseWriter, report string) // answers GET; nil for the truth
 
-	first, last int64 // the first chunk, and what was reported last
+	first int64 // the end of the first chunk
 }
 
 func (m *misreporter) ServeHTTP(w http.ResponseWriter, req *http.Request) {
