@@ -17,7 +17,7 @@ import (
 // or by a tag if that is empty. A size that cannot be is unknown.
 func plausible(at target, desc ociregistry.Descriptor, want ociregistry.Digest) (ociregistry.Descriptor, error) {
 	switch {
-	case desc.Digest == "" && want == "" && isPage(desc.MediaType):
+	case desc.Digest == "" && want == "" && manifest.IsPage(desc.MediaType):
 		return desc, at.fail(fmt.Errorf("%w: the origin has a page instead", ociregistry.ErrManifestInvalid))
 	case desc.Digest == "":
 		desc.Digest = want
@@ -37,12 +37,6 @@ func plausibleSize(size int64, d ociregistry.Digest) int64 {
 	return size
 }
 
-// isPage reports whether a media type is that of what browsers show.
-func isPage(mediaType string) bool {
-	t, _, _ := mime.ParseMediaType(mediaType)
-	return t == "text/html" || t == "application/xhtml+xml"
-}
-
 // looksLikePage reports whether contents begin as a page does.
 func looksLikePage(contents []byte) bool {
 	start := bytes.ToLower(bytes.TrimSpace(contents[:min(len(contents), 512)]))
@@ -55,7 +49,7 @@ func isVague(mediaType string) bool {
 	case "", "application/json", "application/octet-stream", "text/plain":
 		return true
 	}
-	return isPage(mediaType)
+	return manifest.IsPage(mediaType)
 }
 
 // checkTagged returns an error for what an origin answers for a tag if it is no
@@ -71,7 +65,7 @@ func checkTagged(m manifestContent, named bool) error {
 	switch {
 	case len(m.contents) == 0:
 		return fmt.Errorf("%w: the origin has sent nothing", ociregistry.ErrManifestInvalid)
-	case isPage(m.desc.MediaType) && !(named && isManifest), !isObject && looksLikePage(m.contents):
+	case manifest.IsPage(m.desc.MediaType) && !(named && isManifest), !isObject && looksLikePage(m.contents):
 		return fmt.Errorf("%w: the origin has sent a page", ociregistry.ErrManifestInvalid)
 	case isObject && fields.Errors != nil && !isManifest:
 		return fmt.Errorf("%w: the origin has sent a list of errors", ociregistry.ErrManifestInvalid)

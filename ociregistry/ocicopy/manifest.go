@@ -162,11 +162,5 @@ func isGeneric(mediaType string) bool {
 	case "application/json", "application/problem+json", "application/octet-stream", "application/xml":
 		return true
 	}
-	return strings.HasPrefix(base, "text/") || isPage(mediaType)
-}
-
-// isPage reports whether a media type is that of a page for a browser.
-func isPage(mediaType string) bool {
-	base, _, _ := mime.ParseMediaType(mediaType)
-	return base == "text/html" || base == "application/xhtml+xml"
+	return strings.HasPrefix(base, "text/") || manifest.IsPage(mediaType)
 }

@@ -90,7 +90,7 @@ func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
 	case desc.Size > 0:
 		return desc.Size == b.ref.Size, nil
 	}
-	return !isPage(desc.MediaType), nil
+	return !manifest.IsPage(desc.MediaType), nil
 }
 
 // mountable returns the repositories of the destination that may have b.
