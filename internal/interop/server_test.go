@@ -122,6 +122,7 @@ type request struct {
 	method, path string
 	query        url.Values
 	status       int
+	bytes        int64 // of the answer's body
 }
 
 // requests returns what was logged.
@@ -144,6 +145,9 @@ func (s *server) requests(t testing.TB) []request {
 		r := request{method: fields["method"], path: fields["path"]}
 		r.query, _ = url.ParseQuery(fields["query"])
 		if r.status, err = strconv.Atoi(fields["status"]); err != nil {
+			t.Fatalf("log line %q: %v", line, err)
+		}
+		if r.bytes, err = strconv.ParseInt(fields["bytes"], 10, 64); err != nil {
 			t.Fatalf("log line %q: %v", line, err)
 		}
 		requests = append(requests, r)
