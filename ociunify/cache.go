@@ -122,6 +122,7 @@ type Cache struct {
 	known     knownTags
 	absent    absences
 	spoilt    spoilt
+	watch     watch
 	patience  patience
 	wholes    wholes
 	ledger    ledger
@@ -253,6 +254,7 @@ func (c *Cache) Close() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.end()
+	c.watch.close()
 	c.working.Wait()
 	return nil
 }
@@ -271,15 +273,11 @@ func (c *Cache) begin() error {
 	return nil
 }
 
-// detach returns a context with the values of ctx, which ends when the cache is
-// closed.
-func (c *Cache) detach(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(c.ctx, cancel)
-	return ctx, func() {
-		stop()
-		cancel()
-	}
+// detach returns a task with the values of ctx, which ends when the cache is closed.
+func (c *Cache) detach(ctx context.Context) *task {
+	t := new(task)
+	c.watch.detach(ctx, t)
+	return t
 }
 
 // key returns the key of something, as things stand.

@@ -115,18 +115,16 @@ func (c *Cache) beyondEnd(ctx context.Context, at target, offset0, offset1 int64
 
 // originRange returns a range of a blob from the origin.
 func (c *Cache) originRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	rd, err := openQuiet(ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
-		return c.origin.GetBlobRange(ctx, at.repo, ociregistry.Digest(at.ref), offset0, offset1)
-	})
+	quiet := c.quiet(ctx, at)
+	rd, err := quiet.opened(c.origin.GetBlobRange(&quiet.task, at.repo, ociregistry.Digest(at.ref), offset0, offset1))
 	if err != nil {
 		return nil, err
 	}
-	desc, err := plausible(at, rd.Descriptor(), ociregistry.Digest(at.ref))
-	if err != nil {
+	if rd.desc, err = plausible(at, rd.desc, ociregistry.Digest(at.ref)); err != nil {
 		rd.Close()
 		return nil, err
 	}
-	return &described{rd, desc}, nil
+	return rd, nil
 }
 
 // errNoFetch says that a blob is not being fetched.
@@ -202,15 +200,16 @@ func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.
 	if err := c.absent.get(k); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
+	return c.resolves.do(ctx, c, k, func(t *task) (ociregistry.Descriptor, error) {
 		want := ociregistry.Digest(k.ref)
-		desc, err := within(ctx, at, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
-			return ask(ctx, k.repo, want)
-		})
+		before := t.wait(originIdle)
+		desc, err := ask(t, k.repo, want)
+		t.waited(before)
 		if err == nil {
 			return plausible(at, desc, want)
 		}
-		if ctx.Err() == nil {
+		err = at.stalledOr(t, err)
+		if t.Err() == nil {
 			c.absent.put(k, err, c.opts.NotFoundTTL)
 		}
 		return desc, err
@@ -235,11 +234,11 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
-	m, err := c.manifests.do(ctx, c, k, func(ctx context.Context) (manifestContent, error) {
-		if m, err := c.readCached(ctx, repo, digest); err == nil {
+	m, err := c.manifests.do(ctx, c, k, func(t *task) (manifestContent, error) {
+		if m, err := c.readCached(t, repo, digest); err == nil {
 			return m, nil
 		}
-		return c.fetchManifest(ctx, k)
+		return c.fetchManifest(t, k)
 	})
 	return m.reader(err)
 }

@@ -2,6 +2,9 @@ package ociunify
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -235,6 +238,19 @@ func (l *lastChecked) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-func isSum(h hash.Hash, d ociregistry.Digest) bool {
-	return digest.NewDigest(d.Algorithm(), h) == d
+// isSum reports whether a hash of the algorithm of d has the sum that d says.
+func isSum(h hash.Hash, d ociregistry.Digest) bool { return isHex(h.Sum(nil), d) }
+
+// isOf reports whether d, which is valid, is the digest of contents.
+func isOf(contents []byte, d ociregistry.Digest) bool {
+	if d.Algorithm() == digest.SHA256 { // without a hash on the heap
+		sum := sha256.Sum256(contents)
+		return isHex(sum[:], d)
+	}
+	return d.Algorithm().FromBytes(contents) == d
+}
+
+func isHex(sum []byte, d ociregistry.Digest) bool {
+	var text [2 * sha512.Size]byte
+	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
 }

@@ -17,8 +17,7 @@ import (
 type fetch struct {
 	cache  *Cache
 	key    key
-	ctx    context.Context // the first caller's, which need not be there to the end
-	cancel context.CancelFunc
+	task   task // the first caller's, which need not be there to the end
 	spool  spool
 	window window
 
@@ -101,7 +100,7 @@ func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins b
 	}
 	if f == nil {
 		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), awaited: nobody, spool: spool{dir: c.opts.TempDir}}
-		f.ctx, f.cancel = c.detach(ctx)
+		c.watch.detach(ctx, &f.task)
 		c.fetches[k] = f
 		c.fetching.Store(int64(len(c.fetches)))
 		c.working.Add(1)
@@ -123,7 +122,7 @@ func (c *Cache) leave(f *fetch) {
 	}
 	c.mu.Unlock()
 	if abandoned {
-		f.cancel()
+		f.task.stop(nil)
 	}
 	f.window.look()
 	c.unref(f)
@@ -156,17 +155,17 @@ func (c *Cache) remove(f *fetch) {
 // run fetches the blob.
 func (f *fetch) run() {
 	defer f.end()
-	c, ctx := f.cache, f.ctx
+	c := f.cache
 	var storing sync.WaitGroup
-	err := f.transfer(ctx, func() {
-		store := f.storing(ctx)
+	err := f.transfer(func() {
+		store := f.storing()
 		storing.Go(func() { f.store(store) })
 	})
 	switch {
 	case err != nil && c.ctx.Err() != nil:
 		err = errClosed
-	case err != nil && ctx.Err() == nil:
-		c.failed(ctx, f.key, err)
+	case err != nil && (f.task.Err() == nil || errors.Is(err, errStalled)):
+		c.failed(&f.task, f.key, err)
 	}
 	if err != nil {
 		c.forget(f) // who asks after this error asks anew
@@ -178,45 +177,48 @@ func (f *fetch) run() {
 
 // end lets go of what the fetch itself has.
 func (f *fetch) end() {
-	f.cancel()
+	f.task.end()
 	f.cache.unref(f)
 	f.cache.working.Done()
 }
 
 // transfer gets the bytes from the origin, and verifies them. It calls opened
 // when the origin has answered.
-func (f *fetch) transfer(ctx context.Context, opened func()) error {
+func (f *fetch) transfer(opened func()) error {
 	d := ociregistry.Digest(f.key.ref)
-	at := target{"GetBlob", f.key.repo, f.key.ref}
-	rd, err := openQuiet(ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
-		return f.cache.origin.GetBlob(ctx, f.key.repo, d)
-	})
+	before := f.task.wait(originIdle)
+	rd, err := f.cache.origin.GetBlob(&f.task, f.key.repo, d)
+	f.task.waited(before)
 	if err != nil {
-		return err
+		return target{"GetBlob", f.key.repo, f.key.ref}.stalledOr(&f.task, err)
 	}
+	f.task.reads(rd)
 	defer rd.Close()
+	defer f.task.reads(nil)
 	size := plausibleSize(rd.Descriptor().Size, d)
 	limit := f.cache.spoolSize(size)
 	f.spool.begin(size, limit)
 	f.window.begin(size, limit)
 	f.opened(ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: d, Size: size})
 	opened()
-	return f.receive(ctx, rd, size)
+	return f.receive(rd, size)
 }
 
 // receive reads all that the origin sends, which must have size bytes unless size
 // is negative.
-func (f *fetch) receive(ctx context.Context, rd io.Reader, size int64) error {
+func (f *fetch) receive(rd io.Reader, size int64) error {
 	at := target{"GetBlob", f.key.repo, f.key.ref}
 	d := ociregistry.Digest(f.key.ref)
 	h := verified.Hash(rd, d)
 	k := &keeper{fetch: f}
 	defer k.close()
 	for {
-		if err := f.makeRoom(ctx, k.n+pieceSize); err != nil {
+		if err := f.makeRoom(&f.task, k.n+pieceSize); err != nil {
 			return err
 		}
+		before := f.task.wait(originIdle) // not while nobody takes what has come
 		p, err := k.read(rd)
+		f.task.waited(before)
 		if size >= 0 && k.n > size {
 			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
 		}
@@ -236,9 +238,9 @@ func (f *fetch) receive(ctx context.Context, rd io.Reader, size int64) error {
 			f.complete(k.n)
 			return nil
 		case err != nil:
-			return at.fail(err)
-		case ctx.Err() != nil:
-			return ctx.Err()
+			return at.stalledOr(&f.task, at.fail(err))
+		case f.task.Err() != nil:
+			return at.stalledOr(&f.task, f.task.Err())
 		}
 	}
 }
@@ -252,11 +254,11 @@ func (f *fetch) unkept(at target, err error) error {
 // mediaTypeBlob is the media type of blobs, which registries do not keep.
 const mediaTypeBlob = "application/octet-stream"
 
-// storing returns a follower for store.
-func (f *fetch) storing(ctx context.Context) *follower {
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	r := &follower{fetch: f, ctx: ctx, stop: stop, whole: true, end: -1, behind: storeBehind}
+// storing returns a follower for store. It can be stopped if it may have to be.
+func (f *fetch) storing() *follower {
+	r := &follower{fetch: f, ctx: context.WithoutCancel(&f.task), whole: true, end: -1, behind: storeBehind}
 	if f.window.size > 0 {
+		r.ctx, r.stop = context.WithCancel(r.ctx)
 		r.behind = min(storeBehind, f.window.size/4)
 	}
 	if f.progress().desc.Size >= 0 {
@@ -269,8 +271,10 @@ func (f *fetch) storing(ctx context.Context) *follower {
 // has no end, and is not stored. Nor is a blob of unknown size that does not fit in
 // the spool.
 func (f *fetch) store(r *follower) {
-	defer r.stop()
-	defer f.window.leave(r)
+	if r.stop != nil {
+		defer r.stop()
+		defer f.window.leave(r)
+	}
 	c, at, ctx := f.cache, target{"PushBlob", f.key.repo, f.key.ref}, r.ctx
 	p := f.await(ctx, nobody, func(p progress) bool { return p.desc.Size >= 0 || p.done })
 	if r.desc = p.desc; r.at == 0 {

@@ -144,10 +144,28 @@ func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 }
 
 // copyBuffered copies by way of a buffer, whatever else the two can do.
-func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
+func copyBuffered(w io.Writer, r io.Reader) (written int64, err error) {
 	buf := followBuffers.Get().(*[followSize]byte)
 	defer followBuffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, buf[:])
+	for err == nil {
+		var n int
+		n, err = r.Read(buf[:])
+		if n == 0 {
+			continue
+		}
+		m, writeErr := w.Write(buf[:n])
+		written += int64(m)
+		if writeErr == nil && m < n {
+			writeErr = io.ErrShortWrite
+		}
+		if writeErr != nil {
+			return written, writeErr
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return written, err
 }
 
 // copyNext copies what one Read returns.
@@ -234,9 +252,8 @@ func (r *follower) open() (io.ReadCloser, error) {
 		}
 		return &restReader{&lastChecked{r: rd, hash: r.hash, digest: d}, rd}, nil
 	}
-	rd, err := openQuiet(r.ctx, at, func(ctx context.Context) (ociregistry.BlobReader, error) {
-		return c.origin.GetBlob(ctx, at.repo, d)
-	})
+	quiet := c.quiet(r.ctx, at)
+	rd, err := quiet.opened(c.origin.GetBlob(&quiet.task, at.repo, d))
 	if err != nil {
 		return nil, err
 	}

@@ -17,14 +17,14 @@ type call[T any] struct {
 	v       T
 	err     error
 	waiting int
-	cancel  context.CancelFunc
+	task    task
 }
 
 // do returns what ask returns for k. It is called in a goroutine of its own with
-// a context that ends with the cache, or, unless fetches are to be finished, when
+// a task that ends with the cache, or, unless fetches are to be finished, when
 // nobody waits for the answer any more. Each caller waits until its own context
 // ends.
-func (g *group[T]) do(ctx context.Context, c *Cache, k key, ask func(context.Context) (T, error)) (v T, err error) {
+func (g *group[T]) do(ctx context.Context, c *Cache, k key, ask func(*task) (T, error)) (v T, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, err
 	}
@@ -47,20 +47,20 @@ func (g *group[T]) do(ctx context.Context, c *Cache, k key, ask func(context.Con
 	}
 }
 
-func (g *group[T]) begin(ctx context.Context, c *Cache, k key, ask func(context.Context) (T, error)) (*call[T], error) {
+func (g *group[T]) begin(ctx context.Context, c *Cache, k key, ask func(*task) (T, error)) (*call[T], error) {
 	if err := c.begin(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := c.detach(ctx)
-	cl := &call[T]{done: make(chan struct{}), cancel: cancel}
+	cl := &call[T]{done: make(chan struct{})}
+	c.watch.detach(ctx, &cl.task)
 	if g.calls == nil {
 		g.calls = make(map[key]*call[T])
 	}
 	g.calls[k] = cl
 	go func() {
 		defer c.working.Done()
-		defer cancel()
-		cl.v, cl.err = ask(ctx)
+		defer cl.task.end()
+		cl.v, cl.err = ask(&cl.task)
 		if cl.err != nil && c.ctx.Err() != nil {
 			cl.err = errClosed
 		}
@@ -80,7 +80,7 @@ func (g *group[T]) leave(c *Cache, k key, cl *call[T]) {
 	}
 	g.mu.Unlock()
 	if abandoned {
-		cl.cancel()
+		cl.task.stop(nil)
 	}
 }
 

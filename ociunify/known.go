@@ -50,8 +50,13 @@ func (k *knownTags) set(repo, tag string, ttl time.Duration) {
 func (k *knownTags) expect(repo, tag string, desc ociregistry.Descriptor) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	at, is := tagKey(repo, tag), knownTag{since: time.Now(), mediaType: desc.MediaType, digest: desc.Digest, size: desc.Size}
+	if was, ok := k.tags[at]; ok && !was.kept && was.digest == is.digest {
+		k.tags[at] = is // which is awaited
+		return
+	}
 	k.remove(repo, tag)
-	k.put(tagKey(repo, tag), knownTag{since: time.Now(), mediaType: desc.MediaType, digest: desc.Digest, size: desc.Size})
+	k.put(at, is)
 	m := manifestKey(repo, desc.Digest)
 	k.await[m] = append(k.await[m], tag)
 }

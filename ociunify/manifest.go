@@ -27,13 +27,15 @@ func (m manifestContent) reader(err error) (ociregistry.BlobReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &contentReader{bytes.NewReader(m.contents), m.desc}, nil
+	r := &contentReader{desc: m.desc}
+	r.Reset(m.contents)
+	return r, nil
 }
 
 // contentReader reads content that is in memory. It implements [io.WriterTo],
 // [io.Seeker] and [io.ReaderAt].
 type contentReader struct {
-	*bytes.Reader
+	bytes.Reader
 	desc ociregistry.Descriptor
 }
 
@@ -48,7 +50,7 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 	if want == "" {
 		want = m.desc.Digest
 	}
-	m.contents, err = io.ReadAll(io.LimitReader(rd, maxManifest+1))
+	m.contents, err = readLimited(rd, m.desc.Size)
 	switch {
 	case err != nil:
 		return m, at.fail(err)
@@ -60,11 +62,29 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 	if err := ociregistry.CheckDigest(want); err != nil {
 		return m, at.fail(err)
 	}
-	if want.Algorithm().FromBytes(m.contents) != want {
+	if !isOf(m.contents, want) {
 		return m, at.fail(fmt.Errorf("%w: the content of the manifest is another", ociregistry.ErrDigestInvalid))
 	}
 	m.desc.Digest, m.desc.Size = want, int64(len(m.contents))
 	return m, nil
+}
+
+// readLimited reads a manifest which may have size bytes, and not much more than there
+// can be of one.
+func readLimited(rd io.Reader, size int64) ([]byte, error) {
+	contents := make([]byte, 0, min(max(size, 0), 64<<10)+1) // the end is seen without more room
+	for {
+		n, err := rd.Read(contents[len(contents):cap(contents)])
+		contents = contents[:len(contents)+n]
+		switch {
+		case err == io.EOF, err == nil && len(contents) > maxManifest:
+			return contents, nil
+		case err != nil:
+			return nil, err
+		case len(contents) == cap(contents):
+			contents = slices.Grow(contents, len(contents))
+		}
+	}
 }
 
 // readCached reads a manifest from the cache registry.
@@ -81,44 +101,61 @@ func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.
 	return m, err
 }
 
+// readTag reads the manifest that a tag points at in the cache registry.
+func (c *Cache) readTag(ctx context.Context, k key) (m manifestContent, err error) {
+	at := target{"GetTag", k.repo, k.ref}
+	rd, err := c.kept.GetTag(ctx, k.repo, k.ref)
+	if err == nil {
+		m, err = readManifest(at, c.cachedManifest(k.repo, rd), "")
+	}
+	if err != nil {
+		c.miss(ctx, at, err)
+		return manifestContent{}, err
+	}
+	return m, nil
+}
+
 // fetchManifest gets a manifest from the origin, by its digest or by the tag that
 // k names, and keeps it, and tags that point at it.
-func (c *Cache) fetchManifest(ctx context.Context, k key, tags ...string) (manifestContent, error) {
+func (c *Cache) fetchManifest(t *task, k key, tags ...string) (manifestContent, error) {
 	at := target{"GetManifest", k.repo, k.ref}
 	if k.kind == kindTag {
 		at.op = "GetTag"
 	}
-	m, err := within(ctx, at, originIdle, func(ctx context.Context) (manifestContent, error) { return c.originManifest(ctx, at, k) })
+	before := t.wait(originIdle)
+	m, err := c.originManifest(t, at, k)
+	t.waited(before)
 	if err != nil {
-		if ctx.Err() == nil || context.Cause(ctx) == errStalled {
-			c.failed(ctx, k, err)
+		err = at.stalledOr(t, err)
+		if t.Err() == nil || errors.Is(err, errStalled) {
+			c.failed(t, k, err)
 		}
 		return m, err
 	}
-	c.storeManifest(ctx, k, m, tags...)
+	c.storeManifest(t, k, m, tags...)
 	if c.opts.WholeImages {
-		c.bringWhole(ctx, k.repo, m.desc.Digest)
+		c.bringWhole(t, k.repo, m.desc.Digest)
 	}
 	return m, nil
 }
 
 // originManifest reads a manifest from the origin.
-func (c *Cache) originManifest(ctx context.Context, at target, k key) (m manifestContent, err error) {
+func (c *Cache) originManifest(t *task, at target, k key) (m manifestContent, err error) {
 	var rd ociregistry.BlobReader
 	want := ociregistry.Digest("")
 	if k.kind == kindTag {
-		rd, err = c.origin.GetTag(ctx, k.repo, k.ref)
+		rd, err = c.origin.GetTag(t, k.repo, k.ref)
 	} else {
 		want = ociregistry.Digest(k.ref)
-		rd, err = c.origin.GetManifest(ctx, k.repo, want)
+		rd, err = c.origin.GetManifest(t, k.repo, want)
 	}
 	if err != nil {
 		return m, err
 	}
 	named := rd.Descriptor().Digest != ""
-	stop := context.AfterFunc(ctx, func() { rd.Close() })
+	t.reads(rd)
 	m, err = readManifest(at, rd, want)
-	stop()
+	t.reads(nil)
 	if err == nil && want == "" {
 		if err = checkTagged(m, named); err != nil {
 			err = at.fail(err)

@@ -56,8 +56,9 @@ func Origins(opts *OriginsOptions, list ...ociregistry.Interface) ociregistry.In
 
 type origins struct {
 	*ociregistry.Funcs
-	opts OriginsOptions
-	list []ociregistry.Interface
+	opts  OriginsOptions
+	list  []ociregistry.Interface
+	watch watch
 
 	mu    sync.Mutex
 	until []time.Time // when each origin that failed is asked again
@@ -104,7 +105,7 @@ func first[T any](ctx context.Context, o *origins, at target, ask func(context.C
 		if n == len(usable)-1 {
 			limit = -1
 		}
-		v, err := begun(ctx, at, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
+		v, err := begun(ctx, &o.watch, at, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
 		switch {
 		case err == nil, ctx.Err() != nil, errors.Is(err, ociregistry.ErrRangeInvalid):
 			return v, err

@@ -3,46 +3,56 @@ package ociunify
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// openQuiet opens content of the origin. If that says nothing for too long, before or
-// while the content is read, the error is errStalled. Time in which nobody reads does
-// not count. The end of the context ends a Read.
-func openQuiet(ctx context.Context, at target, open func(context.Context) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
-	ctx, quiet := newSilence(ctx, originIdle)
-	rd, err := open(ctx)
-	if err != nil {
-		defer quiet.end()
-		return nil, at.stalledOr(ctx, err)
-	}
-	quiet.stop()
-	return &quietReader{rd, at, ctx, quiet, context.AfterFunc(ctx, func() { rd.Close() })}, nil
-}
-
+// quietReader reads content of the origin. If that says nothing for too long, the error
+// is errStalled. Time in which nobody reads does not count.
 type quietReader struct {
 	ociregistry.BlobReader
-	at    target
-	ctx   context.Context
-	quiet *silence
-	still func() bool // the reader is not to be closed when the context ends
+	at   target
+	desc ociregistry.Descriptor
+	task task
 }
 
+// quiet returns a reader that has begun to wait for the origin to open the content, and
+// is to be opened with its task.
+func (c *Cache) quiet(ctx context.Context, at target) *quietReader {
+	r := &quietReader{at: at}
+	c.watch.begin(ctx, &r.task)
+	r.task.wait(originIdle)
+	return r
+}
+
+// opened returns r when the origin has answered, or its error.
+func (r *quietReader) opened(rd ociregistry.BlobReader, err error) (*quietReader, error) {
+	r.task.waited(time.Time{})
+	if err != nil {
+		defer r.task.end()
+		return nil, r.at.stalledOr(&r.task, err)
+	}
+	r.BlobReader, r.desc = rd, rd.Descriptor()
+	r.task.reads(rd)
+	return r, nil
+}
+
+func (r *quietReader) Descriptor() ociregistry.Descriptor { return r.desc }
+
 func (r *quietReader) Read(p []byte) (int, error) {
-	r.quiet.begin()
+	before := r.task.wait(originIdle)
 	n, err := r.BlobReader.Read(p)
-	r.quiet.stop()
+	r.task.waited(before)
 	if err != nil && err != io.EOF {
-		err = r.at.stalledOr(r.ctx, err)
+		err = r.at.stalledOr(&r.task, err)
 	}
 	return n, err
 }
 
 func (r *quietReader) Close() error {
-	r.still()
-	r.quiet.end()
+	r.task.end()
 	return r.BlobReader.Close()
 }
 

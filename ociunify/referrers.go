@@ -10,8 +10,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -30,8 +28,11 @@ const maxReferrers = 10_000
 
 // tag returns the tag that the list has among the records.
 func (l referrersList) tag() string {
-	sum := sha256.Sum256([]byte(l.Repository + "\x00" + string(l.Digest) + "\x00" + l.ArtifactType))
-	return "r" + base64.RawURLEncoding.EncodeToString(sum[:])
+	buf := make([]byte, 0, 512)
+	buf = append(append(buf, l.Repository...), 0)
+	buf = append(append(buf, l.Digest...), 0)
+	sum := sha256.Sum256(append(buf, l.ArtifactType...))
+	return string(base64.RawURLEncoding.AppendEncode(append(buf[:0], 'r'), sum[:]))
 }
 
 // keepReferrers returns seq, of which it keeps a list when it comes to its end.
@@ -66,7 +67,7 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	}
 	tag := list.tag()
 	old, err := c.kept.ResolveTag(ctx, stateRepo, tag)
-	if err == nil && old.Digest == digest.FromBytes(contents) {
+	if err == nil && isOf(contents, old.Digest) {
 		return
 	}
 	found := err == nil

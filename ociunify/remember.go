@@ -67,11 +67,11 @@ func (c *Cache) retry(ctx context.Context, k key) {
 	}
 	c.retries[k] = true
 	c.working.Add(1)
-	ctx, cancel := c.detach(ctx)
+	t := c.detach(ctx)
 	go func() {
 		defer c.working.Done()
-		defer cancel()
-		c.fetchAgain(ctx, k)
+		defer t.end()
+		c.fetchAgain(t, k)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.retries, k)

@@ -33,7 +33,7 @@ func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ocireg
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
-	m, err := c.tags.do(ctx, c, k, func(ctx context.Context) (manifestContent, error) { return c.revalidate(ctx, k) })
+	m, err := c.tags.do(ctx, c, k, func(t *task) (manifestContent, error) { return c.revalidate(t, k) })
 	return m.reader(err)
 }
 
@@ -57,53 +57,54 @@ func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 	if err := c.absent.get(k); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return c.resolves.do(ctx, c, k, func(ctx context.Context) (ociregistry.Descriptor, error) {
-		kept, keptErr := c.keptTag(ctx, k)
-		if keptErr != nil {
-			return within(ctx, at, originIdle, func(ctx context.Context) (ociregistry.Descriptor, error) {
-				return c.learnTag(ctx, k, kept)
-			})
-		}
-		desc, err := orStalled(ctx, c, at, func(ctx context.Context) (ociregistry.Descriptor, error) {
-			return c.learnTag(ctx, k, kept)
-		})
-		if c.insteadOf(ctx, k, err) {
-			return kept, nil
-		}
-		return desc, err
-	})
+	return c.resolves.do(ctx, c, k, func(t *task) (ociregistry.Descriptor, error) { return c.resolveTag(t, k) })
 }
 
-// keptTag returns where a tag is in the cache.
-func (c *Cache) keptTag(ctx context.Context, k key) (ociregistry.Descriptor, error) {
-	desc, err := c.kept.ResolveTag(ctx, k.repo, k.ref)
+// resolveTag asks the origin where a tag is. If that fails, it is where it is kept.
+func (c *Cache) resolveTag(t *task, k key) (ociregistry.Descriptor, error) {
+	kept, err := c.kept.ResolveTag(t, k.repo, k.ref)
 	if err != nil {
-		c.miss(ctx, target{"ResolveTag", k.repo, k.ref}, err)
+		c.miss(t, target{"ResolveTag", k.repo, k.ref}, err)
+		return c.learnTag(t, k, ociregistry.Descriptor{})
 	}
-	return unwrap(desc), err
+	kept = unwrap(kept)
+	desc, err := orStalled(c, t, target{"ResolveTag", k.repo, k.ref}, func(t *task) (ociregistry.Descriptor, error) {
+		return c.learnTag(t, k, kept)
+	})
+	if c.insteadOf(t, k, err) {
+		return kept, nil
+	}
+	return desc, err
 }
 
-// askTag asks the origin where a tag is. A tag that is gone there goes here.
-func (c *Cache) askTag(ctx context.Context, k key) (ociregistry.Descriptor, error) {
-	desc, err := c.origin.ResolveTag(ctx, k.repo, k.ref)
+// askTag asks the origin where a tag is, which is kept as from, or not at all. A tag that
+// is gone there goes here.
+func (c *Cache) askTag(t *task, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
+	at := target{"ResolveTag", k.repo, k.ref}
+	before := t.wait(originIdle)
+	desc, err := c.origin.ResolveTag(t, k.repo, k.ref)
+	t.waited(before)
 	if err == nil {
-		return plausible(target{"ResolveTag", k.repo, k.ref}, desc, "")
+		return plausible(at, desc, "")
 	}
-	if ctx.Err() != nil {
-		return desc, err
-	}
-	if notFound(err) {
-		c.dropTags(ctx, k.repo, k.ref)
+	if t.Err() != nil {
+		return desc, at.stalledOr(t, err)
 	}
 	c.absent.put(k, err, c.opts.NotFoundTTL)
+	if notFound(err) {
+		c.known.forget(k.repo, k.ref)
+		if from.Digest != "" {
+			c.dropTags(t, k.repo, k.ref)
+		}
+	}
 	return desc, err
 }
 
 // learnTag asks the origin where a tag is, which is kept as from, or not at all. Where
 // the manifest is kept that it points at now, the tag is so as well; and otherwise
 // when the manifest is.
-func (c *Cache) learnTag(ctx context.Context, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
-	to, err := c.askTag(ctx, k)
+func (c *Cache) learnTag(t *task, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
+	to, err := c.askTag(t, k, from)
 	if err != nil || ociregistry.CheckDigest(to.Digest) != nil {
 		return to, err
 	}
@@ -116,8 +117,8 @@ func (c *Cache) learnTag(ctx context.Context, k key, from ociregistry.Descriptor
 		c.known.forget(k.repo, k.ref)
 	}
 	// This comes second, since whoever keeps the manifest from now on knows of the tag.
-	if m, err := c.readCached(ctx, k.repo, to.Digest); err == nil {
-		c.storeManifest(ctx, k, m, k.ref)
+	if m, err := c.readCached(t, k.repo, to.Digest); err == nil {
+		c.storeManifest(t, k, m, k.ref)
 	}
 	return to, nil
 }
@@ -125,69 +126,75 @@ func (c *Cache) learnTag(ctx context.Context, k key, from ociregistry.Descriptor
 // insteadOf reports whether what is kept of a tag is served, because the origin
 // failed with err.
 func (c *Cache) insteadOf(ctx context.Context, k key, err error) bool {
-	if !down(err) || ctx.Err() != nil {
+	if !down(err) || ctx.Err() != nil && !errors.Is(err, errStalled) {
 		return false
 	}
 	c.warn("the origin failed; serving what is kept", target{"GetTag", k.repo, k.ref}, err)
 	return true
 }
 
-// revalidate returns the manifest that a tag points at. Of one that is kept, it
-// asks the origin only whether it has moved.
-func (c *Cache) revalidate(ctx context.Context, k key) (manifestContent, error) {
+// revalidate returns the manifest that a tag points at. Of one that is kept, and can be
+// read, it asks the origin only whether it has moved.
+func (c *Cache) revalidate(t *task, k key) (manifestContent, error) {
 	known, ok := c.known.get(k.repo, k.ref, c.opts.TagTTL)
-	ok = ok && !known.kept
-	kept, keptErr := c.keptTag(ctx, k)
-	switch {
-	case keptErr != nil && ok:
-		return c.moveTag(ctx, k, kept, known.desc())
-	case keptErr != nil:
-		return c.fetchTag(ctx, k)
+	var to ociregistry.Descriptor // if it is known
+	if ok && !known.kept {
+		to = known.desc()
 	}
-	m, err := orStalled(ctx, c, target{"GetTag", k.repo, k.ref}, func(ctx context.Context) (m manifestContent, err error) {
-		to := known.desc()
-		if !ok {
-			to, err = c.askTag(ctx, k)
+	kept, err := c.readTag(t, k)
+	switch {
+	case err == nil:
+		return c.unlessMoved(t, k, &kept, to)
+	case to.Digest != "":
+		return c.moveTag(t, k, kept, to)
+	}
+	return c.fetchTag(t, k)
+}
+
+// unlessMoved returns what is kept of a tag, or what that points at now: at to, if that
+// is known.
+func (c *Cache) unlessMoved(t *task, k key, kept *manifestContent, to ociregistry.Descriptor) (manifestContent, error) {
+	m, err := orStalled(c, t, target{"GetTag", k.repo, k.ref}, func(t *task) (m manifestContent, err error) {
+		to := to
+		if to.Digest == "" {
+			to, err = c.askTag(t, k, kept.desc)
 		}
 		if err == nil {
-			m, err = c.moveTag(ctx, k, kept, to)
+			m, err = c.moveTag(t, k, *kept, to)
 		}
 		return m, err
 	})
-	if !c.insteadOf(ctx, k, err) {
-		return m, err
-	}
-	if old, keptErr := c.readCached(ctx, k.repo, kept.Digest); keptErr == nil {
-		return old, nil
+	if c.insteadOf(t, k, err) {
+		return *kept, nil
 	}
 	return m, err
 }
 
 // moveTag returns the manifest that a tag points at, now that the origin has said
 // where it is, and points the tag in the cache there.
-func (c *Cache) moveTag(ctx context.Context, k key, from, to ociregistry.Descriptor) (manifestContent, error) {
+func (c *Cache) moveTag(t *task, k key, from manifestContent, to ociregistry.Descriptor) (manifestContent, error) {
 	if ociregistry.CheckDigest(to.Digest) != nil {
-		return c.fetchTag(ctx, k) // the origin does not say
+		return c.fetchTag(t, k) // the origin does not say
 	}
-	m, err := c.readCached(ctx, k.repo, to.Digest)
+	if to.Digest == from.desc.Digest {
+		c.validated(k)
+		return from, nil
+	}
+	m, err := c.readCached(t, k.repo, to.Digest)
 	if err == nil {
-		if from.Digest == to.Digest {
-			c.validated(k)
-		} else {
-			c.storeManifest(ctx, k, m, k.ref)
-		}
+		c.storeManifest(t, k, m, k.ref)
 		return m, nil
 	}
-	m, err = c.fetchManifest(ctx, key{kindManifest, k.repo, string(to.Digest), k.changes}, k.ref)
+	m, err = c.fetchManifest(t, key{kindManifest, k.repo, string(to.Digest), k.changes}, k.ref)
 	if notFound(err) {
-		return c.fetchTag(ctx, k) // it has moved on
+		return c.fetchTag(t, k) // it has moved on
 	}
 	return m, err
 }
 
 // fetchTag gets a tag's manifest from the origin.
-func (c *Cache) fetchTag(ctx context.Context, k key) (manifestContent, error) {
-	return c.fetchManifest(ctx, k, k.ref)
+func (c *Cache) fetchTag(t *task, k key) (manifestContent, error) {
+	return c.fetchManifest(t, k, k.ref)
 }
 
 // validated notes that a tag is now known to be what it is in the cache.

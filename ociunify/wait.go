@@ -28,14 +28,6 @@ const (
 // other errors that are no answer.
 var errStalled = fmt.Errorf("the origin does not answer: %w", os.ErrDeadlineExceeded)
 
-// within returns what ask returns, or errStalled if that takes too long.
-func within[T any](ctx context.Context, at target, limit time.Duration, ask func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errStalled)
-	defer cancel()
-	v, err := ask(ctx)
-	return v, at.stalledOr(ctx, err)
-}
-
 // stalledOr returns err, or errStalled if that is why ctx has ended.
 func (t target) stalledOr(ctx context.Context, err error) error {
 	if err != nil && context.Cause(ctx) == errStalled {
@@ -44,51 +36,28 @@ func (t target) stalledOr(ctx context.Context, err error) error {
 	return err
 }
 
-// silence ends a context with errStalled when the origin says nothing for too long.
-type silence struct {
-	timer *time.Timer
-	limit time.Duration
-	fail  context.CancelCauseFunc
-}
-
-// newSilence returns a silence that has begun.
-func newSilence(ctx context.Context, limit time.Duration) (context.Context, *silence) {
-	ctx, fail := context.WithCancelCause(ctx)
-	return ctx, &silence{time.AfterFunc(limit, func() { fail(errStalled) }), limit, fail}
-}
-
-// begin is called when the origin is waited for.
-func (s *silence) begin() { s.timer.Reset(s.limit) }
-
-// stop is called when it is not.
-func (s *silence) stop() { s.timer.Stop() }
-
-// end is called when it is not any more.
-func (s *silence) end() {
-	s.stop()
-	s.fail(nil)
-}
-
 // begun returns what ask returns, or errStalled if that takes longer than limit, which
 // is none if it is negative. What is then read of it may take any time.
-func begun[T any](ctx context.Context, at target, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
+func begun[T any](ctx context.Context, w *watch, at target, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
 	if limit < 0 {
 		return ask(ctx)
 	}
-	ctx, quiet := newSilence(ctx, limit)
-	v, err = ask(ctx)
-	quiet.stop()
+	t := new(task)
+	w.begin(ctx, t)
+	before := t.wait(limit)
+	v, err = ask(t)
+	t.waited(before)
 	if err != nil {
-		defer quiet.end()
-		return v, at.stalledOr(ctx, err)
+		defer t.end()
+		return v, at.stalledOr(t, err)
 	}
 	switch x := any(v).(type) {
 	case ociregistry.BlobReader:
-		return any(onClose(x, quiet.end)).(T), nil
+		return any(onClose(x, t.end)).(T), nil
 	case interface{ onClose(func()) }:
-		x.onClose(quiet.end)
+		x.onClose(t.end)
 	default:
-		quiet.end()
+		t.end()
 	}
 	return v, nil
 }
@@ -171,28 +140,30 @@ func (p *patience) add(repo string) {
 }
 
 // orStalled returns what ask returns, which asks the origin about something that is
-// kept, or soon errStalled.
-func orStalled[T any](ctx context.Context, c *Cache, at target, ask func(context.Context) (T, error)) (v T, err error) {
+// kept, or soon errStalled. The task has then ended.
+func orStalled[T any](c *Cache, t *task, at target, ask func(*task) (T, error)) (v T, err error) {
 	if c.patience.limit < 0 {
-		return ask(ctx)
+		return ask(t)
 	}
 	limit := c.patience.wait(at.repo)
 	if limit == 0 {
-		c.probe(ctx, at, func(ctx context.Context) error {
-			_, err := ask(ctx)
+		c.probe(t, at, func(t *task) error {
+			_, err := ask(t)
 			return err
 		})
 		return v, at.fail(errStalled)
 	}
-	v, err = within(ctx, at, limit, ask)
-	if errors.Is(err, errStalled) {
+	before := t.wait(limit)
+	v, err = ask(t)
+	t.waited(before)
+	if err = at.stalledOr(t, err); errors.Is(err, errStalled) {
 		c.patience.stalled(at.repo)
 	}
 	return v, err
 }
 
 // probe asks the origin in the background, unless another call does.
-func (c *Cache) probe(ctx context.Context, at target, ask func(context.Context) error) {
+func (c *Cache) probe(ctx context.Context, at target, ask func(*task) error) {
 	if !c.patience.beginProbe(at.repo) {
 		return
 	}
@@ -200,11 +171,12 @@ func (c *Cache) probe(ctx context.Context, at target, ask func(context.Context) 
 		c.patience.endProbe(at.repo, false)
 		return
 	}
-	ctx, cancel := c.detach(ctx)
+	t := c.detach(ctx)
 	go func() {
 		defer c.working.Done()
-		defer cancel()
-		_, err := within(ctx, at, c.patience.limit, func(ctx context.Context) (struct{}, error) { return struct{}{}, ask(ctx) })
-		c.patience.endProbe(at.repo, !errors.Is(err, errStalled) && ctx.Err() == nil)
+		defer t.end()
+		t.wait(c.patience.limit)
+		err := at.stalledOr(t, ask(t))
+		c.patience.endProbe(at.repo, !errors.Is(err, errStalled) && t.Err() == nil)
 	}()
 }

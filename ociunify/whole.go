@@ -53,13 +53,13 @@ func (c *Cache) bringWhole(ctx context.Context, repo string, d ociregistry.Diges
 		w.release()
 		return
 	}
-	ctx, cancel := c.detach(context.WithValue(ctx, isPart{}, true))
+	t := c.detach(context.WithValue(ctx, isPart{}, true))
 	go func() {
 		defer c.working.Done()
 		defer c.wholes.end()
 		defer w.release()
-		defer cancel()
-		w.run(ctx, d)
+		defer t.end()
+		w.run(t, d)
 	}()
 }
 

@@ -259,5 +259,8 @@ func resolveRef(ctx context.Context, r ociregistry.Interface, repo, ref string, 
 
 // unconditional returns a context without the caller's condition.
 func unconditional(ctx context.Context) context.Context {
+	if c := ociregistry.PushConditionFrom(ctx); c.IfMatch == nil && c.IfNoneMatch == nil {
+		return ctx
+	}
 	return ociregistry.WithPushCondition(ctx, ociregistry.PushCondition{})
 }
