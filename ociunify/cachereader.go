@@ -47,8 +47,11 @@ func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.
 	if err == nil && !c.ledger.touch(kindBlob, repo, digest, rd) {
 		rd.Close()
 		h := holding{kindBlob, repo, digest}
-		c.damaged(ctx, h, ociregistry.ErrSizeInvalid)
-		return nil, h.unknown()
+		if c.damaged(ctx, h, ociregistry.ErrSizeInvalid) {
+			return nil, h.unknown()
+		}
+		c.ledger.drop(ctx, kindBlob, repo, digest) // the record is wrong
+		return c.kept.GetBlob(ctx, repo, digest)
 	}
 	return rd, err
 }

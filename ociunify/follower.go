@@ -246,11 +246,7 @@ func (r *follower) open() (io.ReadCloser, error) {
 	}
 	d := ociregistry.Digest(at.ref)
 	if r.hash != nil && r.offset > 0 {
-		rd, err := c.readRange(r.ctx, at, r.offset, -1)
-		if err != nil {
-			return nil, err
-		}
-		return &restReader{&lastChecked{r: rd, hash: r.hash, digest: d}, rd}, nil
+		return c.openRest(r.ctx, at, r.offset, &lastChecked{hash: r.hash, digest: d})
 	}
 	quiet := c.quiet(r.ctx, at)
 	rd, err := quiet.opened(c.origin.GetBlob(&quiet.task, at.repo, d))
@@ -262,7 +258,24 @@ func (r *follower) open() (io.ReadCloser, error) {
 		rd.Close()
 		return nil, err
 	}
-	return &restReader{v, rd}, nil
+	return &restReader{v, rd, nil}, nil
+}
+
+// openRest opens what a check has not read of a blob, in the cache registry or else at
+// the origin.
+func (c *Cache) openRest(ctx context.Context, at target, offset int64, check *lastChecked) (io.ReadCloser, error) {
+	rd, err := c.kept.GetBlobRange(ctx, at.repo, check.digest, offset, -1)
+	if err == nil {
+		check.r = rd
+		return &restReader{check, rd, func(err error) {
+			c.damaged(context.WithoutCancel(ctx), holding{kindBlob, at.repo, check.digest}, err)
+		}}, nil
+	}
+	if rd, err = c.originRange(ctx, at, offset, -1); err != nil {
+		return nil, err
+	}
+	check.r = rd
+	return &restReader{check, rd, nil}, nil
 }
 
 // readRange returns a range of a blob from the cache registry, or else from the
@@ -278,6 +291,15 @@ func (c *Cache) readRange(ctx context.Context, at target, offset0, offset1 int64
 type restReader struct {
 	io.Reader
 	io.Closer
+	damaged func(error) // of what is kept, or nil
+}
+
+func (r *restReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.damaged != nil && isDamage(err) {
+		r.damaged(err)
+	}
+	return n, err
 }
 
 // goAway leaves the fetch.

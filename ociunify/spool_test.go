@@ -95,12 +95,16 @@ func TestCache_SpoolIsBounded(t *testing.T) {
 type large struct {
 	*ociunify.Cache
 	origin *counted
-	kept   *ocimem.Registry
+	kept   ociregistry.Interface
 	blob   ocitest.Blob
 }
 
 func newLarge(t *testing.T, opts ociunify.CacheOptions) *large {
-	mem, kept := ocimem.New(), ocimem.New()
+	return newLargeIn(t, ocimem.New(), opts)
+}
+
+func newLargeIn(t *testing.T, kept ociregistry.Interface, opts ociunify.CacheOptions) *large {
+	mem := ocimem.New()
 	blob := ocitest.NewBlob(1, 8<<20)
 	_, err := mem.PushBlob(t.Context(), "foo", blob.Descriptor, blob.NewReader())
 	qt.Assert(t, qt.IsNil(err))
@@ -171,6 +175,27 @@ func TestCache_ReaderThatIsBehindIsNotDeceived(t *testing.T) {
 		rest, err := readAll(slow, nil)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
 		qt.Check(t, qt.IsTrue(n+int64(len(rest)) < l.blob.Descriptor.Size))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
+// What is damaged is noticed by who reads the rest of a blob, too.
+func TestCache_ReaderThatIsBehindFindsDamage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kept := &rotten{Interface: ocimem.New()}
+		l := newLargeIn(t, kept, ociunify.CacheOptions{})
+		kept.of = l.blob.Descriptor.Digest
+		slow, fast := l.get(t), l.get(t)
+		_, err := io.CopyN(io.Discard, slow, 500_000)
+		qt.Assert(t, qt.IsNil(err))
+		got, err := readAll(fast, nil)
+		wantBytes(t, got, err, l.blob.Bytes())
+		synctest.Wait()
+		kept.damage = damage["last byte"]
+		_, err = readAll(slow, nil)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
+		qt.Check(t, qt.IsFalse(l.isKept(t)))
 		qt.Check(t, qt.IsNil(l.Close()))
 	})
 }
