@@ -121,6 +121,7 @@ type Cache struct {
 	resolves  group[ociregistry.Descriptor]
 	known     knownTags
 	absent    absences
+	none      emptyLists
 	spoilt    spoilt
 	watch     watch
 	patience  patience
@@ -215,7 +216,8 @@ const (
 //     digest, the size and the time; it points at a manifest with the name of
 //     the repository;
 //   - a tag for each list of referrers, which is in the manifest that it points
-//     at. Empty lists are kept of manifests that are kept.
+//     at. Empty lists are kept of manifests that are kept; others are remembered until
+//     the Cache is closed.
 //
 // Without MaxBytes, any number of processes may share a cache registry.
 func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {

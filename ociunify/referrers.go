@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -35,6 +36,39 @@ func (l referrersList) tag() string {
 	return string(base64.RawURLEncoding.AppendEncode(append(buf[:0], 'r'), sum[:]))
 }
 
+// emptyLists has the lists of referrers that were empty when the origin was last asked,
+// and are not kept.
+type emptyLists struct {
+	mu   sync.Mutex
+	tags map[string]bool
+}
+
+func (e *emptyLists) add(tag string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tags == nil || len(e.tags) >= maxRemembered {
+		e.tags = make(map[string]bool)
+	}
+	e.tags[tag] = true
+}
+
+func (e *emptyLists) has(tag string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.tags[tag]
+}
+
+// forget is called when a list turned out not to be empty any more, and so the list of all.
+func (e *emptyLists) forget(list referrersList) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.tags) > 0 {
+		delete(e.tags, list.tag())
+		list.ArtifactType = ""
+		delete(e.tags, list.tag())
+	}
+}
+
 // keepReferrers returns seq, of which it keeps a list when it comes to its end.
 func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.Seq2[ociregistry.Descriptor, error]) iter.Seq2[ociregistry.Descriptor, error] {
 	return func(yield func(ociregistry.Descriptor, error) bool) {
@@ -42,6 +76,9 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 		list := list
 		for desc, err := range seq {
 			if err == nil && len(list.Referrers) <= maxReferrers {
+				if len(list.Referrers) == 0 {
+					c.none.forget(list)
+				}
 				own := desc
 				own.Annotations = maps.Clone(desc.Annotations) // the caller can change its own
 				list.Referrers = append(list.Referrers, own)
@@ -57,7 +94,8 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 }
 
 // storeReferrers keeps a list, unless it is kept already. That there are no referrers
-// is kept too, of a manifest that is kept: it is not the same as to know of none.
+// is kept too, of a manifest that is kept, and else remembered: it is not the same as to
+// know of none.
 func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	at := target{"Referrers", list.Repository, string(list.Digest)}
 	contents, err := json.Marshal(list)
@@ -73,7 +111,8 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	found := err == nil
 	if !found && len(list.Referrers) == 0 {
 		if _, err := c.kept.ResolveManifest(ctx, list.Repository, list.Digest); err != nil {
-			return // there may be any number of what is not there
+			c.none.add(tag) // there may be any number of what is not there
+			return
 		}
 	}
 	if _, err := c.cache.PushManifest(unconditional(ctx), stateRepo, tag, contents, mediaTypeReferrers); err != nil {
@@ -112,11 +151,15 @@ func (c *Cache) keptReferrers(ctx context.Context, list referrersList) iter.Seq2
 func byDescriptor(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }
 
 func (c *Cache) loadReferrers(ctx context.Context, list referrersList) ([]ociregistry.Descriptor, error) {
-	rd, err := c.kept.GetTag(ctx, stateRepo, list.tag())
+	tag := list.tag()
+	rd, err := c.kept.GetTag(ctx, stateRepo, tag)
+	if err != nil && c.none.has(tag) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	m, err := readManifest(target{"GetTag", stateRepo, list.tag()}, rd, "")
+	m, err := readManifest(target{"GetTag", stateRepo, tag}, rd, "")
 	if err != nil {
 		return nil, err
 	}

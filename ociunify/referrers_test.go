@@ -60,6 +60,50 @@ func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(tagsOf(t, kept, "ociunify.cache"), records))
 }
 
+// That a list was empty is known of what is not kept as well, as long as that is the last
+// that the origin has said.
+func TestCache_NoReferrersOfWhatIsNotKept(t *testing.T) {
+	t.Parallel()
+	ctx, mem := t.Context(), ocimem.New()
+	origin := count(mem)
+	image, other := pushed(t, mem, "foo", 1, "v1"), pushed(t, mem, "foo", 2, "v2")
+	c := newCache(t, ocimem.New(), origin, nil)
+	const signature = "application/vnd.example.signature"
+	list := func(a *ocitest.Artifact, artifactType string) ([]ociregistry.Descriptor, error) {
+		return ociregistry.All(c.Referrers(ctx, "foo", a.Descriptor.Digest, artifactType))
+	}
+	_, err := c.ResolveTag(ctx, "foo", "v1") // by HEAD alone
+	qt.Assert(t, qt.IsNil(err))
+	for _, artifactType := range []string{"", signature} {
+		none, err := list(image, artifactType)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.HasLen(none, 0))
+	}
+
+	origin.set("", errBroken)
+	for _, artifactType := range []string{"", signature, "application/vnd.example.other"} {
+		none, err := list(image, artifactType)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.HasLen(none, 0))
+		_, err = list(other, artifactType) // of which nothing is known
+		qt.Check(t, qt.ErrorIs(err, errBroken))
+	}
+
+	// Since then it was signed, which is seen by who does not read the list to its end.
+	origin.set("", nil)
+	ocitest.NewRegistry(t, mem).MustPush("foo", ocitest.NewImage(ocitest.Spec{Seed: 3, ArtifactType: signature, Subject: &image.Descriptor}))
+	for _, artifactType := range []string{"", signature} {
+		for range c.Referrers(ctx, "foo", image.Descriptor.Digest, artifactType) {
+			break
+		}
+	}
+	origin.set("", errBroken)
+	for _, artifactType := range []string{"", signature} {
+		_, err = list(image, artifactType)
+		qt.Check(t, qt.ErrorIs(err, errBroken))
+	}
+}
+
 // A signature that was pushed through the cache since the list was kept is in it.
 func TestCache_PushedReferrersAreListedOffline(t *testing.T) {
 	t.Parallel()
