@@ -3,9 +3,12 @@ package ocicopy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -450,6 +453,75 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 	qt.Check(t, qt.IsNil(err))
 }
 
+// An index is made once for those who ask at the same time, and an error is theirs too.
+// That the first of them leaves is not.
+func TestOnDemandMakesAnIndexOnce(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		fail  bool
+		leave bool // the first caller
+		want  string
+	}{
+		{"made", false, false, "GetManifest 1, ResolveTag 5"},
+		{"failed", true, false, "GetManifest 1, ResolveTag 5"},
+		{"left", false, true, "GetManifest 2, ResolveTag 5"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				src := newSpy(newMem(t))
+				mustPush(t, src, "a", newPlatforms(1, amd64, armV7), "v1")
+				rule := Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true}
+				view := mustMirror(t, newMem(t), nil, hub(src, rule)).OnDemand()[0]
+				open, broken := make(chan struct{}), errors.New("broken")
+				src.before = func(ctx context.Context, method, repo, ref string) error {
+					if method != "GetManifest" {
+						return nil
+					}
+					select {
+					case <-open:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+					if test.fail {
+						return broken
+					}
+					return nil
+				}
+				src.take()
+				var asking sync.WaitGroup
+				ask := func(ctx context.Context, want error) {
+					asking.Go(func() {
+						_, err := view.ResolveTag(ctx, "a", "v1")
+						qt.Check(t, qt.ErrorIs(err, want))
+					})
+					synctest.Wait()
+				}
+				var want, wantFirst error
+				if test.fail {
+					want, wantFirst = broken, broken
+				}
+				if test.leave {
+					wantFirst = context.Canceled
+				}
+				first, leave := context.WithCancel(t.Context())
+				defer leave()
+				ask(first, wantFirst)
+				for range 4 {
+					ask(t.Context(), want)
+				}
+				if test.leave {
+					leave()
+					synctest.Wait()
+				}
+				close(open)
+				asking.Wait()
+				qt.Check(t, qt.Equals(src.take(), test.want))
+			})
+		})
+	}
+}
+
 // What is made on demand is within the limits of the mirror's copies.
 func TestOnDemandHeedsLimits(t *testing.T) {
 	t.Parallel()
@@ -486,6 +558,6 @@ func TestRemadeIsBounded(t *testing.T) {
 		n := &node{digest: digest.FromString(jsonOf(t, i)), size: 1 << 20}
 		r.add(remadeKey{"a", n.digest}, n)
 		qt.Assert(t, qt.IsTrue(len(r.nodes) <= maxRemade>>20))
-		qt.Check(t, qt.IsNotNil(r.get(remadeKey{"a", n.digest})))
+		qt.Check(t, qt.IsNotNil(r.known(remadeKey{"a", n.digest})))
 	}
 }

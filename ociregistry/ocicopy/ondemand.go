@@ -78,7 +78,7 @@ func (v *onDemand) ResolveBlob(ctx context.Context, repo string, digest ociregis
 
 func (v *onDemand) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	return ask(v, "GetManifest", repo, string(digest), func(o Origin) (ociregistry.BlobReader, error) {
-		if n := v.remade.get(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
+		if n := v.remade.known(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
 			return n.reader(), nil
 		}
 		return v.admitRead(ctx, o, "", func() (ociregistry.BlobReader, error) {
@@ -89,7 +89,7 @@ func (v *onDemand) GetManifest(ctx context.Context, repo string, digest ociregis
 
 func (v *onDemand) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	return ask(v, "ResolveManifest", repo, string(digest), func(o Origin) (ociregistry.Descriptor, error) {
-		if n := v.remade.get(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
+		if n := v.remade.known(remadeKey{o.Repo, digest}); n != nil && n.digest == digest {
 			return n.descriptor(), nil
 		}
 		desc, err := o.Registry.ResolveManifest(ctx, o.Repo, digest)

@@ -13,12 +13,34 @@ func (o Origin) remakes(desc ociregistry.Descriptor) bool {
 	return o.rule.rule.DropOthers && isIndex(desc.MediaType)
 }
 
-// remake returns what the mirror makes of an index.
+// remake returns what the mirror makes of an index. For those who ask at the same time
+// it is made once.
 func (v *onDemand) remake(ctx context.Context, o Origin, desc ociregistry.Descriptor) (*node, error) {
 	of := remadeKey{o.Repo, desc.Digest}
-	if n := v.remade.get(of); n != nil {
-		return n, nil
+	for {
+		n, m, begins := v.remade.get(of)
+		if n != nil {
+			return n, nil
+		}
+		if begins {
+			m.node, m.err = v.makeOf(ctx, o, desc)
+			m.left = ctx.Err() != nil
+			v.remade.made(of, m)
+			return m.node, m.err
+		}
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if m.err == nil || !m.left {
+			return m.node, m.err
+		}
 	}
+}
+
+// makeOf makes a new index of one, and remembers it, and those that it names.
+func (v *onDemand) makeOf(ctx context.Context, o Origin, desc ociregistry.Descriptor) (*node, error) {
 	opts := v.mirror.opts.Copy // for its limits
 	opts.Referrers, opts.CosignTags = false, false
 	opts.Platforms, opts.DropOthers = o.rule.platforms, true
@@ -36,7 +58,7 @@ func (v *onDemand) remake(ctx context.Context, o Origin, desc ociregistry.Descri
 			v.remade.add(remadeKey{o.Repo, n.digest}, n)
 		}
 	}
-	v.remade.add(of, c.top)
+	v.remade.add(remadeKey{o.Repo, desc.Digest}, c.top)
 	return c.top, nil
 }
 
@@ -59,19 +81,56 @@ type remadeKey struct {
 
 // remade are the indexes that are remembered, by both keys.
 type remade struct {
-	mu    sync.Mutex
-	nodes map[remadeKey]*node
-	bytes int64
+	mu     sync.Mutex
+	nodes  map[remadeKey]*node
+	bytes  int64
+	making map[remadeKey]*making
+}
+
+// making is an index that is being made.
+type making struct {
+	done chan struct{} // closed when the rest is there
+	node *node
+	err  error
+	left bool // who made it has not waited for the end
 }
 
 // maxRemade bounds the bytes of what is remembered. Beyond it all is forgotten,
 // which costs the source some requests.
 const maxRemade = 16 << 20
 
-func (r *remade) get(of remadeKey) *node {
+// known returns the index that is remembered, or nil.
+func (r *remade) known(of remadeKey) *node {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.nodes[of]
+}
+
+// get returns the index that is remembered, or else the one that is being made: by
+// the caller, if it begins, who must call made.
+func (r *remade) get(of remadeKey) (n *node, m *making, begins bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.nodes[of]; n != nil {
+		return n, nil, false
+	}
+	if m := r.making[of]; m != nil {
+		return nil, m, false
+	}
+	if r.making == nil {
+		r.making = make(map[remadeKey]*making)
+	}
+	m = &making{done: make(chan struct{})}
+	r.making[of] = m
+	return nil, m, true
+}
+
+// made is called when an index was made, or could not be.
+func (r *remade) made(of remadeKey, m *making) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.making, of)
+	close(m.done)
 }
 
 func (r *remade) add(of remadeKey, n *node) {
