@@ -44,7 +44,9 @@ func (r *checked) GetBlobRange(ctx context.Context, repo string, digest ociregis
 	if offset1 < 0 || offset1 > size {
 		offset1 = size
 	}
-	return &checkedRange{BlobReader: rd, left: offset1 - offset0, damaged: r.damaged(ctx, repo, digest)}, nil
+	return &checkedRange{BlobReader: rd, left: offset1 - offset0, damaged: func(err error) {
+		r.cache.damagedRange(context.WithoutCancel(ctx), holding{kindBlob, repo, digest}, offset0, offset1, err)
+	}}, nil
 }
 
 func (r *checked) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/go-quicktest/qt"
 
@@ -158,40 +159,42 @@ func TestCache_LateReaderOfWhatWasReplaced(t *testing.T) {
 	for name, damage := range damage {
 		for _, by := range []string{"the same cache", "another cache"} {
 			t.Run(name+", by "+by, func(t *testing.T) {
-				t.Parallel()
-				ctx, mem := t.Context(), ocimem.New()
-				image := pushed(t, mem, "foo", 1, "v1")
-				layer := image.Blobs[1]
-				d, origin := layer.Descriptor.Digest, count(mem)
-				kept := &rotten{Interface: ocimem.New(), of: d}
-				filled(t, kept, mem, image)
-				kept.damage = damage
-				c := newCache(t, kept, origin, nil)
-				late, lateErr := c.GetBlob(ctx, "foo", d)
-				lateRange, rangeErr := c.GetBlobRange(ctx, "foo", d, 0, layer.Descriptor.Size)
-
-				other := c
-				if by == "another cache" {
-					other = newCache(t, kept, origin, nil)
-				}
-				readBlob(ctx, other, "foo", d)
-				got, err := readBlob(ctx, other, "foo", d)
-				wantBytes(t, got, err, layer.Bytes())
-				if other != c {
-					qt.Assert(t, qt.IsNil(other.Close()))
-				}
-				origin.took()
-
-				readAll(late, lateErr)
-				readAll(lateRange, rangeErr)
-				origin.set("", errBroken)
-				got, err = readBlob(ctx, kept, "foo", d)
-				wantBytes(t, got, err, layer.Bytes())
-				got, err = readBlob(ctx, c, "foo", d)
-				wantBytes(t, got, err, layer.Bytes())
+				synctest.Test(t, func(t *testing.T) { lateReader(t, damage, by == "another cache") })
 			})
 		}
 	}
+}
+
+func lateReader(t *testing.T, damage func([]byte) []byte, elsewhere bool) {
+	ctx, mem := t.Context(), ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	layer := image.Blobs[1]
+	d, origin := layer.Descriptor.Digest, count(mem)
+	kept := &rotten{Interface: ocimem.New(), of: d}
+	filled(t, kept, mem, image)
+	kept.damage = damage
+	c := ociunify.NewCache(kept, origin, nil)
+	late, lateErr := c.GetBlob(ctx, "foo", d)
+	lateRange, rangeErr := c.GetBlobRange(ctx, "foo", d, 0, layer.Descriptor.Size)
+
+	other := c
+	if elsewhere {
+		other = ociunify.NewCache(kept, origin, nil)
+	}
+	readBlob(ctx, other, "foo", d)
+	got, err := readBlob(ctx, other, "foo", d)
+	wantBytes(t, got, err, layer.Bytes())
+	synctest.Wait() // until it is stored
+
+	readAll(late, lateErr)
+	readAll(lateRange, rangeErr)
+	origin.set("", errBroken)
+	got, err = readBlob(ctx, kept, "foo", d)
+	wantBytes(t, got, err, layer.Bytes())
+	got, err = readBlob(ctx, c, "foo", d)
+	wantBytes(t, got, err, layer.Bytes())
+	qt.Check(t, qt.IsNil(c.Close()))
+	qt.Check(t, qt.IsNil(other.Close()))
 }
 
 // A manifest that was damaged is fetched in the same call.

@@ -2,6 +2,7 @@ package ociunify
 
 import (
 	"context"
+	"io"
 	"sync"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -56,21 +57,33 @@ func (s *spoilt) remove(h holding) {
 // it was asked by. If it is not, it goes, and is fetched again when it is asked for. It
 // may have been replaced since it was opened: then it stays, and damaged returns false.
 func (c *Cache) damaged(ctx context.Context, h holding, err error) bool {
+	return c.spoil(ctx, h, err, func() bool { return c.isRight(ctx, h) })
+}
+
+// damagedRange is damaged for a range that did not have as many bytes as it should.
+func (c *Cache) damagedRange(ctx context.Context, h holding, offset0, offset1 int64, err error) bool {
+	return c.spoil(ctx, h, err, func() bool { return c.hasRange(ctx, h, offset0, offset1) })
+}
+
+// spoil is damaged, with what finds out whether something else is there now.
+func (c *Cache) spoil(ctx context.Context, h holding, err error, right func() bool) bool {
 	c.warn("what is kept is damaged", target{"Read", h.repo, string(h.digest)}, err)
 	for {
 		purged := c.spoilt.purged()
-		if c.isRight(ctx, h) {
+		switch {
+		case right():
 			return false
-		}
-		if c.spoilt.add(h, purged) {
-			break
+		case ctx.Err() != nil: // that was not found out
+			return true
+		case c.spoilt.add(h, purged):
+			c.purge(ctx, h)
+			return true
 		}
 	}
-	c.purge(ctx, h)
-	return true
 }
 
-// isRight reports whether the cache registry has the content of h, from beginning to end.
+// isRight reports whether the cache registry has the content of h, from beginning to
+// end, or nothing.
 func (c *Cache) isRight(ctx context.Context, h holding) bool {
 	get := c.cache.GetManifest
 	if h.kind == kindBlob {
@@ -78,13 +91,25 @@ func (c *Cache) isRight(ctx context.Context, h holding) bool {
 	}
 	rd, err := get(ctx, h.repo, h.digest)
 	if err != nil {
-		return false
+		return notFound(err)
 	}
 	defer rd.Close()
 	hash := h.digest.Algorithm().Hash()
 	n, err := copyBuffered(hash, rd)
 	size := rd.Descriptor().Size
 	return err == nil && (size < 0 || size == n) && isSum(hash, h.digest)
+}
+
+// hasRange reports whether the cache registry has as many bytes of a blob as there are
+// in a range, or nothing.
+func (c *Cache) hasRange(ctx context.Context, h holding, offset0, offset1 int64) bool {
+	rd, err := c.cache.GetBlobRange(ctx, h.repo, h.digest, offset0, offset1)
+	if err != nil {
+		return notFound(err)
+	}
+	defer rd.Close()
+	n, err := copyBuffered(io.Discard, rd)
+	return err == nil && n == offset1-offset0
 }
 
 // purge makes place for the content of h, if what is there is damaged. It reports

@@ -249,6 +249,27 @@ func TestCache_StallIsAnErrorWhenNothingIsKept(t *testing.T) {
 	}
 }
 
+// A tag that is kept is nothing to serve if its manifest cannot be read: then the origin
+// is waited for as if nothing were kept.
+func TestCache_WaitsWhenWhatIsKeptCannotBeRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem, kept := ocimem.New(), count(ocimem.New())
+		origin := count(mem)
+		c := ociunify.NewCache(kept, origin, nil)
+		image := pushed(t, mem, "foo", 1, "v1")
+		wantTag(t, c, "foo", "v1", image)
+		kept.set("GetManifest", errBroken)
+		kept.set("GetTag", errBroken)
+		for _, method := range []string{"ResolveTag", "GetTag", "GetManifest"} {
+			open := origin.hold(method)
+			time.AfterFunc(time.Minute, func() { close(open) })
+		}
+		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), time.Minute))
+		qt.Check(t, qt.IsNil(c.Close()))
+	})
+}
+
 // A body that stalls ends the fetch, or the range; time in which nobody reads does not
 // count.
 func TestCache_BodyThatStalls(t *testing.T) {
