@@ -237,6 +237,7 @@ func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {
 	c.wholes.slots = make(chan struct{}, wholeConcurrency)
 	if v, ok := cache.(verified.Registry); ok {
 		c.kept = v.Verified()
+		c.ledger.sound = c.kept == cache
 	} else {
 		c.kept = &checked{cache, c}
 	}

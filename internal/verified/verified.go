@@ -92,5 +92,6 @@ type Registry interface {
 	//
 	// What is damaged answers [ociregistry.ErrBlobUnknown] or
 	// [ociregistry.ErrManifestUnknown] once that is known, and can be pushed anew.
+	// A registry that cannot be damaged is the view itself.
 	Verified() ociregistry.Interface
 }
