@@ -72,7 +72,7 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 // readLimited reads a manifest which may have size bytes, and not much more than there
 // can be of one.
 func readLimited(rd io.Reader, size int64) ([]byte, error) {
-	contents := make([]byte, 0, min(max(size, 0), 64<<10)+1) // the end is seen without more room
+	contents := make([]byte, 0, min(max(size+1, 512), 64<<10)) // one more, to see the end
 	for {
 		n, err := rd.Read(contents[len(contents):cap(contents)])
 		contents = contents[:len(contents)+n]

@@ -105,7 +105,7 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	}
 	tag := list.tag()
 	old, err := c.kept.ResolveTag(ctx, stateRepo, tag)
-	if err == nil && isOf(contents, old.Digest) {
+	if err == nil && ociregistry.CheckDigest(old.Digest) == nil && isOf(contents, old.Digest) {
 		return
 	}
 	found := err == nil
