@@ -100,6 +100,14 @@ func TestManifestsByTag(t *testing.T) {
 		{"a page's type, with its digest", "text/html", digest.FromString(typed), typed, imageManifest},
 		{"a type of its own, with its digest", "text/x-custom", digest.FromString(custom), custom, "text/x-custom"},
 		{"a type of its own, without", "text/x-custom", "", custom, ""},
+		{"an error's type", "application/problem+json", "", typed, imageManifest},
+		{"no type", "text", "", typed, imageManifest},
+		{"JSON, without a type of its own", "application/json", "", `{"schemaVersion":2,"manifests":[]}`, imageIndex},
+		{"JSON, with a page's type of its own", "application/json", "", `{"mediaType":"text/html"}`, "application/json"},
+		{"a version in quotation marks", imageManifest, "", `{"schemaVersion":"2","mediaType":"` + imageManifest + `"}`, imageManifest},
+		{"a page's type and another", "text/html,application/json", "", typed, ""},
+		{"a field in another case", imageManifest, "", `{"SchemaVersion":2}`, ""},
+		{"a type of its own, with the digest of nothing", "text/x-custom", digest.FromString(""), "", ""},
 		{"another digest", imageManifest, otherDigest, typed, ""},
 		{"no digest", imageManifest, "sha256:x", typed, ""},
 		{"a page's type", "text/html", "", typed, ""},
@@ -193,6 +201,16 @@ func TestReferrersTagWithoutSchemaVersionIsRead(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(names(got), names([]ociregistry.Descriptor{a})))
 }
 
+// closeConnection closes the connection of a request in place of an answer, as one does
+// that has come to its end.
+func closeConnection(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	conn.Close()
+}
+
 func TestErrorsOfTheTransportAreNotTheEnd(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []int{0, 3} {
@@ -204,7 +222,7 @@ func TestErrorsOfTheTransportAreNotTheEnd(t *testing.T) {
 		defer r.Close()
 		_, err = r.(io.Seeker).Seek(3, io.SeekStart)
 		qt.Assert(t, qt.IsNil(err))
-		srv.Script(rule{LoseAnswer: true})
+		srv.Script(rule{Handler: closeConnection})
 		for _, err := range []error{second(io.ReadAll(r)), second(getBlob(reg)), resolveBlob(reg), second(getTag(reg)),
 			second(ociregistry.All(reg.Tags(ctx, "foo", "")))} {
 			var op *ociregistry.OpError

@@ -3,7 +3,6 @@ package ociclient
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -213,11 +212,7 @@ func isEncoded(resp *http.Response) bool {
 // isPage reports whether an answer seems to be a page for people, such as one to
 // log in, in place of what was asked for. What has the digest of that is none.
 func isPage(resp *http.Response) bool {
-	return headerOf(resp, "Docker-Content-Digest") == "" && isPageType(contentType(resp))
-}
-
-func isPageType(mediaType string) bool {
-	return strings.EqualFold(mediaType, "text/html") || strings.EqualFold(mediaType, "application/xhtml+xml")
+	return headerOf(resp, "Docker-Content-Digest") == "" && manifest.IsPage(headerOf(resp, "Content-Type"))
 }
 
 var errPage = errors.New("the answer is a web page")
@@ -308,54 +303,21 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 		return nil, err
 	}
 	mediaType := mediaTypeOf(resp)
-	if want != "" && !isContentOf(want, data) {
+	switch {
+	case want != "" && !isContentOf(want, data):
 		return nil, mismatch()
-	}
-	if want == "" || isVague(mediaType) {
-		own, ok := readMediaType(data)
-		switch {
-		case want == "" && (!ok || isPageType(mediaType)):
-			return nil, errors.New("the answer is no manifest")
-		case isVague(mediaType) && own != "":
-			mediaType = own
-		}
-	}
-	if want == "" {
+	case len(data) == 0, want == "" && manifest.CheckUnnamed(mediaType, data) != nil:
+		return nil, errors.New("the answer is no manifest")
+	case want == "":
 		want = digest.FromBytes(data)
 	}
 	m := &manifestReader{
-		desc: ociregistry.Descriptor{MediaType: mediaType, Digest: want, Size: int64(len(data))},
+		desc: ociregistry.Descriptor{MediaType: manifest.ServedType(mediaType, data), Digest: want, Size: int64(len(data))},
 		data: data,
 		etag: resp.Header.Get("ETag"),
 	}
 	m.Reset(data)
 	return m, nil
-}
-
-// isVague reports whether a media type says less than a manifest does itself.
-func isVague(mediaType string) bool {
-	switch strings.ToLower(mediaType) {
-	case mediaTypeOctetStream, "text/plain", "application/json":
-		return true
-	}
-	return isPageType(mediaType)
-}
-
-// readMediaType returns what a manifest says of its media type, and whether it is
-// one: a JSON object with a field that only manifests have.
-func readMediaType(data []byte) (mediaType string, ok bool) {
-	if data = bytes.TrimSpace(data); len(data) == 0 || data[0] != '{' {
-		return "", false
-	}
-	var m struct {
-		SchemaVersion            int
-		MediaType                string
-		Manifests, Layers, Blobs []json.RawMessage
-	}
-	if json.Unmarshal(data, &m) != nil {
-		return "", false
-	}
-	return m.MediaType, m.SchemaVersion != 0 || m.MediaType != "" || m.Manifests != nil || m.Layers != nil || m.Blobs != nil
 }
 
 // wantedDigest returns the digest that the content of a manifest must have: the
@@ -382,15 +344,11 @@ func checkDigestHeader(resp *http.Response, want ociregistry.Digest) error {
 	return ociregistry.NewError("the answer has the digest of other content in its header", ociregistry.ErrDigestInvalid.Code(), nil)
 }
 
-// contentType returns the Content-Type of a response without parameters.
-func contentType(resp *http.Response) string {
-	mediaType, _, _ := strings.Cut(headerOf(resp, "Content-Type"), ";")
-	return strings.TrimSpace(mediaType)
-}
-
-// mediaTypeOf returns the media type that a response says its content has.
+// mediaTypeOf returns the media type that a response says its content has, without
+// parameters.
 func mediaTypeOf(resp *http.Response) string {
-	mediaType := contentType(resp)
+	mediaType, _, _ := strings.Cut(headerOf(resp, "Content-Type"), ";")
+	mediaType = strings.TrimSpace(mediaType)
 	if own, ok := manifest.Known(mediaType); ok {
 		return own
 	}
@@ -440,5 +398,5 @@ func (c *client) headManifest(ctx context.Context, r wire.Request) (desc ociregi
 	}
 	want, err := wantedDigest(resp, r.Digest)
 	desc = ociregistry.Descriptor{MediaType: mediaTypeOf(resp), Digest: want, Size: contentLength(resp, want)}
-	return desc, err == nil && want != "" && desc.Size >= 0 && !isVague(desc.MediaType), err
+	return desc, err == nil && want != "" && desc.Size >= 0 && !manifest.IsVague(desc.MediaType), err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -156,13 +157,22 @@ func (c *Cache) originManifest(t *task, at target, k key) (m manifestContent, er
 	t.reads(rd)
 	m, err = readManifest(at, rd, want)
 	t.reads(nil)
-	if err == nil && want == "" {
-		if err = checkTagged(m, named); err != nil {
-			err = at.fail(err)
-		}
+	if err != nil {
+		return m, err
 	}
-	m.desc.MediaType = ownType(m)
-	return m, err
+	served := m.desc.MediaType
+	m.desc.MediaType = manifest.ServedType(served, m.contents)
+	switch {
+	case want != "":
+	case named:
+		err = manifest.CheckNamed(served, m.contents)
+	default:
+		err = manifest.CheckUnnamed(served, m.contents)
+	}
+	if err != nil {
+		return m, at.fail(err)
+	}
+	return m, nil
 }
 
 // storeManifest keeps a manifest, tags that point at it, and those that are known to,

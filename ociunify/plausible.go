@@ -1,10 +1,7 @@
 package ociunify
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"mime"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -35,53 +32,4 @@ func plausibleSize(size int64, d ociregistry.Digest) int64 {
 		return -1
 	}
 	return size
-}
-
-// looksLikePage reports whether contents begin as a page does.
-func looksLikePage(contents []byte) bool {
-	start := bytes.ToLower(bytes.TrimSpace(contents[:min(len(contents), 512)]))
-	return bytes.HasPrefix(start, []byte("<!doctype html")) || bytes.HasPrefix(start, []byte("<html"))
-}
-
-// isVague reports whether a media type says nothing of a manifest.
-func isVague(mediaType string) bool {
-	switch t, _, _ := mime.ParseMediaType(mediaType); t {
-	case "", "application/json", "application/octet-stream", "text/plain":
-		return true
-	}
-	return manifest.IsPage(mediaType)
-}
-
-// checkTagged returns an error for what an origin answers for a tag if it is no
-// manifest, as far as can be told. A manifest can be of any type if the origin has
-// named its digest; but a page or a list of errors is none.
-func checkTagged(m manifestContent, named bool) error {
-	var fields struct {
-		SchemaVersion, MediaType, Errors json.RawMessage
-	}
-	isObject := json.Unmarshal(m.contents, &fields) == nil
-	_, known := manifest.Known(m.desc.MediaType)
-	isManifest := isObject && (fields.SchemaVersion != nil || fields.MediaType != nil || manifest.TypeOf(string(m.contents)) != "")
-	switch {
-	case len(m.contents) == 0:
-		return fmt.Errorf("%w: the origin has sent nothing", ociregistry.ErrManifestInvalid)
-	case manifest.IsPage(m.desc.MediaType) && !(named && isManifest), !isObject && looksLikePage(m.contents):
-		return fmt.Errorf("%w: the origin has sent a page", ociregistry.ErrManifestInvalid)
-	case isObject && fields.Errors != nil && !isManifest:
-		return fmt.Errorf("%w: the origin has sent a list of errors", ociregistry.ErrManifestInvalid)
-	case !named && !isManifest, known && !isObject:
-		return fmt.Errorf("%w: the origin has sent something else", ociregistry.ErrManifestInvalid)
-	}
-	return nil
-}
-
-// ownType returns the media type of a manifest, which its contents may tell better
-// than what it was served as.
-func ownType(m manifestContent) string {
-	if isVague(m.desc.MediaType) {
-		if own := manifest.TypeOf(string(m.contents)); own != "" {
-			return own
-		}
-	}
-	return m.desc.MediaType
 }

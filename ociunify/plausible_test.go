@@ -49,6 +49,11 @@ func TestCache_PageReplacesNoImage(t *testing.T) {
 		"nothing":                            {"application/json", "", false},
 		"nothing with a digest":              {ocispec.MediaTypeImageManifest, "", true},
 		"some JSON":                          {"application/json", `{"ok":true}`, false},
+		"page of two parameters":             {"text/html; charset=a; charset=b", `{"schemaVersion":2,"manifests":[]}`, false},
+		"page of XML as text, with a digest": {"text/plain", "<Error><Code>AccessDenied</Code></Error>", true},
+		"message with a digest":              {"application/json", `{"message":"Unauthorized"}`, true},
+		"problem with a digest":              {"application/problem+json", `{"detail":"Unauthorized"}`, true},
+		"JSON with fields that say nothing":  {"application/json", `{"schemaVersion":0,"mediaType":null}`, false},
 		"manifest as a page, without digest": {"text/html", `{"schemaVersion":2,"manifests":[]}`, false},
 	}
 	for name, a := range answers {
@@ -103,6 +108,10 @@ func TestCache_ManifestsOfAnyOrigin(t *testing.T) {
 		"index, unnamed":     {answer{"application/json", index, false}, ocispec.MediaTypeImageIndex},
 		"index, as a page":   {answer{"text/html", index, true}, ocispec.MediaTypeImageIndex},
 		"index, no type":     {answer{"", index, true}, ocispec.MediaTypeImageIndex},
+		"index, parameters":  {answer{ocispec.MediaTypeImageIndex + "; charset=utf-8", index, true}, ocispec.MediaTypeImageIndex},
+		"index, as XML":      {answer{"application/xml", index, true}, ocispec.MediaTypeImageIndex},
+		"layers":             {answer{"application/vnd.example+json", `{"layers":[]}`, false}, "application/vnd.example+json"},
+		"a type of its own":  {answer{"application/json", `{"mediaType":"application/vnd.example+json"}`, true}, "application/vnd.example+json"},
 		"old manifest":       {answer{"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1}`, false}, "application/vnd.docker.distribution.manifest.v1+prettyjws"},
 		"artifact of a kind": {answer{"application/vnd.example+json", `{"mediaType":"application/vnd.example+json"}`, false}, "application/vnd.example+json"},
 	}

@@ -189,11 +189,9 @@ const maxGraph = 128 << 20
 // with another media type is pushed again. Blobs that the destination has are not
 // read. See TrustDestination.
 //
-// Of a tag of the source that is new to the destination, what is copied is a
-// manifest of a media type that this package knows, or content of another type
-// that is not as generic as text/html or application/json: what a proxy serves in
-// place of a registry is [ociregistry.ErrManifestInvalid]. By digest, everything
-// is copied.
+// Of a tag of the source that is new to the destination, everything is copied but
+// what a proxy serves in place of a registry: a page, an error, or nothing, which is
+// [ociregistry.ErrManifestInvalid]. By digest, everything is copied.
 //
 // Copy stops soon after ctx ends, and returns when all that it started has ended.
 //

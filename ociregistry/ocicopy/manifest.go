@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"strings"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -89,8 +87,10 @@ func (c *copier) readSource(n *node, r ociregistry.BlobReader) error {
 	if err := c.read(n, r); err != nil {
 		return atSource(err)
 	}
-	if n.byTag && !known(n.mediaType) && isGeneric(n.mediaType) {
-		return atSource(fmt.Errorf("%w: content of the type %.100q is no manifest", ociregistry.ErrManifestInvalid, n.mediaType))
+	if n.byTag {
+		if err := manifest.CheckNamed(n.mediaType, n.contents); err != nil {
+			return atSource(err)
+		}
 	}
 	return nil
 }
@@ -149,18 +149,4 @@ func (n *node) parse(served string) error {
 func known(mediaType string) bool {
 	_, known := manifest.Known(mediaType)
 	return known
-}
-
-// isGeneric reports whether a media type can be that of anything, such as a page
-// or a message.
-func isGeneric(mediaType string) bool {
-	base, _, err := mime.ParseMediaType(mediaType)
-	if err != nil {
-		return true
-	}
-	switch base {
-	case "application/json", "application/problem+json", "application/octet-stream", "application/xml":
-		return true
-	}
-	return strings.HasPrefix(base, "text/") || manifest.IsPage(mediaType)
 }

@@ -196,6 +196,10 @@ func TestTagsDoNotMoveToPages(t *testing.T) {
 		{message, "application/json"},
 		{message, "application/problem+json"},
 		{message, "application/octet-stream"},
+		{message, "application/vnd.example.thing"},
+		{`{"message":"denied"}`, "application/json"},
+		{page, "application/vnd.example.thing"},
+		{"<Error/>", "application/xml"},
 		{message, ocispec.MediaTypeImageManifest},
 		{"", "text/plain"},
 		{"", ocispec.MediaTypeImageIndex},
@@ -217,8 +221,8 @@ func TestTagsDoNotMoveToPages(t *testing.T) {
 		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), image(1).Descriptor.Digest))
 	}
 
-	// By its digest, which the caller knows, everything is copied. So is what has a
-	// media type of its own.
+	// By its digest, which the caller knows, everything is copied. So are manifests of
+	// any type.
 	src, dst := newMem(t), newMem(t)
 	desc, err := src.PushManifest(t.Context(), "a", "page", []byte(page), "text/html")
 	qt.Assert(t, qt.IsNil(err))
@@ -226,7 +230,10 @@ func TestTagsDoNotMoveToPages(t *testing.T) {
 	_, err = src.PushManifest(t.Context(), "a", "thing", []byte("x"), "application/vnd.example.thing")
 	qt.Assert(t, qt.IsNil(err))
 	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "thing"}, nil)
-	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "page thing"))
+	_, err = src.PushManifest(t.Context(), "a", "text", []byte("x"), "text/plain")
+	qt.Assert(t, qt.IsNil(err))
+	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "text"}, nil)
+	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "page text thing"))
 }
 
 // The tags of cosign are tags too.
