@@ -62,8 +62,8 @@ func (r *blobReader) readSource(p []byte) (int, error) {
 		return 0, errClosed
 	}
 	n, err := r.src.Read(p)
-	if err != nil && err != io.EOF && r.life.isOver() {
-		err = errClosed
+	if err != nil && err != io.EOF {
+		err = r.life.closedOr(err)
 	}
 	return n, err
 }
@@ -170,7 +170,7 @@ func (r *seekReader) move() error {
 	s.suspend() // the request is one of those that may be under way
 	s, err := s.blob.open(s.life, r.pos, r.desc.Size)
 	if err != nil {
-		return err
+		return r.life.closedOr(err)
 	}
 	r.src, r.err, r.n, r.ended, r.hash = s, nil, 0, false, nil
 	if r.pos == 0 {

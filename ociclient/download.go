@@ -37,6 +37,10 @@ type stream struct {
 	broken error // why there is no body; nil if it was suspended
 }
 
+// errEmpty is for an answer without content. A range of it, which nothing verifies,
+// would be taken for one beyond the end.
+var errEmpty error = ociregistry.NewError("the answer is empty, and the blob is not", ociregistry.ErrDigestInvalid.Code(), nil)
+
 // open begins a stream. The end may be -1.
 func (b blob) open(l *life, offset, end int64) (*stream, error) {
 	return b.openIn(l, new(stream), offset, end)
@@ -96,7 +100,7 @@ func (s *stream) accept(resp *http.Response) error {
 	}
 	if size == 0 && !isOfNothing(s.digest) {
 		if s.offset > 0 || s.end >= 0 { // then nothing may ever verify it
-			return errors.New("the answer is empty, and the blob is not")
+			return errEmpty
 		}
 		size = -1
 	}
@@ -158,6 +162,8 @@ func (s *stream) readBody(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
+	case err == io.EOF && s.offset == 0 && s.endsWithBody() && !isOfNothing(s.digest):
+		err = errEmpty
 	case s.end >= 0 && s.offset == s.end, err == io.EOF && s.endsWithBody():
 		return n, io.EOF
 	case err == io.EOF:
@@ -180,11 +186,15 @@ func (s *stream) discardPrefix() error {
 		return nil
 	}
 	n, err := io.CopyN(io.Discard, s.body, s.skip)
+	nothing := n == 0 && s.skip == s.offset
 	s.skip -= n
-	if err == io.EOF && s.size < 0 {
-		return ociregistry.ErrRangeInvalid // the whole blob is shorter
+	switch {
+	case err != io.EOF || s.size >= 0:
+		return err
+	case nothing && !isOfNothing(s.digest):
+		return errEmpty
 	}
-	return err
+	return ociregistry.ErrRangeInvalid // the whole blob is shorter
 }
 
 // resume makes a new body, when one has broken. If that cannot be done, the error

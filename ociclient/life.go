@@ -58,11 +58,15 @@ func (l *life) end() {
 	}
 }
 
-// isOver reports whether the reader was closed while the caller's context had not ended.
-func (l *life) isOver() bool {
+// closedOr returns err, or errClosed if the reader was closed while the caller's
+// context had not ended.
+func (l *life) closedOr(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ended && l.ctx.Err() == nil
+	if l.ended && l.ctx.Err() == nil {
+		return errClosed
+	}
+	return err
 }
 
 // interrupt ends the attempt that has a body, whoever reads from it.

@@ -181,12 +181,34 @@ func TestLengthThatCannotBeIsNone(t *testing.T) {
 			}
 		})
 	}
-	// A part of what is not empty is not empty.
-	for _, parts := range []int{0, 3} {
-		srv := faultserver.New(t, nil, rule{Status: 200, Set: header{"Content-Length": "0"}})
-		reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}, newClock())
-		qt.Check(t, qt.IsNotNil(second(readAll(getBlob(reg)))))
-		qt.Check(t, qt.IsNotNil(second(readAll(reg.GetBlobRange(ctx, "foo", contentDigest, 0, 5)))))
+}
+
+// A part of what is not empty is not empty, whether or not the answer says how long it
+// is.
+func TestEmptyAnswerIsNoPartOfABlob(t *testing.T) {
+	t.Parallel()
+	empty := digest.FromString("")
+	for name, answer := range map[string]rule{
+		"of length 0": {Status: 200, Set: header{"Content-Length": "0"}},
+		"chunked":     {Handler: func(w http.ResponseWriter, _ *http.Request) { http.NewResponseController(w).Flush() }},
+	} {
+		for _, parts := range []int{0, 3} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				srv := faultserver.New(t, nil, answer)
+				reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}, newClock())
+				qt.Check(t, qt.ErrorIs(second(readAll(getBlob(reg))), ociregistry.ErrDigestInvalid))
+				for _, r := range [][2]int64{{0, 5}, {0, -1}, {3, 5}, {3, -1}} {
+					_, err := readAll(reg.GetBlobRange(ctx, "foo", contentDigest, r[0], r[1]))
+					qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid), qt.Commentf("%d", r))
+				}
+				for _, end := range []int64{5, -1} {
+					got, err := readAll(reg.GetBlobRange(ctx, "foo", empty, 0, end))
+					qt.Check(t, qt.IsNil(err))
+					qt.Check(t, qt.Equals(got, ""))
+				}
+			})
+		}
 	}
 }
 

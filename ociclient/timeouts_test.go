@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -302,43 +301,6 @@ func (r *slowReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// Over HTTP/2 many requests have one connection, which stays when one of them ends.
-// Here the bounds are so short that they end at once.
-func TestWaitsEndOverHTTP2(t *testing.T) {
-	t.Parallel()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Proto != "HTTP/2.0" {
-			t.Errorf("%s", req.Proto)
-		}
-		if req.Method == http.MethodGet && req.Header.Get("Range") == "" {
-			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
-			io.WriteString(w, content[:10])
-			http.NewResponseController(w).Flush()
-		} else if req.Header.Get("Range") == "bytes=10-20" {
-			w.Header().Set("Content-Range", "bytes 10-20/21")
-			w.WriteHeader(http.StatusPartialContent)
-			io.WriteString(w, content[10:])
-			return
-		}
-		<-req.Context().Done()
-	}))
-	srv.EnableHTTP2 = true
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
-	reg, err := ociclient.New(srv.Listener.Addr().String(), &ociclient.Options{
-		Transport: srv.Client().Transport,
-		Retry:     ociclient.RetryPolicy{Attempts: 2, Wait: 1},
-		Timeouts:  ociclient.Timeouts{Header: 50 * time.Millisecond, Idle: 50 * time.Millisecond},
-	})
-	qt.Assert(t, qt.IsNil(err))
-	wantTimeout(t, resolveBlob(reg), "50ms for "+srv.Listener.Addr().String()+" to answer")
-	r, err := getBlob(reg)
-	qt.Assert(t, qt.IsNil(err))
-	got, err := readAll(r, nil)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.Equals(got, content))
-}
-
 // A server may answer before it has taken all of the request. That it takes more, as
 // it sends no more, does not make its answer be waited for without end.
 func TestEarlyAnswerThatStallsEnds(t *testing.T) {
@@ -366,50 +328,6 @@ func TestEarlyAnswerThatStallsEnds(t *testing.T) {
 			_, err := reg.PushBlob(ctx, "foo", blobDesc(blob), strings.NewReader(blob))
 			qt.Check(t, qt.Equals(err == nil, strings.Contains(answer, "Created")), qt.Commentf("%v", err))
 			qt.Check(t, qt.Equals(time.Since(start), time.Minute))
-		})
-	}
-}
-
-// ownContext is a context of another package: who makes one of it that is not ended
-// leaves a goroutine.
-type ownContext struct {
-	context.Context
-	done chan struct{}
-}
-
-func (c ownContext) Done() <-chan struct{} { return c.done }
-
-func TestReaderThatCannotBeMadeLeavesNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Parts: 3}}, func(conn net.Conn, req *http.Request) {
-			if req.Header.Get("Range") == "" {
-				io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-				return
-			}
-			io.WriteString(conn, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-0/*\r\nContent-Length: 1\r\n\r\nx")
-		})
-		_, err := reg.GetBlob(ownContext{ctx, make(chan struct{})}, "foo", contentDigest)
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUnknown))
-	}) // which fails if a goroutine is left
-}
-
-// Who reads while another goroutine closes the reader is told that, and not that a
-// context has ended.
-func TestReadThatIsClosedTellsSo(t *testing.T) {
-	t.Parallel()
-	for _, parts := range []int{0, 3} {
-		synctest.Test(t, func(t *testing.T) {
-			reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts}}, func(conn net.Conn, req *http.Request) {
-				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
-				<-req.Context().Done()
-			})
-			rd, err := reg.GetBlob(ctx, "foo", contentDigest)
-			qt.Assert(t, qt.IsNil(err))
-			time.AfterFunc(time.Second, func() { rd.Close() })
-			_, err = io.ReadAll(rd)
-			qt.Check(t, qt.ErrorMatches(err, ".*the reader is closed"))
-			qt.Check(t, qt.IsFalse(errors.Is(err, context.Canceled)))
 		})
 	}
 }

@@ -51,13 +51,24 @@ func begun[T any](ctx context.Context, w *watch, at target, limit time.Duration,
 		defer t.end()
 		return v, at.stalledOr(t, err)
 	}
+	var unread func() // closes what there is still to read; nil if there is nothing
 	switch x := any(v).(type) {
 	case ociregistry.BlobReader:
-		return any(onClose(x, t.end)).(T), nil
-	case interface{ onClose(func()) }:
+		x = onClose(x, t.end)
+		v, unread = x.(T), func() { x.Close() }
+	case interface {
+		onClose(func())
+		close()
+	}:
 		x.onClose(t.end)
+		unread = x.close
 	default:
 		t.end()
+	}
+	if unread != nil && context.Cause(t) == errStalled { // reading would fail, and not say why
+		unread()
+		var none T
+		return none, at.fail(errStalled)
 	}
 	return v, nil
 }

@@ -1,0 +1,88 @@
+package ociclient_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+// overHTTP2 returns a client of a server with which it speaks HTTP/2, in memory, over
+// one connection. It is for a bubble of synctest, which it leaves empty.
+func overHTTP2(t *testing.T, opts ociclient.Options, serve http.HandlerFunc) ociregistry.Interface {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	conns := make(pipes)
+	srv := &http.Server{Handler: serve, Protocols: &protocols}
+	go srv.Serve(conns)
+	transport := &http.Transport{
+		Protocols: &protocols,
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			conns <- server
+			return client, nil
+		},
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		close(conns)
+		srv.Close()
+		synctest.Wait()
+	})
+	opts.Transport, opts.Insecure = transport, true
+	reg, err := ociclient.New("registry.test", &opts)
+	qt.Assert(t, qt.IsNil(err))
+	return reg
+}
+
+// pipes is a [net.Listener] whose connections are sent to it.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "registry.test"} }
+
+// Over HTTP/2 many requests have one connection, which stays when one of them ends.
+func TestWaitsEndOverHTTP2(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := make(map[string]bool)
+		reg := overHTTP2(t, ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 2, Wait: 1}}, func(w http.ResponseWriter, req *http.Request) {
+			from[req.Proto+" "+req.RemoteAddr] = true
+			switch {
+			case req.Method == http.MethodGet && req.Header.Get("Range") == "":
+				w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+				io.WriteString(w, content[:10])
+				http.NewResponseController(w).Flush()
+			case req.Header.Get("Range") == "bytes=10-20":
+				w.Header().Set("Content-Range", "bytes 10-20/21")
+				w.WriteHeader(http.StatusPartialContent)
+				io.WriteString(w, content[10:])
+				return
+			}
+			<-req.Context().Done()
+		})
+		start := time.Now()
+		wantTimeout(t, resolveBlob(reg), "30s for registry.test to answer")
+		qt.Check(t, qt.Equals(time.Since(start).Round(time.Second), time.Minute)) // of two attempts
+		start = time.Now()
+		wantBlob(t, reg, content)
+		qt.Check(t, qt.Equals(time.Since(start).Round(time.Second), time.Minute))
+		qt.Check(t, qt.DeepEquals(from, map[string]bool{"HTTP/2.0 pipe": true}))
+	})
+}
