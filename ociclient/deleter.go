@@ -48,6 +48,9 @@ func (c *client) delete(ctx context.Context, r wire.Request) error {
 		if err == nil || lost && statusOf(err) == http.StatusNotFound && !errors.Is(err, ociregistry.ErrNameInvalid) {
 			return nil
 		}
+		if isUnproven(err) && c.isDeleted(ctx, r) {
+			return nil
+		}
 		lost = lost || statusOf(err) != http.StatusTooManyRequests // which did nothing
 		if err := retry.again(ctx, err); err != nil {
 			return err

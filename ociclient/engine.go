@@ -216,7 +216,11 @@ func (c *client) try(ctx context.Context, cl *call, use func(*http.Response) err
 		case !slices.Contains(cl.ok, resp.StatusCode):
 			err = cl.refusal(resp)
 		default:
-			err = use(resp)
+			if err = cl.unproven(resp); err != nil {
+				discard(resp.Body)
+			} else {
+				err = use(resp)
+			}
 		}
 		if err == nil {
 			return nil
@@ -284,7 +288,7 @@ func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt
 		}
 	}
 	a.ctx.Context, a.cancel = context.WithCancelCause(ctx)
-	if sameOrigin(u, &c.base) {
+	if wire.SameOrigin(u, &c.base) {
 		a.ctx.Source = cl
 	}
 	a.req = *req.WithContext(&a.ctx)
@@ -338,7 +342,7 @@ func (c *client) roundTrip(ctx context.Context, a *attempt) (*http.Response, err
 		release()
 		return nil, err
 	}
-	if sameOrigin(req.URL, &c.base) {
+	if wire.SameOrigin(req.URL, &c.base) {
 		c.warnings.note(ctx, resp.Header["Warning"])
 	}
 	resp.Body = c.slots.hold(ctx, resp.Body, release)

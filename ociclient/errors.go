@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -57,7 +58,7 @@ func (e *foreignError) Error() string {
 func (cl *call) refusal(resp *http.Response) error {
 	err := responseError(resp, cl.unknown)
 	var list *ociregistry.WireErrors
-	if sameOrigin(resp.Request.URL, cl.url) || resp.StatusCode/100 == 4 && errors.As(err, &list) {
+	if wire.SameOrigin(resp.Request.URL, cl.url) || resp.StatusCode/100 == 4 && errors.As(err, &list) {
 		return err
 	}
 	return &foreignError{resp}
@@ -84,14 +85,14 @@ func httpError(err error, resp *http.Response, body []byte) error {
 // status does, or nil.
 func bodyError(resp *http.Response, body []byte, unknown error) error {
 	byStatus := statusError(resp.StatusCode, unknown)
-	var wire ociregistry.WireErrors
-	if json.Unmarshal(body, &wire) == nil && len(wire.Errors) > 0 {
+	var list ociregistry.WireErrors
+	if json.Unmarshal(body, &list) == nil && len(list.Errors) > 0 {
 		// What is wrong with a session that is not there, is that.
-		gone := byStatus == ociregistry.ErrBlobUploadUnknown && errors.Is(&wire, ociregistry.ErrBlobUploadInvalid)
-		if byStatus != nil && (gone || !known(&wire)) {
-			return fmt.Errorf("%w: %w", byStatus, &wire)
+		gone := byStatus == ociregistry.ErrBlobUploadUnknown && errors.Is(&list, ociregistry.ErrBlobUploadInvalid)
+		if byStatus != nil && (gone || !known(&list)) {
+			return fmt.Errorf("%w: %w", byStatus, &list)
 		}
-		return &wire
+		return &list
 	}
 	text := readable(resp.Header.Get("Content-Type"), body)
 	switch {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/faultserver"
 	"github.com/seed-40b21970/oci/ociclient"
@@ -147,4 +148,100 @@ func TestRangeThatStorageRefuses(t *testing.T) {
 	_, err = readAll(reg.GetBlobRange(ctx, "foo", contentDigest, 4, 10))
 	qt.Check(t, qt.IsNotNil(err))
 	qt.Check(t, qt.IsFalse(errors.Is(err, ociregistry.ErrRangeInvalid)))
+}
+
+// changes are calls that change foo, of which index is a manifest that is there.
+var changes = map[string]func(ociregistry.Interface) error{
+	"PushBlob": func(r ociregistry.Interface) error {
+		return second(r.PushBlob(ctx, "foo", blobDesc("new"), strings.NewReader("new")))
+	},
+	"PushManifest": func(r ociregistry.Interface) error {
+		return second(r.PushManifest(ctx, "foo", "v2", []byte(index), imageIndex, "v3"))
+	},
+	"MountBlob":      func(r ociregistry.Interface) error { return second(r.MountBlob(ctx, "foo", "bar", contentDigest)) },
+	"DeleteBlob":     func(r ociregistry.Interface) error { return r.DeleteBlob(ctx, "foo", contentDigest) },
+	"DeleteManifest": func(r ociregistry.Interface) error { return r.DeleteManifest(ctx, "foo", digest.FromString(index)) },
+	"DeleteTag":      func(r ociregistry.Interface) error { return r.DeleteTag(ctx, "foo", "v1") },
+}
+
+// changing returns a client of a registry over a backend, which redirects what changes
+// it to a storage over another.
+func changing(t *testing.T, backend, elsewhere ociregistry.Interface, rules ...rule) (reg ociregistry.Interface, storage *faultserver.Server) {
+	storage = faultserver.New(t, ociserver.New(elsewhere, nil), rules...)
+	to := func(w http.ResponseWriter, req *http.Request) {
+		http.Redirect(w, req, storage.URL+req.URL.RequestURI(), http.StatusTemporaryRedirect)
+	}
+	srv := faultserver.New(t, ociserver.New(backend, nil),
+		rule{On: "PUT ", Handler: to}, rule{On: "DELETE ", Handler: to}, rule{On: "POST /v2/bar/", Handler: to})
+	return clientOf(t, srv, ociclient.Options{}, newClock()), storage
+}
+
+func withIndex(t *testing.T) ociregistry.Interface {
+	reg := registryWith(t, content)
+	_, err := reg.PushManifest(ctx, "foo", "v1", []byte(index), imageIndex)
+	qt.Assert(t, qt.IsNil(err))
+	return reg
+}
+
+func TestSuccessOfAnotherOriginIsNone(t *testing.T) {
+	t.Parallel()
+	for name, call := range changes {
+		for what, page := range map[string]rule{
+			"page":        pages["a login page"],
+			"created":     {Status: 201},
+			"accepted":    {Status: 202},
+			"no content":  {Status: 204},
+			"other bytes": {Status: 201, Set: header{"Docker-Content-Digest": string(otherDigest)}},
+		} {
+			if name == "MountBlob" && (what == "accepted" || what == "no content") {
+				continue // which are no mounts
+			}
+			t.Run(name+" "+what, func(t *testing.T) {
+				t.Parallel()
+				reg, storage := changing(t, withIndex(t), withIndex(t), page)
+				err := call(reg)
+				qt.Assert(t, qt.IsNotNil(err))
+				if what != "other bytes" || strings.HasPrefix(name, "Delete") {
+					qt.Check(t, qt.ErrorMatches(err, ".*"+storage.Host()+".*"))
+				}
+			})
+		}
+	}
+}
+
+// A page on the registry's own host is no success either.
+func TestPageThatAnswersAChangeIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	for name, call := range changes {
+		if name == "MountBlob" {
+			continue // of which 200 is no success
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			page := pages["a login page"]
+			put, del := page, page
+			put.On, del.On = "PUT ", "DELETE "
+			srv := faultserver.New(t, ociserver.New(withIndex(t), nil), put, del)
+			qt.Check(t, qt.ErrorMatches(call(clientOf(t, srv, ociclient.Options{}, newClock())), ".*the answer is a web page"))
+		})
+	}
+}
+
+// What was done after all is done, also where the registry has others do it, who do not
+// say what they have done.
+func TestChangeByAnotherOriginIsSettled(t *testing.T) {
+	t.Parallel()
+	for name, call := range changes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			backend := withIndex(t)
+			reg, _ := changing(t, backend, backend, rule{Set: header{"Docker-Content-Digest": ""}})
+			qt.Check(t, qt.IsNil(call(reg)))
+			tags, err := ociregistry.All(backend.Tags(ctx, "foo", ""))
+			qt.Check(t, qt.IsNil(err))
+			if name == "PushManifest" {
+				qt.Check(t, qt.DeepEquals(tags, []string{"v1", "v2", "v3"}))
+			}
+		})
+	}
 }

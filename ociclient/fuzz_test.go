@@ -85,7 +85,7 @@ func FuzzLocation(f *testing.F) {
 				continue
 			}
 			qt.Assert(t, qt.IsTrue(u.Scheme == "https" && u.Host != "" && u.User == nil && u.Fragment == ""))
-			qt.Assert(t, qt.IsTrue(!sameOrigin(u, asked) || u.Host == asked.Host))
+			qt.Assert(t, qt.IsTrue(!wire.SameOrigin(u, asked) || u.Host == asked.Host))
 		}
 		resp.Header = http.Header{"Link": {"<" + value + ">; rel=next"}}
 		if next, err := nextPage(resp); err == nil && next != nil {

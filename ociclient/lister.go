@@ -189,7 +189,7 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	if err != nil {
 		return nil, errors.New("the list's Link header is no URL")
 	}
-	if !sameOrigin(next, asked) {
+	if !wire.SameOrigin(next, asked) {
 		return nil, errors.New("the list's Link header leads to another host")
 	}
 	return next, nil

@@ -374,6 +374,13 @@ func (c *client) resolveManifest(ctx context.Context, op string, r wire.Request)
 	if err := r.Check(); err != nil {
 		return ociregistry.Descriptor{}, about.wrap(err)
 	}
+	desc, err := c.findManifest(ctx, r)
+	return desc, about.wrap(err)
+}
+
+// findManifest returns the descriptor of a manifest, asked for by HEAD, or by GET if
+// that does not tell it.
+func (c *client) findManifest(ctx context.Context, r wire.Request) (ociregistry.Descriptor, error) {
 	desc, ok, err := c.headManifest(ctx, r)
 	if err == nil && !ok {
 		var m *manifestReader
@@ -381,7 +388,7 @@ func (c *client) resolveManifest(ctx context.Context, op string, r wire.Request)
 			desc = m.desc
 		}
 	}
-	return desc, about.wrap(err)
+	return desc, err
 }
 
 // headManifest returns the descriptor of a manifest if a HEAD request tells it.

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
+
+	"github.com/seed-40b21970/oci/internal/wire"
 )
 
 // maxRedirects is how many requests a call makes at most because of redirects.
@@ -51,36 +52,16 @@ func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 }
 
 // resolve returns the URL of a reference in the answer to a request.
-//
-// Who is behind a proxy may not know that it is reached by https, or by which port:
-// its own name, by http or without a port, stands for the origin that was asked.
-// With another port it is another.
 func resolve(asked *url.URL, ref string) (*url.URL, error) {
 	u, err := asked.Parse(ref)
 	if err != nil {
 		return nil, err
 	}
 	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	itself := strings.EqualFold(u.Hostname(), asked.Hostname()) && (u.Port() == "" || u.Port() == portOf(asked))
-	if itself && (u.Scheme == asked.Scheme || u.Scheme == "http") {
-		u.Scheme, u.Host = asked.Scheme, asked.Host
-	}
+	wire.KeepOrigin(u, asked)
 	return u, nil
 }
 
 func badLocation(resp *http.Response, problem string) error {
 	return final(httpError(errors.New("the answer has "+problem), resp, nil))
-}
-
-// sameOrigin reports whether two URLs are of one origin: scheme, host and port
-// (RFC 6454, section 4).
-func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && (a.Host == b.Host || strings.EqualFold(a.Hostname(), b.Hostname()) && portOf(a) == portOf(b))
-}
-
-func portOf(u *url.URL) string {
-	if port := u.Port(); port != "" {
-		return port
-	}
-	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
 }

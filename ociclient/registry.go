@@ -57,6 +57,10 @@
 // A writer of which a Write has failed stays failed: Write, Commit and Close return
 // the error. A Commit that failed can be repeated as long as the session is open.
 //
+// What a push, a mount or a delete has done, the registry says. Where it redirects
+// that to another origin, or a page answers, the success is believed when the registry
+// is then asked, and has what was pushed, or has not what was deleted.
+//
 // The ID of a [ociregistry.BlobWriter] is where the registry has its session,
 // so another client, in another process, can resume it; of registries whose
 // sessions are elsewhere than the specification shows them, it cannot.

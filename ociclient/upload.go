@@ -116,6 +116,8 @@ func (u *upload) attempt(ctx context.Context, r *retrier, b content, commit ocir
 		return u.acknowledged(extentIn(resp)), nil
 	case b.failure() != nil:
 		return stepGiveUp, b.failure()
+	case isUnproven(err) && u.c.hasBlob(ctx, u.repo, commit):
+		return stepDone, nil
 	case statusOf(err) == http.StatusRequestedRangeNotSatisfiable:
 		resp := responseOf(err)
 		if err := u.relocate(resp); err != nil {

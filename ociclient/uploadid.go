@@ -22,7 +22,7 @@ func (u *upload) id() string {
 	if u.location.RawQuery != "" {
 		loc += "?" + u.location.RawQuery
 	}
-	if !sameOrigin(u.location, &u.c.base) {
+	if !wire.SameOrigin(u.location, &u.c.base) {
 		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // it cannot be resumed
 	}
 	loc = strings.TrimPrefix(loc, uploadsOf(u.repo)[0])

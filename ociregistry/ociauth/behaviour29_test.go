@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -203,7 +204,11 @@ func TestBehaviour29_WhereCredentialsGo(t *testing.T) {
 	}{
 		{"https://registry.test", "https://registry.test/token", true},
 		{"https://registry.test", "https://elsewhere.test/token", true},
-		{"https://registry.test", "http://registry.test/token", false},
+		{"https://registry.test", "http://registry.test/token", true}, // over https
+		{"https://registry.test", "http://REGISTRY.test:443/token", true},
+		{"https://registry.test:5000", "http://registry.test/token", true},
+		{"https://registry.test", "http://registry.test:80/token", false},
+		{"https://registry.test", "http://a.registry.test/token", false},
 		{"https://registry.test", "http://elsewhere.test/token", false},
 		{"https://localhost:5000", "http://localhost:5001/token", false},
 		{"http://registry.test", "https://elsewhere.test/token", true},
@@ -238,6 +243,10 @@ func TestBehaviour29_WhereCredentialsGo(t *testing.T) {
 				qt.Assert(t, qt.IsNil(err))
 				qt.Check(t, qt.Equals(end(t, resp), http.StatusOK))
 				qt.Check(t, qt.IsTrue(withPassword))
+				for _, line := range w.take() {
+					inTheClear := strings.Contains(line, "GET http://")
+					qt.Check(t, qt.IsFalse(inTheClear && strings.HasPrefix(test.registry, "https://")), qt.Commentf("%s", line))
+				}
 			} else {
 				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrUnauthorized)))
 				qt.Check(t, qt.ErrorMatches(err, ".*credentials are not sent to the token server .*: it is not https"))

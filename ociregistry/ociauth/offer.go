@@ -42,7 +42,9 @@ func readOffer(u *url.URL, header http.Header) offer {
 	return o
 }
 
-// readBearer returns nil for a challenge without a realm that can be asked.
+// readBearer returns nil for a challenge without a realm that can be asked. A registry
+// that does not know that it is reached by https, and names itself by http, is asked
+// by https.
 func readBearer(u *url.URL, c wire.Challenge) *bearer {
 	if c.Params["realm"] == "" {
 		return nil
@@ -52,6 +54,9 @@ func readBearer(u *url.URL, c wire.Challenge) *bearer {
 		return nil
 	}
 	realm.Fragment, realm.RawFragment = "", ""
+	if u.Scheme == "https" && realm.Scheme == "http" {
+		wire.KeepOrigin(realm, u)
+	}
 	return &bearer{realm: realm, service: c.Params["service"], scope: ParseScope(c.Params["scope"])}
 }
 
