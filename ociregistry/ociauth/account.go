@@ -5,14 +5,18 @@ import (
 	"encoding/base64"
 	"strings"
 	"sync"
+	"time"
 )
 
 // account is who we are to a registry. It may be nobody.
 type account struct {
-	entry   ConfigEntry
-	basic   []string // the Authorization header that has the username and password, or nil
-	bearer  []string // the one that has the access token, or nil
-	refused bool     // it is to be seen whether there is another; guarded by the registry's mu
+	entry  ConfigEntry
+	basic  []string // the Authorization header that has the username and password, or nil
+	bearer []string // the one that has the access token, or nil
+
+	// Those that are guarded by the registry's mu:
+	refused bool      // it is to be seen whether there is another
+	until   time.Time // but not before this
 
 	mu      sync.Mutex
 	refresh string
@@ -88,7 +92,7 @@ const maxAccounts = 1024
 func (r *registry) account(ctx context.Context, key string) (*account, error) {
 	r.mu.Lock()
 	acct := r.accounts[key]
-	known := acct != nil && !acct.refused
+	known := acct != nil && (!acct.refused || time.Now().Before(acct.until))
 	r.mu.Unlock()
 	if known {
 		return acct, nil
@@ -109,6 +113,7 @@ func (r *registry) account(ctx context.Context, key string) (*account, error) {
 		}
 		acct := newAccount(entry)
 		r.accounts[key] = acct
+		r.needless = nil // which others were refused
 		return acct, nil
 	})
 }
@@ -118,7 +123,16 @@ func (r *registry) account(ctx context.Context, key string) (*account, error) {
 func (r *registry) refuse(acct *account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	acct.refused = true
+	acct.refused, acct.until = true, time.Time{}
+}
+
+// refuseForAWhile is for an account that is of no use for what the registry wants,
+// where it may be that it is not asked for. Many such requests may follow, and to ask
+// the Config can be expensive.
+func (r *registry) refuseForAWhile(acct *account) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	acct.refused, acct.until = true, time.Now().Add(refusalMemory)
 }
 
 // accept takes back refuse.

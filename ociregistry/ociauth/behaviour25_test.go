@@ -2,6 +2,7 @@ package ociauth_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -119,7 +120,9 @@ func TestBehaviour25_RedirectsOfTokenServers(t *testing.T) {
 		{"a password, same origin, 302", password, "https://auth.test/token2", 302, true},
 		{"a password, elsewhere", password, "https://evil.test/token2", 307, false},
 		{"a password, another port", password, "https://auth.test:8443/token2", 307, false},
-		{"a password, plain HTTP", password, "http://auth.test/token2", 307, false},
+		{"a password, its own name by http", password, "http://auth.test/token2", 307, true}, // over https
+		{"a password, plain HTTP", password, "http://auth.test:80/token2", 307, false},
+		{"a refresh token, its own name by http", refresh, "http://auth.test/token2", 308, true},
 		{"a refresh token, same origin", refresh, "https://auth.test/token2", 307, true},
 		{"a refresh token, elsewhere", refresh, "https://evil.test/token2", 308, false},
 		{"a refresh token, with a status that drops it", refresh, "https://auth.test/token2", 303, false},
@@ -137,13 +140,16 @@ func TestBehaviour25_RedirectsOfTokenServers(t *testing.T) {
 				http.Redirect(w, req, test.to+"?"+req.URL.RawQuery, test.status)
 			})
 			w := bearerWorld(s)
-			for _, host := range []string{"https://auth.test", "http://auth.test", "https://auth.test:8443", "https://evil.test", "http://evil.test"} {
+			for _, host := range []string{"https://auth.test", "http://auth.test", "http://auth.test:80", "https://auth.test:8443", "https://evil.test", "http://evil.test"} {
 				w.hosts[host] = mux
 			}
 			resp, err := newClient(w, config{"registry.test": test.entry}).Get(registryURL + "/v2/foo/manifests/x")
 			if test.ok {
 				qt.Assert(t, qt.IsNil(err))
 				qt.Check(t, qt.Equals(end(t, resp), http.StatusOK))
+				for _, line := range w.take() {
+					qt.Check(t, qt.IsFalse(strings.Contains(line, " http://")), qt.Commentf("%s", line))
+				}
 				return
 			}
 			qt.Check(t, qt.ErrorAs(err, new(ociregistry.HTTPError)))

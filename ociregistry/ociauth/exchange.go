@@ -128,8 +128,10 @@ func (x *exchange) authenticate(cred credential) (*http.Response, credential, er
 			return nil, cred, err
 		}
 		o := x.learn(resp, cred)
+		hidden := false // the response does not say what the registry wants
 		if len(resp.Header["Www-Authenticate"]) == 0 && x.hides(resp, cred) {
 			setAside(resp)
+			hidden = true
 			if o, err = x.registry.probe(x.req); err != nil {
 				return nil, cred, err
 			}
@@ -147,7 +149,11 @@ func (x *exchange) authenticate(cred credential) (*http.Response, credential, er
 			return nil, cred, err
 		}
 		if next.header == nil {
-			if !x.joins() {
+			switch {
+			case x.joins():
+			case hidden:
+				x.registry.refuseForAWhile(x.account)
+			default:
 				x.registry.refuse(x.account)
 			}
 			return resp, cred, nil
@@ -273,19 +279,22 @@ func (x *exchange) fetch(b *bearer) (credential, error) {
 		scopes = append(scopes, x.own())
 	}
 	account := x.accountKey()
-	for _, s := range scopes {
+	var refused []tokenKey // now
+	for i, s := range scopes {
 		key := newTokenKey(b, s, account)
-		if slices.Contains(x.refused, key) {
+		if slices.Contains(x.refused, key) || i < len(scopes)-1 && x.registry.wasRefused(key) {
 			continue
 		}
 		tok, err := x.registry.token(x.req.Context(), b, s, key, x.req.UserAgent())
 		if err == nil {
+			x.registry.refusedInVain(refused)
 			x.refusal = nil
 			return credential{header: tok.header, token: tok, fresh: true}, nil
 		}
 		if !isRefusal(err) {
 			return credential{}, err
 		}
+		refused = append(refused, key)
 		x.refused = append(x.refused, key)
 		x.refusal = err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -187,6 +188,9 @@ func (q tokenRequest) wrap(err error) error {
 // a body would be sent again by status 307 and 308, and dropped by others.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first, last := via[0], via[len(via)-1]
+	if last.URL.Scheme == "https" && req.URL.Scheme == "http" {
+		wire.KeepOrigin(req.URL, last.URL)
+	}
 	secret := first.Method == http.MethodPost || first.Header.Get("Authorization") != ""
 	switch {
 	case len(via) >= 10,

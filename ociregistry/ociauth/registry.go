@@ -22,6 +22,7 @@ type registry struct {
 	public   tokens              // those that anyone gets, where the stored credentials were refused
 	accounts map[string]*account // by repository, as accountOf has it
 	noPost   string              // the realm that is known not to take POST
+	needless refusals            // of tokens for more than was needed
 
 	hasPublic atomic.Bool // public has had a token
 	probed    atomic.Bool // it was asked how to authenticate
