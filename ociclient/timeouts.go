@@ -15,7 +15,7 @@ import (
 
 // Timeouts bounds how long a client waits for a server that says nothing. Each
 // bound is for one wait of one request: what is tried again waits anew, as often
-// as the [RetryPolicy] says. A negative bound is none.
+// as the [RetryPolicy] says.
 //
 // A wait that has ended is an error that matches [os.ErrDeadlineExceeded], and
 // tells what was waited for, how long, and of which host. It does not match
@@ -27,16 +27,18 @@ import (
 type Timeouts struct {
 	// Header is how long the header of an answer is waited for, from the last
 	// byte of the request on. What the transport does meanwhile, such as to ask
-	// for a token, counts. Zero stands for 30 s.
+	// for a token, counts. Zero stands for 30 s; negative
+	// for no bound.
 	Header time.Duration
 
 	// Commit is Header for requests that may make a registry work: PUT, PATCH,
 	// DELETE of what it has, and lists. There is storage that copies a blob when
-	// its upload ends. Zero stands for 10 minutes.
+	// its upload ends. Zero stands for 10 minutes; negative for no bound.
 	Commit time.Duration
 
 	// Idle is how long the next byte of an answer's body is waited for, and how
-	// long a server may take none of a request's. Zero stands for 60 s.
+	// long a server may take none of a request's. Zero stands for 60 s;
+	// negative for no bound.
 	Idle time.Duration
 }
 

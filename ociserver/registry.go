@@ -101,12 +101,12 @@ type Options struct {
 
 	// ManifestTimeout is how long a client may take to send a manifest. One that
 	// takes longer is answered with status 408. Zero stands for a minute; negative
-	// for no limit.
+	// for no bound.
 	ManifestTimeout time.Duration
 
 	// BlobTimeout is how long a client that sends a blob, or a chunk of one, may
 	// send nothing before it is answered with status 408. It may be as slow as it
-	// likes beside that. Zero stands for five minutes; negative for no limit.
+	// likes beside that. Zero stands for five minutes; negative for no bound.
 	BlobTimeout time.Duration
 
 	// ManifestMemory is how many bytes of manifests may be on their way at a time:
@@ -117,7 +117,8 @@ type Options struct {
 
 	// ManifestWait is how long a manifest waits, in the middle of its body, until
 	// there is room for more of it. If there is none then, it is answered with
-	// status 503 and Retry-After. Zero stands for ten seconds; negative for no wait.
+	// status 503 and Retry-After. Zero stands for ten seconds; negative for no
+	// bound but ManifestTimeout.
 	ManifestWait time.Duration
 
 	// ReferrersPageSize is how many referrers an answer lists at most; the
@@ -193,7 +194,7 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	}
 	s.opts.ManifestTimeout = cmp.Or(s.opts.ManifestTimeout, time.Minute)
 	s.opts.BlobTimeout = cmp.Or(s.opts.BlobTimeout, 5*time.Minute)
-	s.room = newRoom(cmp.Or(s.opts.ManifestMemory, 32<<20), max(cmp.Or(s.opts.ManifestWait, 10*time.Second), 0))
+	s.room = newRoom(cmp.Or(s.opts.ManifestMemory, 32<<20), cmp.Or(s.opts.ManifestWait, 10*time.Second))
 	if s.opts.ReferrersPageSize <= 0 {
 		s.opts.ReferrersPageSize = defaultPageSize
 	}

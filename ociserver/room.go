@@ -2,6 +2,7 @@ package ociserver
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ const smallManifest = 64 << 10
 // out, nor they those.
 type room struct {
 	small, large share
-	wait         time.Duration // for others to go
+	wait         time.Duration // for others to go; negative for no bound
 }
 
 // newRoom returns a room of that many bytes, or an unlimited one if they are
@@ -117,6 +118,9 @@ func (c *claim) add(ctx context.Context, n int64, until time.Time) error {
 		return nil
 	}
 	wait := c.room.wait
+	if wait < 0 {
+		wait = math.MaxInt64
+	}
 	if !until.IsZero() {
 		wait = min(wait, max(time.Until(until), 0))
 	}

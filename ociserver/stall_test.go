@@ -410,7 +410,7 @@ func TestManifestMemory(t *testing.T) {
 	}{
 		{ociserver.Options{ManifestMemory: 2000}, http.StatusServiceUnavailable, 10 * time.Second},
 		{ociserver.Options{ManifestMemory: 2000, ManifestWait: 2 * time.Second}, http.StatusServiceUnavailable, 2 * time.Second},
-		{ociserver.Options{ManifestMemory: 2000, ManifestWait: -1}, http.StatusServiceUnavailable, 0},
+		{ociserver.Options{ManifestMemory: 2000, ManifestWait: 1}, http.StatusServiceUnavailable, 1},
 		{ociserver.Options{ManifestMemory: 2002}, http.StatusCreated, 0},
 		{ociserver.Options{ManifestMemory: -1}, http.StatusCreated, 0},
 	} {
@@ -431,6 +431,21 @@ func TestManifestMemory(t *testing.T) {
 			qt.Check(t, qt.Equals(alone.end(), http.StatusCreated))
 		})
 	}
+}
+
+func TestWaitForRoomWithoutBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := ociserver.New(ocimem.New(), &ociserver.Options{ManifestMemory: 2000, ManifestWait: -1, ManifestTimeout: -1})
+		first := putInParts(t, h, "first")
+		first.send(500)
+		second := putInParts(t, h, "second")
+		second.send(501)
+		time.Sleep(time.Hour)
+		qt.Check(t, qt.Equals(first.end(), http.StatusCreated))
+		qt.Check(t, qt.Equals(second.end(), http.StatusCreated))
+		qt.Check(t, qt.Equals(second.took, time.Hour))
+	})
 }
 
 // To wait for room takes of the time that a body has.

@@ -98,8 +98,8 @@
 //
 // Each source is a registry, written as for -cache; without one it is that which
 // is cached. It is given up for a while when nothing came from it for the time that
-// stall says, five minutes if it is not given, and delays no other source. A field
-// that is unknown is an error.
+// stall says, five minutes if it is not given and never if it is negative, and delays
+// no other source. A field that is unknown is an error.
 //
 // The rules of a source are those of ocicopy.Rule, of which the first that matches a
 // repository counts. They have these fields, of which the first must be given:

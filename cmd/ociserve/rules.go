@@ -22,7 +22,7 @@ type rules struct {
 type source struct {
 	Registry remote         `json:"registry"`
 	OnDemand bool           `json:"onDemand"`
-	Stall    duration       `json:"stall"`
+	Stall    bound          `json:"stall"`
 	Rules    []ocicopy.Rule `json:"rules"`
 }
 
@@ -45,6 +45,17 @@ func (d *duration) UnmarshalText(text []byte) error {
 	}
 	*d = duration(parsed)
 	return err
+}
+
+// bound is a duration that something may take, or negative if it may take any.
+type bound time.Duration
+
+func (b *bound) UnmarshalText(text []byte) error {
+	if parsed, err := time.ParseDuration(string(text)); err == nil && parsed < 0 {
+		*b = bound(parsed)
+		return nil
+	}
+	return (*duration)(b).UnmarshalText(text)
 }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].

@@ -13,7 +13,8 @@ import (
 // makes a transport that authenticates anonymously where registries want that.
 type StdTransportParams struct {
 	// Config has the credentials. It is asked for those of a registry at the
-	// first request to it, and again when they have been refused. If it is a
+	// first request to it, and again when they have been refused; after an answer
+	// that does not challenge, at most once a minute. If it is a
 	// [RepositoryConfig], it is asked for those of the repository. Where a
 	// redirect leads to, it is asked when that wants some. If it is nil, there
 	// are none.
@@ -25,7 +26,7 @@ type StdTransportParams struct {
 
 	// TokenTimeout is how long a token server may take to answer. A request that
 	// takes longer fails with an error that matches [os.ErrDeadlineExceeded]. Zero
-	// stands for 30 s; a negative one is no bound.
+	// stands for 30 s; negative for no bound.
 	TokenTimeout time.Duration
 
 	// ClientID is the name of the client for token servers that keep account of
