@@ -5,19 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/seed-40b21970/oci/internal/manifest"
-	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -126,93 +121,6 @@ func TestReferrerThatIsGone(t *testing.T) {
 // lists makes s list other referrers than it has.
 func lists(s *spy, referrers func(ociregistry.Digest) []ociregistry.Descriptor) {
 	s.Interface.(*ociregistry.Funcs).Referrers_ = referrersOf(referrers)
-}
-
-func TestBehaviour16_PlatformsAtASparseDestination(t *testing.T) {
-	t.Parallel()
-	src, dst := newSpy(newMem(t)), newSpy(newSparse(t))
-	index := newPlatforms(1, amd64, arm64, armV7)
-	outer := ocitest.NewIndex(ocitest.Spec{}, index, newPlatforms(9, armV7))
-	mustPush(t, src, "a", outer, "v1")
-	from := Place{src, "a", "v1"}
-
-	result := mustCopy(t, Place{dst, "a", ""}, from, &Options{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "arm64"}}})
-	qt.Check(t, qt.Equals(result.Descriptor.Digest, outer.Descriptor.Digest))
-	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), outer.Descriptor.Digest))
-	mustHave(t, dst, "a", index.Children[1])
-	_, err := dst.ResolveManifest(t.Context(), "a", index.Children[0].Descriptor.Digest)
-	qt.Check(t, qt.IsTrue(absent(err)))
-
-	// The same again is nothing, another platform is added.
-	src.take()
-	opts := &Options{Platforms: []ocispec.Platform{*arm64}}
-	qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, from, opts).Unchanged()))
-	qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
-	opts.Platforms = []ocispec.Platform{*amd64, *armV7}
-	result = mustCopy(t, Place{dst, "a", ""}, from, opts)
-	n, _ := result.Count(Manifest, Copied)
-	qt.Check(t, qt.Equals(n, 3))
-	mustHave(t, dst, "a", outer)
-}
-
-func TestBehaviour16_PlatformAtAStrictDestination(t *testing.T) {
-	overEachPair(t, func(t *testing.T, src, dst *spy) {
-		index := newPlatforms(1, amd64, arm64, armV7)
-		outer := ocitest.NewIndex(ocitest.Spec{}, index)
-		mustPush(t, src, "a", outer, "v1")
-		to, from := Place{dst, "a", ""}, Place{src, "a", "v1"}
-		opts := &Options{Platforms: []ocispec.Platform{*arm64}, CosignTags: true, Referrers: true}
-		result := mustCopy(t, to, from, opts)
-		image := index.Children[1]
-		qt.Check(t, qt.Equals(result.Descriptor.Digest, image.Descriptor.Digest))
-		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), image.Descriptor.Digest))
-		mustHave(t, dst, "a", image)
-		qt.Check(t, qt.IsFalse(result.Unchanged()))
-
-		dst.take()
-		result = mustCopy(t, to, from, opts)
-		qt.Check(t, qt.IsTrue(result.Unchanged()))
-		qt.Check(t, qt.Equals(result.Descriptor.Digest, image.Descriptor.Digest))
-		qt.Check(t, qt.IsFalse(strings.Contains(dst.take(), "Push")))
-
-		// Two manifests cannot have one tag.
-		opts.Platforms = []ocispec.Platform{*arm64, *amd64}
-		_, err := Copy(t.Context(), Place{dst, "a", "v2"}, from, opts)
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestBlobUnknown))
-		opts.Platforms = []ocispec.Platform{{OS: "plan9"}}
-		_, err = Copy(t.Context(), Place{dst, "a", "v2"}, from, opts)
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
-		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v2"), ""))
-
-		// All of them are the index.
-		opts.Platforms = []ocispec.Platform{{OS: "linux"}}
-		result = mustCopy(t, Place{dst, "a", "v2"}, from, opts)
-		qt.Check(t, qt.Equals(result.Descriptor.Digest, outer.Descriptor.Digest))
-	})
-}
-
-func TestPlatformsMatch(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		want string
-		has  ocispec.Platform
-		ok   bool
-	}{
-		{"linux/amd64", *amd64, true},
-		{"linux/amd64", *arm64, false},
-		{"linux/arm64", *arm64, true},
-		{"linux/arm64/v8", *arm64, true},
-		{"linux/arm64/v8", ocispec.Platform{OS: "linux", Architecture: "arm64"}, true},
-		{"linux/arm", *armV7, true},
-		{"linux/arm/v6", *armV7, false},
-		{"linux/arm/v6", ocispec.Platform{OS: "linux", Architecture: "arm"}, false},
-		{"windows/amd64", *amd64, false},
-	}
-	for _, test := range tests {
-		want, err := ParsePlatform(test.want)
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(manifest.MatchesPlatform(test.has, []ocispec.Platform{want}), test.ok), qt.Commentf("%+v", test))
-	}
 }
 
 // TestIndexOfBlobs copies what BuildKit makes of a cache: an index that names
@@ -348,74 +256,6 @@ func blobIs(desc ociregistry.Descriptor, content string) func(*ociregistry.Funcs
 	}
 }
 
-func TestBehaviour17_Progress(t *testing.T) {
-	overEachPair(t, func(t *testing.T, src, dst *spy) {
-		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{3 << 20, 100, 0}})
-		mustPush(t, src, "a", image, "v1")
-		size := image.Descriptor.Size + 3<<20 + 100 + image.Blobs[0].Descriptor.Size
-
-		var mu sync.Mutex
-		var calls []Progress
-		opts := &Options{Progress: func(p Progress) {
-			qt.Check(t, qt.IsTrue(mu.TryLock())) // it is called by one at a time
-			defer mu.Unlock()
-			calls = append(calls, p)
-		}}
-		result := mustCopy(t, Place{dst, "b", ""}, Place{src, "a", "v1"}, opts)
-		mustHave(t, dst, "b", image)
-		last := calls[len(calls)-1]
-		qt.Check(t, qt.Equals(last.ItemsDone, 5))
-		qt.Check(t, qt.Equals(last.BytesDone, size))
-		qt.Check(t, qt.Equals(last.Item.Kind, Manifest))
-		var before Progress
-		done := make(map[ociregistry.Digest]int64)
-		var finished []Item
-		for _, p := range calls {
-			qt.Check(t, qt.Equals(p.ItemsTotal, 5))
-			qt.Check(t, qt.Equals(p.BytesTotal, size))
-			qt.Check(t, qt.IsTrue(p.ItemsDone >= before.ItemsDone && p.BytesDone >= before.BytesDone))
-			qt.Check(t, qt.IsTrue(p.Bytes >= done[p.Item.Descriptor.Digest]))
-			done[p.Item.Descriptor.Digest] = p.Bytes
-			before = p
-			if p.Item.Action != "" {
-				qt.Check(t, qt.Equals(p.Bytes, p.Item.Descriptor.Size))
-				finished = append(finished, p.Item)
-			}
-		}
-		qt.Check(t, qt.HasLen(finished, len(result.Items)))
-		// The start and the end of each, and twelve times 256 KiB of the big
-		// one, or somewhat more where it is read in bigger parts.
-		qt.Check(t, qt.IsTrue(len(calls) >= 9+4 && len(calls) <= 9+12), qt.Commentf("%d calls", len(calls)))
-
-		calls = nil
-		mustCopy(t, Place{dst, "b", ""}, Place{src, "a", "v1"}, opts)
-		qt.Assert(t, qt.HasLen(calls, 5))
-		for _, p := range calls {
-			qt.Check(t, qt.Equals(p.Item.Action, Present))
-		}
-		qt.Check(t, qt.Equals(calls[4].BytesDone, calls[4].BytesTotal))
-	})
-}
-
-func TestBehaviour17_ProgressOfReaderThatSeeks(t *testing.T) {
-	t.Parallel()
-	content := slices.Repeat([]byte("x"), 1<<20)
-	var now Progress
-	tracker := newTracker(func(p Progress) { now = p })
-	item := Item{Descriptor: ociregistry.Descriptor{Size: 1 << 20}}
-	body, told := metered(ocimem.NewBytesReader(content, item.Descriptor), tracker, item)
-	for range 2 { // a push that begins again
-		_, err := body.(io.Seeker).Seek(0, io.SeekStart)
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(now.BytesDone, 0))
-		_, err = io.Copy(io.Discard, body)
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.IsTrue(now.BytesDone > 700<<10))
-	}
-	tracker.finish(item, told())
-	qt.Check(t, qt.Equals(now.BytesDone, 1<<20))
-}
-
 func TestCancelStopsCopy(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
@@ -490,19 +330,3 @@ func TestTagThatGoesAway(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	ocitest.CheckContent(t, got, []byte("x"), mediaType)
 }
-
-// What the source verifies is not hashed again for being counted.
-func TestMeterVerifies(t *testing.T) {
-	t.Parallel()
-	item := Item{Descriptor: ociregistry.Descriptor{Size: 4}}
-	d := digest.FromString("text")
-	body, _ := metered(verifying{strings.NewReader("text"), d}, newTracker(func(Progress) {}), item)
-	qt.Check(t, qt.Equals(verified.By(body), verified.State{Digest: d}))
-}
-
-type verifying struct {
-	io.Reader
-	digest ociregistry.Digest
-}
-
-func (v verifying) Verified() verified.State { return verified.State{Digest: v.digest} }
