@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,12 +90,12 @@ func TestChallengeIsAskedForWhereTheAnswerHasNone(t *testing.T) {
 func TestChallengeOfRefusalIsMet(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{401, 403, 404} {
-		w := &world{hosts: map[string]http.Handler{registryURL: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w := onlyRegistry(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if !allowBasic(req) {
 				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
 				w.WriteHeader(status)
 			}
-		})}}
+		}))
 		qt.Check(t, qt.Equals(get(t, newClient(w, userPass), "/v2/foo/manifests/x"), http.StatusOK))
 		w.wantLog(t, fmt.Sprintf("GET %s %d", manifestOfFoo, status), "GET "+manifestOfFoo+" Basic user:pass 200")
 	}
@@ -115,7 +114,7 @@ func TestChallengeIsAskedForOnce(t *testing.T) {
 	} {
 		mux := http.NewServeMux()
 		mux.HandleFunc("/v2/{$}", answer)
-		w := &world{hosts: map[string]http.Handler{registryURL: mux}}
+		w := onlyRegistry(mux)
 		client := newClient(w, userPass)
 		for _, repo := range []string{"foo", "foo", "bar"} {
 			qt.Check(t, qt.Equals(get(t, client, "/v2/"+repo+"/manifests/x"), http.StatusNotFound))
@@ -135,7 +134,7 @@ func TestChallengeIsAskedForOnce(t *testing.T) {
 // With the credentials, the answer is the registry's.
 func TestAbsenceAfterProbeIsAbsence(t *testing.T) {
 	t.Parallel()
-	w := &world{hosts: map[string]http.Handler{registryURL: silent{404, allowNobody, `Basic realm="x"`}}}
+	w := onlyRegistry(silent{404, allowNobody, `Basic realm="x"`})
 	client := newClient(w, userPass)
 	qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusNotFound))
 	w.wantLog(t, "GET "+manifestOfFoo+" 404", "GET https://registry.test/v2/ 401", "GET "+manifestOfFoo+" Basic user:pass 404")
@@ -147,7 +146,7 @@ func TestNothingIsAskedWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	for _, c := range []ociauth.Config{nil, config{}, config{"other.test": {Username: "user", Password: "pass"}}} {
 		for _, status := range []int{401, 403, 404} {
-			w := &world{hosts: map[string]http.Handler{registryURL: silent{status, allowNobody, `Basic realm="x"`}}}
+			w := onlyRegistry(silent{status, allowNobody, `Basic realm="x"`})
 			qt.Check(t, qt.Equals(get(t, newClient(w, c), "/v2/foo/manifests/x"), status))
 			w.wantLog(t, fmt.Sprintf("GET %s %d", manifestOfFoo, status))
 		}
@@ -179,10 +178,10 @@ func TestNothingIsAskedAfterRedirect(t *testing.T) {
 // What the registry wants, and nobody has, is not asked for again.
 func TestUnknownChallengeIsAChallenge(t *testing.T) {
 	t.Parallel()
-	w := &world{hosts: map[string]http.Handler{registryURL: challenged{
+	w := onlyRegistry(challenged{
 		allow:     allowNobody,
 		challenge: func(*http.Request) []string { return []string{"Negotiate"} },
-	}}}
+	})
 	qt.Check(t, qt.Equals(get(t, newClient(w, userPass), "/v2/foo/manifests/x"), http.StatusUnauthorized))
 	w.wantLog(t, "GET "+manifestOfFoo+" 401")
 }
@@ -193,14 +192,14 @@ func TestProbeThatFailsIsAnError(t *testing.T) {
 	for _, status := range []int{429, 500, 503} {
 		ill := true
 		registry := silent{404, allowBasic, `Basic realm="x"`}
-		w := &world{hosts: map[string]http.Handler{registryURL: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w := onlyRegistry(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if ill && req.URL.Path == "/v2/" {
 				w.Header().Set("Retry-After", "7")
 				w.WriteHeader(status)
 				return
 			}
 			registry.ServeHTTP(w, req)
-		})}}
+		}))
 		client := newClient(w, userPass)
 		_, err := client.Get(manifestOfFoo)
 		qt.Check(t, qt.ErrorMatches(err, `Get .*: asking registry\.test how to authenticate: \d+ .*`))
@@ -218,7 +217,7 @@ func TestProbeIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		registry := silent{404, allowBasic, `Basic realm="x"`}
-		w := &world{hosts: map[string]http.Handler{registryURL: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w := onlyRegistry(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			switch {
 			case req.URL.Path == "/v2/":
 				time.Sleep(time.Second)
@@ -226,19 +225,8 @@ func TestProbeIsShared(t *testing.T) {
 				time.Sleep(2 * time.Second) // by then it is known what the registry wants
 			}
 			registry.ServeHTTP(w, req)
-		})}}
-		client := newClient(w, userPass)
-		var ok atomic.Int32
-		for i := range 20 {
-			repo := []string{"foo", "bar", "late"}[i%3]
-			go func() {
-				if get(t, client, "/v2/"+repo+"/manifests/x") == http.StatusOK {
-					ok.Add(1)
-				}
-			}()
-		}
-		time.Sleep(time.Minute)
-		qt.Check(t, qt.Equals(ok.Load(), 20))
+		}))
+		getAtOnce(t, newClient(w, userPass), "foo", "bar", "late")
 		qt.Check(t, qt.Equals(count(w.take(), "GET https://registry.test/v2/ 401"), 1))
 	})
 }
@@ -246,7 +234,7 @@ func TestProbeIsShared(t *testing.T) {
 // A body that cannot be sent again goes with the next request.
 func TestProbeBesideBodyThatIsGone(t *testing.T) {
 	t.Parallel()
-	w := &world{hosts: map[string]http.Handler{registryURL: silent{404, allowBasic, `Basic realm="x"`}}}
+	w := onlyRegistry(silent{404, allowBasic, `Basic realm="x"`})
 	client := newClient(w, userPass)
 	for _, status := range []int{404, 200} {
 		req, err := http.NewRequestWithContext(t.Context(), "PATCH", registryURL+"/v2/foo/blobs/uploads/1", io.MultiReader(strings.NewReader("content")))

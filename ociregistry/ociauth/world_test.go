@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -61,6 +63,11 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp := rec.Result()
 	resp.Request = req
 	return resp, nil
+}
+
+// onlyRegistry is a world with nothing but the registry.
+func onlyRegistry(h http.Handler) *world {
+	return &world{hosts: map[string]http.Handler{registryURL: h}}
 }
 
 // readable returns an Authorization header with the password to be read.
@@ -121,6 +128,15 @@ func (s *tokenServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		name = s.name
 	}
 	fmt.Fprintf(w, `{%q:%q%s}`, name, token, s.fields)
+}
+
+// before makes it call f before it answers.
+func (s *tokenServer) before(f func(req *http.Request)) {
+	answer := s.answer
+	s.answer = func(w http.ResponseWriter, req *http.Request) bool {
+		f(req)
+		return answer != nil && answer(w, req)
+	}
 }
 
 // revoke makes all tokens bad.
@@ -235,6 +251,25 @@ func get(t testing.TB, client *http.Client, path string) int {
 	resp, err := client.Get(registryURL + path)
 	qt.Assert(t, qt.IsNil(err))
 	return end(t, resp)
+}
+
+// getAtOnce gets a manifest of each of the repositories, many times at once, in a
+// bubble of synctest. It checks that all of it works.
+func getAtOnce(t testing.TB, client *http.Client, repos ...string) {
+	t.Helper()
+	const each = 8
+	var ok atomic.Int32
+	for range each {
+		for _, repo := range repos {
+			go func() {
+				if get(t, client, "/v2/"+repo+"/manifests/x") == http.StatusOK {
+					ok.Add(1)
+				}
+			}()
+		}
+	}
+	time.Sleep(time.Minute)
+	qt.Check(t, qt.Equals(int(ok.Load()), each*len(repos)))
 }
 
 // end reads a response to its end, and returns the status.
