@@ -30,8 +30,16 @@ func base(mediaType string) string {
 	return mediaType
 }
 
+// known is [Known] for a media type in any case, with parameters, which mean nothing.
+func known(mediaType string) (own string, ok bool) {
+	if own, ok = Known(mediaType); !ok {
+		own, ok = Known(strings.ToLower(base(mediaType)))
+	}
+	return own, ok
+}
+
 // IsPage reports whether a media type is that of a page for a browser, with or without
-// parameters. It makes nothing a manifest or a blob that is said to have it.
+// parameters. That something is served as one proves neither a manifest nor a blob.
 func IsPage(mediaType string) bool {
 	b := base(mediaType)
 	return strings.EqualFold(b, "text/html") || strings.EqualFold(b, "application/xhtml+xml")
@@ -46,7 +54,7 @@ var vague = [...]string{
 // IsVague reports whether a media type says less of a manifest than its contents may:
 // it is that of a page, or one that anything can have, or it is none.
 func IsVague(mediaType string) bool {
-	if _, ok := Known(mediaType); ok {
+	if _, ok := known(mediaType); ok {
 		return false
 	}
 	b := base(mediaType)
@@ -60,12 +68,9 @@ func IsVague(mediaType string) bool {
 
 // ServedType returns the media type of a manifest that is served as mediaType. A vague
 // one yields to the specific one that the contents say they have, or else to that
-// which [TypeOf] finds. Parameters of a known one mean nothing.
+// which [TypeOf] finds. One that is [Known] has no parameters any more.
 func ServedType(mediaType string, contents []byte) string {
-	if own, ok := Known(mediaType); ok {
-		return own
-	}
-	if own, ok := Known(strings.ToLower(base(mediaType))); ok {
+	if own, ok := known(mediaType); ok {
 		return own
 	}
 	if !IsVague(mediaType) || !bytes.HasPrefix(bytes.TrimLeft(contents, space), []byte("{")) {
@@ -89,7 +94,7 @@ func ServedType(mediaType string, contents []byte) string {
 func CheckNamed(mediaType string, contents []byte) error {
 	text := string(contents)
 	s := read(text)
-	_, known := Known(mediaType)
+	_, isKnown := known(mediaType)
 	start := strings.TrimLeft(text, space)
 	switch {
 	case text == "":
@@ -100,7 +105,7 @@ func CheckNamed(mediaType string, contents []byte) error {
 		return invalid("a page was served")
 	case s.isError, s.isObject && IsVague(mediaType), isProblem(mediaType):
 		return invalid("an error was served")
-	case known && !s.isObject:
+	case isKnown && !s.isObject:
 		return invalid("something else was served")
 	}
 	return nil
@@ -142,9 +147,8 @@ type signs struct {
 	mediaType  string // the value of that field; may be empty
 }
 
-// read reads a text of which not even that is known, whether they are JSON. Fields
-// whose values are of another type than a manifest's are no signs of one; of others,
-// it is not asked what they name.
+// read reads a text that need not even be JSON. A field whose value is of another type
+// than a manifest's is no sign of one; what it names is not looked at.
 func read(text string) (s signs) {
 	r := reader{text: text}
 	err := r.document(func(key string) error {

@@ -34,12 +34,13 @@ func TestKindsOfMediaTypes(t *testing.T) {
 		"application/json,text/html":      vague,
 		"text/ht\nml":                     vague,
 
-		"text/x-custom":                specific,
-		"text/htmlx":                   specific,
-		"application/vnd.example+json": specific,
-		"application/vnd.example; a=b": specific,
-		ocispec.MediaTypeImageManifest: specific,
-		MediaTypeDockerManifestList:    specific,
+		"text/x-custom":                                             specific,
+		"text/htmlx":                                                specific,
+		"application/vnd.example+json":                              specific,
+		"application/vnd.example; a=b":                              specific,
+		ocispec.MediaTypeImageManifest:                              specific,
+		MediaTypeDockerManifestList:                                 specific,
+		ocispec.MediaTypeImageIndex + "; charset=utf-8":             specific,
 		"application/vnd.docker.distribution.manifest.v1+prettyjws": specific,
 	} {
 		qt.Check(t, qt.Equals(IsPage(mediaType), want == page), qt.Commentf("%q", mediaType))
@@ -118,6 +119,8 @@ func TestWhatIsServedForATag(t *testing.T) {
 		{ocispec.MediaTypeImageIndex, "", false, false},
 		{ocispec.MediaTypeImageIndex, "hello", false, false},
 		{ocispec.MediaTypeImageIndex, "[]", false, false},
+		{ocispec.MediaTypeImageIndex + "; charset=utf-8", "hello", false, false},
+		{"Application/vnd.oci.image.index.v1+JSON", "hello", false, false},
 		{ocispec.MediaTypeImageIndex, index + "x", false, false},
 	} {
 		about := qt.Commentf("%q: %s", test.mediaType, test.contents)
