@@ -51,9 +51,9 @@ func TestContract(t *testing.T) {
 		{name: "Memory", backend: memory, adopts: true},
 		{name: "Directory", backend: directory},
 		{
-			name:    "TwoProxies",
+			name:    "Proxy",
 			backend: memory,
-			proxies: 2,
+			proxies: 1,
 			client:  ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 4 << 20}, ChunkSize: 1 << 20, MaxConcurrent: 50},
 			adopts:  true,
 		},

@@ -7,6 +7,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -258,7 +259,7 @@ var used = []backend{
 		return f.Registry
 	}},
 	{"foreign layout alone", func(t testing.TB) ociregistry.Interface {
-		f := openFixture(t, ocifs.KeptDir(t), "app", ocifs.Options{})
+		f := openFixture(t, scratch.Dir(t), "app", ocifs.Options{})
 		outer, _, _, _ := tower()
 		newForeign(t, f.dir, outer).index(named(outer.Descriptor, "example.com/app:latest"))
 		return f.Registry

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -171,7 +172,7 @@ func TestBehaviour05_ForeignEntries(t *testing.T) {
 			t.Run(test.name+"/"+map[bool]string{true: "tree", false: "layout"}[single == ""], func(t *testing.T) {
 				t.Parallel()
 				const repo = "team/app"
-				f := &fixture{t: t, dir: ocifs.KeptDir(t), repo: single, opts: ocifs.Options{NoSync: true}}
+				f := &fixture{t: t, dir: scratch.Dir(t), repo: single, opts: ocifs.Options{NoSync: true}}
 				newForeign(t, f.path(repo), test.has...).index(test.entries...)
 				before := tree(t, f.path(repo))
 

@@ -11,6 +11,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -291,7 +292,7 @@ func TestBehaviour05_ChangesByOthers(t *testing.T) {
 // A root that zot wrote is served as it is.
 func TestBehaviour05_RootOfOthers(t *testing.T) {
 	t.Parallel()
-	f := &fixture{t: t, dir: ocifs.KeptDir(t), opts: ocifs.Options{NoSync: true}}
+	f := &fixture{t: t, dir: scratch.Dir(t), opts: ocifs.Options{NoSync: true}}
 	index := ocitest.NewIndex(ocitest.Spec{}, image(1), image(2))
 	signature := ocitest.NewImage(ocitest.Spec{Seed: 5, ArtifactType: "application/vnd.example.signature", Subject: &index.Descriptor})
 	newForeign(t, f.path("app"), index, signature).index(named(index.Descriptor, "latest"), line(image(1).Descriptor), line(image(2).Descriptor), line(signature.Descriptor))

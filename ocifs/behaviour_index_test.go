@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -254,7 +255,7 @@ func TestBehaviour04_NoLayoutFile(t *testing.T) {
 		for _, private := range []bool{true, false} { // whether there is what this package keeps
 			for _, readOnly := range []bool{false, true} {
 				log := new(logBuffer)
-				f := openFixture(t, ocifs.KeptDir(t), single, ocifs.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+				f := openFixture(t, scratch.Dir(t), single, ocifs.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 				must(t, f).MustPush(repo, image(1), "v1", "latest")
 				must(t, f).MustPush(repo, image(2))
 				f.reopen()

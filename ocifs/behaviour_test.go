@@ -16,6 +16,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -143,7 +144,7 @@ func TestBehaviour01_EmptyDirectory(t *testing.T) {
 	t.Parallel()
 	for _, repo := range []string{"", "team/app"} {
 		for _, readOnly := range []bool{false, true} {
-			f := openFixture(t, ocifs.KeptDir(t), repo, ocifs.Options{ReadOnly: readOnly})
+			f := openFixture(t, scratch.Dir(t), repo, ocifs.Options{ReadOnly: readOnly})
 			before := tree(t, f.dir)
 			for _, name := range []string{"team/app", "other", "team"} {
 				_, err := f.ResolveTag(t.Context(), name, "latest")
@@ -278,7 +279,7 @@ func watchLayout(dir string, file ...string) (result func() error) {
 func TestBehaviour02_LayoutComplete(t *testing.T) {
 	t.Parallel()
 	for _, repo := range []string{"", "team/app"} {
-		f := openFixture(t, ocifs.KeptDir(t), repo, ocifs.Options{})
+		f := openFixture(t, scratch.Dir(t), repo, ocifs.Options{})
 		index := ocitest.NewIndex(ocitest.Spec{}, image(1), image(2))
 		must(t, f).MustPush("team/app", index, "v1", "latest")
 		must(t, f).MustPush("team/app", image(3))

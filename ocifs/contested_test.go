@@ -34,11 +34,12 @@ func contested(n int) *ocitest.Artifact {
 const contestedImages = 10
 
 // TestDeletingAndPushingProcesses lets one process delete what others push.
+// With OCIFS_FULL that goes on for longer.
 func TestDeletingAndPushingProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: ocifs.KeptDir(t), Tags: 300}
-	if testing.Short() {
-		s.Tags = 50
+	s := sharedRoot{Root: ocifs.KeptDir(t), Tags: 80}
+	if os.Getenv("OCIFS_FULL") != "" {
+		s.Tags = 300
 	}
 	var children []*child
 	for _, s.Name = range []string{"push", "delete", "both"} {

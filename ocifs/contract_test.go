@@ -14,20 +14,26 @@ import (
 func TestContract(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
-		name string
-		opts ocifs.Options
-		test ocitest.Options
+		name     string
+		opts     ocifs.Options
+		test     ocitest.Options
+		verified bool
 	}{
 		{name: "default"},
-		{name: "nosync", opts: ocifs.Options{NoSync: true}},
 		{name: "sparse", opts: ocifs.Options{NoSync: true, Sparse: true}, test: ocitest.Options{Sparse: true}},
 		{name: "immutable", opts: ocifs.Options{NoSync: true, ImmutableTags: true}, test: ocitest.Options{Denied: ocitest.MoveTags | ocitest.DeleteTags}},
-		{name: "limited", opts: ocifs.Options{NoSync: true, MaxBytes: 1 << 30}},
+		{name: "limited and verified", opts: ocifs.Options{NoSync: true, MaxBytes: 1 << 30}, verified: true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			ocitest.Run(t, func(t testing.TB) ociregistry.Interface { return newRegistry(t, &test.opts) }, &test.test)
+			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
+				r := newRegistry(t, &test.opts)
+				if test.verified {
+					return r.Verified()
+				}
+				return r
+			}, &test.test)
 		})
 	}
 }

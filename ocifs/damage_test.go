@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -208,7 +209,7 @@ func TestDamagedDirectory(t *testing.T) {
 			t.Run(v.name+"/"+harmName, func(t *testing.T) {
 				t.Parallel()
 				damaged := func() (f *fixture, path string) {
-					dir := ocifs.KeptDir(t)
+					dir := scratch.Dir(t)
 					qt.Assert(t, qt.IsNil(os.CopyFS(dir, template)))
 					path = filepath.Join(dir, v.path(b))
 					text, err := os.ReadFile(path)
@@ -246,7 +247,15 @@ func TestDamagedDirectory_AsAnotherUser(t *testing.T) {
 	binary := filepath.Join(dir, "ocifs.test")
 	qt.Assert(t, qt.IsNil(os.WriteFile(binary, self, 0o755)))
 	qt.Assert(t, qt.IsNil(errors.Join(os.Chmod(dir, 0o777), os.Chmod(binary, 0o755))))
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^(TestDamagedDirectory|TestUnreadable.*|TestUnlisted.*|TestBehaviour27.*|TestBehaviour03.*)$")
+	var others []string // that a user does not matter for
+	for harm := range harms {
+		if harm != "mode 000" {
+			others = append(others, strings.ReplaceAll(harm, " ", "_"))
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), binary,
+		"-test.run=^(TestDamagedDirectory|TestUnreadable.*|TestUnlisted.*|TestBehaviour27.*|TestBehaviour03.*)$",
+		"-test.skip=^TestDamagedDirectory$/.*/^("+strings.Join(others, "|")+")$")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

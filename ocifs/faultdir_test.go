@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/internal/scratch"
 )
 
 // dirSystem is a faultSystem of the operating system: root is in dir.
@@ -51,7 +53,7 @@ func (s dirSystem) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 }
 
 func (s dirSystem) clone(t *testing.T) faultSystem {
-	return copyTo(t, s, KeptDir(t))
+	return copyTo(t, s, scratch.Dir(t))
 }
 
 // copyTo copies what is in the root of a filesystem to a directory.

@@ -11,6 +11,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -30,7 +31,7 @@ type fixture struct {
 // ends.
 func newFixture(t testing.TB, opts ocifs.Options) *fixture {
 	t.Helper()
-	return openFixture(t, ocifs.KeptDir(t), "", opts)
+	return openFixture(t, scratch.Dir(t), "", opts)
 }
 
 // openFixture opens a tree or, if repo is not empty, a layout. Nothing is synced,

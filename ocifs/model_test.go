@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -42,7 +43,7 @@ var modelBackends = []modelBackend{
 // backend, and OCIFS_MODEL_SEED the seed of the first.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	programs, first := envInt(t, "OCIFS_MODEL_PROGRAMS", 8), envInt(t, "OCIFS_MODEL_SEED", 1)
+	programs, first := envInt(t, "OCIFS_MODEL_PROGRAMS", 4), envInt(t, "OCIFS_MODEL_SEED", 1)
 	for _, b := range modelBackends {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +80,7 @@ func openDirectoryTwice(t testing.TB, cfg mapConfig) *modelDriver { return openD
 
 // openDirectories opens n registries of one directory.
 func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
-	dir := ocifs.KeptDir(t)
+	dir := scratch.Dir(t)
 	opts := &ocifs.Options{NoSync: true, Sparse: cfg.sparse, ImmutableTags: cfg.immutableTags, ProtectShared: cfg.protectShared}
 	d := newModelDriver(make([]ociregistry.Interface, n)...)
 	var opened []*ocifs.Registry

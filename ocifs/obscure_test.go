@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -360,7 +361,7 @@ func TestNoIndex_IsAnError(t *testing.T) {
 func TestNoIndex_Layout(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
-	f := openFixture(t, ocifs.KeptDir(t), repo, ocifs.Options{})
+	f := openFixture(t, scratch.Dir(t), repo, ocifs.Options{})
 	must(t, f).MustPush(repo, image(1), "v1")
 	f.close()
 	qt.Assert(t, qt.IsNil(os.Remove(f.path(repo, "index.json"))))

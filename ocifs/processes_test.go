@@ -82,12 +82,12 @@ func (s sharedRoot) each(pusher string, f func(repo, tag string, a *ocitest.Arti
 }
 
 // TestProcesses (behaviours of storage, line 41) lets two processes push to one
-// root, while a third reads.
+// root, while a third reads. With OCIFS_FULL they push more.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: ocifs.KeptDir(t), Pushers: []string{"x", "y"}, Tags: 1000, Images: 200}
-	if testing.Short() {
-		s.Tags, s.Images = 100, 20
+	s := sharedRoot{Root: ocifs.KeptDir(t), Pushers: []string{"x", "y"}, Tags: 200, Images: 40}
+	if os.Getenv("OCIFS_FULL") != "" {
+		s.Tags, s.Images = 1000, 200
 	}
 	reader := startChild(t, "read", s, os.Stderr)
 	var pushers []*child

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -27,7 +28,7 @@ func TestRepositoriesComeAndGo(t *testing.T) {
 	for _, size := range []int64{100, 20_000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
-			root := ocifs.KeptDir(t)
+			root := scratch.Dir(t)
 			errs := make([]error, 5)
 			var wg sync.WaitGroup
 			for g := range errs {
@@ -38,7 +39,7 @@ func TestRepositoriesComeAndGo(t *testing.T) {
 						return
 					}
 					a := ocitest.NewImage(ocitest.Spec{Seed: uint64(g), Layers: []int64{size}})
-					for range 200 {
+					for range 50 {
 						err = errors.Join(err, comeAndGo(reg, "foo/bar", a))
 					}
 					errs[g] = errors.Join(err, reg.Close())
@@ -92,7 +93,7 @@ func TestBlobsThatWereManifests(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			root := ocifs.KeptDir(t)
+			root := scratch.Dir(t)
 			opts := &ocifs.Options{NoSync: true}
 			reg, err := ocifs.New(root, opts)
 			qt.Assert(t, qt.IsNil(err))

@@ -14,9 +14,9 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
 // blobDamages are what can be where the file of a blob was.
@@ -149,7 +149,7 @@ func TestVerifiedReadsDoNotEndWithDamage(t *testing.T) {
 					}
 					f := newFixture(t, ocifs.Options{})
 					if strings.Contains(name, "layout") {
-						f = openFixture(t, ocifs.KeptDir(t), "foo", ocifs.Options{})
+						f = openFixture(t, scratch.Dir(t), "foo", ocifs.Options{})
 					}
 					must(t, f).MustPushBlob("foo", []byte("another"))
 					must(t, f).MustPushBlob("foo", contents)
@@ -443,12 +443,4 @@ func TestVerifyingReaderIsSafe(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// A verified registry keeps the contract.
-func TestVerifiedContract(t *testing.T) {
-	t.Parallel()
-	ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
-		return newRegistry(t, &ocifs.Options{NoSync: true}).Verified()
-	}, nil)
 }

@@ -35,7 +35,7 @@ const stallEnv = "OCISERVER_STALL"
 
 // TestStalledBodiesCostLittle sends bodies that stop, at once and when some bytes
 // have come, to a process of its own, and looks at what memory that takes, at when
-// they are answered, and at what other clients notice of it. There are 100 bodies
+// they are answered, and at what other clients notice of it. There are 40 bodies
 // of each kind, and 2000 with OCISERVER_FULL.
 func TestStalledBodiesCostLittle(t *testing.T) {
 	if spec := os.Getenv(stallEnv); spec != "" {
@@ -43,7 +43,7 @@ func TestStalledBodiesCostLittle(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	bodies, limit, pulls, bar := 100, 500*time.Millisecond, 10, int64(64<<20)
+	bodies, limit, pulls, bar := 40, 500*time.Millisecond, 10, int64(40<<20)
 	full := os.Getenv("OCISERVER_FULL") != ""
 	if full {
 		bodies, limit, pulls, bar = 2000, 20*time.Second, 300, 160<<20

@@ -42,12 +42,11 @@ func TestCacheContract(t *testing.T) {
 		opts          ociunify.CacheOptions
 	}{
 		{"ReadOnly", memory, memory, ociunify.CacheOptions{}},
-		{"WriteThrough", memory, memory, writeThrough},
 		{"Bounded", memory, memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour, MaxBytes: 1 << 20}},
 		{"Sparse", sparse, memory, ociunify.CacheOptions{WriteThrough: true, FinishFetches: true, WholeImages: true}},
 		// A registry that knows no allowances, and does not verify what it has.
 		{"OverUnion", memories, cached, ociunify.CacheOptions{WriteThrough: true, OriginWait: -1, MaxSpool: 1, MaxBytes: 1 << 20}},
-		// The whole tower, on directories.
+		// The whole tower, on directories, with no other options.
 		{"Directories", directory, union, writeThrough},
 	}
 	for _, test := range tests {

@@ -21,8 +21,7 @@ func TestUnionContract(t *testing.T) {
 		opts ociunify.Options
 	}{
 		{"Default", ociunify.Options{}},
-		{"Concurrent", ociunify.Options{ReadPolicy: ociunify.ReadConcurrent}},
-		{"First", ociunify.Options{WritePolicy: ociunify.WriteFirst, Failover: true}},
+		{"ConcurrentFirst", ociunify.Options{ReadPolicy: ociunify.ReadConcurrent, WritePolicy: ociunify.WriteFirst, Failover: true}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

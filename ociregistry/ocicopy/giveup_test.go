@@ -20,7 +20,7 @@ import (
 // nothing had been.
 func TestStalledSourceEndsItsRounds(t *testing.T) {
 	t.Parallel()
-	const n = 1000
+	const n = 200
 	var images []*ocitest.Artifact
 	for i := range n {
 		images = append(images, ocitest.NewImage(ocitest.Spec{Seed: uint64(i), Layers: []int64{30}}))
