@@ -59,8 +59,9 @@ func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize i
 }
 
 // PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
-// An id that this registry never issued is taken for the name of a new session,
-// which begins with the first Write.
+// An id that this registry never issued is taken for the name of a new session if
+// offset is 0. The session begins with the first Write, and until then it is
+// [ociregistry.ErrBlobUploadUnknown] where it is: at offset -1.
 func (r *Registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
 	w, err := r.resume(ctx, uploadKey{repo, id}, offset, chunkSize)
 	if err != nil {
@@ -81,7 +82,7 @@ func (r *Registry) resume(ctx context.Context, key uploadKey, offset int64, chun
 	}
 	w := r.newWriter(ctx, key, chunkSize)
 	w.upload = r.findUpload(key)
-	if w.upload == nil && r.uploads.issued(key.id) {
+	if w.upload == nil && (offset == -1 || r.uploads.issued(key.id)) {
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
 	if w.upload != nil {

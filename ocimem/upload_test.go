@@ -137,7 +137,9 @@ func TestNeverIssuedUploadID(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.Equals(w.ID(), "1"))
 	qt.Assert(t, qt.HasLen(r.uploads.open, 0))
-	other, err := r.PushBlobChunkedResume(ctx, "a", "1", -1, 0)
+	_, err = r.PushBlobChunkedResume(ctx, "a", "1", -1, 0)
+	qt.Assert(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown))) // it is nowhere yet
+	other, err := r.PushBlobChunkedResume(ctx, "a", "1", 0, 0)
 	qt.Assert(t, qt.IsNil(err))
 	_, err = w.Write([]byte("abc"))
 	qt.Assert(t, qt.IsNil(err))

@@ -362,6 +362,13 @@ func TestBehaviour10_StatusAndCancel(t *testing.T) {
 func TestBehaviour11_ForeignUploadID(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
+	for range 2 { // a session that was never opened, or had nothing, is nowhere
+		for _, method := range []string{"GET", "DELETE"} {
+			s.do(method, "/v2/foo/blobs/uploads/MQ", "").
+				wantError(t, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+		}
+		s.do("HEAD", "/v2/foo/blobs/uploads/MQ", "").want(t, http.StatusNotFound)
+	}
 	s.do("PATCH", "/v2/foo/blobs/uploads/MQ", "foo", "Content-Range", "0-2").want(t, http.StatusAccepted).wantHeaders(t,
 		"Location", "/v2/foo/blobs/uploads/MQ",
 		"Docker-Upload-UUID", "MQ",
@@ -369,6 +376,11 @@ func TestBehaviour11_ForeignUploadID(t *testing.T) {
 	d := string(digest.FromString("foo"))
 	s.do("PUT", "/v2/foo/blobs/uploads/MQ?digest="+d, "").want(t, http.StatusCreated)
 	s.do("PUT", "/v2/bar/blobs/uploads/MQ?digest="+d, "foo").want(t, http.StatusCreated)
+	s.do("PATCH", "/v2/foo/blobs/uploads/Mg", "fo").want(t, http.StatusAccepted).wantHeaders(t, "Range", "0-1")
+	s.do("PATCH", "/v2/foo/blobs/uploads/Mg", "o").want(t, http.StatusAccepted).wantHeaders(t, "Range", "0-2")
+	s.do("GET", "/v2/foo/blobs/uploads/Mg", "").want(t, http.StatusNoContent).wantHeaders(t, "Range", "0-2")
+	s.do("DELETE", "/v2/foo/blobs/uploads/Mg", "").want(t, http.StatusNoContent)
+	s.do("GET", "/v2/foo/blobs/uploads/Mg", "").want(t, http.StatusNotFound)
 }
 
 func TestBehaviour12_PutManifest(t *testing.T) {

@@ -260,8 +260,8 @@ func TestUnwantedBodiesThatStallEnd(t *testing.T) {
 				"PUT /v2/":                        405,
 				"OPTIONS /v2/":                    204,
 				"POST /v2/foo/blobs/uploads/":     202,
-				"GET /v2/foo/blobs/uploads/MQ":    204,
-				"DELETE /v2/foo/blobs/uploads/MQ": 204,
+				"GET /v2/foo/blobs/uploads/MQ":    404,
+				"DELETE /v2/foo/blobs/uploads/MQ": 404,
 				"GET /v2/foo/blobs/" + string(digest.FromString(large)):                  0, // or a part of it
 				"DELETE /v2/foo/blobs/" + string(digest.FromString("x")):                 202,
 				"POST /v2/bar/blobs/uploads/?mount=" + string(digest.FromString(large)):  201,

@@ -99,6 +99,10 @@ func (x *exchange) resumeUpload(ctx context.Context) (ociregistry.BlobWriter, *b
 		return nil, nil, err
 	}
 	w, err := x.backend.PushBlobChunkedResume(ctx, x.Repo, x.UploadID, offset, 0)
+	if offset == -1 && errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		// A backend may take an id that it never issued, but only at the beginning.
+		w, err = x.backend.PushBlobChunkedResume(ctx, x.Repo, x.UploadID, 0, 0)
+	}
 	if err != nil {
 		return nil, nil, x.offerResume(err)
 	}

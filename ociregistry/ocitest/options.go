@@ -37,7 +37,8 @@ type Options struct {
 	Sparse bool
 
 	// AdoptsUploadIDs says that an upload id that the registry never issued
-	// may begin a session, instead of being unknown.
+	// may begin a session at offset 0, instead of being unknown. Where such a
+	// session is, at offset -1, is unknown all the same until it has begun.
 	AdoptsUploadIDs bool
 
 	// Patience is how long a call that must not block may take. Zero is ten
