@@ -35,6 +35,7 @@ func (x *exchange) fail(err error) {
 		x.logFailure(err, status)
 	}
 	x.boundRest()
+	x.expect()
 	x.begun = true
 	switch {
 	case x.opts.WriteError != nil:

@@ -91,6 +91,11 @@ func (l *leash) fire() {
 func (l *leash) pull() {
 	defer l.pulled.Done()
 	l.late.Store(true)
+	l.cut()
+}
+
+// cut ends what blocks.
+func (l *leash) cut() {
 	err := l.set(http.NewResponseController(l.w), time.Unix(1, 0))
 	if err != nil && l.closer != nil {
 		l.closer.Close() // if that does not help either, nothing can be done

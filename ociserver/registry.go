@@ -9,7 +9,7 @@
 //
 // The handler keeps no state of its own but for the room that bodies have together,
 // streams in both directions, and reads from a body no more than it can use. A client
-// that does not go on sending is let go of in the end: see Options. The handler may be wrapped: behind
+// that does not go on sending, or reading, is let go of in the end: see Options. The handler may be wrapped: behind
 // [http.StripPrefix] the locations that it names have the prefix that was
 // stripped, and a context with which a middleware replaces the request's ends
 // what is under way when it ends.
@@ -109,6 +109,14 @@ type Options struct {
 	// likes beside that. Zero stands for five minutes; negative for no bound.
 	BlobTimeout time.Duration
 
+	// AnswerTimeout is how long a client may take for the next 64 KiB of an answer,
+	// or for the rest of it, before its connection is broken. Time in which there is
+	// nothing to send does not count. Over HTTP/2 this is about each stream; for a
+	// connection of which nothing is read at all, see [http.HTTP2Config]'s
+	// WriteByteTimeout. A WriteTimeout of the [http.Server] holds as well. Zero
+	// stands for five minutes; negative for no limit.
+	AnswerTimeout time.Duration
+
 	// ManifestMemory is how many bytes of manifests may be on their way at a time:
 	// half of them in manifests of up to 64 KiB, half in larger ones, of which one
 	// by itself may be larger than that. Bytes count from when they have come. Zero
@@ -194,6 +202,7 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	}
 	s.opts.ManifestTimeout = cmp.Or(s.opts.ManifestTimeout, time.Minute)
 	s.opts.BlobTimeout = cmp.Or(s.opts.BlobTimeout, 5*time.Minute)
+	s.opts.AnswerTimeout = cmp.Or(s.opts.AnswerTimeout, 5*time.Minute)
 	s.room = newRoom(cmp.Or(s.opts.ManifestMemory, 32<<20), cmp.Or(s.opts.ManifestWait, 10*time.Second))
 	if s.opts.ReferrersPageSize <= 0 {
 		s.opts.ReferrersPageSize = defaultPageSize
@@ -315,6 +324,7 @@ func (x *exchange) header() http.Header { return x.w.Header() }
 // writeHeader begins the answer. Errors cannot be answered from then on.
 func (x *exchange) writeHeader(status int) {
 	x.finishBody()
+	x.expect()
 	x.begun = true
 	x.w.WriteHeader(status)
 }

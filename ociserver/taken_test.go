@@ -1,0 +1,285 @@
+package ociserver_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociserver"
+)
+
+// records keeps what is logged, a record a line.
+type records struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (r *records) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *records) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+func (r *records) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
+
+// unsized is a registry whose blobs are of unknown size, and can only be read.
+func unsized(r ociregistry.Interface) ociregistry.Interface {
+	return &ociregistry.Funcs{
+		GetBlob_: func(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
+			b, err := r.GetBlob(ctx, repo, d)
+			if err != nil {
+				return nil, err
+			}
+			return plainReader{b}, nil
+		},
+	}
+}
+
+type plainReader struct{ r ociregistry.BlobReader }
+
+func (r plainReader) Read(p []byte) (int, error) { return r.r.Read(p) }
+func (r plainReader) Close() error               { return r.r.Close() }
+func (r plainReader) Descriptor() ociregistry.Descriptor {
+	desc := r.r.Descriptor()
+	desc.Size = -1
+	return desc
+}
+
+// takenSizes are those of blobs: what fits into buffers, what fits into one piece, and
+// what does not, nor into what a client of HTTP/2 keeps for a stream.
+var takenSizes = []int{100, 50_000, 6_000_000}
+
+// withBlobs returns a registry in memory that has blobs of takenSizes, and the paths
+// of those.
+func withBlobs(t *testing.T) (*ocimem.Registry, []string) {
+	r := ocimem.New()
+	var paths []string
+	for _, size := range takenSizes {
+		content := strings.Repeat("x", size)
+		d := digest.FromString(content)
+		_, err := r.PushBlob(t.Context(), "foo", ociregistry.Descriptor{Digest: d, Size: int64(size)}, strings.NewReader(content))
+		qt.Assert(t, qt.IsNil(err))
+		paths = append(paths, "/v2/foo/blobs/"+string(d))
+	}
+	return r, paths
+}
+
+// TestAnswersThatNobodyTakesEnd reads a little of an answer, and no more.
+func TestAnswersThatNobodyTakesEnd(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		timeout time.Duration
+		whole   time.Duration // the server's own
+		want    time.Duration
+	}{
+		{"default", 0, 0, 5 * time.Minute},
+		{"option", time.Minute, 0, time.Minute},
+		{"server", time.Minute, 10 * time.Second, 10 * time.Second},
+		{"server without option", -1, 10 * time.Second, 10 * time.Second},
+	}
+	requests := func(paths []string) []string {
+		all := []string{"GET /v2/", "GET /v2/_catalog", "GET /v2/nothing", "PUT /v2/foo/manifests/x"}
+		for _, path := range paths {
+			all = append(all, "GET "+path, "GET "+path+" HTTP/1.1\r\nHost: x\r\nRange: bytes=1-", "GET "+path+" HTTP/1.1\r\nHost: x\r\nRange: bytes=1-2,4-")
+		}
+		return all
+	}
+	for _, test := range tests {
+		for _, sized := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, sized=%t", test.name, sized), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					mem, paths := withBlobs(t)
+					backend := ociregistry.Interface(mem)
+					if !sized {
+						backend = unsized(mem)
+					}
+					log := new(records)
+					p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+					srv := &http.Server{WriteTimeout: test.whole, Handler: ociserver.New(backend, &ociserver.Options{AnswerTimeout: test.timeout, Logger: log.logger()})}
+					go srv.Serve(p)
+					defer srv.Close()
+					for _, request := range requests(paths) {
+						for _, take := range []int64{0, 1, 400, 300_000} {
+							if !strings.Contains(request, "HTTP/1.1") {
+								request += " HTTP/1.1\r\nHost: x"
+							}
+							conn, err := p.dial(t.Context(), "", "")
+							qt.Assert(t, qt.IsNil(err))
+							io.WriteString(conn, request+"\r\n\r\n")
+							start := time.Now()
+							taken, err := io.CopyN(io.Discard, readerUntil{conn, time.Second}, take)
+							if err != nil { // there is no more of it
+								conn.Close()
+								continue
+							}
+							conn.SetReadDeadline(time.Time{})
+							conn.SetWriteDeadline(time.Now().Add(time.Hour))
+							for err == nil { // until the server closes its end
+								time.Sleep(time.Second)
+								_, err = conn.Write(nil)
+							}
+							qt.Assert(t, qt.ErrorIs(err, io.ErrClosedPipe), qt.Commentf("%.200q, after %d bytes", request, taken))
+							took := time.Since(start)
+							qt.Check(t, qt.IsTrue(took > test.want-2*time.Second && took < test.want+10*time.Second), qt.Commentf("%.200q ended after %s", request, took))
+							conn.Close()
+						}
+					}
+					qt.Check(t, qt.IsFalse(strings.Contains(log.String(), "level=ERROR")), qt.Commentf("%s", log))
+					if sized {
+						qt.Check(t, qt.StringContains(log.String(), "status=499"))
+					}
+				})
+			})
+		}
+	}
+}
+
+// readerUntil reads from a connection, and waits no longer than that.
+type readerUntil struct {
+	net.Conn
+	wait time.Duration
+}
+
+func (r readerUntil) Read(p []byte) (int, error) {
+	r.SetReadDeadline(time.Now().Add(r.wait))
+	return r.Conn.Read(p)
+}
+
+// TestAnswersThatAreTakenSlowlyArrive takes what is just enough, in both versions of
+// HTTP.
+func TestAnswersThatAreTakenSlowlyArrive(t *testing.T) {
+	t.Parallel()
+	for _, sized := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			mem, paths := withBlobs(t)
+			backend := ociregistry.Interface(mem)
+			if !sized {
+				backend = unsized(mem)
+			}
+			_, clients := serveInBubble(t, ociserver.New(backend, &ociserver.Options{AnswerTimeout: 10 * time.Second}))
+			for version, client := range clients {
+				for i, path := range paths {
+					resp, err := client.Get("http://x" + path)
+					qt.Assert(t, qt.IsNil(err))
+					n, err := io.Copy(io.Discard, slowReader{resp.Body})
+					qt.Check(t, qt.IsNil(err), qt.Commentf("%s", version))
+					qt.Check(t, qt.Equals(n, int64(takenSizes[i])))
+					resp.Body.Close()
+				}
+			}
+		})
+	}
+}
+
+// slowReader reads 10,000 bytes a second.
+type slowReader struct{ r io.Reader }
+
+func (r slowReader) Read(p []byte) (int, error) {
+	time.Sleep(time.Second)
+	return r.r.Read(p[:min(len(p), 10_000)])
+}
+
+// TestStreamsThatNobodyTakesEnd is about one stream of a connection of which other
+// streams are read.
+func TestStreamsThatNobodyTakesEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		backend, paths := withBlobs(t)
+		log := new(records)
+		_, clients := serveInBubble(t, ociserver.New(backend, &ociserver.Options{Logger: log.logger()}))
+		client := clients["HTTP/2.0"]
+		stuck, err := client.Get("http://x" + paths[2])
+		qt.Assert(t, qt.IsNil(err))
+		defer stuck.Body.Close()
+		time.Sleep(5*time.Minute + time.Second)
+		qt.Check(t, qt.StringContains(log.String(), "status=499"))
+		_, err = io.Copy(io.Discard, stuck.Body)
+		qt.Check(t, qt.IsNotNil(err))
+		other, err := client.Get("http://x" + paths[1])
+		qt.Assert(t, qt.IsNil(err))
+		n, err := io.Copy(io.Discard, other.Body)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(n, int64(takenSizes[1])))
+		other.Body.Close()
+	})
+}
+
+// TestFilesThatNobodyTakesEnd has the system send a file, to a client that stops to
+// read and to one that is slow.
+func TestFilesThatNobodyTakesEnd(t *testing.T) {
+	t.Parallel()
+	const size = 32 << 20 // more than the system keeps for a connection
+	backend, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer backend.Close()
+	content := strings.Repeat("0123456789abcdef", size/16)
+	d := digest.FromString(content)
+	_, err = backend.PushBlob(t.Context(), "foo", ociregistry.Descriptor{Digest: d, Size: size}, strings.NewReader(content))
+	qt.Assert(t, qt.IsNil(err))
+
+	log := new(records)
+	ended := make(chan struct{}, 1)
+	h := ociserver.New(backend, &ociserver.Options{AnswerTimeout: 300 * time.Millisecond, Logger: log.logger()})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		defer func() { ended <- struct{}{} }()
+		h.ServeHTTP(w, req)
+	}))
+	defer srv.Close()
+	get := func() (net.Conn, *http.Response) {
+		conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+		qt.Assert(t, qt.IsNil(err))
+		fmt.Fprintf(conn, "GET /v2/foo/blobs/%s HTTP/1.1\r\nHost: x\r\n\r\n", d)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		qt.Assert(t, qt.IsNil(err))
+		return conn, resp
+	}
+
+	conn, resp := get()
+	_, err = io.CopyN(io.Discard, resp.Body, 1<<20)
+	qt.Assert(t, qt.IsNil(err))
+	<-ended
+	qt.Check(t, qt.StringContains(log.String(), "status=499"))
+	qt.Check(t, qt.IsFalse(strings.Contains(log.String(), "level=ERROR")))
+	n, err := io.Copy(io.Discard, resp.Body)
+	qt.Check(t, qt.IsNotNil(err))
+	qt.Check(t, qt.IsTrue(n < size-1<<20))
+	conn.Close()
+
+	conn, resp = get()
+	hash, pace := digest.SHA256.Digester(), time.NewTicker(10*time.Millisecond)
+	defer pace.Stop()
+	start := time.Now()
+	for left := int64(size); left > 0; left -= 512 << 10 {
+		<-pace.C
+		_, err := io.CopyN(hash.Hash(), resp.Body, 512<<10)
+		qt.Assert(t, qt.IsNil(err))
+	}
+	qt.Check(t, qt.Equals(hash.Digest(), d))
+	qt.Check(t, qt.IsTrue(time.Since(start) > 300*time.Millisecond))
+	<-ended
+	conn.Close()
+}
