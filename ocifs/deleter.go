@@ -113,12 +113,14 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 	}
 	return r.change(ctx, name, func(repo *repository) *change {
 		var m *stored
+		var counted bool
 		return &change{
 			alone: true,
 			check: func(b *batch) (err error) {
 				if m, err = repo.checkDeleteManifest(ctx, digest); err != nil {
 					return err
 				}
+				counted = !m.blob && repo.isCounted(m)
 				for _, child := range repo.onlyBy(m) {
 					b.add(op{kind: opPut, digest: child.digest, mediaType: child.mediaType, size: child.size})
 				}
@@ -127,7 +129,7 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 			},
 			finish: func() error {
 				r.cache.remove(digest)
-				if !m.blob {
+				if counted {
 					r.give(m.size)
 				}
 				return nil

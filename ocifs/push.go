@@ -48,6 +48,11 @@ func (p *push) check(b *batch) error {
 		if intact && mediaType == o.mediaType && p.tagged(b) {
 			return nil // all is as it should be
 		}
+		if !intact {
+			if err := p.takeAgain(); err != nil {
+				return err
+			}
+		}
 	} else {
 		_, err := p.repo.blobSize(o.digest, -1)
 		if o.blob = err == nil; !o.blob {
@@ -72,6 +77,17 @@ func (p *push) take() error {
 	}
 	p.taken = p.op.size
 	return nil
+}
+
+// takeAgain accounts for a manifest that is known, but whose file may be missing.
+func (p *push) takeAgain() error {
+	p.repo.mu.RLock()
+	m := p.repo.state.manifests[p.op.digest]
+	p.repo.mu.RUnlock()
+	if m == nil || m.blob || p.repo.isCounted(m) {
+		return nil
+	}
+	return p.take()
 }
 
 // checkReferences checks that what the manifest names is there, and has the size

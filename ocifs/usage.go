@@ -73,6 +73,23 @@ func (r *Registry) onlyName(repo *repository, digest ociregistry.Digest) int64 {
 	return info.Size()
 }
 
+// isCounted reports whether the bytes of a manifest, which is no blob, are accounted
+// for. They are not when its file is missing, as one is that Repair has set aside.
+// Without a limit, that is of no interest.
+func (repo *repository) isCounted(m *stored) bool {
+	if repo.registry.opts.MaxBytes <= 0 {
+		return true
+	}
+	repo.mu.RLock()
+	fresh := m.contents != ""
+	repo.mu.RUnlock()
+	if fresh {
+		return true
+	}
+	info, err := repo.registry.lstat(blobPath(repo.dir, m.digest))
+	return err != nil || info != nil && info.Mode().IsRegular()
+}
+
 // eachDir calls f for all directories that may be repositories, and skip for those
 // that cannot be read, in which there may be others.
 func (r *Registry) eachDir(f func(name, dir string) (bool, error), skip func(name string, err error)) error {

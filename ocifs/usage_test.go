@@ -1,11 +1,15 @@
 package ocifs
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -48,4 +52,66 @@ func TestUsedInUnfinishedFold(t *testing.T) {
 	qt.Check(t, qt.Equals(r.used.Load(), 200))
 	next, _ := openHooked(t, dir, opts)
 	qt.Check(t, qt.Equals(next.used.Load(), 200))
+}
+
+// TestUsedByDamagedManifest damages the file of a manifest, or removes it, and has it
+// set aside, pushed again and deleted: whatever is done, what a registry has counted is
+// what the next one counts.
+func TestUsedByDamagedManifest(t *testing.T) {
+	t.Parallel()
+	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{100}})
+	steps := map[string]func(t *testing.T, r *Registry, name string){
+		"damage": func(t *testing.T, r *Registry, name string) {
+			remake(t, name, strings.Repeat("x", len(image.Manifest)))
+		},
+		"remove": func(t *testing.T, r *Registry, name string) { qt.Assert(t, qt.IsNil(os.Remove(name))) },
+		"repair": func(t *testing.T, r *Registry, name string) {
+			for _, err := range r.Repair(t.Context()) {
+				qt.Assert(t, qt.IsNil(err))
+			}
+		},
+		"push": func(t *testing.T, r *Registry, name string) {
+			qt.Assert(t, qt.IsNil(image.Push(t.Context(), r, "foo", "v1")))
+		},
+		"delete": func(t *testing.T, r *Registry, name string) {
+			qt.Assert(t, qt.IsNil(r.DeleteManifest(t.Context(), "foo", image.Descriptor.Digest)))
+		},
+	}
+	for _, before := range []string{"damage", "remove", ""} {
+		for _, course := range []string{"repair", "push", "delete", "push push", "repair push", "repair delete", "repair push delete", "repair delete push", "push delete"} {
+			t.Run(before+", then "+course, func(t *testing.T) {
+				t.Parallel()
+				dir := scratch.Dir(t)
+				opts := &Options{NoSync: true, MaxBytes: 1 << 20}
+				r, err := New(dir, opts)
+				qt.Assert(t, qt.IsNil(err))
+				_, err = r.PushBlob(t.Context(), "foo", ocitest.NewBlob(9, 50).Descriptor, ocitest.NewBlob(9, 50).NewReader())
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(image.Push(t.Context(), r, "foo", "v1")))
+				qt.Assert(t, qt.IsNil(r.Close()))
+				name := blobPath(filepath.Join(dir, "foo"), image.Descriptor.Digest)
+				if before != "" {
+					steps[before](t, nil, name)
+				}
+				r, err = New(dir, opts)
+				qt.Assert(t, qt.IsNil(err))
+				for step := range strings.FieldsSeq(course) {
+					steps[step](t, r, name)
+				}
+				used := r.used.Load()
+				qt.Assert(t, qt.IsNil(r.Close()))
+				next, err := New(dir, opts)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(used, next.used.Load()))
+				qt.Assert(t, qt.IsNil(next.Close()))
+			})
+		}
+	}
+}
+
+// remake makes a file anew, with that text.
+func remake(t *testing.T, name, text string) {
+	t.Helper()
+	qt.Assert(t, qt.IsNil(os.Remove(name)))
+	qt.Assert(t, qt.IsNil(os.WriteFile(name, []byte(text), 0o666)))
 }
