@@ -180,6 +180,12 @@ const bufferSize = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
+// firstSize is how many bytes must have come before content takes a buffer: what
+// stalls at its beginning has not much more memory than its bytes.
+const firstSize = 64 << 10
+
+var firsts = sync.Pool{New: func() any { return new([firstSize]byte) }}
+
 // readBuffers reads r up to its end or to most bytes and passes the bytes on to
 // sink, in pieces that are as large as a buffer but for the last. It returns how
 // many bytes sink took. The piece that precedes an error of r goes to sink, too.
@@ -189,7 +195,18 @@ var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 // ended when readBuffers returns; r is read by the caller's.
 func readBuffers(ctx context.Context, r io.Reader, most int64, sink func([]byte) error) (n int64, err error) {
 	const alone = 2 // buffers
+	if most <= 0 {
+		return 0, nil
+	}
+	first := firsts.Get().(*[firstSize]byte)
+	m, err := readFull(ctx, r, first[:min(firstSize, most)])
+	if err != nil || int64(m) == most {
+		defer firsts.Put(first)
+		return sinkLast(first[:m], err, sink)
+	}
 	buf := buffers.Get().(*[bufferSize]byte)
+	copy(buf[:], first[:])
+	firsts.Put(first)
 	for i := 0; err == nil && n < most; i++ {
 		if i == alone && ahead.begin() {
 			defer ahead.end()
@@ -197,21 +214,36 @@ func readBuffers(ctx context.Context, r io.Reader, most int64, sink func([]byte)
 			m, err = readAhead(ctx, r, most-n, buf, sink)
 			return n + m, err
 		}
-		var m int
-		m, err = readFull(ctx, r, buf[:min(bufferSize, most-n)])
-		if m > 0 {
+		var more int
+		more, err = readFull(ctx, r, buf[m:min(bufferSize, most-n)])
+		if m += more; m > 0 {
 			if err := sink(buf[:m]); err != nil {
 				buffers.Put(buf)
 				return n, err
 			}
 			n += int64(m)
 		}
+		m = 0
 	}
 	buffers.Put(buf)
 	if err == io.EOF {
 		err = nil
 	}
 	return n, err
+}
+
+// sinkLast passes the last bytes of content on, which err has ended.
+func sinkLast(p []byte, err error, sink func([]byte) error) (n int64, _ error) {
+	if err == io.EOF {
+		err = nil
+	}
+	if len(p) == 0 {
+		return 0, err
+	}
+	if sinkErr := sink(p); sinkErr != nil {
+		return 0, sinkErr
+	}
+	return int64(len(p)), err
 }
 
 // ahead counts those who read ahead. More of them than there are pairs of

@@ -169,6 +169,24 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
+// TestReadBuffers_BeginsSmall looks at what is read into: as long as little has come,
+// it is little.
+func TestReadBuffers_BeginsSmall(t *testing.T) {
+	t.Parallel()
+	came := 0
+	r := readerFunc(func(p []byte) (int, error) {
+		qt.Check(t, qt.IsTrue(len(p) <= max(firstSize, 4*came)), qt.Commentf("%d bytes after %d", len(p), came))
+		if came >= 3*bufferSize {
+			return 0, io.EOF
+		}
+		n := min(len(p), 10_000)
+		came += n
+		return n, nil
+	})
+	_, err := readBuffers(background, r, noLimit, func([]byte) error { return nil })
+	qt.Check(t, qt.IsNil(err))
+}
+
 // TestReadBuffersPanic lets the caller's reader panic, as that of a request
 // whose handler was aborted may.
 func TestReadBuffersPanic(t *testing.T) {
