@@ -114,7 +114,7 @@ type Options struct {
 	// nothing to send does not count. Over HTTP/2 this is about each stream; for a
 	// connection of which nothing is read at all, see [http.HTTP2Config]'s
 	// WriteByteTimeout. A WriteTimeout of the [http.Server] holds as well. Zero
-	// stands for five minutes; negative for no limit.
+	// stands for five minutes; negative for no bound.
 	AnswerTimeout time.Duration
 
 	// ManifestMemory is how many bytes of manifests may be on their way at a time:

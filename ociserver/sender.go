@@ -10,10 +10,15 @@ import (
 	"time"
 )
 
-// answerPiece is how many bytes of an answer a client must take within the
-// AnswerTimeout. That is little for the slowest, and costs the fastest next to
-// nothing.
-const answerPiece = 64 << 10
+const (
+	// answerPiece is how many bytes of an answer a client must take within the
+	// AnswerTimeout. That is little for the slowest, and costs the fastest next to
+	// nothing.
+	answerPiece = 64 << 10
+
+	// filePiece is how many bytes of a file the system is asked to send at a time.
+	filePiece = 4 << 20
+)
 
 // expect gives the client time to take what is sent next. A deadline that the HTTP
 // server has set for the whole answer stays in force.
@@ -83,23 +88,52 @@ func (s *sender) ReadFrom(src io.Reader) (n int64, err error) {
 	}
 	l, ok := src.(*io.LimitedReader)
 	for !ok || l.N > 0 {
-		s.piece = io.LimitedReader{R: from, N: answerPiece}
+		want := int64(filePiece)
 		if ok {
-			s.piece.N = min(l.N, answerPiece)
+			want = min(want, l.N)
 		}
-		want := s.piece.N
-		s.expect()
-		m, err := w.ReadFrom(&s.piece)
+		m, err := s.sendFile(w, from, want)
 		n += m
 		if ok {
 			l.N -= m
 		}
 		if err != nil || m < want {
-			s.broken = errors.Is(err, os.ErrDeadlineExceeded)
 			return n, err
 		}
 	}
 	return n, nil
+}
+
+// sendFile sends the next n bytes of a file, or what it has. The client may take them
+// in several times that it is given, if it takes enough in each.
+func (s *sender) sendFile(w io.ReaderFrom, from io.Reader, n int64) (sent int64, err error) {
+	for sent < n {
+		s.piece = io.LimitedReader{R: from, N: n - sent}
+		before := position(from)
+		s.expect()
+		m, err := w.ReadFrom(&s.piece)
+		sent += m
+		if err == nil {
+			return sent, nil
+		}
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		// What was read and not sent is lost, where the system cannot send files.
+		if !late || s.late.Load() || m < answerPiece || before < 0 || position(from) != before+m {
+			s.broken = late
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// position returns where a file is read next, or -1 if that cannot be told.
+func position(r io.Reader) int64 {
+	if f, ok := r.(io.Seeker); ok {
+		if at, err := f.Seek(0, io.SeekCurrent); err == nil {
+			return at
+		}
+	}
+	return -1
 }
 
 // systemFile is what the system may be able to send by itself: an [os.File], or

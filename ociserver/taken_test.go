@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -290,7 +291,7 @@ func TestFilesThatNobodyTakesEnd(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(hash.Digest(), d))
 	<-ended
-	qt.Check(t, qt.IsTrue(set.Load() >= size/(64<<10)))
+	qt.Check(t, qt.IsTrue(set.Load() >= size/(4<<20)))
 	qt.Check(t, qt.Equals(log.String(), ""))
 
 	log, resp, _, ended = get(time.Second)
@@ -302,4 +303,62 @@ func TestFilesThatNobodyTakesEnd(t *testing.T) {
 	n, err := io.Copy(io.Discard, resp.Body)
 	qt.Check(t, qt.IsNotNil(err))
 	qt.Check(t, qt.IsTrue(n < size-100_000))
+}
+
+// fileTaker is a connection that takes files as the system does: so many bytes until
+// the deadline comes, of those that it has read.
+type fileTaker struct {
+	*httptest.ResponseRecorder
+	takes []int64
+	lost  int64 // bytes that were read and not sent when the deadline came
+}
+
+func (w *fileTaker) SetWriteDeadline(time.Time) error { return nil }
+
+func (w *fileTaker) ReadFrom(r io.Reader) (int64, error) {
+	if len(w.takes) == 0 {
+		return io.Copy(w.Body, r)
+	}
+	n, err := io.CopyN(w.Body, r, w.takes[0])
+	if err != nil {
+		return n, err
+	}
+	io.CopyN(io.Discard, r, w.lost)
+	w.takes = w.takes[1:]
+	return n, &net.OpError{Op: "write", Err: os.ErrDeadlineExceeded}
+}
+
+// TestFilesThatAreTakenSlowlyArrive has clients take files in several times that they
+// are given, if they take enough in each.
+func TestFilesThatAreTakenSlowlyArrive(t *testing.T) {
+	t.Parallel()
+	backend, err := ocifs.New(t.TempDir(), &ocifs.Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { backend.Close() })
+	content := strings.Repeat("0123456789abcdef", 6<<20/16)
+	d := digest.FromString(content)
+	_, err = backend.PushBlob(t.Context(), "foo", ociregistry.Descriptor{Digest: d, Size: 6 << 20}, strings.NewReader(content))
+	qt.Assert(t, qt.IsNil(err))
+	for _, test := range []struct {
+		name  string
+		takes []int64
+		lost  int64
+		want  int // how many bytes arrive
+	}{
+		{"quickly", nil, 0, 6 << 20},
+		{"slowly", []int64{64 << 10, 100_000, 2 << 20, 1 << 20}, 0, 6 << 20},
+		{"too slowly", []int64{64 << 10, 64<<10 - 1}, 0, 128<<10 - 1},
+		{"not at all", []int64{0}, 0, 0},
+		{"with a loss", []int64{100_000}, 1, 100_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := &fileTaker{httptest.NewRecorder(), test.takes, test.lost}
+			func() {
+				defer func() { recover() }()
+				ociserver.New(backend, nil).ServeHTTP(w, httptest.NewRequest("GET", "/v2/foo/blobs/"+string(d), nil))
+			}()
+			qt.Check(t, qt.IsTrue(w.Body.String() == content[:test.want]), qt.Commentf("%d bytes: %.100q", w.Body.Len(), w.Body))
+		})
+	}
 }
