@@ -140,21 +140,26 @@ func (r *Registry) open(name string) (*repository, error) {
 	if r.single != "" && name != r.single {
 		return nil, ociregistry.ErrNameUnknown
 	}
-	repo := r.repository(name)
-	if err := repo.refresh(); err != nil {
-		return nil, err
-	}
-	repo.mu.RLock()
-	there := repo.seen != stamps{}
-	repo.mu.RUnlock()
-	if !there {
-		r.forget(repo)
-		if err := repo.checkNoBlobs(); err != nil {
+	for repo := r.repository(name); ; {
+		if err := repo.refresh(); err != nil {
 			return nil, err
 		}
-		return nil, ociregistry.ErrNameUnknown
+		repo.mu.RLock()
+		there := repo.seen != stamps{}
+		repo.mu.RUnlock()
+		if !there {
+			r.forget(repo)
+			if err := repo.checkNoBlobs(); err != nil {
+				return nil, err
+			}
+			return nil, ociregistry.ErrNameUnknown
+		}
+		kept := r.keep(repo)
+		if kept == repo {
+			return repo, nil
+		}
+		repo = kept // that of a change which has begun meanwhile, and may know nothing yet
 	}
-	return r.keep(repo), nil
 }
 
 // checkNoBlobs returns ErrNoIndex if there are blobs. It is for a repository that had
