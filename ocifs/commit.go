@@ -358,21 +358,17 @@ func (repo *repository) append(journal file, size int64, ops []op) error {
 	if cap(text) <= maxRecord {
 		repo.record = text
 	}
+	repo.mu.Lock()
+	repo.written = written{ops, end}
+	repo.mu.Unlock()
 	if err := repo.writeJournal(journal, text, start); err != nil {
-		if undo := journal.Truncate(start); undo != nil {
-			// Whether the operations are there, the next call finds out.
-			repo.mu.Lock()
-			repo.seen = stamps{}
-			repo.mu.Unlock()
-		}
+		repo.takeBack(journal, start)
 		return err
 	}
 	now, err := journal.Stat()
 	repo.registry.keep(repo)
 	repo.mu.Lock()
-	for i := range ops {
-		repo.state.apply(&ops[i])
-	}
+	repo.applyWritten()
 	repo.at, repo.synced = end, end
 	if err == nil {
 		repo.seen.journal = now
@@ -380,6 +376,61 @@ func (repo *repository) append(journal file, size int64, ops []op) error {
 	repo.mu.Unlock()
 	repo.scheduleFold()
 	return nil
+}
+
+// written is operations that are being written. Other processes see them as soon as
+// the journal has them, before they are durable. Nobody is to see them there and then
+// miss them here: so the state gets them, if it is asked for meanwhile.
+type written struct {
+	ops []op  // nil if there are none, or the state has them
+	end place // of the journal with them
+}
+
+// showWritten brings the state up to date while a commit is under way.
+func (repo *repository) showWritten() error {
+	repo.mu.RLock()
+	ops, end := repo.written.ops, repo.written.end
+	repo.mu.RUnlock()
+	if ops == nil {
+		return nil
+	}
+	now, err := repo.registry.lstat(repo.journal)
+	if err != nil || now == nil || now.Size() < end.offset {
+		return err
+	}
+	repo.mu.Lock()
+	defer repo.mu.Unlock()
+	if repo.written.end == end {
+		repo.applyWritten()
+	}
+	return nil
+}
+
+// applyWritten adds to the state what is being written, unless it has it. repo.mu is
+// held.
+func (repo *repository) applyWritten() {
+	for i := range repo.written.ops {
+		repo.state.apply(&repo.written.ops[i])
+	}
+	repo.written.ops = nil
+}
+
+// takeBack takes back operations that could not be written: the journal ends at start
+// again.
+func (repo *repository) takeBack(journal file, start int64) {
+	undo := journal.Truncate(start)
+	repo.mu.Lock()
+	applied := repo.written.ops == nil
+	repo.written.ops = nil
+	if applied || undo != nil {
+		repo.seen.journal = nil // whether the operations are there, the next call finds out
+	}
+	repo.mu.Unlock()
+	if applied {
+		repo.loading.lock()
+		repo.load() // if that fails, the next call tries it again
+		repo.loading.unlock()
+	}
 }
 
 func (repo *repository) writeJournal(journal file, text []byte, offset int64) error {

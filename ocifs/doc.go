@@ -53,7 +53,8 @@
 // A process takes the lock of the journal (flock; LockFileEx on Windows), reads
 // what others have appended, checks the change, and appends. The lock is held for
 // no longer than that. Reading takes no lock: a call looks whether index.json or
-// the journal have changed, and reads on if so.
+// the journal have changed, and reads on if so. A change may be seen before it is
+// durable and acknowledged; if it is seen in one process, it is in all of them.
 //
 // The journal begins with a header, whose generation is random. Each record has a
 // length and a checksum, which is continued from the record before. An end that

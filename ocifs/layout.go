@@ -245,9 +245,10 @@ func (r *Registry) makeDirs(dir string) error {
 func (repo *repository) removeIfEmpty(journal file) bool {
 	r := repo.registry
 	repo.mu.RLock()
+	known := repo.seen.journal != nil // else the state has what was not written
 	empty := repo.state.empty() && len(repo.state.index.strange) == 0
 	repo.mu.RUnlock()
-	if !empty || r.single != "" {
+	if !known || !empty || r.single != "" {
 		return false
 	}
 	if has, err := repo.hasBlobs(); has || err != nil {

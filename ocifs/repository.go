@@ -40,10 +40,11 @@ type repository struct {
 	loading gate        // for those who bring state up to date with the disk
 	writing atomic.Bool // a commit is under way, and state is up to date for it
 
-	mu    sync.RWMutex // for what follows
-	state *state
-	seen  stamps // what state was read from
-	at    place  // up to where the journal was
+	mu      sync.RWMutex // for what follows
+	state   *state
+	seen    stamps // what state was read from
+	at      place  // up to where the journal was
+	written written
 }
 
 // stamps tell whether the files of a repository were changed.
@@ -237,7 +238,7 @@ func (repo *repository) isBlobFile(alg digest.Algorithm, e fs.DirEntry) bool {
 // has changed something.
 func (repo *repository) refresh() error {
 	if repo.writing.Load() {
-		return nil // its lock keeps others out
+		return repo.showWritten() // its lock keeps others out
 	}
 	now, err := repo.stat()
 	if err != nil {
@@ -252,7 +253,7 @@ func (repo *repository) refresh() error {
 	repo.loading.lock()
 	defer repo.loading.unlock()
 	if repo.writing.Load() {
-		return nil
+		return repo.showWritten()
 	}
 	if now, err = repo.stat(); err != nil {
 		return err
