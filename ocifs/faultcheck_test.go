@@ -28,9 +28,13 @@ func (ft *faultTest) kill(t *testing.T, e *faultEnv) (looked, left []string) {
 }
 
 // files returns the names of all files and directories, but not how upload
-// sessions are named.
+// sessions are named, nor what tells other processes which of them have ended: that it
+// cannot be written is a warning.
 func files(fsys filesystem) (names []string) {
 	for _, name := range listFiles(fsys, root) {
+		if strings.HasPrefix(name, privateDir+"/ended/") {
+			continue
+		}
 		if dir, file := path.Split(name); dir == privateDir+"/uploads/" && file != "" {
 			name = dir + "ID" + path.Ext(file)
 		}

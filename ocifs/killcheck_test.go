@@ -317,10 +317,14 @@ func (k *killRun) refs(reg *ocifs.Registry, key killKey) func(yield func(byte, o
 }
 
 // checkSessions checks that open upload sessions can be resumed where it was
-// acknowledged that they were, and that ended ones are gone. Some it ends.
+// acknowledged that they were, and that ended ones are gone: those that never had
+// files may begin anew. Some it ends.
 func (k *killRun) checkSessions(reg *ocifs.Registry) {
 	for _, s := range k.ended {
-		if _, err := reg.PushBlobChunkedResume(killCtx, s.Repo, s.ID, -1, 0); !errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		w, err := reg.PushBlobChunkedResume(killCtx, s.Repo, s.ID, -1, 0)
+		if err == nil && s.Size == 0 && w.Size() == 0 {
+			qt.Check(k, qt.IsNil(w.Close()))
+		} else if !errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
 			k.Errorf("%s: resuming the ended session %+v: error %v", k.round, s, err)
 		}
 	}

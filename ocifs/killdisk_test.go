@@ -23,7 +23,7 @@ import (
 func (k *killRun) checkDisk() {
 	k.checkStaging(0)
 	k.checkIndexes("after Close", k.readIndexes())
-	held := make(map[string]bool) // the paths of what there is
+	held := map[string]bool{".ocifs/uploads.key": true} // the paths of what there is
 	for _, repo := range killRepos {
 		for _, name := range []string{"oci-layout", "index.json", ".ocifs/journal"} {
 			held[path.Join(repo, name)] = true
@@ -38,7 +38,7 @@ func (k *killRun) checkDisk() {
 	}
 	nameless := make(map[string]bool)
 	err := fs.WalkDir(os.DirFS(k.root), ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || held[name] {
+		if err != nil || d.IsDir() || held[name] || strings.HasPrefix(name, ".ocifs/ended/") {
 			return err
 		}
 		id, isUpload := strings.CutPrefix(name, ".ocifs/uploads/")

@@ -2,7 +2,9 @@ package ocifs_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -71,7 +73,7 @@ func openMemory(_ testing.TB, cfg mapConfig) *modelDriver {
 }
 
 func newModelDriver(regs ...ociregistry.Interface) *modelDriver {
-	return &modelDriver{regs: regs, data: make(map[string][]byte), close: func() error { return nil }}
+	return &modelDriver{regs: regs, data: make(map[string][]byte), ended: make(map[string]modelEnd), close: func() error { return nil }}
 }
 
 func openDirectory(t testing.TB, cfg mapConfig) *modelDriver { return openDirectories(t, cfg, 1) }
@@ -85,17 +87,21 @@ func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
 	d := newModelDriver(make([]ociregistry.Interface, n)...)
 	var opened []*ocifs.Registry
 	d.reopen = func(i int, closes bool) error {
-		if old, ok := d.regs[i].(*ocifs.Registry); ok && closes {
+		if old, ok := d.regs[i].(io.Closer); ok && closes {
 			if err := old.Close(); err != nil {
 				return err
 			}
 		}
 		r, err := ocifs.New(dir, opts)
-		if err == nil {
-			d.regs[i] = r
-			opened = append(opened, r)
+		if err != nil {
+			return err
 		}
-		return err
+		opened = append(opened, r)
+		d.regs[i] = r
+		if n > 1 {
+			d.regs[i] = keeping{r}
+		}
+		return nil
 	}
 	for i := range n {
 		qt.Assert(t, qt.IsNil(d.reopen(i, false)))
@@ -107,6 +113,63 @@ func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
 		return err
 	}
 	return d
+}
+
+// keeping is a registry whose writers have each Write kept, so that other registries
+// see it.
+type keeping struct{ *ocifs.Registry }
+
+func (r keeping) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	w, err := r.Registry.PushBlobChunked(ctx, repo, chunkSize)
+	if err != nil {
+		return nil, err
+	}
+	return &keptWriter{BlobWriter: w, r: r, repo: repo}, nil
+}
+
+func (r keeping) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	w, err := r.Registry.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+	if err != nil {
+		return nil, err
+	}
+	return &keptWriter{BlobWriter: w, r: r, repo: repo}, nil
+}
+
+type keptWriter struct {
+	ociregistry.BlobWriter
+	r      keeping
+	repo   string
+	unkept int64 // how many bytes were written for nothing
+	failed error
+}
+
+func (w *keptWriter) Size() int64 { return w.BlobWriter.Size() - w.unkept }
+
+func (w *keptWriter) Write(p []byte) (int, error) {
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	n, err := w.BlobWriter.Write(p)
+	if err != nil {
+		return n, err
+	}
+	if w.failed = w.Close(); w.failed != nil {
+		w.unkept = int64(n)
+		return 0, w.failed
+	}
+	next, err := w.r.Registry.PushBlobChunkedResume(modelCtx, w.repo, w.ID(), w.Size(), 0)
+	if err != nil {
+		return 0, err
+	}
+	w.BlobWriter = next
+	return n, nil
+}
+
+func (w *keptWriter) Commit(d ociregistry.Digest) (ociregistry.Descriptor, error) {
+	if w.failed != nil {
+		return ociregistry.Descriptor{}, w.failed
+	}
+	return w.BlobWriter.Commit(d)
 }
 
 // modelMismatch is where a program's results differ from the model's.

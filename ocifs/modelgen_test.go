@@ -348,7 +348,7 @@ func (g *modelGen) startUploadIn(slot int) {
 	g.op(func(d *modelDriver) modelResult {
 		ctx := ociregistry.WithDigestAlgorithm(context.Background(), alg)
 		w, err := d.reg(i).PushBlobChunked(ctx, repo, 0)
-		return d.set(slot, repo, w, err)
+		return d.set(slot, i, repo, w, err)
 	}, "w%d = r%d.PushBlobChunked(%q) // to be named by %s", slot, i, repo, alg)
 }
 
@@ -376,7 +376,7 @@ func (g *modelGen) resumeUploadIn(slot, from int) {
 		n := pick(g, int64(1), -1, 0, 1<<40)
 		offset, show = func(size int64) int64 { return max(size+n, 0) }, fmt.Sprintf("max(w%d.Size()+%d, 0)", from, n)
 	}
-	g.op(func(d *modelDriver) modelResult { return d.resume(d.reg(i), slot, from, repo, offset) },
+	g.op(func(d *modelDriver) modelResult { return d.resume(i, slot, from, repo, offset) },
 		"w%d = r%d.PushBlobChunkedResume(%q, w%d.ID(), %s)", slot, i, repo, from, show)
 }
 
@@ -389,8 +389,8 @@ func (g *modelGen) endUploadIn(slot int) {
 		wrong := pick(g, append(badDigests, g.u.blobs[6].digest, digest.SHA512.FromString("wrong"))...)
 		g.op(func(d *modelDriver) modelResult { return d.commitAs(slot, wrong) }, "w%d.Commit(%q)", slot, g.show(string(wrong)))
 	case 5:
-		g.op(func(d *modelDriver) modelResult { return d.end(slot, ociregistry.BlobWriter.Cancel) }, "w%d.Cancel()", slot)
+		g.op(func(d *modelDriver) modelResult { return d.cancel(slot) }, "w%d.Cancel()", slot)
 	default:
-		g.op(func(d *modelDriver) modelResult { return d.end(slot, ociregistry.BlobWriter.Close) }, "w%d.Close()", slot)
+		g.op(func(d *modelDriver) modelResult { return d.closeWriter(slot) }, "w%d.Close()", slot)
 	}
 }

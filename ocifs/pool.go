@@ -179,6 +179,24 @@ func (s *store) add(source, name string, makeDir func() error) error {
 	return errNoLayout
 }
 
+// nameNew gives a staged file a name that nothing has, in a directory that is made if
+// need be, in place of its own. If something has the name, the error is an
+// [fs.ErrExist]. Where there are no links, of two at the same time the last wins.
+func (s *store) nameNew(tmp, name string, makeDir func() error) error {
+	err := s.add(tmp, name, makeDir)
+	if cannotLink(err) {
+		if _, err = s.fs.Lstat(name); err == nil {
+			err = fs.ErrExist
+		} else if isAbsent(err) {
+			if err = s.fs.Rename(tmp, name); err == nil {
+				return nil
+			}
+		}
+	}
+	s.fs.Remove(tmp)
+	return err
+}
+
 // move gives a file another name, where it can have only one.
 func (s *store) move(source, dir string, d ociregistry.Digest) error {
 	name := blobPath(dir, d)

@@ -18,6 +18,10 @@ import (
 // options do not say.
 const DefaultUploadExpiry = 24 * time.Hour
 
+// DefaultMaxUploads is how many upload sessions with bytes there may be when the
+// options do not say.
+const DefaultMaxUploads = 100_000
+
 // Options has the settings of a Registry. Its zero value is a good one.
 type Options struct {
 	// NoSync gives up durability for speed: calls return without waiting for
@@ -58,8 +62,16 @@ type Options struct {
 	MaxBytes int64
 
 	// UploadExpiry is how long an upload session may be idle before it ends.
-	// Zero is DefaultUploadExpiry; negative is for ever.
+	// Zero is DefaultUploadExpiry; negative is for ever, but one that nothing was
+	// written to ends after DefaultUploadExpiry.
 	UploadExpiry time.Duration
+
+	// MaxUploads bounds how many upload sessions there are that something was
+	// written to, those of other processes included, which are counted about once
+	// a minute. The first Write of one more returns
+	// [ociregistry.ErrTooManyRequests]. Zero is DefaultMaxUploads; negative is no
+	// bound.
+	MaxUploads int
 
 	// Logger is told of what is wrong with the directory and could be passed
 	// over, and of work in the background that failed. Nil is silence.
@@ -130,14 +142,17 @@ func open(fsys filesystem, dir, single string, opts *Options) (*Registry, error)
 	if r.opts.UploadExpiry == 0 {
 		r.opts.UploadExpiry = DefaultUploadExpiry
 	}
+	if r.opts.MaxUploads == 0 {
+		r.opts.MaxUploads = DefaultMaxUploads
+	}
 	if r.log = r.opts.Logger; r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	private := filepath.Join(dir, privateDir)
 	r.store = newStore(fsys, private, !r.opts.NoSync, r.log)
 	r.store.take, r.store.give = r.take, r.give
-	r.uploads = newUploads(r.store, private, r.opts.UploadExpiry, r.log)
-	r.uploads.publish = r.publishUpload
+	r.uploads = newUploads(r.store, private, r.opts.UploadExpiry, r.opts.MaxUploads, r.log)
+	r.uploads.publish, r.uploads.publishText = r.publishUpload, r.publishUploadText
 	r.ctx, r.end = context.WithCancel(context.Background())
 	if err := r.begin(); err != nil {
 		r.end()
@@ -199,8 +214,7 @@ func (r *Registry) Close() error {
 			errs = append(errs, err)
 		}
 	}
-	r.uploads.close()
-	errs = append(errs, r.store.close())
+	errs = append(errs, r.uploads.close(), r.store.close())
 	return errors.Join(errs...)
 }
 

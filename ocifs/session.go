@@ -20,7 +20,7 @@ import (
 const stateSuffix = ".state"
 
 // session is what the writers of one upload session in this process share. What
-// counts is in its files; the rest saves reading them.
+// counts is in its files, once it has any; the rest saves reading them.
 type session struct {
 	uploads *uploads
 	id      string
@@ -28,165 +28,262 @@ type session struct {
 
 	busy chan struct{} // has an element while a call uses the fields below
 
+	memory *memory // nil if the session has files, or is none
+	losses int     // how often bytes in memory were lost
+
 	known bool      // whether text and state are what the state file had when it was last used
 	text  stateText // as it is in the file
 	state sessionState
+	small string  // the content, if the state file has it
 	data  *staged // the content, open and hashed as far as state says; nil if it is not
 }
 
-// create makes the state file that is a session.
-func (u *uploads) create(st sessionState) error {
-	text, err := st.encode()
-	if err != nil {
-		return err
-	}
-	name := u.statePath(st.id)
-	if u.store.staging.useSpare(name, text[:]) {
+// begin waits until no other call uses the session.
+func (s *session) begin(ctx context.Context) error {
+	select {
+	case s.busy <- struct{}{}:
 		return nil
+	default:
 	}
-	const flag = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	f, err := u.store.fs.OpenFile(name, flag, filePerm)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDirs(u.store.fs, filepath.Dir(u.dir), u.dir); err != nil {
-			return err
-		}
-		f, err = u.store.fs.OpenFile(name, flag, filePerm)
+	select {
+	case s.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+}
+
+func (s *session) done() { <-s.busy }
+
+// touch begins the idle time anew and returns where the session ends. The bytes up to
+// there are there.
+func (s *session) touch(ctx context.Context, repo string) (position, error) {
+	if err := s.begin(ctx); err != nil {
+		return position{}, err
+	}
+	defer s.done()
+	var size int64
+	err := s.inFiles(ctx, repo, func(f file) error {
+		var err error
+		size, err = s.touchFiles(ctx, f)
+		return err
+	})
+	if errors.Is(err, errNoFiles) {
+		size, err = s.touchMemory(repo)
+	}
+	return position{size, s.losses}, err
+}
+
+func (s *session) touchFiles(ctx context.Context, f file) (size int64, err error) {
+	info, err := f.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := fillAndClose(f, text[:]); err != nil {
-		u.store.fs.Remove(name)
-		return err
+	if s.uploads.isIdle(info.ModTime(), s.uploads.expiry) {
+		s.end(f)
+		return 0, ociregistry.ErrBlobUploadUnknown
+	}
+	if s.state.size > 0 && !s.state.inline {
+		if err := s.open(ctx, f); err != nil {
+			return 0, err
+		}
+	}
+	_, err = f.WriteAt(s.text[:], 0)
+	return s.state.size, err
+}
+
+// position is where a writer is in a session.
+type position struct {
+	offset int64
+	losses int // of the session, before the writer's last bytes
+}
+
+// checkLosses checks that what comes before a position is there.
+func (s *session) checkLosses(at position) error {
+	if at.losses != s.losses && at.offset > 0 {
+		return fmt.Errorf("%w: another process has the upload, and what was written here is lost", ociregistry.ErrRangeInvalid)
 	}
 	return nil
 }
 
-// touch begins the idle time anew and returns the session's size, of which the
-// bytes are there.
-func (s *session) touch(ctx context.Context, repo string) (size int64, err error) {
-	err = s.use(ctx, repo, func(f file) error {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		if s.uploads.isIdle(info, s.uploads.expiry) {
-			s.end(f)
-			return ociregistry.ErrBlobUploadUnknown
-		}
-		if s.state.size > 0 {
-			if err := s.open(ctx, f); err != nil {
-				return err
-			}
-		}
-		size = s.state.size
-		_, err = f.WriteAt(s.text[:], 0)
+// append adds p, if the session is at a position, which it moves on. If the limit
+// refuses it, the session ends: left open, it would keep its share from others until
+// it expired.
+func (s *session) append(ctx context.Context, repo string, at *position, p []byte) error {
+	if err := s.begin(ctx); err != nil {
 		return err
-	})
-	return size, err
+	}
+	defer s.done()
+	err := s.checkLosses(*at)
+	if err == nil {
+		err = s.appendAt(ctx, repo, at.offset, p)
+	}
+	if err == nil {
+		*at = position{at.offset + int64(len(p)), s.losses}
+	}
+	return err
 }
 
-// append adds p, if the session is at offset. If the limit refuses it, the
-// session ends: left open, it would keep its share from others until it expired.
-func (s *session) append(ctx context.Context, repo string, offset int64, p []byte) error {
-	return s.use(ctx, repo, func(f file) error {
-		if s.state.size != offset {
-			return errOffset(s.state.size)
-		}
-		if s.state.sealed {
-			return fmt.Errorf("%w: it was complete when it was to be committed", ociregistry.ErrBlobUploadInvalid)
-		}
-		if err := s.open(ctx, f); err != nil {
+func (s *session) appendAt(ctx context.Context, repo string, offset int64, p []byte) error {
+	if s.memory != nil {
+		stays, err := s.appendMemory(offset, p)
+		if stays || err != nil {
 			return err
 		}
-		if err := s.data.reserve(int64(len(p))); err != nil {
-			s.end(f)
-			return err
-		}
-		err := s.data.append(p)
-		if err == nil {
-			next := s.state
-			next.size = s.data.size
-			next.setHash(s.data.hash)
-			err = s.save(f, next)
-		}
-		if err != nil {
-			s.data.release(int64(len(p)))
-			s.forget()
-		}
-		return err
-	})
+	}
+	err := s.inFiles(ctx, repo, func(f file) error { return s.appendFiles(ctx, f, offset, p) })
+	if errors.Is(err, errNoFiles) {
+		return ociregistry.ErrBlobUploadUnknown
+	}
+	return err
 }
 
-// commit ends the session and publishes its content, if the session is at offset
+func (s *session) appendFiles(ctx context.Context, f file, offset int64, p []byte) error {
+	if s.state.size != offset {
+		return errOffset(s.state.size)
+	}
+	if s.state.sealed {
+		return errSealed
+	}
+	if err := s.open(ctx, f); err != nil {
+		return err
+	}
+	if err := s.data.reserve(int64(len(p))); err != nil {
+		s.end(f)
+		return err
+	}
+	err := s.data.append(p)
+	if err == nil {
+		next := s.state
+		next.inline, next.size = false, s.data.size
+		next.setHash(s.data.hash)
+		err = s.save(f, next)
+	}
+	if err != nil {
+		s.data.release(int64(len(p)))
+		if s.state.inline {
+			s.uploads.store.fs.Remove(s.data.name)
+		}
+		s.forget()
+	}
+	return err
+}
+
+var errSealed = fmt.Errorf("%w: it was complete when it was to be committed", ociregistry.ErrBlobUploadInvalid)
+
+// commit ends the session and publishes its content, if the session is at a position
 // and d is right. It reports whether the session is over.
-func (s *session) commit(ctx context.Context, repo string, offset int64, d ociregistry.Digest) (ended bool, err error) {
-	err = s.use(ctx, repo, func(f file) error {
-		if s.state.size != offset {
-			return errOffset(s.state.size)
-		}
-		err := s.open(ctx, f)
-		if err == nil {
-			err = s.data.trim() // another process may have died while it wrote
-		}
-		if err != nil {
+func (s *session) commit(ctx context.Context, repo string, at position, d ociregistry.Digest) (ended bool, err error) {
+	if err := s.begin(ctx); err != nil {
+		return false, err
+	}
+	defer s.done()
+	offset := at.offset
+	err = s.inFiles(ctx, repo, func(f file) error {
+		if err = s.checkLosses(at); err != nil {
 			return err
 		}
-		ok, err := s.data.is(ctx, d)
-		if err != nil {
-			return err
+		switch {
+		case s.state.size != offset:
+			err = errOffset(s.state.size)
+		case s.state.inline:
+			ended, err = s.commitSmall(ctx, f, d)
+		default:
+			ended, err = s.commitData(ctx, f, d)
 		}
-		if !ok {
-			ended = true
-			s.end(f)
-			return ociregistry.ErrDigestInvalid
-		}
-		// From here on the data file may be the blob's as well.
-		if !s.state.sealed {
-			next := s.state
-			next.sealed = true
-			if err := s.save(f, next); err != nil {
-				return err
-			}
-		}
-		err = s.uploads.publish(ctx, repo, d, s.data)
-		if err != nil && !s.data.broken {
-			if s.data.reserved == 0 {
-				next := s.state
-				next.stored = true
-				s.save(f, next) // it is only for the limit
-			}
-			s.forget()
-			return err
-		}
-		ended = true
-		s.finish(f)
 		return err
 	})
+	if errors.Is(err, errNoFiles) {
+		return s.commitMemory(ctx, offset, d)
+	}
 	return ended, err
+}
+
+// commitSmall is commit for content that the state file has.
+func (s *session) commitSmall(ctx context.Context, f file, d ociregistry.Digest) (ended bool, err error) {
+	if d.Algorithm().FromString(s.small) != d {
+		s.end(f)
+		return true, ociregistry.ErrDigestInvalid
+	}
+	added, err := s.uploads.publishText(ctx, s.state.repo, d, s.small)
+	if err != nil {
+		next := s.state
+		next.sealed = true
+		s.save(f, next)
+		return false, err
+	}
+	if added {
+		s.state.stored = true // the bytes are the blob's now
+	}
+	s.end(f)
+	return true, nil
+}
+
+// commitData is commit for content in a file of its own.
+func (s *session) commitData(ctx context.Context, f file, d ociregistry.Digest) (ended bool, err error) {
+	if err = s.open(ctx, f); err == nil {
+		err = s.data.trim() // another process may have died while it wrote
+	}
+	if err != nil {
+		return false, err
+	}
+	ok, err := s.data.is(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		s.end(f)
+		return true, ociregistry.ErrDigestInvalid
+	}
+	// From here on the data file may be the blob's as well.
+	if !s.state.sealed {
+		next := s.state
+		next.sealed = true
+		if err := s.save(f, next); err != nil {
+			return false, err
+		}
+	}
+	err = s.uploads.publish(ctx, s.state.repo, d, s.data)
+	if err != nil && !s.data.broken {
+		if s.data.reserved == 0 {
+			next := s.state
+			next.stored = true
+			s.save(f, next) // it is only for the limit
+		}
+		s.forget()
+		return false, err
+	}
+	s.finish(f)
+	return true, err
 }
 
 // cancel ends the session.
 func (s *session) cancel(ctx context.Context, repo string) error {
-	return s.use(ctx, repo, s.end)
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.done()
+	err := s.inFiles(ctx, repo, s.end)
+	if !errors.Is(err, errNoFiles) {
+		return err
+	}
+	if _, err := s.touchMemory(repo); err != nil {
+		return err
+	}
+	s.endMemory()
+	return nil
 }
 
-// use calls f with the state file while the session is locked, if it is one of
-// the repository. An empty repository stands for any.
+// errNoFiles is for a session that has no files, or is none.
+var errNoFiles = errors.New("the upload session has no files")
+
+// inFiles calls f with the state file while the session is locked, if it has
+// files and is one of the repository. An empty repository stands for any. If it has no
+// files, the error is errNoFiles.
 //
 // Each call opens the state file anew: that is how the lock is taken and given
 // back, and how a session that another process ended is known.
-func (s *session) use(ctx context.Context, repo string, f func(state file) error) error {
-	select {
-	case s.busy <- struct{}{}:
-	default:
-		select {
-		case s.busy <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	defer func() { <-s.busy }()
+func (s *session) inFiles(ctx context.Context, repo string, f func(state file) error) error {
 	state, err := s.uploads.openState(ctx, s.id)
 	if err == nil {
 		defer state.Close()
@@ -195,11 +292,14 @@ func (s *session) use(ctx context.Context, repo string, f func(state file) error
 	if err == nil && repo != "" && s.state.repo != repo {
 		err = ociregistry.ErrBlobUploadUnknown
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errLost) {
 		s.forget()
 		return err
 	}
-	err = f(state)
+	s.loseMemory() // another process was first
+	if err == nil {
+		err = f(state)
+	}
 	if errors.Is(err, errLost) {
 		s.uploads.log.Warn("an upload session lost its content", "id", s.id, "repository", s.state.repo)
 		s.end(state)
@@ -212,26 +312,29 @@ func (s *session) use(ctx context.Context, repo string, f func(state file) error
 func (u *uploads) openState(ctx context.Context, id string) (file, error) {
 	f, err := u.store.fs.OpenFile(u.statePath(id), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ociregistry.ErrBlobUploadUnknown
+		return nil, errNoFiles
 	}
 	if err != nil {
 		return nil, err
 	}
+	if err := u.lock(ctx, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// lock waits for the lock of a file.
+func (u *uploads) lock(ctx context.Context, f file) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		ok, err := u.store.fs.TryLock(f)
-		if ok && err == nil {
-			return f, nil
+		if ok || err != nil {
+			return err
 		}
-		if err == nil {
-			select {
-			case <-ctx.Done():
-				err = ctx.Err()
-			case <-time.After(pause):
-			}
-		}
-		if err != nil {
-			f.Close()
-			return nil, err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
 		}
 	}
 }
@@ -249,11 +352,22 @@ func (s *session) load(f file) error {
 		return nil
 	}
 	st, err := parseSessionState(&text)
-	if err != nil || st.id != s.id { // it is another's by now
+	if err != nil {
 		return ociregistry.ErrBlobUploadUnknown
 	}
 	s.forget()
-	s.known, s.text, s.state = true, text, st
+	s.state = st
+	if st.inline {
+		content := make([]byte, st.size)
+		if _, err := f.ReadAt(content, stateSize); err != nil && err != io.EOF {
+			return err
+		}
+		s.small = string(content)
+		if contentSum(s.small) != st.sum {
+			return errLost
+		}
+	}
+	s.known, s.text = true, text
 	return nil
 }
 
@@ -275,22 +389,24 @@ func (s *session) save(f file, st sessionState) error {
 // errLost is for a data file that has not what the state says.
 var errLost = errors.New("content of an upload session is lost")
 
-// open opens the data file, whose content is as the state says.
+// open opens the data file, whose content is as the state says. It makes the file
+// if there is none because the state file has the content, or there is no content.
 func (s *session) open(ctx context.Context, f file) error {
 	if s.data != nil {
 		return nil
 	}
 	store := s.uploads.store
 	name := s.uploads.dataPath(s.id)
-	if s.state.size == 0 && !s.uploads.hasData(s.id) {
-		store.staging.useSpare(name, nil)
-	}
 	data, err := store.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
 		return err
 	}
 	st := &staged{store: store, file: data, name: name, alg: s.state.alg, size: s.state.size, reserved: s.state.counted()}
-	err = s.check(ctx, st)
+	if s.state.inline {
+		err = st.begin(s.small)
+	} else {
+		err = s.check(ctx, st)
+	}
 	if err == nil && s.state.boot != s.uploads.boot {
 		next := s.state
 		next.boot = s.uploads.boot
@@ -302,6 +418,15 @@ func (s *session) open(ctx context.Context, f file) error {
 	}
 	s.data = st
 	return nil
+}
+
+// begin makes the data file have text, and no more.
+func (st *staged) begin(text string) error {
+	if err := st.file.Truncate(0); err != nil {
+		return err
+	}
+	st.size, st.hash = 0, st.alg.Hash()
+	return st.append([]byte(text))
 }
 
 // check makes the data file be as the state says, and restores its hash. What
@@ -357,31 +482,18 @@ func (s *session) end(f file) error {
 // state file comes last, so that a sweep finds what this leaves behind. It is an
 // error only if the state file is there, and does not say that this is the end.
 func (s *session) finish(f file) error {
+	s.uploads.tellEnded(s.id)
 	var ended [len(stateMagic)]byte
 	_, err := f.WriteAt(ended[:], 0)
-	spare := err == nil && s.data != nil && s.data.unlinked
-	if spare {
-		s.data.leave()
-	}
 	if s.data != nil {
 		s.data.discard()
 	}
 	s.forget()
-	if spare && s.uploads.store.staging.keepSpare(s.uploads.statePath(s.id), f) {
-		return nil
-	}
+	s.uploads.count.removed()
 	if gone := s.uploads.removeState(s.id, f); gone == nil {
 		return nil
 	}
 	return err
-}
-
-// leave leaves the file, which has no other name, to another session, if that
-// can be done.
-func (st *staged) leave() {
-	if st.file != nil && st.file.Truncate(0) == nil && st.store.staging.keepSpare(st.name, st.file) {
-		st.file, st.name = nil, ""
-	}
 }
 
 // removeState removes a state file that is open as f, and locked.
@@ -407,5 +519,5 @@ func (s *session) forget() {
 		s.data.close()
 		s.data = nil
 	}
-	s.known = false
+	s.known, s.small = false, ""
 }

@@ -22,15 +22,15 @@ import (
 //	16-19  CRC-32 (IEEE) of all that follows
 //	20     1 if it can only be committed, 2 if its content is a blob's as well
 //	21     1 for SHA-256, 2 for SHA-512
+//	22     1 if the content is in this file, from stateSize on
 //	24-31  size of the content
 //	32-47  boot
-//	48-73  the session's id: the file may have been another's
-//	74-    length and text of the repository's name, and of the hash state
+//	48-51  CRC-32C of the content, if it is in this file
+//	52-    length and text of the repository's name, and of the hash state
 //
-// Numbers are little-endian, lengths have two bytes. The file is shorter than a
+// Numbers are little-endian, lengths have two bytes. All this is shorter than a
 // page, and is written by one call, in whole.
 type sessionState struct {
-	id     string
 	repo   string
 	alg    digest.Algorithm
 	size   int64
@@ -38,10 +38,13 @@ type sessionState struct {
 	stored bool // its content is a blob's, which accounts for the bytes
 	boot   bootID
 	hash   []byte // as the hash's MarshalBinary returns it
+
+	inline bool   // the content is in the state file, and sum is its checksum
+	sum    uint32 // CRC-32C
 }
 
 const (
-	stateMagic = "ocifs upload 2\n\x00"
+	stateMagic = "ocifs upload 3\n\x00"
 	stateSize  = 640
 )
 
@@ -52,14 +55,21 @@ var errState = errors.New("malformed state of an upload session")
 
 // newSessionState returns the state of a session that has nothing. Algorithms
 // that cannot name blobs give way to SHA-256: they were a hint.
-func newSessionState(id, repo string, alg digest.Algorithm, boot bootID) sessionState {
+func newSessionState(repo string, alg digest.Algorithm, boot bootID) sessionState {
 	if alg != digest.SHA512 {
 		alg = digest.SHA256
 	}
-	st := sessionState{id: id, repo: repo, alg: alg, boot: boot}
+	st := sessionState{repo: repo, alg: alg, boot: boot}
 	st.setHash(alg.Hash())
 	return st
 }
+
+// setContent makes text, which is small, the content.
+func (st *sessionState) setContent(text string) {
+	st.inline, st.size, st.sum = true, int64(len(text)), contentSum(text)
+}
+
+func contentSum(text string) uint32 { return crc32.Checksum([]byte(text), castagnoli) }
 
 // setHash saves h. All hashes of the algorithms that there are can be saved.
 func (st *sessionState) setHash(h hash.Hash) {
@@ -80,7 +90,7 @@ func (st *sessionState) counted() int64 {
 	return st.size
 }
 
-// encode fails if the repository's name is too long to be one, or the id is none.
+// encode fails if the repository's name is too long to be one.
 func (st *sessionState) encode() (text stateText, err error) {
 	b := append(make([]byte, 0, stateSize), stateMagic...)
 	b = append(b, 0, 0, 0, 0, 0, 1, 0, 0)
@@ -93,12 +103,15 @@ func (st *sessionState) encode() (text stateText, err error) {
 	if st.alg == digest.SHA512 {
 		b[21] = 2
 	}
+	if st.inline {
+		b[22] = 1
+	}
 	b = binary.LittleEndian.AppendUint64(b, uint64(st.size))
 	b = append(b, st.boot[:]...)
-	b = append(b, st.id...)
+	b = binary.LittleEndian.AppendUint32(b, st.sum)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.repo))), st.repo...)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.hash))), st.hash...)
-	if len(st.id) != idLen || len(st.repo) > stateSize || len(b) > stateSize {
+	if len(st.repo) > stateSize || len(b) > stateSize {
 		return text, errState
 	}
 	copy(text[:], b)
@@ -120,16 +133,16 @@ func parseSessionState(text *stateText) (st sessionState, err error) {
 	default:
 		return st, errState
 	}
-	st.sealed, st.stored = text[20] > 0, text[20] == 2
+	st.sealed, st.stored, st.inline = text[20] > 0, text[20] == 2, text[22] == 1
 	st.size = int64(binary.LittleEndian.Uint64(text[24:]))
 	copy(st.boot[:], text[32:])
-	id, rest := text[48:48+idLen], text[48+idLen:]
-	repo, rest, ok1 := cutCounted(rest)
+	st.sum = binary.LittleEndian.Uint32(text[48:])
+	repo, rest, ok1 := cutCounted(text[52:])
 	saved, _, ok2 := cutCounted(rest)
-	if !ok1 || !ok2 || st.size < 0 {
+	if !ok1 || !ok2 || st.size < 0 || st.inline && st.size > smallBlob {
 		return st, errState
 	}
-	st.id, st.repo, st.hash = string(id), string(repo), append([]byte(nil), saved...)
+	st.repo, st.hash = string(repo), append([]byte(nil), saved...)
 	return st, nil
 }
 

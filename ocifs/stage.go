@@ -34,9 +34,6 @@ type staged struct {
 	// pinned is the digest of content whose file is the pool's, else empty.
 	pinned ociregistry.Digest
 
-	// unlinked is whether the content became a blob without this file.
-	unlinked bool
-
 	// durable is whether the bytes were made so. If that failed, broken is set:
 	// the system may have forgotten bytes that it still shows, so that content
 	// must be written anew.

@@ -36,8 +36,6 @@ type staging struct {
 	lock   file   // open while there is a dir
 	last   uint64 // the number of the last name
 	closed bool   // there is to be no dir any more
-
-	spares []string // the names of files in dir that are free to be used
 }
 
 // name returns a name in the directory that was not used before.
@@ -57,13 +55,16 @@ func (s *staging) name() (string, error) {
 }
 
 // create makes an empty file with a new name.
-func (s *staging) create() (f file, name string, err error) {
+func (s *staging) create() (f file, name string, err error) { return s.createWith(filePerm) }
+
+// createWith is create with other permissions.
+func (s *staging) createWith(perm fs.FileMode) (f file, name string, err error) {
 	for range 2 {
 		name, err = s.name()
 		if err != nil {
 			return nil, "", err
 		}
-		f, err = s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+		f, err = s.fs.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -131,7 +132,7 @@ func (s *staging) forget(dir string) {
 	if s.dir == dir {
 		s.lock.Close()
 		s.fs.Remove(dir + lockSuffix)
-		s.dir, s.spares = "", nil
+		s.dir = ""
 	}
 }
 
@@ -145,7 +146,7 @@ func (s *staging) close() error {
 		return nil
 	}
 	err := s.end(s.dir, s.lock)
-	s.dir, s.spares = "", nil
+	s.dir = ""
 	return err
 }
 

@@ -2,7 +2,6 @@ package ocifs
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -20,31 +19,39 @@ import (
 // minimum; but a server may tell its clients that this is one.
 const defaultChunkSize = 8 << 10
 
-// uploads has the upload sessions of a registry. They are files, which other
-// processes may use as well:
+// uploads has the upload sessions of a registry. One without bytes is nothing but
+// its id, which every process can check: see uploadid.go. Its first bytes stay in the
+// memory of the process to which they come, if they are few; a commit of these makes no
+// file. When their writer is closed, or when they are more, the session gets files,
+// which other processes use as well:
 //
+//	DIR/ID.state  a sessionState, locked by who uses the session, and small content
 //	DIR/ID        the bytes that came, and perhaps more that were not acknowledged
-//	DIR/ID.state  a sessionState, locked by who uses the session
 //
 // Nothing is synced before Commit. A session survives the end of the process at
-// any instant. After a power cut it goes on if its bytes are there, which are
-// hashed again then; else it is unknown.
+// any instant: what it had when a writer was closed, or when its content was no longer
+// small. After a power cut it goes on if its bytes are there; else it is unknown.
 //
-// A session exists while its state file does and says so. The files of one that
-// became a small blob, which is in a journal, are left to the next ones: see
-// spares.go. What is left of sessions that ended otherwise is removed by the next
-// sweep.
+// A session with files exists while its state file does and says so. What is left of
+// one that ended is removed by the next sweep.
 type uploads struct {
 	store  *store
 	dir    string // made when it is needed
 	expiry time.Duration
 	log    *slog.Logger
+	key    uploadKey
+	ended  *endedIDs
+	count  sessionCount
 
 	// publish makes content, whose digest was checked, a blob of a repository. If
 	// it fails, the session stays, and Commit can be tried again. If not, it may
 	// leave the content as it is, which is then discarded, and content.reserved
 	// with it given back.
 	publish func(ctx context.Context, repo string, d ociregistry.Digest, content *staged) error
+
+	// publishText is publish for small content. It reports whether the bytes that
+	// were taken from the limit for it are the blob's now.
+	publishText func(ctx context.Context, repo string, d ociregistry.Digest, text string) (added bool, err error)
 
 	now  func() time.Time
 	boot bootID // outlives what is written but not synced
@@ -58,21 +65,26 @@ type uploads struct {
 }
 
 // newUploads returns the upload sessions below a private directory. A session
-// that was idle as long as expiry ends; if expiry is not positive, none does.
-// The caller sets publish, and calls watch if sessions are to be swept.
-func newUploads(s *store, private string, expiry time.Duration, log *slog.Logger) *uploads {
+// that was idle as long as expiry ends; if expiry is not positive, none with bytes
+// does. If max is positive, there are at most so many sessions with bytes. The caller
+// sets publish and publishText, and calls watch if sessions are to be swept.
+func newUploads(s *store, private string, expiry time.Duration, max int, log *slog.Logger) *uploads {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &uploads{
+	u := &uploads{
 		store:    s,
 		dir:      filepath.Join(private, "uploads"),
 		expiry:   expiry,
 		log:      log,
+		key:      uploadKey{store: s, name: filepath.Join(private, "uploads.key")},
+		ended:    newEndedIDs(s.fs, filepath.Join(private, "ended")),
 		now:      time.Now,
 		boot:     currentBoot(s.fs),
 		sessions: make(map[string]*session),
 	}
+	u.count = sessionCount{max: max, files: u.countFiles}
+	return u
 }
 
 // start opens a session. The repository's name was checked.
@@ -80,12 +92,16 @@ func (u *uploads) start(ctx context.Context, repo string, chunkSize int) (ocireg
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id := rand.Text()
-	if err := u.create(newSessionState(id, repo, ociregistry.DigestAlgorithmFrom(ctx), u.boot)); err != nil {
+	id, says, err := u.key.issue(u.now(), repo, ociregistry.DigestAlgorithmFrom(ctx))
+	if err != nil {
 		return nil, err
 	}
-	u.sweepLater()
-	return u.newWriter(ctx, repo, u.acquire(id), 0, chunkSize), nil
+	s := u.newSession(id)
+	s.memory = &memory{repo: repo, id: says}
+	u.mu.Lock()
+	u.sessions[id] = s
+	u.mu.Unlock()
+	return u.newWriter(ctx, repo, s, position{}, chunkSize), nil
 }
 
 // resume continues a session. The repository's name was checked.
@@ -99,47 +115,36 @@ func (u *uploads) resume(ctx context.Context, repo, id string, offset int64, chu
 		return nil, err
 	}
 	s := u.acquire(id)
-	size, err := s.touch(ctx, repo)
-	if err == nil && offset != -1 && offset != size {
-		err = errOffset(size)
+	at, err := s.touch(ctx, repo)
+	if err == nil && offset != -1 && offset != at.offset {
+		err = errOffset(at.offset)
 	}
 	if err != nil {
 		u.release(s)
 		return nil, err
 	}
-	return u.newWriter(ctx, repo, s, size, chunkSize), nil
-}
-
-// idLen is how long the text of rand.Text is.
-const idLen = 26
-
-// isUploadID reports whether an id has the form of those of rand.Text.
-func isUploadID(id string) bool {
-	if len(id) != idLen {
-		return false
-	}
-	for _, c := range []byte(id) {
-		if (c < 'A' || 'Z' < c) && (c < '2' || '7' < c) {
-			return false
-		}
-	}
-	return true
+	return u.newWriter(ctx, repo, s, at, chunkSize), nil
 }
 
 func errOffset(size int64) error {
 	return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, size)
 }
 
+// newSession returns a session for one writer.
+func (u *uploads) newSession(id string) *session {
+	return &session{uploads: u, id: id, writers: 1, busy: make(chan struct{}, 1)}
+}
+
 // acquire returns the session of that id, which may not exist, for one writer.
 func (u *uploads) acquire(id string) *session {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	s := u.sessions[id]
-	if s == nil {
-		s = &session{uploads: u, id: id, busy: make(chan struct{}, 1)}
-		u.sessions[id] = s
+	if s := u.sessions[id]; s != nil {
+		s.writers++
+		return s
 	}
-	s.writers++
+	s := u.newSession(id)
+	u.sessions[id] = s
 	return s
 }
 
@@ -149,6 +154,7 @@ func (u *uploads) release(s *session) {
 	defer u.mu.Unlock()
 	if s.writers--; s.writers == 0 {
 		delete(u.sessions, s.id)
+		s.loseMemory()
 		s.forget()
 	}
 }
@@ -163,16 +169,16 @@ type uploadWriter struct {
 
 	mu      sync.Mutex // for Close and Cancel from another goroutine
 	session *session   // nil when the writer was closed or is done
-	offset  int64
+	at      position
 	failed  error // what a Write failed with: nothing can follow it
 	done    bool  // committed or cancelled
 }
 
-func (u *uploads) newWriter(ctx context.Context, repo string, s *session, offset int64, chunkSize int) *uploadWriter {
+func (u *uploads) newWriter(ctx context.Context, repo string, s *session, at position, chunkSize int) *uploadWriter {
 	if chunkSize <= 0 {
 		chunkSize = defaultChunkSize
 	}
-	return &uploadWriter{ctx: ctx, uploads: u, repo: repo, id: s.id, chunkSize: chunkSize, session: s, offset: offset}
+	return &uploadWriter{ctx: ctx, uploads: u, repo: repo, id: s.id, chunkSize: chunkSize, session: s, at: at}
 }
 
 func (w *uploadWriter) ID() string     { return w.id }
@@ -181,7 +187,7 @@ func (w *uploadWriter) ChunkSize() int { return w.chunkSize }
 func (w *uploadWriter) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.offset
+	return w.at.offset
 }
 
 func (w *uploadWriter) Write(p []byte) (int, error) {
@@ -211,13 +217,12 @@ func (w *uploadWriter) append(p []byte) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	if err := w.session.append(w.ctx, w.repo, w.offset, p); err != nil {
+	if err := w.session.append(w.ctx, w.repo, &w.at, p); err != nil {
 		if w.ctx.Err() == nil {
 			w.failed = err
 		}
 		return err
 	}
-	w.offset += int64(len(p))
 	return nil
 }
 
@@ -257,11 +262,11 @@ func (w *uploadWriter) commit(d ociregistry.Digest) (size int64, err error) {
 	if err := w.usable(); err != nil {
 		return 0, err
 	}
-	ended, err := w.session.commit(w.ctx, w.repo, w.offset, d)
+	ended, err := w.session.commit(w.ctx, w.repo, w.at, d)
 	if ended {
 		w.end()
 	}
-	return w.offset, err
+	return w.at.offset, err
 }
 
 func (w *uploadWriter) Cancel() error {
@@ -281,10 +286,19 @@ func (w *uploadWriter) Cancel() error {
 	return nil
 }
 
+// Close implements [ociregistry.BlobWriter.Close]. After an error, bytes that were
+// written since the session got files, or since it began, may be missing.
 func (w *uploadWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.session == nil {
+		return nil
+	}
+	err := w.session.keep(context.WithoutCancel(w.ctx), w.at)
 	w.leave()
+	if err != nil {
+		return w.wrap(err, "Close", w.id)
+	}
 	return nil
 }
 

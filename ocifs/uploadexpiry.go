@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,28 +57,38 @@ func (u *uploads) sweepNow() {
 	}
 }
 
-// close ends the sweeps. Sessions stay.
-func (u *uploads) close() {
+// close ends the sweeps. Sessions stay, also those whose writers were not closed.
+func (u *uploads) close() error {
 	u.mu.Lock()
 	u.closed = true
 	if u.sweeper != nil && u.sweeper.Stop() {
 		u.sweeping.Done()
 	}
+	open := slices.Collect(maps.Values(u.sessions))
 	u.mu.Unlock()
 	u.sweeping.Wait()
+	var errs []error
+	for _, s := range open {
+		if err := s.keep(over, position{}); !errors.Is(err, context.Canceled) { // else it is in use
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // sweep removes sessions that expired and files that belong to none. It returns
-// how many sessions stay.
+// how many sessions with bytes stay.
 func (u *uploads) sweep() (n int, err error) {
+	var errs []error
+	errs = append(errs, u.ended.forget(u.now().Add(-max(u.idLife(), DefaultUploadExpiry))))
+	n = u.sweepMemory()
 	entries, err := u.store.fs.ReadDir(u.dir, -1)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		err = nil
 	}
-	var errs []error
 	for _, e := range entries {
 		id, isState := strings.CutSuffix(e.Name(), stateSuffix)
-		if !isUploadID(id) {
+		if !isUploadName(id) {
 			continue
 		}
 		var stays bool
@@ -94,26 +106,60 @@ func (u *uploads) sweep() (n int, err error) {
 	return n, errors.Join(append(errs, err)...)
 }
 
+// sweepMemory ends sessions that expired and have no files. Whoever writes to them may
+// have forgotten to close his writer.
+func (u *uploads) sweepMemory() (n int) {
+	u.mu.Lock()
+	ids := slices.Collect(maps.Keys(u.sessions))
+	u.mu.Unlock()
+	for _, id := range ids {
+		s := u.acquire(id)
+		if s.begin(over) == nil {
+			if m := s.memory; m != nil && m.counted {
+				n++
+				if u.isIdle(m.touched, u.expiry) {
+					s.endMemory()
+					n--
+				}
+			}
+			s.done()
+		} else {
+			n++ // it is in use
+		}
+		u.release(s)
+	}
+	return n
+}
+
+// over is a context that has ended: who has it does not wait for locks.
+var over = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // sweepSession ends a session that expired, removes what is left of one that
 // ended, and reports whether it stays. One that is in use stays.
 func (u *uploads) sweepSession(id string) (stays bool, err error) {
 	s := u.acquire(id)
 	defer u.release(s)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // it does not wait for locks
-	err = s.use(ctx, "", func(f file) error {
+	if s.begin(over) != nil {
+		return true, nil
+	}
+	defer s.done()
+	err = s.inFiles(over, "", func(f file) error {
 		info, err := f.Stat()
 		if err != nil {
 			return err
 		}
-		if u.isIdle(info, u.expiry) || s.state.sealed && !u.hasData(id) {
+		if u.isIdle(info.ModTime(), u.expiry) || s.state.sealed && !s.state.inline && !u.hasData(id) {
 			s.end(f)
 			return ociregistry.ErrBlobUploadUnknown
 		}
 		return nil
 	})
-	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
-		stays, err = u.clean(ctx, id)
+	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) || errors.Is(err, errNoFiles) {
+		stays, err = u.clean(id)
 	} else {
 		stays = true
 	}
@@ -123,11 +169,11 @@ func (u *uploads) sweepSession(id string) (stays bool, err error) {
 	return stays, err
 }
 
-// clean removes the files of a session that has no good state, unless it is only
-// about to begin.
-func (u *uploads) clean(ctx context.Context, id string) (stays bool, err error) {
-	f, err := u.openState(ctx, id)
-	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+// clean removes the files of a session that has no good state, if it has ended or is
+// old: a file of another form may be that of a newer version, which is in use.
+func (u *uploads) clean(id string) (stays bool, err error) {
+	f, err := u.openState(over, id)
+	if errors.Is(err, errNoFiles) {
 		return false, nil
 	}
 	if err != nil {
@@ -136,18 +182,19 @@ func (u *uploads) clean(ctx context.Context, id string) (stays bool, err error) 
 	defer f.Close()
 	var text stateText
 	n, _ := f.ReadAt(text[:], 0)
-	st, err := parseSessionState(&text)
-	if err == nil && st.id == id {
+	if _, err := parseSessionState(&text); err == nil {
 		return true, nil
 	}
-	another := err == nil // has the file, and a power cut has undone that it left here
 	info, err := f.Stat()
 	if err != nil {
 		return true, err
 	}
 	ended := n == len(text) && len(bytes.Trim(text[:len(stateMagic)], "\x00")) == 0
-	if !ended && !another && !u.isIdle(info, max(u.expiry, time.Hour)) {
+	if !ended && !u.isIdle(info.ModTime(), max(u.expiry, time.Hour)) {
 		return true, nil
+	}
+	if !u.hasData(id) {
+		u.store.release(max(info.Size()-stateSize, 0)) // as bytes counts it
 	}
 	if err := u.removeData(id); err != nil {
 		return true, err
@@ -155,9 +202,9 @@ func (u *uploads) clean(ctx context.Context, id string) (stays bool, err error) 
 	return false, u.removeState(id, f)
 }
 
-// isIdle reports whether a state file was not written for as long as expiry.
-func (u *uploads) isIdle(info fs.FileInfo, expiry time.Duration) bool {
-	return expiry > 0 && u.now().Sub(info.ModTime()) >= expiry
+// isIdle reports whether what was touched then was idle for as long as expiry.
+func (u *uploads) isIdle(touched time.Time, expiry time.Duration) bool {
+	return expiry > 0 && u.now().Sub(touched) >= expiry
 }
 
 func (u *uploads) hasData(id string) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -143,14 +144,19 @@ func (u *uploads) bytes() (size int64, err error) {
 		return 0, err
 	}
 	for _, e := range entries {
-		if !isUploadID(e.Name()) {
+		id, isState := strings.CutSuffix(e.Name(), stateSuffix)
+		if !isUploadName(id) {
 			continue
 		}
 		info, err := u.store.fs.Lstat(filepath.Join(u.dir, e.Name()))
-		if err == nil {
-			size += info.Size()
-		} else if !isAbsent(err) {
+		switch {
+		case isAbsent(err):
+		case err != nil:
 			return 0, err
+		case !isState:
+			size += info.Size()
+		case info.Size() > stateSize && !u.hasData(id):
+			size += info.Size() - stateSize
 		}
 	}
 	return size, nil

@@ -250,9 +250,13 @@ func (r *Registry) noteOnce(ctx context.Context, name string, digest ociregistry
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The writer
 // implements [io.ReaderFrom].
 //
-// A session survives the end of the process at any instant: another Registry for
-// the same directory can resume it. After a power cut it can be resumed if its
-// bytes are there.
+// A session without bytes makes no file: every Registry for the same directory can
+// tell its id from others. One whose writer was closed survives the end of the process
+// at any instant: another Registry for the same directory can resume it. After a power
+// cut it can be resumed if its bytes are there.
+//
+// The first byte of more sessions than [Options.MaxUploads] allows fails with
+// [ociregistry.ErrTooManyRequests]; it can be written again later.
 func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	err := ociregistry.CheckRepository(repo)
 	if err == nil {
@@ -289,11 +293,24 @@ func (r *Registry) publishUpload(ctx context.Context, name string, digest ocireg
 		return err
 	}
 	added, err := r.putText(ctx, name, digest, string(text))
-	content.unlinked = err == nil
 	if added {
 		content.reserved = 0 // they are the blob's now
 	}
 	return err
+}
+
+// publishUploadText is publishUpload for content that is in no file. It reports
+// whether the bytes that are accounted for it are the blob's now.
+func (r *Registry) publishUploadText(ctx context.Context, name string, digest ociregistry.Digest, text string) (added bool, err error) {
+	if text != "" {
+		return r.putText(ctx, name, digest, text)
+	}
+	content, err := r.store.stage(digest.Algorithm())
+	if err != nil {
+		return false, err
+	}
+	defer content.discard()
+	return false, r.publish(ctx, name, digest, content)
 }
 
 // MountBlob implements [ociregistry.Writer.MountBlob]. It costs the same for any
