@@ -79,8 +79,10 @@ func (m *measurer) profileName(s server, round int) string {
 }
 
 func (m *measurer) sample(ctx context.Context, s server, p *process, round int) (*sample, error) {
-	if err := m.work.prepare(m.fleet.client(ctx, p), s); err != nil {
-		return nil, fmt.Errorf("prepare: %w", err)
+	if !m.cold {
+		if err := m.work.prepare(m.fleet.client(ctx, p), s); err != nil {
+			return nil, fmt.Errorf("prepare: %w", err)
+		}
 	}
 	clients := make([]*client, m.clients)
 	for i := range clients {
@@ -97,6 +99,9 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 	}
 	ops := m.opsOn(s)
 	warm := warmUp(ops)
+	if m.cold {
+		warm = 0
+	}
 	first := 0
 	if m.repo != nil && m.repo.shared {
 		first = round * (ops + warm)

@@ -19,6 +19,10 @@ type row struct {
 	// so many that none can put off its work until there is a pause.
 	sustained bool
 
+	// cold says that the server is not used before the operations: they are the
+	// first of its life.
+	cold bool
+
 	// repo is what is in the repository before the work is prepared. Nil is
 	// nothing.
 	repo *tagged
@@ -70,6 +74,9 @@ var (
 	}
 )
 
+// coldOps is how many operations a server that is cold does.
+const coldOps = 128
+
 // rows returns all rows. The numbers of operations are those of about half a
 // second, or at least one for each client.
 func rows(s scale) []row {
@@ -86,6 +93,10 @@ func rows(s scale) []row {
 		{name: "BlobPatch/size=" + size(s.small), clients: 1, ops: 3000, grows: true, work: pushBlobs(small, patch)},
 		{name: "BlobPatch/size=" + size(s.small), clients: 16, ops: 6000, grows: true, work: pushBlobs(small, patch)},
 		{name: "BlobPatch/size=" + size(s.large), clients: 1, ops: 5, grows: true, work: pushBlobs(large, patch)},
+		{name: "BlobPushCold/size=" + size(s.small), clients: 1, ops: coldOps, grows: true, sustained: true, cold: true, work: pushBlobs(small, push)},
+		{name: "BlobPushCold/size=" + size(s.small), clients: 16, ops: coldOps, grows: true, sustained: true, cold: true, work: pushBlobs(small, push)},
+		{name: "BlobPatchCold/size=" + size(s.small), clients: 1, ops: coldOps, grows: true, sustained: true, cold: true, work: pushBlobs(small, patch)},
+		{name: "BlobPatchCold/size=" + size(s.small), clients: 16, ops: coldOps, grows: true, sustained: true, cold: true, work: pushBlobs(small, patch)},
 		{name: "BlobPull/size=" + size(s.small), clients: 1, ops: 8000, work: pullBlobs(small, 16)},
 		{name: "BlobPull/size=" + size(s.small), clients: 16, ops: 16000, work: pullBlobs(small, 16)},
 		{name: "BlobPull/size=" + size(s.large), clients: 1, ops: 10, work: pullBlobs(large, 1)},

@@ -10,6 +10,8 @@ import (
 	cuemem "cuelabs.dev/go/oci/ociregistry/ocimem"
 	cueserver "cuelabs.dev/go/oci/ociregistry/ociserver"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/olareg/olareg"
+	olaregconfig "github.com/olareg/olareg/config"
 
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
@@ -114,6 +116,13 @@ var servers = []server{{
 		return newGGCR(ggcr.NewDiskBlobHandler(dir)), nil, nil
 	},
 }, {
+	// Manifests and tags are in files, too; nothing is synced.
+	name:    "olareg-dir",
+	title:   "olareg, directory",
+	against: "ocifs-nosync",
+	storage: onDisk,
+	open:    openOlareg,
+}, {
 	name:    "bare-disk",
 	title:   "bare files",
 	against: "ocifs-nosync",
@@ -190,6 +199,15 @@ func openOcimem(string) (http.Handler, func() error, error) {
 
 func newGGCR(blobs ggcr.BlobHandler) http.Handler {
 	return ggcr.New(ggcr.WithBlobHandler(blobs), ggcr.Logger(log.New(io.Discard, "", 0)))
+}
+
+func openOlareg(dir string) (http.Handler, func() error, error) {
+	yes := true
+	s := olareg.New(olaregconfig.Config{
+		Storage: olaregconfig.ConfigStorage{StoreType: olaregconfig.StoreDir, RootDir: dir},
+		API:     olaregconfig.ConfigAPI{DeleteEnabled: &yes},
+	})
+	return s, s.Close, nil
 }
 
 func openOcifs(opts *ocifs.Options) func(string) (http.Handler, func() error, error) {
