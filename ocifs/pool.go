@@ -185,16 +185,30 @@ func (s *store) add(source, name string, makeDir func() error) error {
 func (s *store) nameNew(tmp, name string, makeDir func() error) error {
 	err := s.add(tmp, name, makeDir)
 	if cannotLink(err) {
-		if _, err = s.fs.Lstat(name); err == nil {
-			err = fs.ErrExist
-		} else if isAbsent(err) {
-			if err = s.fs.Rename(tmp, name); err == nil {
-				return nil
-			}
+		if err = s.renameNew(tmp, name, makeDir); err == nil {
+			return nil
 		}
 	}
 	s.fs.Remove(tmp)
 	return err
+}
+
+func (s *store) renameNew(tmp, name string, makeDir func() error) error {
+	_, err := s.fs.Lstat(name)
+	if err == nil {
+		return fs.ErrExist
+	}
+	if !isAbsent(err) {
+		return err
+	}
+	err = s.fs.Rename(tmp, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDir(); err != nil {
+		return err
+	}
+	return s.fs.Rename(tmp, name)
 }
 
 // move gives a file another name, where it can have only one.

@@ -27,6 +27,7 @@ import (
 type endedIDs struct {
 	fs  filesystem
 	dir string // made when it is needed
+	max int    // how many ids are in memory
 
 	mu      sync.Mutex
 	minutes map[int64]map[uint64]struct{} // marks, by the minute in which they were issued
@@ -44,6 +45,7 @@ func newEndedIDs(fsys filesystem, dir string) *endedIDs {
 	return &endedIDs{
 		fs:      fsys,
 		dir:     dir,
+		max:     maxEnded,
 		minutes: make(map[int64]map[uint64]struct{}),
 		floor:   math.MinInt64,
 		read:    make(map[int64]int64),
@@ -70,7 +72,7 @@ func (e *endedIDs) insert(id uploadID) {
 	e.n -= len(marks)
 	marks[id.mark] = struct{}{}
 	e.n += len(marks)
-	for e.n > maxEnded {
+	for e.n > e.max {
 		oldest := minute
 		for m := range e.minutes {
 			oldest = min(oldest, m)
