@@ -31,9 +31,11 @@
 // What is not part of a layout is in ROOT/.ocifs:
 //
 //	blobs/ALG/HEX       the pool: a second name (hard link) of each blob
-//	uploads/ID          what has come of an upload
-//	uploads/ID.state    how much of it counts, and the state of its hash
-//	staging/RANDOM/     files that one process is writing, or has for more uploads
+//	uploads/ID.state    how much of an upload counts, and its content if that is small
+//	uploads/ID          its content if that is larger
+//	uploads.key         what the ids of uploads are known by
+//	ended/HOUR          which uploads have ended that began in that hour
+//	staging/RANDOM/     files that one process is writing
 //	staging/RANDOM.lock locked as long as that process lives
 //	unfolded/SUM        the name of a repository whose journal is to be folded
 //	damaged/            what was damaged and has been moved out of the way
@@ -95,9 +97,29 @@
 // folds the journals that it left.
 //
 // Upload sessions are not synced. After the end of a process they go on where they
-// were, with the saved state of the hash. After a power cut, which is noticed by
-// the system's boot id, the bytes are hashed again and must be what they were;
-// else the session is unknown.
+// were when a writer was closed, or when they had more than 16 KiB, with the saved
+// state of the hash. After a power cut, which is noticed by the system's boot id, the
+// bytes are hashed again and must be what they were; else the session is unknown, or
+// begins anew.
+//
+// # Upload sessions
+//
+// A session that nothing was written to is only its id: the time, random bits, and a
+// code over these and the repository's name (HMAC-SHA-256). Every process knows it by
+// the key, which the first one that needs it makes. The code keeps out ids that nobody
+// issued, and authorizes nobody. To delete the key ends all sessions that have no bytes;
+// a key that is damaged is set aside, and made anew.
+//
+// The first 16 KiB stay in memory until the writer is closed. When they are committed
+// before, as those of a POST and a PUT are, they are in no file but the journal. What
+// one process has in memory no other sees: when both have bytes for one session, the
+// first that is closed wins, and the other's Close or Commit returns
+// [ociregistry.ErrRangeInvalid].
+//
+// A session that was committed or cancelled is unknown from then on. If it never had
+// files, only the process that ended it knows so: in another its id begins an empty
+// session. A process remembers about a million of these ids; if there are more within
+// [Options.UploadExpiry], it takes those that are as old as the first ones for ended.
 //
 // # Damage
 //

@@ -59,6 +59,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.BoolVar(&cfg.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that none that is damaged is served as a whole (for -dir and -layout)")
+	flags.IntVar(&cfg.disk.MaxUploads, "max-uploads", ocifs.DefaultMaxUploads, "refuse to begin more than `n` uploads at a time; a negative number is no limit (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
 	flags.Func("allow-origin", "let web pages of the `origin` use the registry from a browser; * is all; can be repeated", cfg.allowOrigin)
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
@@ -140,6 +141,10 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-no-sync is for -dir and -layout")
 	case cfg.disk.VerifyReads && (!onDisk || given["cache"]):
 		return errors.New("-verify-reads is for -dir and -layout, without -cache")
+	case given["max-uploads"] && (!onDisk || given["cache"]):
+		return errors.New("-max-uploads is for -dir and -layout, without -cache")
+	case cfg.disk.MaxUploads == 0:
+		return errors.New("-max-uploads cannot be 0")
 	case cfg.disk.NoSync && cfg.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")
 	case !given["layout"]:

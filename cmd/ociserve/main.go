@@ -59,6 +59,9 @@
 //	-verify-reads
 //		compare blobs with their digests when they are first read, so that none
 //		that is damaged is served as a whole
+//	-max-uploads n
+//		refuse to begin more than n uploads at a time (default 100000); a negative
+//		number is no limit
 //
 // The other flags are:
 //
