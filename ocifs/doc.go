@@ -35,7 +35,7 @@
 //	uploads/ID          its content if that is larger
 //	uploads.key         what the ids of uploads are known by
 //	ended/HOUR          which uploads have ended that began in that hour
-//	staging/RANDOM/     files that one process is writing
+//	staging/RANDOM/     files that one process is writing, or has for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
 //	unfolded/SUM        the name of a repository whose journal is to be folded
 //	damaged/            what was damaged and has been moved out of the way

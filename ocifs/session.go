@@ -212,10 +212,10 @@ func (s *session) commitSmall(ctx context.Context, f file, d ociregistry.Digest)
 		s.save(f, next)
 		return false, err
 	}
-	if added {
-		s.state.stored = true // the bytes are the blob's now
+	if !added { // else the bytes are the blob's now
+		s.uploads.store.release(s.state.counted())
 	}
-	s.end(f)
+	s.leave(f)
 	return true, nil
 }
 
@@ -352,7 +352,7 @@ func (s *session) load(f file) error {
 		return nil
 	}
 	st, err := parseSessionState(&text)
-	if err != nil {
+	if err != nil || st.id != s.id { // it is another's by now
 		return ociregistry.ErrBlobUploadUnknown
 	}
 	s.forget()
@@ -472,7 +472,9 @@ func (st *staged) trim() error {
 
 // end ends the session, whose state is loaded, and frees what it held.
 func (s *session) end(f file) error {
-	if s.data == nil {
+	if s.data == nil && s.state.inline {
+		s.uploads.store.release(s.state.counted())
+	} else if s.data == nil {
 		s.data = &staged{store: s.uploads.store, name: s.uploads.dataPath(s.id), reserved: s.state.counted()}
 	}
 	return s.finish(f)
@@ -482,6 +484,25 @@ func (s *session) end(f file) error {
 // state file comes last, so that a sweep finds what this leaves behind. It is an
 // error only if the state file is there, and does not say that this is the end.
 func (s *session) finish(f file) error {
+	err := s.markEnded(f)
+	if gone := s.uploads.removeState(s.id, f); gone == nil {
+		return nil
+	}
+	return err
+}
+
+// leave is finish for a session that became a small blob. It leaves its state file
+// to others.
+func (s *session) leave(f file) {
+	err := s.markEnded(f)
+	if err != nil || !s.uploads.store.staging.keepSpare(s.uploads.statePath(s.id), f) {
+		s.uploads.removeState(s.id, f)
+	}
+}
+
+// markEnded makes the state file say that the session has ended, and lets go of the
+// content.
+func (s *session) markEnded(f file) error {
 	s.uploads.tellEnded(s.id)
 	var ended [len(stateMagic)]byte
 	_, err := f.WriteAt(ended[:], 0)
@@ -490,9 +511,6 @@ func (s *session) finish(f file) error {
 	}
 	s.forget()
 	s.uploads.count.removed()
-	if gone := s.uploads.removeState(s.id, f); gone == nil {
-		return nil
-	}
 	return err
 }
 

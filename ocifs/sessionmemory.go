@@ -130,14 +130,14 @@ func (s *session) keep(ctx context.Context, at position) error {
 // unless another process has given it files.
 func (s *session) store() error {
 	u, m := s.uploads, s.memory
-	st := sessionState{repo: m.repo, alg: m.id.alg, boot: u.boot, sealed: m.sealed}
+	st := sessionState{id: s.id, repo: m.repo, alg: m.id.alg, boot: u.boot, sealed: m.sealed}
 	text := m.text.String()
 	if text == "" {
 		st.setHash(st.alg.Hash())
 	} else {
 		st.setContent(text)
 	}
-	err := u.create(s.id, st, text)
+	err := u.create(st, text)
 	if errors.Is(err, fs.ErrExist) {
 		at := position{int64(len(text)), s.losses}
 		s.loseMemory()
@@ -155,20 +155,16 @@ func (s *session) store() error {
 
 // create makes the state file of a session, with content that it has itself, or none.
 // If there is one, the error is an [fs.ErrExist].
-func (u *uploads) create(id string, st sessionState, content string) error {
+func (u *uploads) create(st sessionState, content string) error {
 	head, err := st.encode()
 	if err != nil {
 		return err
 	}
-	f, tmp, err := u.store.staging.create()
+	tmp, err := u.store.staging.createState(append(head[:], content...))
 	if err != nil {
 		return err
 	}
-	if err := fillAndClose(f, append(head[:], content...)); err != nil {
-		u.store.fs.Remove(tmp)
-		return err
-	}
-	return u.store.nameNew(tmp, u.statePath(id), func() error {
+	return u.store.nameNew(tmp, u.statePath(st.id), func() error {
 		return makeDirs(u.store.fs, filepath.Dir(u.dir), u.dir)
 	})
 }

@@ -26,11 +26,13 @@ import (
 //	24-31  size of the content
 //	32-47  boot
 //	48-51  CRC-32C of the content, if it is in this file
-//	52-    length and text of the repository's name, and of the hash state
+//	52-107 the session's id: the file may have been another's
+//	108-   length and text of the repository's name, and of the hash state
 //
 // Numbers are little-endian, lengths have two bytes. All this is shorter than a
 // page, and is written by one call, in whole.
 type sessionState struct {
+	id     string
 	repo   string
 	alg    digest.Algorithm
 	size   int64
@@ -55,11 +57,11 @@ var errState = errors.New("malformed state of an upload session")
 
 // newSessionState returns the state of a session that has nothing. Algorithms
 // that cannot name blobs give way to SHA-256: they were a hint.
-func newSessionState(repo string, alg digest.Algorithm, boot bootID) sessionState {
+func newSessionState(id, repo string, alg digest.Algorithm, boot bootID) sessionState {
 	if alg != digest.SHA512 {
 		alg = digest.SHA256
 	}
-	st := sessionState{repo: repo, alg: alg, boot: boot}
+	st := sessionState{id: id, repo: repo, alg: alg, boot: boot}
 	st.setHash(alg.Hash())
 	return st
 }
@@ -90,7 +92,7 @@ func (st *sessionState) counted() int64 {
 	return st.size
 }
 
-// encode fails if the repository's name is too long to be one.
+// encode fails if the repository's name is too long to be one, or the id is none.
 func (st *sessionState) encode() (text stateText, err error) {
 	b := append(make([]byte, 0, stateSize), stateMagic...)
 	b = append(b, 0, 0, 0, 0, 0, 1, 0, 0)
@@ -109,9 +111,10 @@ func (st *sessionState) encode() (text stateText, err error) {
 	b = binary.LittleEndian.AppendUint64(b, uint64(st.size))
 	b = append(b, st.boot[:]...)
 	b = binary.LittleEndian.AppendUint32(b, st.sum)
+	b = append(b, st.id...)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.repo))), st.repo...)
 	b = append(binary.LittleEndian.AppendUint16(b, uint16(len(st.hash))), st.hash...)
-	if len(st.repo) > stateSize || len(b) > stateSize {
+	if len(st.id) != idLen || len(st.repo) > stateSize || len(b) > stateSize {
 		return text, errState
 	}
 	copy(text[:], b)
@@ -137,12 +140,13 @@ func parseSessionState(text *stateText) (st sessionState, err error) {
 	st.size = int64(binary.LittleEndian.Uint64(text[24:]))
 	copy(st.boot[:], text[32:])
 	st.sum = binary.LittleEndian.Uint32(text[48:])
-	repo, rest, ok1 := cutCounted(text[52:])
+	id, rest := text[52:52+idLen], text[52+idLen:]
+	repo, rest, ok1 := cutCounted(rest)
 	saved, _, ok2 := cutCounted(rest)
 	if !ok1 || !ok2 || st.size < 0 || st.inline && st.size > smallBlob {
 		return st, errState
 	}
-	st.repo, st.hash = string(repo), append([]byte(nil), saved...)
+	st.id, st.repo, st.hash = string(id), string(repo), append([]byte(nil), saved...)
 	return st, nil
 }
 

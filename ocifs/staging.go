@@ -36,6 +36,8 @@ type staging struct {
 	lock   file   // open while there is a dir
 	last   uint64 // the number of the last name
 	closed bool   // there is to be no dir any more
+
+	spares []string // the names of files in dir that are free to be used
 }
 
 // name returns a name in the directory that was not used before.
@@ -132,7 +134,7 @@ func (s *staging) forget(dir string) {
 	if s.dir == dir {
 		s.lock.Close()
 		s.fs.Remove(dir + lockSuffix)
-		s.dir = ""
+		s.dir, s.spares = "", nil
 	}
 }
 
@@ -146,7 +148,7 @@ func (s *staging) close() error {
 		return nil
 	}
 	err := s.end(s.dir, s.lock)
-	s.dir = ""
+	s.dir, s.spares = "", nil
 	return err
 }
 

@@ -382,7 +382,7 @@ func TestUploadDamaged(t *testing.T) {
 }
 
 func FuzzParseSessionState(f *testing.F) {
-	st := newSessionState("repo", digest.SHA512, bootID{1})
+	st := newSessionState(strings.Repeat("A", idLen), "repo", digest.SHA512, bootID{1})
 	text, err := st.encode()
 	qt.Assert(f, qt.IsNil(err))
 	f.Add(text[:])
@@ -395,7 +395,7 @@ func FuzzParseSessionState(f *testing.F) {
 		}
 		again, err := st.encode()
 		qt.Assert(t, qt.IsNil(err))
-		if st2, err := parseSessionState(&again); err != nil || st2.size != st.size || st2.repo != st.repo {
+		if st2, err := parseSessionState(&again); err != nil || st2.size != st.size || st2.repo != st.repo || st2.id != st.id {
 			t.Errorf("%v, %+v became %+v", err, st, st2)
 		}
 		st.newHash()
@@ -405,7 +405,7 @@ func FuzzParseSessionState(f *testing.F) {
 func TestSessionState(t *testing.T) {
 	t.Parallel()
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		st := newSessionState(strings.Repeat("r", 255), alg, bootID{1, 2, 3})
+		st := newSessionState(strings.Repeat("A", idLen), strings.Repeat("r", 255), alg, bootID{1, 2, 3})
 		h := alg.Hash()
 		h.Write([]byte("content"))
 		st.setHash(h)
@@ -414,6 +414,7 @@ func TestSessionState(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		got, err := parseSessionState(&text)
 		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(got.id, st.id))
 		qt.Check(t, qt.Equals(got.repo, st.repo))
 		qt.Check(t, qt.Equals(got.boot, st.boot))
 		qt.Check(t, qt.Equals(got.size, 7))
@@ -422,7 +423,7 @@ func TestSessionState(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.IsTrue(hasSum(h, alg.FromString("content"))))
 	}
-	st := newSessionState(strings.Repeat("r", 600), digest.SHA256, bootID{})
+	st := newSessionState(strings.Repeat("A", idLen), strings.Repeat("r", 600), digest.SHA256, bootID{})
 	_, err := st.encode()
 	qt.Check(t, qt.ErrorIs(err, errState))
 }
@@ -710,9 +711,9 @@ func TestSweep(t *testing.T) {
 	} {
 		qt.Assert(t, qt.IsNil(os.WriteFile(name, []byte(text), 0o644)))
 	}
-	st := newSessionState("repo", digest.SHA256, tt.u.boot)
+	st := newSessionState(published, "repo", digest.SHA256, tt.u.boot)
 	st.sealed, st.size = true, 3
-	qt.Assert(t, qt.IsNil(tt.u.create(published, st, "")))
+	qt.Assert(t, qt.IsNil(tt.u.create(st, "")))
 
 	u := tt.process()
 	u.expiry = -1 // then there is one sweep

@@ -152,9 +152,13 @@ func (u *uploads) sweepSession(id string) (stays bool, err error) {
 		if err != nil {
 			return err
 		}
-		if u.isIdle(info.ModTime(), u.expiry) || s.state.sealed && !s.state.inline && !u.hasData(id) {
+		hasData := u.hasData(id)
+		if u.isIdle(info.ModTime(), u.expiry) || s.state.sealed && !s.state.inline && !hasData {
 			s.end(f)
 			return ociregistry.ErrBlobUploadUnknown
+		}
+		if s.state.inline && hasData && s.data == nil { // of a process that died when the content was to move there
+			return u.store.fs.Remove(u.dataPath(id))
 		}
 		return nil
 	})
@@ -182,19 +186,18 @@ func (u *uploads) clean(id string) (stays bool, err error) {
 	defer f.Close()
 	var text stateText
 	n, _ := f.ReadAt(text[:], 0)
-	if _, err := parseSessionState(&text); err == nil {
+	st, err := parseSessionState(&text)
+	if err == nil && st.id == id {
 		return true, nil
 	}
+	another := err == nil // has the file, and a power cut has undone that it left here
 	info, err := f.Stat()
 	if err != nil {
 		return true, err
 	}
 	ended := n == len(text) && len(bytes.Trim(text[:len(stateMagic)], "\x00")) == 0
-	if !ended && !u.isIdle(info.ModTime(), max(u.expiry, time.Hour)) {
+	if !ended && !another && !u.isIdle(info.ModTime(), max(u.expiry, time.Hour)) {
 		return true, nil
-	}
-	if !u.hasData(id) {
-		u.store.release(max(info.Size()-stateSize, 0)) // as bytes counts it
 	}
 	if err := u.removeData(id); err != nil {
 		return true, err

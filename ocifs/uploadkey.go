@@ -171,12 +171,3 @@ func (k *uploadKey) write() (tmp string, err error) {
 	}
 	return tmp, nil
 }
-
-// fillAndClose makes f begin with text, and closes it.
-func fillAndClose(f file, text []byte) error {
-	_, err := f.WriteAt(text, 0)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
-}

@@ -3,6 +3,7 @@ package ocifs
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -148,16 +149,45 @@ func (u *uploads) bytes() (size int64, err error) {
 		if !isUploadName(id) {
 			continue
 		}
-		info, err := u.store.fs.Lstat(filepath.Join(u.dir, e.Name()))
-		switch {
-		case isAbsent(err):
-		case err != nil:
-			return 0, err
-		case !isState:
-			size += info.Size()
-		case info.Size() > stateSize && !u.hasData(id):
-			size += info.Size() - stateSize
+		var n int64
+		if isState {
+			n, err = u.smallBytes(id)
+		} else {
+			n, err = u.dataBytes(id)
 		}
+		if err != nil && !isAbsent(err) {
+			return 0, err
+		}
+		size += n
 	}
 	return size, nil
+}
+
+// smallBytes returns how many bytes a session has in its state file.
+func (u *uploads) smallBytes(id string) (int64, error) {
+	info, err := u.store.fs.Lstat(u.statePath(id))
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	f, err := u.store.fs.OpenFile(u.statePath(id), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, nil // nobody can go on with it
+	}
+	defer f.Close()
+	var text stateText
+	f.ReadAt(text[:], 0)
+	st, err := parseSessionState(&text)
+	if err != nil || !st.inline {
+		return 0, nil
+	}
+	return st.size, nil
+}
+
+// dataBytes returns how many bytes a session has in its data file.
+func (u *uploads) dataBytes(id string) (int64, error) {
+	info, err := u.store.fs.Lstat(u.dataPath(id))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
