@@ -17,9 +17,9 @@ const noFollow = 0
 const shareAll = syscall.FILE_SHARE_READ | syscall.FILE_SHARE_WRITE | syscall.FILE_SHARE_DELETE
 
 // openFile is [os.OpenFile] with shareAll. It knows O_RDONLY, O_WRONLY, O_RDWR,
-// O_CREATE and O_EXCL.
+// O_CREATE, O_EXCL and O_APPEND.
 func openFile(name string, flag int, _ fs.FileMode) (*os.File, error) {
-	const known = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL
+	const known = os.O_RDONLY | os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL | os.O_APPEND
 	if flag&^known != 0 {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EINVAL}
 	}
@@ -33,6 +33,9 @@ func openFile(name string, flag int, _ fs.FileMode) (*os.File, error) {
 		access = syscall.GENERIC_WRITE
 	case os.O_RDWR:
 		access = syscall.GENERIC_READ | syscall.GENERIC_WRITE
+	}
+	if flag&os.O_APPEND != 0 { // which has no right to write but at the end
+		access = access&^syscall.GENERIC_WRITE | syscall.FILE_APPEND_DATA | syscall.SYNCHRONIZE
 	}
 	var disposition uint32 = syscall.OPEN_EXISTING
 	var attributes uint32 = syscall.FILE_ATTRIBUTE_NORMAL

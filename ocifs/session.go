@@ -88,6 +88,9 @@ func (s *session) touchFiles(ctx context.Context, f file) (size int64, err error
 			return 0, err
 		}
 	}
+	if s.uploads.isFresh(info.ModTime()) {
+		return s.state.size, nil
+	}
 	_, err = f.WriteAt(s.text[:], 0)
 	return s.state.size, err
 }
@@ -414,6 +417,9 @@ func (s *session) open(ctx context.Context, f file) error {
 	}
 	if err != nil {
 		data.Close()
+		if s.state.inline {
+			store.fs.Remove(name)
+		}
 		return err
 	}
 	s.data = st
@@ -494,9 +500,12 @@ func (s *session) finish(f file) error {
 // leave is finish for a session that became a small blob. It leaves its state file
 // to others.
 func (s *session) leave(f file) {
-	err := s.markEnded(f)
-	if err != nil || !s.uploads.store.staging.keepSpare(s.uploads.statePath(s.id), f) {
-		s.uploads.removeState(s.id, f)
+	u := s.uploads
+	u.tellEnded(s.id)
+	s.forget()
+	u.count.removed()
+	if f.Truncate(0) != nil || !u.store.staging.keepSpare(u.statePath(s.id), f) {
+		u.removeState(s.id, f)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -231,30 +230,7 @@ func (u *uploads) tellEnded(text string) {
 	if id.age(u.now()) >= u.idLife() {
 		return
 	}
-	u.ended.add(id)
-	if err := u.writeEnded(id); err != nil {
+	if err := u.ended.tell(id); err != nil {
 		u.log.Warn("other processes do not know that an upload session has ended", "id", text, "error", err)
 	}
-}
-
-func (u *uploads) writeEnded(id uploadID) error {
-	const flag = os.O_RDWR | os.O_CREATE
-	name := u.ended.file(id.hour())
-	f, err := u.store.fs.OpenFile(name, flag, filePerm)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDirs(u.store.fs, u.store.private, u.ended.dir); err != nil {
-			return err
-		}
-		f, err = u.store.fs.OpenFile(name, flag, filePerm)
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := u.lock(ctx, f); err != nil {
-		return err
-	}
-	return u.ended.tell(f, id)
 }

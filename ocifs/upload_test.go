@@ -26,7 +26,8 @@ import (
 // uploadTest has upload sessions whose content is published in the layout a.
 type uploadTest struct {
 	*storeTest
-	u *uploads
+	u   *uploads
+	all []*uploads
 }
 
 func newUploadTest(t *testing.T) *uploadTest {
@@ -54,6 +55,7 @@ func (t *uploadTest) process() *uploads {
 		return err != nil, t.s.put(ctx, t.a, d, st)
 	}
 	t.Cleanup(func() { u.close() })
+	t.all = append(t.all, u)
 	return u
 }
 
@@ -97,6 +99,9 @@ func (t *uploadTest) checkNoFiles() {
 // checkNoneOpen checks that no file is open but the lock of the staging directory.
 func (t *uploadTest) checkNoneOpen() {
 	t.Helper()
+	for _, u := range t.all {
+		u.ended.close()
+	}
 	open := 0
 	t.s.staging.mu.Lock()
 	if t.s.staging.lock != nil {

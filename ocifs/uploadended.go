@@ -34,6 +34,9 @@ type endedIDs struct {
 	n       int                           // how many marks there are
 	floor   int64                         // ids that were issued before are ended, in milliseconds
 	read    map[int64]int64               // how many bytes of the files were read, by hour
+
+	log     file // of the hour logHour; nil if none is open
+	logHour int64
 }
 
 const (
@@ -143,26 +146,70 @@ func (e *endedIDs) readRecords(f file, hour int64) error {
 	}
 }
 
-// tell adds an id to the file that other processes read. The caller has the lock of
-// the file, which is open.
-func (e *endedIDs) tell(f file, id uploadID) error {
-	info, err := f.Stat()
+// tell adds an id to those in memory, and to the file that other processes read.
+func (e *endedIDs) tell(id uploadID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.insert(id)
+	hour := id.hour()
+	f, err := e.openLog(hour)
 	if err != nil {
 		return err
 	}
-	offset := info.Size() / endedSize * endedSize // over what somebody began who died
 	var record [endedSize]byte
 	binary.LittleEndian.PutUint64(record[:], uint64(id.issued))
 	binary.LittleEndian.PutUint64(record[8:], id.mark)
-	if _, err := f.WriteAt(record[:], offset); err != nil {
+	if _, err := f.Write(record[:]); err != nil {
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if hour := id.hour(); e.read[hour] == offset {
+	if info, err := f.Stat(); err == nil && info.Size() == e.read[hour]+endedSize {
 		e.read[hour] += endedSize // its own, which it knows
 	}
 	return nil
+}
+
+// openLog returns the file for an hour, to which each write adds. It stays open, as
+// long as it is the last.
+func (e *endedIDs) openLog(hour int64) (file, error) {
+	if e.log != nil && e.logHour == hour {
+		return e.log, nil
+	}
+	e.closeLog()
+	const flag = os.O_RDWR | os.O_CREATE | os.O_APPEND
+	f, err := e.fs.OpenFile(e.file(hour), flag, filePerm)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDirs(e.fs, filepath.Dir(e.dir), e.dir); err != nil {
+			return nil, err
+		}
+		f, err = e.fs.OpenFile(e.file(hour), flag, filePerm)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size()%endedSize != 0 { // a power cut has left a part
+		_, err = f.Write(make([]byte, endedSize-info.Size()%endedSize))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	e.log, e.logHour = f, hour
+	return f, nil
+}
+
+func (e *endedIDs) closeLog() {
+	if e.log != nil {
+		e.log.Close()
+		e.log = nil
+	}
+}
+
+// close closes the files.
+func (e *endedIDs) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closeLog()
 }
 
 func (e *endedIDs) file(hour int64) string {
@@ -177,6 +224,9 @@ func (e *endedIDs) forget(then time.Time) error {
 		if (minute+1)*time.Minute.Milliseconds() <= then.UnixMilli() {
 			e.drop(minute)
 		}
+	}
+	if (e.logHour+1)*time.Hour.Milliseconds() <= then.UnixMilli() {
+		e.closeLog()
 	}
 	entries, err := e.fs.ReadDir(e.dir, -1)
 	if errors.Is(err, fs.ErrNotExist) {

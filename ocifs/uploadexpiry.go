@@ -73,6 +73,7 @@ func (u *uploads) close() error {
 			errs = append(errs, err)
 		}
 	}
+	u.ended.close()
 	return errors.Join(errs...)
 }
 
@@ -208,6 +209,13 @@ func (u *uploads) clean(id string) (stays bool, err error) {
 // isIdle reports whether what was touched then was idle for as long as expiry.
 func (u *uploads) isIdle(touched time.Time, expiry time.Duration) bool {
 	return expiry > 0 && u.now().Sub(touched) >= expiry
+}
+
+// isFresh reports whether what was touched then need not be touched again now: that
+// it was idle since then matters only to an expiry that is much longer.
+func (u *uploads) isFresh(touched time.Time) bool {
+	age := u.now().Sub(touched)
+	return 0 <= age && (u.expiry <= 0 || age < u.expiry/64)
 }
 
 func (u *uploads) hasData(id string) bool {
