@@ -58,7 +58,7 @@ func (b *bed) fill(dir string) error {
 	w, err := r.PushBlobChunked(ctx, bedRepo, 0)
 	if err == nil {
 		b.upload = w.ID()
-		_, err = w.Write(data(8, 1000))
+		_, err = w.Write(data(8, 20_000))
 	}
 	return errors.Join(err, w.Close(), b.push(r),
 		image(2).Push(ctx, r, "other", "v1"), sharing.Push(ctx, r, "other", "shared"), r.Close())
@@ -147,6 +147,12 @@ var victims = []struct {
 	{"pool", func(b *bed) string { return ".ocifs/" + blobName(b.image.Blobs[2].Descriptor.Digest) }, nil},
 	{"upload", func(b *bed) string { return ".ocifs/uploads/" + b.upload }, ofUpload},
 	{"state of an upload", func(b *bed) string { return ".ocifs/uploads/" + b.upload + ".state" }, ofUpload},
+	{"key of uploads", func(b *bed) string { return ".ocifs/uploads.key" }, func(harm string) outcomes {
+		if harm == "mode 000" {
+			return outcomes{"PushBlobChunked": failure}
+		}
+		return nil
+	}},
 	{"mark", func(b *bed) string { return ".ocifs/unfolded/" + strings.Repeat("ab", 32) }, nil},
 	{"lock", func(b *bed) string { return ".ocifs/staging/ABCDEFGH.lock" }, nil},
 	{"staging", func(b *bed) string { return ".ocifs/staging/ABCDEFGH" }, nil},

@@ -191,8 +191,9 @@ func (r *Registry) begin() error {
 // the background, and lets go of the directory. Open readers are not disturbed.
 // Pushes that are under way may fail. It is safe to call it twice.
 //
-// An error means that a layout could not be brought up to date. Nothing is lost:
-// the next Registry does it.
+// An error means that a layout could not be brought up to date, of which nothing is
+// lost: the next Registry does it. Or it means that bytes of an upload, whose writer was
+// not closed, could not be kept.
 func (r *Registry) Close() error {
 	if !r.opts.ReadOnly {
 		r.recover(r.ctx)

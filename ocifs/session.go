@@ -181,13 +181,12 @@ func (s *session) commit(ctx context.Context, repo string, at position, d ocireg
 		return false, err
 	}
 	defer s.done()
-	offset := at.offset
 	err = s.inFiles(ctx, repo, func(f file) error {
 		if err = s.checkLosses(at); err != nil {
 			return err
 		}
 		switch {
-		case s.state.size != offset:
+		case s.state.size != at.offset:
 			err = errOffset(s.state.size)
 		case s.state.inline:
 			ended, err = s.commitSmall(ctx, f, d)
@@ -196,10 +195,13 @@ func (s *session) commit(ctx context.Context, repo string, at position, d ocireg
 		}
 		return err
 	})
-	if errors.Is(err, errNoFiles) {
-		return s.commitMemory(ctx, offset, d)
+	if !errors.Is(err, errNoFiles) {
+		return ended, err
 	}
-	return ended, err
+	if err := s.checkLosses(at); err != nil {
+		return false, err
+	}
+	return s.commitMemory(ctx, at.offset, d)
 }
 
 // commitSmall is commit for content that the state file has.

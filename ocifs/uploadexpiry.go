@@ -69,7 +69,8 @@ func (u *uploads) close() error {
 	u.sweeping.Wait()
 	var errs []error
 	for _, s := range open {
-		if err := s.keep(over, position{}); !errors.Is(err, context.Canceled) { // else it is in use
+		err := s.keep(over, position{})
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, ociregistry.ErrRangeInvalid) { // it is in use, here or elsewhere
 			errs = append(errs, err)
 		}
 	}
@@ -175,7 +176,7 @@ func (u *uploads) sweepSession(id string) (stays bool, err error) {
 }
 
 // clean removes the files of a session that has no good state, if it has ended or is
-// old: a file of another form may be that of a newer version, which is in use.
+// old: another version, whose states have another form, may use it.
 func (u *uploads) clean(id string) (stays bool, err error) {
 	f, err := u.openState(over, id)
 	if errors.Is(err, errNoFiles) {
