@@ -22,6 +22,10 @@ import (
 // configuration does not say.
 const DefaultUploadExpiry = time.Hour
 
+// DefaultMaxUploads is how many upload sessions there may be when the configuration
+// does not say.
+const DefaultMaxUploads = 100_000
+
 // Config has the settings of a Registry. Its zero value is a good one.
 type Config struct {
 	// ImmutableTags keeps tags where they are: a tag cannot be deleted, nor
@@ -54,6 +58,12 @@ type Config struct {
 	// UploadExpiry is how long an upload session may be idle before it ends.
 	// Zero is DefaultUploadExpiry; negative is for ever.
 	UploadExpiry time.Duration
+
+	// MaxUploads bounds how many upload sessions are open, those included that
+	// nothing was written to. To open one more returns
+	// [ociregistry.ErrTooManyRequests]. Zero is DefaultMaxUploads; negative is no
+	// bound.
+	MaxUploads int
 }
 
 // Registry is a registry in memory. It is safe for concurrent use.
@@ -83,6 +93,9 @@ func NewWithConfig(cfg *Config) *Registry {
 	}
 	if r.cfg.UploadExpiry == 0 {
 		r.cfg.UploadExpiry = DefaultUploadExpiry
+	}
+	if r.cfg.MaxUploads == 0 {
+		r.cfg.MaxUploads = DefaultMaxUploads
 	}
 	r.store.blobs = make(map[ociregistry.Digest]*content)
 	r.uploads.open = make(map[uploadKey]*upload)

@@ -44,7 +44,8 @@ type upload struct {
 }
 
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The writer
-// implements [io.ReaderFrom], which reads straight into the blob's chunks.
+// implements [io.ReaderFrom], which reads straight into the blob's chunks. One more
+// session than [Config.MaxUploads] allows is [ociregistry.ErrTooManyRequests].
 func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	err := ociregistry.CheckRepository(repo)
 	if err == nil {
@@ -54,7 +55,9 @@ func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize i
 		return nil, opError(err, "PushBlobChunked", repo, "")
 	}
 	w := r.newWriter(ctx, uploadKey{repo, r.uploads.issue()}, chunkSize)
-	w.upload = r.openUpload(ctx, w.key)
+	if w.upload, err = r.openUpload(ctx, w.key); err != nil {
+		return nil, opError(err, "PushBlobChunked", repo, "")
+	}
 	return w, nil
 }
 
@@ -141,12 +144,16 @@ func validUploadID(id string) bool {
 		utf8.ValidString(id) && !strings.ContainsAny(id, `/\`) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
-// openUpload returns the session of that key, which it opens if need be.
-func (r *Registry) openUpload(ctx context.Context, key uploadKey) *upload {
+// openUpload returns the session of that key, which it opens if need be and there may
+// be one more.
+func (r *Registry) openUpload(ctx context.Context, key uploadKey) (*upload, error) {
 	r.uploads.mu.Lock()
 	defer r.uploads.mu.Unlock()
 	if u := r.uploads.open[key]; u != nil {
-		return u
+		return u, nil
+	}
+	if n := len(r.uploads.open); r.cfg.MaxUploads > 0 && n >= r.cfg.MaxUploads {
+		return nil, fmt.Errorf("%w: there are %d upload sessions, and no more are allowed", ociregistry.ErrTooManyRequests, n)
 	}
 	u := &upload{
 		registry: r,
@@ -159,7 +166,7 @@ func (r *Registry) openUpload(ctx context.Context, key uploadKey) *upload {
 		r.uploads.sweeping = true
 		r.sweepAfter(expiry)
 	}
-	return u
+	return u, nil
 }
 
 func (r *Registry) findUpload(key uploadKey) *upload {
@@ -289,10 +296,14 @@ func (w *writer) usable() error {
 	case w.failed != nil:
 		return w.failed
 	}
-	if w.upload == nil {
-		w.upload = w.registry.openUpload(w.ctx, w.key)
+	if w.upload != nil {
+		return nil
 	}
-	return nil
+	u, err := w.registry.openUpload(w.ctx, w.key)
+	if err == nil {
+		w.upload = u
+	}
+	return err
 }
 
 func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {

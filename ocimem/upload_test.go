@@ -72,6 +72,29 @@ func TestUploadsExpireWhenIdle(t *testing.T) {
 	})
 }
 
+func TestUploadsAreBoundedInNumber(t *testing.T) {
+	t.Parallel()
+	r := NewWithConfig(&Config{MaxUploads: 2})
+	first, err := r.PushBlobChunked(ctx, "a", 0)
+	qt.Assert(t, qt.IsNil(err))
+	named, err := r.PushBlobChunkedResume(ctx, "a", "never-issued", 0, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = named.Write([]byte("x"))
+	qt.Assert(t, qt.IsNil(err))
+	_, err = r.PushBlobChunked(ctx, "b", 0)
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrTooManyRequests)))
+	late, err := r.PushBlobChunkedResume(ctx, "b", "another", 0, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = late.Write([]byte("x"))
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrTooManyRequests)))
+	_, err = named.Write([]byte("y")) // one that is open goes on
+	qt.Check(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(first.Cancel()))
+	_, err = r.PushBlobChunked(ctx, "b", 0)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(r.used.Load(), 2))
+}
+
 // TestTimerOfAnUpload looks at the moments when the timer goes off early, before
 // its upload is used, and late, when that has ended.
 func TestSweepsComeOnlyWhileNeeded(t *testing.T) {

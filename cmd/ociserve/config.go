@@ -56,10 +56,10 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	flags.BoolVar(&cfg.mem.Sparse, "sparse", false, "accept manifests whose blobs are absent, and deletes of blobs in use")
 	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
 	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond `n` bytes in all, or with -cache let go of what was not read for longest; 0 is no limit")
+	flags.IntVar(&cfg.mem.MaxUploads, "max-uploads", ocimem.DefaultMaxUploads, "refuse to begin more than `n` uploads at a time; a negative number is no limit")
 	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.BoolVar(&cfg.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that none that is damaged is served as a whole (for -dir and -layout)")
-	flags.IntVar(&cfg.disk.MaxUploads, "max-uploads", ocifs.DefaultMaxUploads, "refuse to begin more than `n` uploads at a time; a negative number is no limit (for -dir and -layout)")
 	flags.StringVar(&cfg.addr, "addr", "localhost:5000", "the `host:port` to listen on; port 0 picks a free one")
 	flags.Func("allow-origin", "let web pages of the `origin` use the registry from a browser; * is all; can be repeated", cfg.allowOrigin)
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests, only problems")
@@ -86,6 +86,7 @@ func parseFlags(args []string, stderr io.Writer) (config, error) {
 	cfg.disk.Sparse = cfg.mem.Sparse
 	cfg.disk.ImmutableTags = cfg.mem.ImmutableTags
 	cfg.disk.MaxBytes = cfg.mem.MaxBytes
+	cfg.disk.MaxUploads = cfg.mem.MaxUploads
 	return cfg, nil
 }
 
@@ -141,9 +142,9 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-no-sync is for -dir and -layout")
 	case cfg.disk.VerifyReads && (!onDisk || given["cache"]):
 		return errors.New("-verify-reads is for -dir and -layout, without -cache")
-	case given["max-uploads"] && (!onDisk || given["cache"]):
-		return errors.New("-max-uploads is for -dir and -layout, without -cache")
-	case cfg.disk.MaxUploads == 0:
+	case given["max-uploads"] && (given["proxy"] || given["cache"]):
+		return errors.New("-max-uploads is not for -proxy and -cache")
+	case cfg.mem.MaxUploads == 0:
 		return errors.New("-max-uploads cannot be 0")
 	case cfg.disk.NoSync && cfg.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")

@@ -49,6 +49,9 @@
 //	-max-bytes n
 //		refuse pushes beyond n bytes in all, or with -cache let go of what was
 //		not read for longest (default no limit)
+//	-max-uploads n
+//		refuse to begin more than n uploads at a time (default 100000); a negative
+//		number is no limit
 //
 // The flags for directories are the following, the first also for a proxy:
 //
@@ -59,9 +62,6 @@
 //	-verify-reads
 //		compare blobs with their digests when they are first read, so that none
 //		that is damaged is served as a whole
-//	-max-uploads n
-//		refuse to begin more than n uploads at a time (default 100000); a negative
-//		number is no limit
 //
 // The other flags are:
 //

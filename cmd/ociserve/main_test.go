@@ -203,7 +203,7 @@ func TestBadUsage(t *testing.T) {
 		{"-proxy x -dir y", 2, "ociserve: -proxy excludes -dir and -layout\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy x -mem", 2, "ociserve: -mem excludes -dir, -layout and -proxy\nRun 'ociserve -help' for usage.\n"},
 		{"-proxy x -sparse", 2, "ociserve: -sparse, -immutable and -max-bytes are not for -proxy\nRun 'ociserve -help' for usage.\n"},
-		{"-max-uploads 3", 2, "ociserve: -max-uploads is for -dir and -layout, without -cache\nRun 'ociserve -help' for usage.\n"},
+		{"-proxy x -max-uploads 3", 2, "ociserve: -max-uploads is not for -proxy and -cache\nRun 'ociserve -help' for usage.\n"},
 		{"-dir x -max-uploads 0", 2, "ociserve: -max-uploads cannot be 0\nRun 'ociserve -help' for usage.\n"},
 		{"-verify-reads", 2, "ociserve: -verify-reads is for -dir and -layout, without -cache\nRun 'ociserve -help' for usage.\n"},
 		{"-cache x -dir y -verify-reads", 2, "ociserve: -verify-reads is for -dir and -layout, without -cache\nRun 'ociserve -help' for usage.\n"},
