@@ -41,8 +41,10 @@ func (s *session) touchMemory(repo string) (size int64, err error) {
 	if err == nil {
 		err = u.checkNotEnded(id)
 	}
+	if errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		s.loseMemory()
+	}
 	if err != nil {
-		s.memory = nil
 		return 0, err
 	}
 	if m == nil {

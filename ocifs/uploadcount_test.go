@@ -1,6 +1,7 @@
 package ocifs
 
 import (
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +57,28 @@ func TestMaxUploads(t *testing.T) {
 			qt.Check(t, qt.IsNil(w.Cancel()))
 		}
 		tt.checkNoFiles()
+		qt.Check(t, qt.Equals(tt.u.count.n, 0))
+		qt.Check(t, qt.Equals(tt.u.count.memory, 0))
+	}
+}
+
+// A session whose first bytes cannot be stored does not count when nobody has it.
+func TestMaxUploads_OfWhatFails(t *testing.T) {
+	t.Parallel()
+	tt := newUploadTest(t)
+	tt.u.count.max = 1
+	for _, size := range []int{10, smallBlob + 1} {
+		w := tt.start()
+		tt.fs.set(failing("file.WriteAt", syscall.ENOSPC))
+		_, err := w.Write(randomBytes(1, size))
+		if err == nil {
+			err = w.Close()
+		}
+		qt.Check(t, qt.ErrorIs(err, error(syscall.ENOSPC)))
+		tt.fs.set(nil)
+		qt.Check(t, qt.IsNil(w.Close()))
+		tt.checkNoFiles()
+		tt.checkEmpty(tt.u, w.ID())
 		qt.Check(t, qt.Equals(tt.u.count.n, 0))
 		qt.Check(t, qt.Equals(tt.u.count.memory, 0))
 	}
