@@ -499,14 +499,16 @@ func (s *session) finish(f file) error {
 	return err
 }
 
-// leave is finish for a session that became a small blob. It leaves its state file
-// to others.
+// leave is finish for a session that became a small blob. It leaves its state file,
+// which says that the session has ended, to others. To overwrite the content costs less
+// than to cut it off.
 func (s *session) leave(f file) {
 	u := s.uploads
 	u.tellEnded(s.id)
+	_, err := f.WriteAt(make([]byte, stateSize+s.state.size), 0)
 	s.forget()
 	u.count.removed()
-	if f.Truncate(0) != nil || !u.store.staging.keepSpare(u.statePath(s.id), f) {
+	if err != nil || !u.store.staging.keepSpare(u.statePath(s.id), f) {
 		u.removeState(s.id, f)
 	}
 }

@@ -3,15 +3,15 @@ package ocifs
 import "os"
 
 // State files of upload sessions that became small blobs are spare: they are kept in
-// the staging directory for the sessions to come, empty, and go with it.
+// the staging directory for the sessions to come, with nothing but zeros, and go with it.
 // Small blobs come as fast as files can be made and removed, which takes long where the
 // system avoids what was freed lately; to give one another name is cheap.
 
 // maxSpares bounds how many spare files are kept.
 const maxSpares = 64
 
-// keepSpare takes an empty state file, which has no other name, away from where it is,
-// if it is wanted, and closes f, which is that file, open. When it returns false, the file has
+// keepSpare takes a state file, which has no other name, away from where it is, if it
+// is wanted, and closes f, which is that file, open. When it returns false, the file has
 // its name.
 func (s *staging) keepSpare(name string, f file) bool {
 	s.mu.Lock()
