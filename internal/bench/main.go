@@ -23,10 +23,10 @@
 // that has nothing else to do: this program, started once more. The row brings
 // it into its initial state, and uses it a little; then it collects its garbage,
 // gives it back to the system and forgets its peak of memory; and then the
-// measured work begins. Servers take turns, in rounds that each start with
-// another one, so that what else the machine does hits all alike. The first
-// round does not count. The tables show the median and the extremes of the
-// rounds' ratios.
+// measured work begins. In rows that are named Cold, the server is not used
+// before. Servers take turns, in rounds that each start with another one, so that
+// what else the machine does hits all alike. The first round does not count. The
+// tables show the median and the extremes of the rounds' ratios.
 //
 // Servers on disk get a pause before the measured work, and one after it if it
 // adds content: what they have put off until then counts in their CPU time and
