@@ -99,6 +99,9 @@ func (s *session) commitMemory(ctx context.Context, offset int64, d ociregistry.
 		s.endMemory()
 		return true, ociregistry.ErrDigestInvalid
 	}
+	if err := s.checkNotEndedElsewhere(); err != nil {
+		return s.memory == nil, err
+	}
 	added, err := s.uploads.publishText(ctx, m.repo, d, text)
 	if err != nil {
 		m.sealed = true
@@ -144,6 +147,11 @@ func (s *session) store() error {
 		s.loseMemory()
 		return s.checkLosses(at)
 	}
+	if err == nil { // an end is told before its session's files go
+		if err = s.checkNotEndedElsewhere(); err != nil {
+			u.store.fs.Remove(u.statePath(s.id))
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -152,6 +160,19 @@ func (s *session) store() error {
 		u.count.filed()
 	}
 	return nil
+}
+
+// checkNotEndedElsewhere checks that the session, which is in memory, had no files in
+// another process, where it has ended. If so, it ends here.
+//
+// Errors: [ociregistry.ErrBlobUploadUnknown].
+func (s *session) checkNotEndedElsewhere() error {
+	ended, err := s.uploads.ended.has(s.memory.id)
+	if ended {
+		s.freeMemory()
+		return ociregistry.ErrBlobUploadUnknown
+	}
+	return err
 }
 
 // create makes the state file of a session, with content that it has itself, or none.

@@ -2,6 +2,7 @@ package ocifs
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -176,6 +177,49 @@ func TestUploadID_AfterFilesIsUnknownEverywhere(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.HasLen(logs, 0))
 			qt.Check(t, qt.Equals(tt.u.ended.n, 0))
+		}
+	}
+}
+
+// TestUploadID_AfterFilesIsUnknownToThoseWhoHadIt has a session end that has files, of
+// which another process still knows that it has none.
+func TestUploadID_AfterFilesIsUnknownToThoseWhoHadIt(t *testing.T) {
+	t.Parallel()
+	content := []byte("content")
+	for name, end := range map[string]func(w *uploadWriter) error{
+		"Commit": func(w *uploadWriter) error {
+			_, err := w.Commit(digest.FromBytes(content))
+			return err
+		},
+		"Cancel": func(w *uploadWriter) error { return w.Cancel() },
+	} {
+		for _, size := range []int{10, smallBlob + 1} {
+			other := bytes.Repeat([]byte("x"), size)
+			for then, last := range map[string]func(w *uploadWriter) error{
+				"Commit": func(w *uploadWriter) error {
+					_, err := w.Commit(digest.FromBytes(other))
+					return err
+				},
+				"Close": func(w *uploadWriter) error { return w.Close() },
+			} {
+				t.Run(fmt.Sprintf("%s,%d,%s", name, size, then), func(t *testing.T) {
+					t.Parallel()
+					tt := newUploadTest(t)
+					w := tt.start()
+					id := w.ID()
+					late := tt.resume(tt.process(), id, 0)
+					tt.write(w, content)
+					qt.Assert(t, qt.IsNil(w.Close()))
+					qt.Assert(t, qt.IsNil(end(tt.resume(tt.u, id, int64(len(content))))))
+					_, err := late.Write(other)
+					if err == nil {
+						err = last(late)
+					}
+					qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+					tt.checkUnknown(id)
+					tt.checkNoFiles()
+				})
+			}
 		}
 	}
 }
