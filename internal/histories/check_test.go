@@ -46,6 +46,11 @@ func TestCheck(t *testing.T) {
 	end := func(call, ret time.Duration, do, blob string, status int, code string) *Event {
 		return &Event{Call: call, Return: ret, Op: Op{Do: do, Session: 1, Blob: blob, Offset: -1}, Outcome: Outcome{Status: status, Code: code, Size: -1}}
 	}
+	whole := func(call, ret time.Duration, blob string, status int) *Event {
+		ev := end(call, ret, commitUpload, blob, status, "")
+		ev.Piece, ev.Offset = &piece{blob, 0, chunkSizes[blob[0]]}, 0
+		return ev
+	}
 	tests := []struct {
 		name   string
 		events []*Event
@@ -82,6 +87,10 @@ func TestCheck(t *testing.T) {
 		{"one of two chunks at one offset", []*Event{opened(), send(3, 9, "a", 0, 202, 3000), send(3, 9, "b", 0, 416, 3000)}, true},
 		{"a session that ended is unknown", []*Event{opened(), send(3, 4, "a", 0, 202, 3000), end(5, 6, cancelUpload, "", 204, ""), ask(7, 8, 3000)}, false},
 		{"a session that never had anything begins anew elsewhere", []*Event{opened(), end(5, 6, cancelUpload, "", 204, ""), ask(7, 8, 0)}, true},
+		{"a commit of all, while the session gets bytes elsewhere", []*Event{
+			opened(), whole(3, 9, "a", 201), send(4, 5, "b", 0, 202, 20_000), blob(6, 7, headBlob, "a", 404, "NAME_UNKNOWN"), blob(10, 11, headBlob, "a", 200, ""), ask(12, 13, 20_000)}, true},
+		{"a commit of all, after the session got bytes", []*Event{opened(), send(3, 4, "b", 0, 202, 20_000), whole(5, 6, "a", 201)}, false},
+		{"a commit of all that nobody sees", []*Event{opened(), whole(3, 4, "a", 201), blob(5, 6, headBlob, "a", 404, "NAME_UNKNOWN")}, false},
 		{"a commit without an answer, of which the blob is there and the session too", []*Event{
 			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 9, commitUpload, "a", 0, ""), blob(10, 11, headBlob, "a", 200, ""), end(12, 13, commitUpload, "a", 201, "")}, true},
 	}

@@ -17,6 +17,7 @@ type state struct {
 	blobs     uint16
 	sessions  [maxSessions]session
 	waiting   string // reads that have begun, and did not find yet what they read
+	alone     string // commits that go on in a process which knows nothing of others
 }
 
 // session is an upload session.

@@ -1,8 +1,10 @@
 package histories
 
 import (
+	"encoding/binary"
 	"net/http"
 	"slices"
+	"strings"
 )
 
 // sessionKey names an upload session: its repository, and its number there.
@@ -20,7 +22,62 @@ func uploadSteps(ev *Event, sizes []int64) []step {
 	if ev.Code == "RANGE_INVALID" || ev.Code == "BLOB_UPLOAD_UNKNOWN" || ev.Code == "BLOB_UPLOAD_INVALID" {
 		return append(steps, refusalSteps(ev)...)
 	}
-	return append(steps, endSteps(ev)...)
+	return ev.mayBeAlone(append(steps, endSteps(ev)...))
+}
+
+// mayBeAlone adds to the steps of a commit that brings all of the content that it may
+// find its session without bytes, and from then on be a matter of its process alone: what
+// comes of the session elsewhere meanwhile, it does not know.
+func (ev *Event) mayBeAlone(steps []step) []step {
+	if ev.Do != commitUpload || ev.Piece == nil || ev.Offset > 0 || len(steps) < 2 {
+		return steps
+	}
+	id := string(binary.BigEndian.AppendUint64([]byte{byte(ev.Client)}, uint64(ev.Call)))
+	last := len(steps) - 1
+	for i, st := range steps {
+		if st.next == nil {
+			continue
+		}
+		steps[i].next = func(s state) []state {
+			u := &s.sessions[ev.Session-1]
+			switch alone := strings.Contains(s.alone, id); {
+			case alone && i == last:
+				return ev.commitAlone(s, id)
+			case alone:
+				return []state{s}
+			case i == 0 && u.phase == open && u.content == "":
+				begun := s
+				begun.alone += id
+				return append(st.next(s), begun)
+			}
+			return st.next(s)
+		}
+	}
+	return steps
+}
+
+// commitAlone returns what there may be after a commit of one process alone, which ends
+// the session unless others have it.
+func (ev *Event) commitAlone(s state, id string) []state {
+	s.alone = strings.Replace(s.alone, id, "", 1)
+	without := s
+	if u := &s.sessions[ev.Session-1]; u.phase == open && u.content == "" {
+		u.phase = ended
+	}
+	switch {
+	case ev.Code == "DIGEST_INVALID":
+		return []state{s}
+	case contentOf(ev.Blob) != encodePiece(*ev.Piece):
+		if ev.unknown() {
+			return []state{without, s}
+		}
+		return nil
+	}
+	s.blobs |= blobBit(ev.Blob)
+	if ev.unknown() {
+		return []state{without, s}
+	}
+	return []state{s}
 }
 
 func openSteps(ev *Event) []step {
