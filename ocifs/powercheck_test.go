@@ -48,8 +48,8 @@ func (c *cutTest) check(ctx context.Context) error {
 		}
 	}
 	for _, w := range c.workers {
-		w.r, w.cut = c.r, c.cuts > 0
-		w.damaged = w.cut && c.opts.NoSync
+		w.r, w.cutShort = c.r, c.ends > 0
+		w.damaged = c.opts.NoSync && c.cuts > 0
 		w.settle(there, c.killed)
 	}
 	return c.checkUploads(ctx)

@@ -65,8 +65,9 @@ type cutTest struct {
 	r       *Registry
 	workers []*worker
 	shared  []ociregistry.Descriptor
-	cuts    int
-	killed  bool // the last end was not a cut
+	ends    int
+	cuts    int  // how many of the ends were cuts
+	killed  bool // the last end was none
 
 	mu     sync.Mutex
 	events []string
@@ -166,6 +167,7 @@ func (c *cutTest) work(ctx context.Context) error {
 
 // cut cuts the power, or kills the process, and lets it end.
 func (c *cutTest) cut() {
+	c.ends++
 	what, after := "the process is killed", c.disk.kill
 	if c.killed = c.rnd.IntN(4) == 0; !c.killed {
 		what, after = "the power is cut", c.disk.cut
@@ -215,7 +217,9 @@ func (c *cutTest) boot(ctx context.Context) error {
 		r, err := open(c.disk, root, "", &c.opts)
 		if err == nil {
 			c.r = r
-			err = c.check(ctx)
+			if err = c.repair(ctx); err == nil {
+				err = c.check(ctx)
+			}
 			c.disk.mu.Lock()
 			c.disk.badSyncs = bad
 			c.disk.cutAt = 0
@@ -238,6 +242,21 @@ func (c *cutTest) boot(ctx context.Context) error {
 }
 
 // report returns what has happened.
+// repair does what has to be done after a cut if nothing was waited for: what is left
+// need not be whole.
+func (c *cutTest) repair(ctx context.Context) error {
+	if !c.opts.NoSync || c.cuts == 0 {
+		return nil
+	}
+	for p, err := range c.r.Repair(ctx) {
+		if err != nil && !c.off() {
+			return fmt.Errorf("Repair: %w", err)
+		}
+		c.say("Repair: %v", p)
+	}
+	return nil
+}
+
 func (c *cutTest) report() string {
 	for _, w := range c.workers {
 		c.say("%s", strings.Join(w.log, "\n"))

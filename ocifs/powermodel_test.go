@@ -20,13 +20,13 @@ import (
 // worker changes. So it knows what each call must answer, and what must be there
 // after the power was cut.
 type worker struct {
-	name  string
-	rnd   *rand.Rand
-	u     *universe
-	r     ociregistry.Interface
-	off   func() bool // whether the power is off
-	flaky bool        // whether calls may fail with EIO
-	cut   bool        // whether the power was cut before
+	name     string
+	rnd      *rand.Rand
+	u        *universe
+	r        ociregistry.Interface
+	off      func() bool // whether the power is off
+	flaky    bool        // whether calls may fail with EIO
+	cutShort bool        // whether calls were cut short before
 
 	// damaged is whether a cut may have left anything behind, since nothing was
 	// synced. Then no answer is wrong until everything was pushed again.
@@ -319,8 +319,8 @@ func (w *worker) mount(ctx context.Context, repo string, desc ociregistry.Descri
 		from = ""
 	}
 	_, err := w.r.MountBlob(ctx, from, repo, desc.Digest)
-	if from == "" && w.cut && errors.Is(err, ociregistry.ErrBlobUnknown) {
-		return nil // what a cut takes out of the pool is not found without a repository
+	if from == "" && w.cutShort && w.state[blobThing(repo, desc.Digest)] == "" && errors.Is(err, ociregistry.ErrBlobUnknown) {
+		return nil // what is not in the pool is not found without a repository
 	}
 	return w.answered(ctx, err, nil, fmt.Sprintf("MountBlob from %q to %s", from, blobThing(repo, desc.Digest)),
 		step{blobThing(repo, desc.Digest), present})

@@ -26,7 +26,8 @@ const DefaultMaxUploads = 100_000
 type Options struct {
 	// NoSync gives up durability for speed: calls return without waiting for
 	// the disk. What was acknowledged survives the end of the process at any
-	// instant, but not a power cut, after which content may be missing.
+	// instant, but not a power cut, after which content may be missing or damaged,
+	// index.json included: see [Registry.Repair].
 	NoSync bool
 
 	// ReadOnly refuses all changes with [ociregistry.ErrDenied], and writes

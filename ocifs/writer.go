@@ -337,6 +337,13 @@ func (r *Registry) mountBlob(ctx context.Context, from, to string, digest ocireg
 		return 0, err
 	}
 	source, text, size, err := r.mountSource(from, digest)
+	if from == "" && errors.Is(err, ociregistry.ErrBlobUnknown) {
+		// Other programs, and pushes that were cut short, leave blobs that are not in
+		// the pool.
+		if there, itsText, itsSize, err2 := r.mountSource(to, digest); err2 == nil {
+			source, text, size, err = there, itsText, itsSize, nil
+		}
+	}
 	if err != nil {
 		return 0, err
 	}

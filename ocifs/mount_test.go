@@ -1,0 +1,34 @@
+package ocifs
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// TestMountOfWhatIsThereAlready mounts a blob from any repository into the one that has
+// it, where another program, or a push that was cut short, has left it.
+func TestMountOfWhatIsThereAlready(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	r, err := New(dir, &Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	image := ocitest.NewImage(ocitest.Spec{})
+	qt.Assert(t, qt.IsNil(image.Push(ctx, r, "foo", "v1")))
+	blob := ocitest.NewBlob(7, 100_000)
+	d := blob.Descriptor.Digest
+	name := filepath.Join(dir, "foo", "blobs", d.Algorithm().String(), d.Encoded())
+	qt.Assert(t, qt.IsNil(os.WriteFile(name, blob.Bytes(), 0o666)))
+
+	desc, err := r.MountBlob(ctx, "", "foo", d)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(desc.Size, blob.Descriptor.Size))
+	_, err = r.MountBlob(ctx, "", "foo", ocitest.NewBlob(8, 100_000).Descriptor.Digest)
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUnknown))
+}
