@@ -78,30 +78,25 @@ func (c *client) Referrers(ctx context.Context, repo string, digest ociregistry.
 			yield(ociregistry.Descriptor{}, about.wrap(err))
 			return
 		}
-		for page, err := range c.referrersPages(ctx, r) {
-			if err != nil {
-				yield(ociregistry.Descriptor{}, about.wrap(err))
-				return
-			}
-			for _, desc := range page {
-				if !yield(desc, nil) {
-					return
-				}
-			}
-		}
+		inOrder(c.referrersPages(ctx, r))(func(desc ociregistry.Descriptor, err error) bool {
+			return yield(desc, about.wrap(err))
+		})
 	}
 }
 
 // referrersPages lists referrers by the API, or by the tag.
-func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[[]ociregistry.Descriptor, error] {
-	return func(yield func([]ociregistry.Descriptor, error) bool) {
+func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[referrersPage, error] {
+	return func(yield func(referrersPage, error) bool) {
 		first := true
 		supported, known := c.referrersSupport()
 		if supported || !known {
 			for p, err := range c.pages(ctx, c.newReferrersCall(r)) {
-				var page []ociregistry.Descriptor
+				var page referrersPage
 				if err == nil {
 					page, err = parseReferrers(p, r.ArtifactType)
+				}
+				if page.settled {
+					passOver(p.next, ociregistry.ReferrersAfter(ctx))
 				}
 				if first && err == nil {
 					c.noteReferrersSupport(true)
@@ -124,7 +119,7 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[[
 			}
 		}
 		list, err := c.referrersByTag(ctx, r.Repo, r.Digest)
-		yield(tidyReferrers(list.Manifests, r.ArtifactType), err)
+		yield(referrersPage{list: tidyReferrers(list.Manifests, r.ArtifactType), settled: true}, err)
 	}
 }
 
@@ -150,18 +145,18 @@ func lacksReferrers(err error) bool {
 }
 
 // parseReferrers returns the referrers in an answer of the API.
-func parseReferrers(p page, artifactType string) ([]ociregistry.Descriptor, error) {
+func parseReferrers(p page, artifactType string) (referrersPage, error) {
 	index, err := parseIndex(p.data)
 	if err == nil && isPage(p.resp) {
 		err = errNoIndex
 	}
 	if err != nil {
-		return nil, err
+		return referrersPage{}, err
 	}
 	if filtered(p.resp.Header, index) {
 		artifactType = ""
 	}
-	return tidyReferrers(index.Manifests, artifactType), nil
+	return referrersPage{tidyReferrers(index.Manifests, artifactType), len(p.data), settles(p.next, index.Manifests)}, nil
 }
 
 // parseIndex parses an image index, whatever media type it came with. There are
