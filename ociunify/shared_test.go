@@ -1,7 +1,9 @@
 package ociunify_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -116,6 +118,52 @@ func TestCache_KeepsManifestsThatAreInvalid(t *testing.T) {
 	origin.setBody(nil)
 	wantTag(t, c, "foo", "v1", image)
 	qt.Check(t, qt.Equals(mediaTypeOf(t, kept, image), image.Descriptor.MediaType))
+}
+
+// A manifest of the origin that is wrong about the size of a layer is what the origin
+// has, and hides neither itself nor the layer, whichever comes first.
+func TestCache_KeepsManifestsThatAreWrongAboutSizes(t *testing.T) {
+	t.Parallel()
+	for name, registry := range map[string]func(testing.TB) ociregistry.Interface{
+		"memory":    func(testing.TB) ociregistry.Interface { return ocimem.New() },
+		"directory": func(t testing.TB) ociregistry.Interface { return newDirectory(t) },
+	} {
+		for _, layerFirst := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, layer first %v", name, layerFirst), func(t *testing.T) {
+				t.Parallel()
+				ctx, mem := t.Context(), ocimem.New()
+				image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{100}})
+				layer := image.Blobs[1]
+				size := fmt.Sprintf(`"size":%d`, layer.Descriptor.Size)
+				content := bytes.Replace(image.Manifest, []byte(size), []byte(`"size":98765`), 1)
+				qt.Assert(t, qt.IsFalse(bytes.Equal(content, image.Manifest)))
+				_, err := mem.PushManifest(ociregistry.AllowMissing(ctx), "foo", "v1", content, image.Descriptor.MediaType)
+				qt.Assert(t, qt.IsNil(err))
+				ocitest.NewRegistry(t, mem).MustPush("foo", image)
+
+				origin := count(mem)
+				c := newCache(t, registry(t), origin, nil)
+				read := func() {
+					t.Helper()
+					rd, err := c.GetBlob(ctx, "foo", layer.Descriptor.Digest)
+					got, err := readAll(rd, err)
+					wantBytes(t, got, err, layer.Bytes())
+				}
+				for range 2 {
+					if layerFirst {
+						read()
+					}
+					rd, err := c.GetTag(ctx, "foo", "v1")
+					qt.Assert(t, qt.IsNil(err))
+					qt.Check(t, qt.Equals(rd.Descriptor().MediaType, image.Descriptor.MediaType))
+					got, err := readAll(rd, err)
+					wantBytes(t, got, err, content)
+					read()
+					origin.set("", errBroken)
+				}
+			})
+		}
+	}
 }
 
 // What earlier versions kept is read, and gets its own media type when it is pushed or
