@@ -453,9 +453,15 @@ func (repo *repository) confirm(journal file) error {
 	return nil
 }
 
+// sync makes the journal durable. After a failure it may be any of those that it was
+// meanwhile, which the next change must not build on: see anchor.
 func (repo *repository) sync(journal file) error {
 	if repo.registry.opts.NoSync {
 		return nil
 	}
-	return journal.Sync()
+	err := journal.Sync()
+	if err != nil {
+		repo.anchored.Store(false)
+	}
+	return err
 }
