@@ -151,7 +151,12 @@ func (repo *repository) foldInParts(ctx context.Context, goOn func() error, end 
 		written, err := store.writeContents(contents)
 		for names := range slices.Chunk(written, foldNames) {
 			if err == nil {
-				err = repo.commit(&change{ctx: ctx, alone: true, work: func(file) error { return repo.nameContents(names) }})
+				err = repo.commit(&change{ctx: ctx, alone: true, work: func(journal file) error {
+					if err := repo.confirm(journal); err != nil {
+						return err
+					}
+					return repo.nameContents(names)
+				}})
 			}
 		}
 		store.discardContents(written)
@@ -207,6 +212,10 @@ func (repo *repository) seal(journal file, d *draft) error {
 	if repo.at.offset <= int64(headerLen) {
 		repo.registry.unmark(repo)
 		return nil // nothing has happened since the last
+	}
+	// A manifest's file without what the journal says of it would be a blob.
+	if err := repo.confirm(journal); err != nil {
+		return err
 	}
 	if err := repo.putContents(); err != nil {
 		return err
