@@ -109,12 +109,12 @@ type Options struct {
 	// likes beside that. Zero stands for five minutes; negative for no bound.
 	BlobTimeout time.Duration
 
-	// AnswerTimeout is how long a client may take for the next 64 KiB of an answer,
-	// or for the rest of it, before its connection is broken. Time in which there is
-	// nothing to send does not count. Over HTTP/2 this is about each stream; for a
-	// connection of which nothing is read at all, see [http.HTTP2Config]'s
-	// WriteByteTimeout. A WriteTimeout of the [http.Server] holds as well. Zero
-	// stands for five minutes; negative for no bound.
+	// AnswerTimeout is how long a client may take for the next part of an answer before
+	// its connection is broken: for 64 KiB, up to 1 MiB once it has been quick, or the
+	// rest. Time in which there is nothing to send does not count. Over HTTP/2 this is
+	// about each stream; for a connection of which nothing is read at all, see
+	// [http.HTTP2Config]'s WriteByteTimeout. A WriteTimeout of the [http.Server] holds
+	// as well. Zero stands for five minutes; negative for no bound.
 	AnswerTimeout time.Duration
 
 	// ManifestMemory is how many bytes of manifests may be on their way at a time:

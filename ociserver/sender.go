@@ -11,10 +11,14 @@ import (
 )
 
 const (
-	// answerPiece is how many bytes of an answer a client must take within the
-	// AnswerTimeout. That is little for the slowest, and costs the fastest next to
-	// nothing.
-	answerPiece = 64 << 10
+	// minPiece and maxPiece are how many bytes of an answer a client must take within
+	// the AnswerTimeout: at first, and when it has been quick. A client that takes a
+	// piece in less than a quickPart of that time gets one that is twice as large
+	// next, so that the fastest cost no more calls of the system than without a bound.
+	// One that does not gets the smallest.
+	minPiece  = 64 << 10
+	maxPiece  = 1 << 20
+	quickPart = 64
 
 	// filePiece is how many bytes of a file the system is asked to send at a time.
 	filePiece = 4 << 20
@@ -43,6 +47,8 @@ type sender struct {
 	leash
 	x      *exchange
 	broken bool             // the client did not take what was sent
+	size   int              // of the last piece; 0 before the first
+	since  time.Time        // when that was begun
 	piece  io.LimitedReader // of a file
 }
 
@@ -57,10 +63,22 @@ func (s *sender) expect() {
 	}
 }
 
+// next begins a piece, and returns how large it may be.
+func (s *sender) next() int {
+	now, d := time.Now(), s.x.opts.AnswerTimeout
+	if s.size == 0 || d > 0 && now.Sub(s.since) > d/quickPart {
+		s.size = minPiece
+	} else {
+		s.size = min(2*s.size, maxPiece)
+	}
+	s.since = now
+	s.expect()
+	return s.size
+}
+
 func (s *sender) Write(p []byte) (n int, err error) {
 	for {
-		piece := p[n:min(len(p), n+answerPiece)]
-		s.expect()
+		piece := p[n:min(len(p), n+s.next())]
 		m, err := s.x.w.Write(piece)
 		n += m
 		if err != nil {
@@ -118,7 +136,7 @@ func (s *sender) sendFile(w io.ReaderFrom, from io.Reader, n int64) (sent int64,
 		}
 		late := errors.Is(err, os.ErrDeadlineExceeded)
 		// What was read and not sent is lost, where the system cannot send files.
-		if !late || s.late.Load() || m < answerPiece || before < 0 || position(from) != before+m {
+		if !late || s.late.Load() || m < minPiece || before < 0 || position(from) != before+m {
 			s.broken = late
 			return sent, err
 		}

@@ -196,12 +196,13 @@ func TestAnswersThatAreTakenSlowlyArrive(t *testing.T) {
 	}
 }
 
-// slowReader reads 10,000 bytes a second.
+// slowReader reads 120,000 bytes a second.
 type slowReader struct{ r io.Reader }
 
 func (r slowReader) Read(p []byte) (int, error) {
-	time.Sleep(time.Second)
-	return r.r.Read(p[:min(len(p), 10_000)])
+	n, err := r.r.Read(p)
+	time.Sleep(time.Duration(n) * time.Second / 120_000)
+	return n, err
 }
 
 // TestStreamsThatNobodyTakesEnd is about one stream of a connection of which other
