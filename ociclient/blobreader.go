@@ -1,16 +1,12 @@
 package ociclient
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"sync"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -75,7 +71,7 @@ func (r *blobReader) verify() error {
 		return io.EOF
 	case r.desc.Size >= 0 && r.n != r.desc.Size:
 		return sizeError("the content has %d bytes, not %d", r.n, r.desc.Size)
-	case !isDigestOf(r.desc.Digest, r.hash.Sum(r.sum[:0])):
+	case !verified.IsSum(r.desc.Digest, r.hash.Sum(r.sum[:0])):
 		return mismatch()
 	}
 	r.ended = true
@@ -88,21 +84,6 @@ func (r *blobReader) Verified() verified.State {
 		return verified.State{}
 	}
 	return verified.State{Digest: r.desc.Digest, Read: r.n, Ended: r.ended}
-}
-
-// isDigestOf reports whether a digest has the sum of what was hashed.
-func isDigestOf(d ociregistry.Digest, sum []byte) bool {
-	var text [2 * sha512.Size]byte
-	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
-}
-
-// isContentOf reports whether data is the content of a digest.
-func isContentOf(d ociregistry.Digest, data []byte) bool {
-	if d.Algorithm() == digest.SHA256 {
-		sum := sha256.Sum256(data)
-		return isDigestOf(d, sum[:])
-	}
-	return d.Algorithm().FromBytes(data) == d
 }
 
 func mismatch() error {

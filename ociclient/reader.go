@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
@@ -304,7 +305,7 @@ func (c *client) fetchManifest(ctx context.Context, r wire.Request) (*manifestRe
 	}
 	mediaType := mediaTypeOf(resp)
 	switch {
-	case want != "" && !isContentOf(want, data):
+	case want != "" && !verified.IsOf(want, data):
 		return nil, mismatch()
 	case len(data) == 0, want == "" && manifest.CheckUnnamed(mediaType, data) != nil:
 		return nil, errors.New("the answer is no manifest")

@@ -3,7 +3,6 @@ package ocifs
 import (
 	"context"
 	"crypto/sha512"
-	"encoding/hex"
 	"hash"
 	"io"
 	"runtime"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -117,8 +117,7 @@ func (st *staged) is(ctx context.Context, d ociregistry.Digest) (bool, error) {
 // hasSum reports whether a hash has the sum that a digest of its algorithm says.
 func hasSum(h hash.Hash, d ociregistry.Digest) bool {
 	var sum [sha512.Size]byte
-	var text [2 * len(sum)]byte
-	return string(hex.AppendEncode(text[:0], h.Sum(sum[:0]))) == d.Encoded()
+	return verified.IsSum(d, h.Sum(sum[:0]))
 }
 
 // hashFile adds the first size bytes of f to h.

@@ -3,7 +3,6 @@ package ocimem
 import (
 	"context"
 	"crypto/sha512"
-	"encoding/hex"
 	"hash"
 	"io"
 	"math"
@@ -11,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/verified"
 )
 
 // The sizes of chunks, in bytes. After the first, a chunk is never larger than
@@ -94,8 +95,7 @@ func (b *buffer) is(digest digest.Digest) bool {
 		}
 	}
 	var sum [sha512.Size]byte
-	var text [2 * len(sum)]byte
-	return string(hex.AppendEncode(text[:0], h.Sum(sum[:0]))) == digest.Encoded()
+	return verified.IsSum(digest, h.Sum(sum[:0]))
 }
 
 // content returns what was collected, whose digest was checked. The buffer must

@@ -2,15 +2,10 @@ package ociunify
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -224,7 +219,7 @@ func (l *lastChecked) Read(p []byte) (int, error) {
 		l.hash.Write(p[n : n+m])
 		n += m
 		switch {
-		case err == io.EOF && !isSum(l.hash, l.digest):
+		case err == io.EOF && !verified.IsSum(l.digest, l.hash.Sum(nil)):
 			return 0, fmt.Errorf("%w: the content is another", ociregistry.ErrDigestInvalid)
 		case err == io.EOF:
 			l.holds = 0
@@ -238,21 +233,4 @@ func (l *lastChecked) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, nil
-}
-
-// isSum reports whether a hash of the algorithm of d has the sum that d says.
-func isSum(h hash.Hash, d ociregistry.Digest) bool { return isHex(h.Sum(nil), d) }
-
-// isOf reports whether d, which is valid, is the digest of contents.
-func isOf(contents []byte, d ociregistry.Digest) bool {
-	if d.Algorithm() == digest.SHA256 { // without a hash on the heap
-		sum := sha256.Sum256(contents)
-		return isHex(sum[:], d)
-	}
-	return d.Algorithm().FromBytes(contents) == d
-}
-
-func isHex(sum []byte, d ociregistry.Digest) bool {
-	var text [2 * sha512.Size]byte
-	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
 }

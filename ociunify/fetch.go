@@ -229,7 +229,7 @@ func (f *fetch) receive(rd io.Reader, size int64) error {
 		switch {
 		case err == io.EOF && k.n < size:
 			return at.fail(io.ErrUnexpectedEOF)
-		case err == io.EOF && !isSum(h, d):
+		case err == io.EOF && !verified.IsSum(d, h.Sum(nil)):
 			return at.fail(fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid))
 		case err == io.EOF:
 			if err := k.settle(); err != nil {

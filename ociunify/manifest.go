@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -63,7 +64,7 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 	if err := ociregistry.CheckDigest(want); err != nil {
 		return m, at.fail(err)
 	}
-	if !isOf(m.contents, want) {
+	if !verified.IsOf(want, m.contents) {
 		return m, at.fail(fmt.Errorf("%w: the content of the manifest is another", ociregistry.ErrDigestInvalid))
 	}
 	m.desc.Digest, m.desc.Size = want, int64(len(m.contents))

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -105,7 +106,7 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	}
 	tag := list.tag()
 	old, err := c.kept.ResolveTag(ctx, stateRepo, tag)
-	if err == nil && ociregistry.CheckDigest(old.Digest) == nil && isOf(contents, old.Digest) {
+	if err == nil && ociregistry.CheckDigest(old.Digest) == nil && verified.IsOf(old.Digest, contents) {
 		return
 	}
 	found := err == nil

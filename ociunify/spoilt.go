@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -97,7 +98,7 @@ func (c *Cache) isRight(ctx context.Context, h holding) bool {
 	hash := h.digest.Algorithm().Hash()
 	n, err := copyBuffered(hash, rd)
 	size := rd.Descriptor().Size
-	return err == nil && (size < 0 || size == n) && isSum(hash, h.digest)
+	return err == nil && (size < 0 || size == n) && verified.IsSum(h.digest, hash.Sum(nil))
 }
 
 // hasRange reports whether the cache registry has as many bytes of a blob as there are

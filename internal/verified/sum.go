@@ -1,0 +1,25 @@
+package verified
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// IsSum reports whether a digest, which is well formed, has the sum of a hash of its
+// algorithm. It allocates nothing.
+func IsSum(d digest.Digest, sum []byte) bool {
+	var text [2 * sha512.Size]byte
+	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
+}
+
+// IsOf reports whether a digest, which is well formed, is that of data.
+func IsOf(d digest.Digest, data []byte) bool {
+	if d.Algorithm() == digest.SHA256 { // without a hash on the heap
+		sum := sha256.Sum256(data)
+		return IsSum(d, sum[:])
+	}
+	return d.Algorithm().FromBytes(data) == d
+}
