@@ -15,7 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestBehaviour27_RefreshWhereThereIsNoPost(t *testing.T) {
+func TestRefreshWhereThereIsNoPost(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented} {
 		s := &tokenServer{answer: func(w http.ResponseWriter, req *http.Request) bool {
@@ -42,7 +42,7 @@ func TestBehaviour27_RefreshWhereThereIsNoPost(t *testing.T) {
 	}
 }
 
-func TestBehaviour27_RefreshTokenIsReplaced(t *testing.T) {
+func TestRefreshTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	good := "first"
 	s := &tokenServer{fields: `,"refresh_token":"second"`}
@@ -67,7 +67,7 @@ func TestBehaviour27_RefreshTokenIsReplaced(t *testing.T) {
 }
 
 // A refresh token that another request has used up meanwhile is no refusal.
-func TestBehaviour27_RefreshTokenIsUsedUp(t *testing.T) {
+func TestRefreshTokenIsUsedUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var used atomic.Bool

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/ocimem"
 )
 
-func TestBehaviour24_AtOnceThenAtTheInterval(t *testing.T) {
+func TestPassesComeAtOnceThenAtTheInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -35,7 +35,7 @@ func TestBehaviour24_AtOnceThenAtTheInterval(t *testing.T) {
 	})
 }
 
-func TestBehaviour24_OnePassAtATime(t *testing.T) {
+func TestOnePassAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -78,9 +78,9 @@ func TestBehaviour24_OnePassAtATime(t *testing.T) {
 	})
 }
 
-// TestBehaviour24_CancelStopsPromptly has a bubble end only when all goroutines
+// TestCancelStopsAPassPromptly has a bubble end only when all goroutines
 // in it have.
-func TestBehaviour24_CancelStopsPromptly(t *testing.T) {
+func TestCancelStopsAPassPromptly(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"Repositories", "Tags", "ResolveTag", "GetManifest", "GetBlob", "Referrers", "backoff", "interval"} {
 		t.Run(at, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestBehaviour21_OnlyWhatDiffers(t *testing.T) {
+func TestMirrorCopiesOnlyWhatDiffers(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		one, two := image(1), image(2)
 		mustPush(t, src, "a", one, "v1", "latest")
@@ -36,7 +36,7 @@ func TestBehaviour21_OnlyWhatDiffers(t *testing.T) {
 	})
 }
 
-func TestBehaviour21_ReSigned(t *testing.T) {
+func TestMirrorCopiesNewSignaturesOfWhatIsThere(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		signed := image(1)
 		tag := cosignTag(signed.Descriptor.Digest) + ".sig"
@@ -61,7 +61,7 @@ func TestBehaviour21_ReSigned(t *testing.T) {
 	})
 }
 
-func TestBehaviour21_WithoutReferrers(t *testing.T) {
+func TestMirrorWithoutReferrers(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	index, extras := signedIndex(t, src, "a", "v1")
@@ -76,7 +76,7 @@ func TestBehaviour21_WithoutReferrers(t *testing.T) {
 	qt.Check(t, qt.Equals(src.take(), "ResolveTag 1, Tags 1"))
 }
 
-func TestBehaviour21_GoneTags(t *testing.T) {
+func TestMirrorDeletesGoneTags(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		ctx := t.Context()
 		sig := cosignTag(image(1).Descriptor.Digest) + ".sig"
@@ -109,7 +109,7 @@ func TestBehaviour21_GoneTags(t *testing.T) {
 	})
 }
 
-func TestBehaviour21_GoneTagsOfSharedDestination(t *testing.T) {
+func TestMirrorDeletesGoneTagsOfSharedDestination(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		two := newSpy(newMem(t))
 		mustPush(t, src, "a", image(1), "v1", "v2")
@@ -144,8 +144,8 @@ func TestBehaviour21_GoneTagsOfSharedDestination(t *testing.T) {
 	})
 }
 
-// TestBehaviour21_StaleListDeletesNothing has a source whose list leaves out a tag.
-func TestBehaviour21_StaleListDeletesNothing(t *testing.T) {
+// TestMirrorDeletesNothingByAStaleList has a source whose list leaves out a tag.
+func TestMirrorDeletesNothingByAStaleList(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mustPush(t, src, "a", image(1), "v1", "v2")

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestBehaviour16_PlatformsAtASparseDestination(t *testing.T) {
+func TestPlatformsAtASparseDestination(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newSpy(newSparse(t))
 	index := newPlatforms(1, amd64, arm64, armV7)
@@ -39,7 +39,7 @@ func TestBehaviour16_PlatformsAtASparseDestination(t *testing.T) {
 	mustHave(t, dst, "a", outer)
 }
 
-func TestBehaviour16_PlatformAtAStrictDestination(t *testing.T) {
+func TestPlatformAtAStrictDestination(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index := newPlatforms(1, amd64, arm64, armV7)
 		outer := ocitest.NewIndex(ocitest.Spec{}, index)

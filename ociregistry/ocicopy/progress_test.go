@@ -16,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestBehaviour17_Progress(t *testing.T) {
+func TestProgressIsTold(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{3 << 20, 100, 0}})
 		mustPush(t, src, "a", image, "v1")
@@ -65,7 +65,7 @@ func TestBehaviour17_Progress(t *testing.T) {
 	})
 }
 
-func TestBehaviour17_ProgressOfReaderThatSeeks(t *testing.T) {
+func TestProgressOfAReaderThatSeeksIsTold(t *testing.T) {
 	t.Parallel()
 	content := slices.Repeat([]byte("x"), 1<<20)
 	var now Progress
