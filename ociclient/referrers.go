@@ -187,6 +187,8 @@ func tidyReferrers(list []ociregistry.Descriptor, artifactType string) []ociregi
 	list = slices.DeleteFunc(slices.Clone(list), func(d ociregistry.Descriptor) bool {
 		return artifactType != "" && d.ArtifactType != artifactType || !ociref.IsValidDigest(string(d.Digest)) || d.Size < 0
 	})
-	slices.SortStableFunc(list, func(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	slices.SortStableFunc(list, byDigest)
 	return slices.CompactFunc(list, func(a, b ociregistry.Descriptor) bool { return a.Digest == b.Digest })
 }
+
+func byDigest(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }

@@ -1,7 +1,6 @@
 package ociclient
 
 import (
-	"cmp"
 	"errors"
 	"iter"
 	"net/url"
@@ -71,7 +70,6 @@ func settles(next *url.URL, list []ociregistry.Descriptor) bool {
 	if next == nil {
 		return true
 	}
-	byDigest := func(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) }
 	return len(list) > 0 && slices.IsSortedFunc(list, byDigest) && next.Query().Get("last") == string(list[len(list)-1].Digest)
 }
 

@@ -43,8 +43,13 @@ func isUnproven(err error) bool {
 
 // hasManifest reports whether a manifest is there, under its tag if r has one.
 func (c *client) hasManifest(ctx context.Context, r wire.Request, d ociregistry.Digest) bool {
-	desc, err := c.findManifest(ctx, wire.Request{Kind: wire.ManifestHead, Repo: r.Repo, Tag: r.Tag, Digest: r.Digest, ListN: -1})
+	desc, err := c.findManifest(ctx, head(r))
 	return err == nil && desc.Digest == d
+}
+
+// head returns the request that asks for the manifest which r is about.
+func head(r wire.Request) wire.Request {
+	return wire.Request{Kind: wire.ManifestHead, Repo: r.Repo, Tag: r.Tag, Digest: r.Digest, ListN: -1}
 }
 
 // isDeleted reports whether what a request deletes is not there.
@@ -53,7 +58,7 @@ func (c *client) isDeleted(ctx context.Context, r wire.Request) bool {
 	if r.Kind == wire.BlobDelete {
 		_, err = blob{c, r.Repo, r.Digest}.resolve(ctx)
 	} else {
-		_, err = c.findManifest(ctx, wire.Request{Kind: wire.ManifestHead, Repo: r.Repo, Tag: r.Tag, Digest: r.Digest, ListN: -1})
+		_, err = c.findManifest(ctx, head(r))
 	}
 	return errors.Is(err, ociregistry.ErrBlobUnknown) || errors.Is(err, ociregistry.ErrManifestUnknown) || errors.Is(err, ociregistry.ErrNameUnknown)
 }

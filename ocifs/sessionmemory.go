@@ -147,12 +147,11 @@ func (s *session) store() error {
 		s.loseMemory()
 		return s.checkLosses(at)
 	}
-	if err == nil { // an end is told before its session's files go
-		if err = s.checkNotEndedElsewhere(); err != nil {
-			u.store.fs.Remove(u.statePath(s.id))
-		}
-	}
 	if err != nil {
+		return err
+	}
+	if err := s.checkNotEndedElsewhere(); err != nil { // an end is told before its session's files go
+		u.store.fs.Remove(u.statePath(s.id))
 		return err
 	}
 	s.memory = nil

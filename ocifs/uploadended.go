@@ -225,7 +225,8 @@ func (e *endedIDs) forget(then time.Time) error {
 			e.drop(minute)
 		}
 	}
-	if (e.logHour+1)*time.Hour.Milliseconds() <= then.UnixMilli() {
+	isOver := func(hour int64) bool { return (hour+1)*time.Hour.Milliseconds() <= then.UnixMilli() }
+	if isOver(e.logHour) {
 		e.closeLog()
 	}
 	entries, err := e.fs.ReadDir(e.dir, -1)
@@ -235,7 +236,7 @@ func (e *endedIDs) forget(then time.Time) error {
 	var errs []error
 	for _, entry := range entries {
 		hour, err := strconv.ParseInt(entry.Name(), 10, 64)
-		if err != nil || (hour+1)*time.Hour.Milliseconds() > then.UnixMilli() {
+		if err != nil || !isOver(hour) {
 			continue
 		}
 		if err := e.fs.Remove(e.file(hour)); err != nil && !isAbsent(err) {
@@ -243,7 +244,7 @@ func (e *endedIDs) forget(then time.Time) error {
 		}
 	}
 	for hour := range e.read {
-		if (hour+1)*time.Hour.Milliseconds() <= then.UnixMilli() {
+		if isOver(hour) {
 			delete(e.read, hour)
 		}
 	}

@@ -340,8 +340,8 @@ func (r *Registry) mountBlob(ctx context.Context, from, to string, digest ocireg
 	if from == "" && errors.Is(err, ociregistry.ErrBlobUnknown) {
 		// Other programs, and pushes that were cut short, leave blobs that are not in
 		// the pool.
-		if there, itsText, itsSize, err2 := r.mountSource(to, digest); err2 == nil {
-			source, text, size, err = there, itsText, itsSize, nil
+		if source, text, size, err = r.mountSource(to, digest); err != nil {
+			err = ociregistry.ErrBlobUnknown
 		}
 	}
 	if err != nil {
