@@ -2,16 +2,15 @@ package ocifs_test
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -228,24 +227,6 @@ func TestBehaviour03_UnreadableWhileOpen(t *testing.T) {
 	}
 }
 
-// logBuffer has what was logged.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
 // A layout without an oci-layout file is opened, with a warning, and completed by
 // the next change.
 func TestBehaviour04_NoLayoutFile(t *testing.T) {
@@ -254,8 +235,8 @@ func TestBehaviour04_NoLayoutFile(t *testing.T) {
 	for _, single := range []string{"", repo} {
 		for _, private := range []bool{true, false} { // whether there is what this package keeps
 			for _, readOnly := range []bool{false, true} {
-				log := new(logBuffer)
-				f := openFixture(t, scratch.Dir(t), single, ocifs.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+				log := new(locked.Buffer)
+				f := openFixture(t, scratch.Dir(t), single, ocifs.Options{Logger: log.Logger()})
 				must(t, f).MustPush(repo, image(1), "v1", "latest")
 				must(t, f).MustPush(repo, image(2))
 				f.reopen()

@@ -3,7 +3,6 @@ package ocifs_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
@@ -19,9 +19,9 @@ import (
 )
 
 // logged returns options whose logger writes to the buffer.
-func logged() (ocifs.Options, *logBuffer) {
-	log := new(logBuffer)
-	return ocifs.Options{Logger: slog.New(slog.NewTextHandler(log, nil))}, log
+func logged() (ocifs.Options, *locked.Buffer) {
+	log := new(locked.Buffer)
+	return ocifs.Options{Logger: log.Logger()}, log
 }
 
 // missing is a ruin in which nothing is left.

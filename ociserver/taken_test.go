@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,31 +17,12 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
-
-// records keeps what is logged, a record a line.
-type records struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (r *records) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
-}
-
-func (r *records) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.String()
-}
-
-func (r *records) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
 
 // unsized is a registry whose blobs are of unknown size, and can only be read.
 func unsized(r ociregistry.Interface) ociregistry.Interface {
@@ -118,9 +97,9 @@ func TestAnswersThatNobodyTakesEnd(t *testing.T) {
 					if !sized {
 						backend = unsized(mem)
 					}
-					log := new(records)
+					log := new(locked.Buffer)
 					p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-					srv := &http.Server{WriteTimeout: test.whole, Handler: ociserver.New(backend, &ociserver.Options{AnswerTimeout: test.timeout, Logger: log.logger()})}
+					srv := &http.Server{WriteTimeout: test.whole, Handler: ociserver.New(backend, &ociserver.Options{AnswerTimeout: test.timeout, Logger: log.Logger()})}
 					go srv.Serve(p)
 					defer srv.Close()
 					for _, request := range requests(paths) {
@@ -211,8 +190,8 @@ func TestStreamsThatNobodyTakesEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		backend, paths := withBlobs(t)
-		log := new(records)
-		_, clients := serveInBubble(t, ociserver.New(backend, &ociserver.Options{Logger: log.logger()}))
+		log := new(locked.Buffer)
+		_, clients := serveInBubble(t, ociserver.New(backend, &ociserver.Options{Logger: log.Logger()}))
 		client := clients["HTTP/2.0"]
 		stuck, err := client.Get("http://x" + paths[2])
 		qt.Assert(t, qt.IsNil(err))
@@ -269,9 +248,9 @@ func TestFilesThatNobodyTakesEnd(t *testing.T) {
 	_, err = backend.PushBlob(t.Context(), "foo", ociregistry.Descriptor{Digest: d, Size: size}, strings.NewReader(content))
 	qt.Assert(t, qt.IsNil(err))
 
-	get := func(timeout time.Duration) (log *records, resp *http.Response, set *atomic.Int64, ended chan struct{}) {
-		log, ended = new(records), make(chan struct{})
-		h := ociserver.New(backend, &ociserver.Options{AnswerTimeout: timeout, Logger: log.logger()})
+	get := func(timeout time.Duration) (log *locked.Buffer, resp *http.Response, set *atomic.Int64, ended chan struct{}) {
+		log, ended = new(locked.Buffer), make(chan struct{})
+		h := ociserver.New(backend, &ociserver.Options{AnswerTimeout: timeout, Logger: log.Logger()})
 		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			defer close(ended)
 			h.ServeHTTP(w, req)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/internal/locked"
 )
 
 // TestCache checks that what was pulled is served without the origin, also by the
@@ -167,7 +169,7 @@ func TestBadRules(t *testing.T) {
 // checkFails checks that the program ends with an error of its own.
 func checkFails(t *testing.T, want string, args ...string) {
 	t.Helper()
-	var stdout, stderr lockedBuffer
+	var stdout, stderr locked.Buffer
 	args = append([]string{"-addr", "127.0.0.1:0"}, args...)
 	qt.Check(t, qt.Equals(run(t.Context(), args, &stdout, &stderr), 1), qt.Commentf("%q", args))
 	qt.Check(t, qt.Matches(stderr.String(), "ociserve: "+want+"\n"))

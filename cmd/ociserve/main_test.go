@@ -18,13 +18,15 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/internal/locked"
 )
 
 // start runs the program until the test ends, and returns the URL it prints.
-func start(t *testing.T, args ...string) (url string, log *lockedBuffer, stop func() int) {
+func start(t *testing.T, args ...string) (url string, log *locked.Buffer, stop func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
-	log = new(lockedBuffer)
+	log = new(locked.Buffer)
 	status := make(chan int, 1)
 	go func() {
 		status <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log)
@@ -40,23 +42,6 @@ func start(t *testing.T, args ...string) (url string, log *lockedBuffer, stop fu
 	})
 	t.Cleanup(func() { stop() })
 	return url, log, stop
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func TestServesAndStops(t *testing.T) {

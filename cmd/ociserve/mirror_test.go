@@ -12,6 +12,7 @@ import (
 	"github.com/go-quicktest/qt"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
@@ -41,7 +42,7 @@ func platformIndex(platforms ...string) *ocitest.Artifact {
 }
 
 // awaitLog waits until the log has a text.
-func awaitLog(t *testing.T, log *lockedBuffer, text string) {
+func awaitLog(t *testing.T, log *locked.Buffer, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(log.String(), text); time.Sleep(time.Millisecond) {
 		qt.Assert(t, qt.IsTrue(time.Now().Before(deadline)), qt.Commentf("log: %s", log))
