@@ -18,8 +18,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// BenchmarkPull pulls a blob of 256 MiB and verifies it: by the client, and by
-// no more than net/http and SHA-256.
+// BenchmarkPull pulls a blob of 256 MiB and verifies it: with the client, and with only
+// net/http and SHA-256.
 func BenchmarkPull(b *testing.B) {
 	const size = 256 << 20
 	srv, blob := newBenchServer(b, size)
@@ -58,8 +58,8 @@ func BenchmarkPull(b *testing.B) {
 	})
 }
 
-// BenchmarkPush pushes a blob of 64 MiB, which the client hashes as it goes: the
-// bare ones are a PUT that does, and one that does not.
+// BenchmarkPush pushes a blob of 64 MiB: with the client, and with bare PUT requests that
+// hash it and that do not.
 func BenchmarkPush(b *testing.B) {
 	const size = 64 << 20
 	srv, _ := newBenchServer(b, 0)
@@ -96,8 +96,8 @@ func BenchmarkPush(b *testing.B) {
 	})
 }
 
-// BenchmarkSmall makes requests that cost little but themselves, beside bare ones
-// of the same. The server's allocations count as well, in all of them alike.
+// BenchmarkSmall makes small requests, and the same with bare net/http. The server's
+// allocations count in both.
 func BenchmarkSmall(b *testing.B) {
 	srv, blob := newBenchServer(b, 1024)
 	reg := newBenchClient(b, srv)
@@ -147,8 +147,8 @@ func BenchmarkSmall(b *testing.B) {
 	}
 }
 
-// BenchmarkOwn makes requests over a transport that answers at once: what is left,
-// in time and allocations, is the client's own.
+// BenchmarkOwn makes requests over a transport that answers at once: the time and the
+// allocations are the client's own.
 func BenchmarkOwn(b *testing.B) {
 	content := make([]byte, 4096)
 	desc := ociregistry.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
@@ -236,8 +236,8 @@ func newBenchClient(b *testing.B, srv *httptest.Server) ociregistry.Interface {
 	return reg
 }
 
-// newBenchServer returns a server that has one content of some size at all URLs, and
-// takes and forgets what is sent to it.
+// newBenchServer returns a server that has content of a size at all URLs, and discards what
+// it receives.
 func newBenchServer(b *testing.B, size int) (*httptest.Server, ociregistry.Descriptor) {
 	content := make([]byte, size)
 	dig := string(digest.FromBytes(content))

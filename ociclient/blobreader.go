@@ -12,19 +12,19 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// blobReader is the reader of a blob. It verifies what it reads from beginning to
-// end.
+// blobReader is the reader of a blob. It verifies a blob that is read from its beginning
+// to its end.
 type blobReader struct {
-	about subject
+	about target
 	desc  ociregistry.Descriptor
 	life  life
-	hash  hash.Hash // nil for what cannot be verified
+	hash  hash.Hash // nil if the content cannot be verified
 	sum   [sha512.Size]byte
-	n     int64 // how much was hashed
-	ended bool  // and that it is all, and right
+	n     int64 // how many bytes were hashed
+	valid bool  // all of it was hashed, and matches the digest
 	err   error
 
-	mu     sync.Mutex // for Close by another goroutine
+	mu     sync.Mutex // another goroutine may call Close
 	src    io.ReadCloser
 	closed bool
 }
@@ -64,7 +64,7 @@ func (r *blobReader) readSource(p []byte) (int, error) {
 	return n, err
 }
 
-// verify returns [io.EOF] if what was read is the blob, as far as that is known.
+// verify returns [io.EOF] if the content matches the descriptor, or cannot be verified.
 func (r *blobReader) verify() error {
 	switch {
 	case r.hash == nil:
@@ -74,7 +74,7 @@ func (r *blobReader) verify() error {
 	case !verified.IsSum(r.desc.Digest, r.hash.Sum(r.sum[:0])):
 		return mismatch()
 	}
-	r.ended = true
+	r.valid = true
 	return io.EOF
 }
 
@@ -83,17 +83,17 @@ func (r *blobReader) Verified() verified.State {
 	if r.hash == nil {
 		return verified.State{}
 	}
-	return verified.State{Digest: r.desc.Digest, Read: r.n, Ended: r.ended}
+	return verified.State{Digest: r.desc.Digest, Read: r.n, Ended: r.valid}
 }
 
 func mismatch() error {
-	return ociregistry.NewError("the content is not that of the digest", ociregistry.ErrDigestInvalid.Code(), nil)
+	return ociregistry.NewError("the content does not match the digest", ociregistry.ErrDigestInvalid.Code(), nil)
 }
 
 // WriteTo implements [io.WriterTo].
 func (r *blobReader) WriteTo(w io.Writer) (int64, error) { return copyBuffered(w, r) }
 
-// Close ends a Read of another goroutine as well.
+// Close implements [io.Closer]. It also ends a Read in another goroutine.
 func (r *blobReader) Close() error {
 	r.life.end()
 	r.mu.Lock()
@@ -102,19 +102,19 @@ func (r *blobReader) Close() error {
 		return nil
 	}
 	r.closed = true
-	r.src.Close() // what it may fail with, it told in Read
+	r.src.Close() // Read returned any error that matters
 	return nil
 }
 
-// seekReader is the reader of a whole blob of a registry that has ranges.
+// seekReader is the reader of a whole blob of a registry that supports ranges.
 type seekReader struct {
 	blobReader
-	pos   int64  // where the next Read is
-	first stream // that is read, in one piece of memory with the reader
+	pos   int64  // of the next Read
+	first stream // the first src, in one allocation with the reader
 }
 
-// Read implements [io.Reader]. If it needs another request because of a Seek, and
-// that fails, the reader stays as it was before.
+// Read implements [io.Reader]. If it needs another request after a Seek, and that fails,
+// the state of the reader does not change.
 func (r *seekReader) Read(p []byte) (int, error) {
 	if r.pos >= r.desc.Size && r.pos != r.stream().offset {
 		return 0, io.EOF
@@ -140,7 +140,7 @@ func (r *seekReader) Verified() verified.State {
 
 func (r *seekReader) stream() *stream { return r.src.(*stream) }
 
-// move makes the source go on at pos.
+// move makes the source continue at pos.
 func (r *seekReader) move() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,12 +148,12 @@ func (r *seekReader) move() error {
 		return nil
 	}
 	s := r.stream()
-	s.suspend() // the request is one of those that may be under way
+	s.suspend() // its slot is needed for the next request
 	s, err := s.blob.open(s.life, r.pos, r.desc.Size)
 	if err != nil {
 		return r.life.closedOr(err)
 	}
-	r.src, r.err, r.n, r.ended, r.hash = s, nil, 0, false, nil
+	r.src, r.err, r.n, r.valid, r.hash = s, nil, 0, false, nil
 	if r.pos == 0 {
 		r.hash = r.desc.Digest.Algorithm().Hash()
 	}
@@ -172,7 +172,7 @@ func (r *seekReader) Seek(offset int64, whence int) (int64, error) {
 		return 0, r.about.wrap(fmt.Errorf("invalid whence %d", whence))
 	}
 	if offset < 0 {
-		return 0, r.about.wrap(errors.New("seek to before the beginning"))
+		return 0, r.about.wrap(errors.New("seek before the beginning"))
 	}
 	r.pos = offset
 	return offset, nil
@@ -180,7 +180,8 @@ func (r *seekReader) Seek(offset int64, whence int) (int64, error) {
 
 var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
-// copyBuffered copies by way of a buffer, whatever else the two can do.
+// copyBuffered copies from r to w with a pooled buffer. It uses neither WriteTo nor
+// ReadFrom.
 func copyBuffered(w io.Writer, r io.Reader) (int64, error) {
 	buf := buffers.Get().(*[128 << 10]byte)
 	defer buffers.Put(buf)

@@ -10,34 +10,33 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// blobWriter is a writer of an upload session. What is written to it is kept until
-// it is a chunk.
+// A blobWriter writes to an upload session. It buffers content until it has a chunk.
 type blobWriter struct {
-	about     subject
+	about     target
 	ctx       context.Context // the caller's
 	chunkSize int64
 
-	// interrupt ends what is under way when the writer is cancelled, whoever
-	// holds the lock.
+	// interrupt ends the request in flight, whose sender holds the lock, when the
+	// writer is cancelled.
 	sending   context.Context
 	interrupt context.CancelFunc
 
 	mu     sync.Mutex
 	upload *upload
 	chunk  chunk
-	ended  error // what Write and Commit return; nil while the writer is open
-	failed error // what a Write failed with: what was to follow it cannot
+	ended  error // the result of Write and Commit; nil while the writer is open
+	failed error // the error of a failed Write, which is final
 
-	// What comes after a full chunk is kept until it is as much as the registry
-	// wants chunks to have: if no more comes, it is sent with that one. So a
-	// proxy never makes of a chunk that is large enough one that is not.
+	// The writer buffers the content after a full chunk until it has the minimum size
+	// of chunks; if the content ends before, it is sent with that chunk. So a proxy
+	// never turns chunks that are large enough into some that are not.
 	tail  chunk
 	least int64
 }
 
 var errWriterClosed = errors.New("the upload's writer is closed")
 
-func (c *client) newBlobWriter(ctx context.Context, about subject, u *upload, chunkSize int) *blobWriter {
+func (c *client) newBlobWriter(ctx context.Context, about target, u *upload, chunkSize int) *blobWriter {
 	w := &blobWriter{about: about, ctx: ctx, upload: u, chunkSize: c.chunkSize(chunkSize, u.minChunk)}
 	w.sending, w.interrupt = context.WithCancel(ctx)
 	w.least = min(max(u.minChunk, 0), w.chunkSize)
@@ -46,8 +45,8 @@ func (c *client) newBlobWriter(ctx context.Context, about subject, u *upload, ch
 	return w
 }
 
-// chunkSize returns the size of chunks, when a caller has asked for one and the
-// registry for at least another.
+// chunkSize returns the size of chunks for the size that a caller asks for, and the
+// minimum of the registry.
 func (c *client) chunkSize(asked int, least int64) int64 {
 	if asked <= 0 {
 		asked = c.opts.ChunkSize
@@ -90,8 +89,8 @@ func (w *blobWriter) Write(p []byte) (written int, err error) {
 	}
 }
 
-// flush sends the chunk, and makes what comes after it the next. If that fails,
-// all that was not sent is gone.
+// flush sends the chunk, and makes the tail the next one. If that fails, the content that
+// was not sent is lost.
 func (w *blobWriter) flush() error {
 	if w.chunk.n == 0 {
 		return nil
@@ -102,11 +101,11 @@ func (w *blobWriter) flush() error {
 		w.tail.reset(0)
 		return w.failed
 	}
-	w.chunk.take(&w.tail)
+	w.chunk.moveFrom(&w.tail)
 	return nil
 }
 
-// join puts what comes after the chunk into it.
+// join appends the tail to the chunk.
 func (w *blobWriter) join() {
 	if w.tail.n > 0 {
 		w.tail.copyTo(&w.chunk)
@@ -140,8 +139,8 @@ func (w *blobWriter) ID() string {
 	return w.upload.id()
 }
 
-// Close sends what is left. If that fails, or a Write has, Size tells how much the
-// session has.
+// Close sends the buffered content. If that fails, or a Write has failed, Size returns how
+// much the session has.
 func (w *blobWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -156,7 +155,7 @@ func (w *blobWriter) Close() error {
 	return w.about.wrap(w.failed)
 }
 
-// end ends the writer, and frees what it holds.
+// end ends the writer, and frees its memory.
 func (w *blobWriter) end(why error) {
 	w.ended = why
 	w.chunk.reset(w.upload.at)
@@ -164,8 +163,8 @@ func (w *blobWriter) end(why error) {
 	w.interrupt()
 }
 
-// Commit implements [ociregistry.BlobWriter.Commit]. If it fails for another reason
-// than that the session has ended, it can be called again.
+// Commit implements [ociregistry.BlobWriter.Commit]. If it fails, and the session has not
+// ended, it can be called again.
 func (w *blobWriter) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	about := w.about
 	about.op, about.ref = "Commit", string(digest)

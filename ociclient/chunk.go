@@ -6,18 +6,17 @@ import (
 	"sync"
 )
 
-// segmentSize is how much memory, in bytes, a chunk grows by.
+// segmentSize is the number of bytes by which the memory of a chunk grows.
 const segmentSize = 256 << 10
 
 var segments = sync.Pool{New: func() any { return new([segmentSize]byte) }}
 
-// chunk is a part of a blob that is kept in memory while it is sent. It is as
-// large as what was put in.
+// A chunk is a part of a blob that is kept in memory while it is sent.
 type chunk struct {
 	off      int64 // of its first byte in the blob
 	n        int64
 	segments []*[segmentSize]byte
-	borrowed []byte // the content, if it is a caller's for as long as a call lasts
+	borrowed []byte // the content, if it belongs to the caller of Write
 	lease    *lease
 }
 
@@ -53,7 +52,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// room returns memory for the bytes that follow, at least one.
+// room returns memory for at least one more byte.
 func (c *chunk) room() []byte {
 	in := c.n % segmentSize
 	if in == 0 && c.n/segmentSize == int64(len(c.segments)) {
@@ -70,8 +69,8 @@ func (c *chunk) write(p []byte) {
 	}
 }
 
-// fill reads from r until the chunk has size bytes or r ends, and then returns
-// the error of r, io.EOF included.
+// fill reads from r until the chunk has size bytes or r returns an error, and returns that
+// error, including [io.EOF].
 func (c *chunk) fill(ctx context.Context, r io.Reader, size int64) error {
 	for c.n < size {
 		if err := ctx.Err(); err != nil {
@@ -87,21 +86,20 @@ func (c *chunk) fill(ctx context.Context, r io.Reader, size int64) error {
 	return nil
 }
 
-// take makes the content of another chunk this one's, which is empty. The other
-// is empty then.
-func (c *chunk) take(from *chunk) {
+// moveFrom moves the content of another chunk to c, which must be empty.
+func (c *chunk) moveFrom(from *chunk) {
 	c.segments, c.n = from.segments, from.n
 	*from = chunk{}
 }
 
-// copyTo appends the content, which is not borrowed, to another chunk.
+// copyTo appends the content to another chunk. The content must not be borrowed.
 func (c *chunk) copyTo(to *chunk) {
 	for i, left := 0, c.n; left > 0; i, left = i+1, left-segmentSize {
 		to.write(c.segments[i][:min(left, segmentSize)])
 	}
 }
 
-// reset makes the chunk an empty one that begins at off, and frees its memory.
+// reset empties the chunk, makes it begin at off, and frees its memory.
 func (c *chunk) reset(off int64) {
 	c.done()
 	for _, s := range c.segments {

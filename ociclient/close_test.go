@@ -16,8 +16,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// ownContext is a context of another package: who makes one of it that is not ended
-// leaves a goroutine.
+// ownContext is a context of another package: deriving a context from it without ending
+// that leaves a goroutine.
 type ownContext struct {
 	context.Context
 	done chan struct{}
@@ -28,7 +28,7 @@ func (c ownContext) Done() <-chan struct{} { return c.done }
 func TestReaderThatCannotBeMadeLeavesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Parts: 3}}, func(conn net.Conn, req *http.Request) {
+		reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: 3}}, func(conn net.Conn, req *http.Request) {
 			if req.Header.Get("Range") == "" {
 				io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 				return
@@ -37,16 +37,16 @@ func TestReaderThatCannotBeMadeLeavesNothing(t *testing.T) {
 		})
 		_, err := reg.GetBlob(ownContext{ctx, make(chan struct{})}, "foo", contentDigest)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUnknown))
-	}) // which fails if a goroutine is left
+	}) // fails if a goroutine is left
 }
 
-// Who reads while another goroutine closes the reader is told that, and not that a
-// context has ended.
+// A Read that another goroutine ends by Close returns the reason, and not the error of a
+// context.
 func TestReadThatIsClosedTellsSo(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []int{0, 3} {
 		synctest.Test(t, func(t *testing.T) {
-			reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts}}, func(conn net.Conn, req *http.Request) {
+			reg := stalling(t, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: parts}}, func(conn net.Conn, req *http.Request) {
 				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
 				<-req.Context().Done()
 			})
@@ -60,7 +60,7 @@ func TestReadThatIsClosedTellsSo(t *testing.T) {
 	}
 }
 
-// So is who reads after a Seek, which makes another request.
+// The same holds for a Read after a Seek, which makes another request.
 func TestSeekThatIsClosedTellsSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,29 +12,30 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// content is what requests send: the bytes of a blob from one offset to another.
+// content is the body of requests: the bytes of a blob from one offset to another.
 type content interface {
 	start() int64
-	given() int64 // the offset up to which it was read
+	given() int64 // the offset up to which it was read: the registry cannot have more
 	end() int64
 
-	// open returns the content from off on, as often as it is wanted. What was
-	// opened before ends.
+	// open returns the content from off on. It can be called repeatedly, and ends
+	// the reader that it returned before.
 	open(off int64) (io.ReadCloser, error)
 
-	// failure returns what was wrong with the content itself, or nil. That is
-	// then why a request failed, whatever the transport says.
+	// failure returns the error of the content itself, or nil. If there is one, a
+	// request failed because of it, whatever the transport reports.
 	failure() error
 
-	// done ends what was opened: nothing reads from it any more.
+	// done ends the reader that open returned last. Nothing reads from the content
+	// afterwards.
 	done()
 }
 
-// maxSmall is the size in bytes up to which a blob is read before it is sent.
+// maxSmall is the largest size in bytes of blobs that are read before they are sent.
 const maxSmall = 32 << 10
 
-// small is a content that nobody else has. Package net/http knows the type of its
-// readers, and so sends the header together with the first of it.
+// small is a content in memory that nothing else refers to. Package net/http knows the
+// type of its readers, and so sends the header together with the body.
 type small []byte
 
 func (s small) start() int64   { return 0 }
@@ -47,8 +48,8 @@ func (s small) open(off int64) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(s[off:])), nil
 }
 
-// lease is an opened content. A transport may go on to read from a body after it
-// has returned a response, but the content can be somebody else's then.
+// A lease is an open content. A transport may continue to read from a body after it has
+// returned a response, when the content may belong to somebody else again.
 type lease struct {
 	closed atomic.Bool
 	mu     sync.Mutex
@@ -66,32 +67,32 @@ func (l *lease) Read(p []byte) (int, error) {
 	return l.r.Read(p)
 }
 
-// Close does not wait for a Read that is under way, since transports call it when
-// one does not return.
+// Close does not wait for a Read in progress: transports call it when a Read does not
+// return.
 func (l *lease) Close() error {
 	l.closed.Store(true)
 	return nil
 }
 
-// end ends the lease for good.
+// end ends the lease, and waits for a Read in progress.
 func (l *lease) end() {
 	if l == nil {
 		return
 	}
 	l.closed.Store(true)
 	l.mu.Lock()
-	l.mu.Unlock() //lint:ignore SA2001 when nothing reads any more, we may go on
+	l.mu.Unlock() //lint:ignore SA2001 this waits for a Read in progress
 }
 
-// sized reads a blob from a caller's reader once, and gives the last of it only if
-// the whole is as long as it should be: nothing else is ever committed. Its digest
-// is for the registry to verify, which has to in any case: hashing here as well
-// would be half of the cost of a push.
+// sized reads a blob from a caller's reader once. It returns the last bytes only if the
+// size is right, so that nothing else is ever committed. It leaves the digest to the
+// registry, which must verify it in any case: hashing here as well would be half of the
+// cost of a push.
 type sized struct {
 	r      io.Reader
 	size   int64
 	n      int64
-	err    error // what ended it; io.EOF if all is well
+	err    error // the error at its end; io.EOF if the size is right
 	broken error // err, if it is not io.EOF
 }
 
@@ -118,12 +119,12 @@ func (s *sized) Read(p []byte) (int, error) {
 		err = s.atEnd()
 	}
 	if s.finish(err) != io.EOF {
-		return 0, s.err // nobody gets the whole of what is wrong
+		return 0, s.err // without the last bytes
 	}
 	return n, io.EOF
 }
 
-// all returns the whole content, which is small.
+// all returns the whole content, which must be small.
 func (s *sized) all(ctx context.Context) (small, error) {
 	data := make(small, 0, s.size)
 	for {
@@ -141,7 +142,7 @@ func (s *sized) all(ctx context.Context) (small, error) {
 	}
 }
 
-// finish records what ended the content: [io.EOF] if it ended well.
+// finish records the error at the end of the content: [io.EOF] if the size is right.
 func (s *sized) finish(err error) error {
 	s.err = err
 	if err != io.EOF {
@@ -150,7 +151,7 @@ func (s *sized) finish(err error) error {
 	return err
 }
 
-// atEnd returns [io.EOF] if nothing is left of the reader.
+// atEnd returns [io.EOF] if the reader is at its end.
 func (s *sized) atEnd() error {
 	var one [1]byte
 	for range 100 {
@@ -169,15 +170,15 @@ func sizeError(format string, args ...any) error {
 	return ociregistry.NewError(fmt.Sprintf(format, args...), ociregistry.ErrSizeInvalid.Code(), nil)
 }
 
-// source is a blob that can be read again.
+// A source is a blob that can be read again.
 type source struct {
 	*sized
-	replay   func(off, n int64) (io.ReadCloser, error) // n bytes from off on, when they were read before
+	replay   func(off, n int64) (io.ReadCloser, error) // returns n bytes from off on that were read before
 	replayed io.Closer
 	lease    *lease
 }
 
-// newSource returns the blob in r, if r can be read again.
+// newSource returns a source for r, if r can be read again.
 func newSource(r io.Reader, size int64) (*source, bool) {
 	s := &source{sized: newSized(r, size)}
 	switch r := r.(type) {
@@ -198,12 +199,12 @@ func newSource(r io.Reader, size int64) (*source, bool) {
 		}
 	case io.Seeker:
 		base, err := r.Seek(0, io.SeekCurrent)
-		if err != nil { // such as that of a pipe, which is a file
+		if err != nil { // r may be a pipe
 			return nil, false
 		}
 		s.replay = func(off, n int64) (io.ReadCloser, error) {
 			_, err := r.Seek(base+off, io.SeekStart)
-			return io.NopCloser(io.LimitReader(s.r, n)), err // then s.r is where it was
+			return io.NopCloser(io.LimitReader(s.r, n)), err // afterwards, s.r is at its old position
 		}
 	case io.ReaderAt:
 		s.replay = func(off, n int64) (io.ReadCloser, error) {

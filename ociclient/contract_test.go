@@ -21,7 +21,7 @@ import (
 func serve(t testing.TB, backend ociregistry.Interface, opts ociclient.Options) ociregistry.Interface {
 	srv := httptest.NewServer(ociserver.New(backend, nil))
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 100 // as many as the contract uses at once
+	transport.MaxIdleConnsPerHost = 100 // the concurrency of the contract
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		srv.Close()
@@ -32,7 +32,7 @@ func serve(t testing.TB, backend ociregistry.Interface, opts ociclient.Options) 
 	return reg
 }
 
-// TestContract and its parts are not parallel, for they measure memory.
+// TestContract and its parts are not parallel because they measure memory.
 func TestContract(t *testing.T) {
 	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
 	directory := func(t testing.TB) ociregistry.Interface {
@@ -54,7 +54,7 @@ func TestContract(t *testing.T) {
 			name:    "Proxy",
 			backend: memory,
 			proxies: 1,
-			client:  ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 4 << 20}, ChunkSize: 1 << 20, MaxConcurrent: 50},
+			client:  ociclient.Options{Parallel: ociclient.Parallel{Concurrency: 3, PartSize: 4 << 20}, ChunkSize: 1 << 20, Concurrency: 50},
 			adopts:  true,
 		},
 	}

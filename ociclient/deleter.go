@@ -10,7 +10,7 @@ import (
 )
 
 func (c *client) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	r := wire.Request{Kind: wire.BlobDelete, Repo: repo, Digest: digest, ListN: -1}
+	r := wire.Request{Kind: wire.BlobDelete, Repository: repo, Digest: digest, ListN: -1}
 	err := r.Check()
 	if err == nil {
 		err = c.delete(ctx, r)
@@ -19,7 +19,7 @@ func (c *client) DeleteBlob(ctx context.Context, repo string, digest ociregistry
 }
 
 func (c *client) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	r := wire.Request{Kind: wire.ManifestDelete, Repo: repo, Digest: digest, ListN: -1}
+	r := wire.Request{Kind: wire.ManifestDelete, Repository: repo, Digest: digest, ListN: -1}
 	err := r.Check()
 	if err == nil {
 		err = c.deleteManifest(ctx, r)
@@ -30,13 +30,13 @@ func (c *client) DeleteManifest(ctx context.Context, repo string, digest ociregi
 func (c *client) DeleteTag(ctx context.Context, repo string, name string) error {
 	err := checkTag(repo, name)
 	if err == nil {
-		err = c.delete(ctx, wire.Request{Kind: wire.ManifestDelete, Repo: repo, Tag: name, ListN: -1})
+		err = c.delete(ctx, wire.Request{Kind: wire.ManifestDelete, Repository: repo, Tag: name, ListN: -1})
 	}
 	return c.about("DeleteTag", repo, name).wrap(err)
 }
 
-// delete deletes something. When the answer was lost, and then it is not there,
-// it has been deleted.
+// delete sends a request to delete something. If the response was lost, and a second
+// request does not find it, it has been deleted.
 func (c *client) delete(ctx context.Context, r wire.Request) error {
 	cl := c.newCall(r)
 	cl.ok = statusAccepted
@@ -51,7 +51,7 @@ func (c *client) delete(ctx context.Context, r wire.Request) error {
 		if isUnproven(err) && c.isDeleted(ctx, r) {
 			return nil
 		}
-		lost = lost || statusOf(err) != http.StatusTooManyRequests // which did nothing
+		lost = lost || statusOf(err) != http.StatusTooManyRequests // a request with that answer had no effect
 		if err := retry.again(ctx, err); err != nil {
 			return err
 		}

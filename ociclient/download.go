@@ -10,54 +10,54 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// blob is a blob of a repository, to be read.
+// A blob identifies a blob of a repository.
 type blob struct {
 	c      *client
 	repo   string
 	digest ociregistry.Digest
 }
 
-// stream is the bytes of a blob from one offset to another, over as many requests
-// as it takes.
+// A stream reads the bytes of a blob from one offset to another, with as many requests as
+// that takes.
 type stream struct {
 	blob
-	life    *life
-	body    io.ReadCloser // nil if there has to be another
-	offset  int64         // of the next byte
-	skip    int64         // bytes of the body that come before offset
-	end     int64         // the offset after the last byte, or -1 for the end of the blob
-	size    int64         // of the blob, or -1
-	told    int64         // size, if the last answer's header was about it, or -1
-	ranges  bool          // the registry says that it has ranges
-	partial bool          // the body is the part that was asked for
-	page    bool          // the body is a page for people, or the content if a digest says so
-	reread  bool          // the blob was sent from its beginning once more
+	life       *life
+	body       io.ReadCloser // nil if another one is needed
+	offset     int64         // of the next byte
+	skip       int64         // bytes of the body that come before offset
+	end        int64         // the offset after the last byte, or -1 for the end of the blob
+	size       int64         // of the blob, or -1
+	headerSize int64         // the size according to the last answer's header, or -1
+	ranges     bool          // the registry supports ranges
+	partial    bool          // the body is the requested part of the blob
+	page       bool          // the body seems to be a page for people, unless the digest matches
+	reread     bool          // the registry sent the blob from its beginning once more
 
 	r      retrier
-	broken error // why there is no body; nil if it was suspended
+	broken error // why the body is nil; nil if the stream was suspended
 }
 
-// errEmpty is for an answer without content. A range of it, which nothing verifies,
-// would be taken for one beyond the end.
+// errEmpty is returned for a response without content. Without it, a range, which nothing
+// verifies, would seem to be beyond the end.
 var errEmpty error = ociregistry.NewError("the answer is empty, and the blob is not", ociregistry.ErrDigestInvalid.Code(), nil)
 
-// open begins a stream. The end may be -1.
+// open opens a stream. The end may be -1, for the end of the blob.
 func (b blob) open(l *life, offset, end int64) (*stream, error) {
 	return b.openIn(l, new(stream), offset, end)
 }
 
-// openIn is open for a stream that has its memory already.
+// openIn is like open, and stores the stream in s.
 func (b blob) openIn(l *life, s *stream, offset, end int64) (*stream, error) {
-	*s = stream{blob: b, life: l, offset: offset, end: end, size: -1, told: -1, r: b.c.newRetrier()}
+	*s = stream{blob: b, life: l, offset: offset, end: end, size: -1, headerSize: -1, r: b.c.newRetrier()}
 	if err := s.request(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// request asks for what is left, or for the whole blob.
+// request sends a request for the rest of the stream.
 func (s *stream) request() error {
-	cl := s.c.newCall(wire.Request{Kind: wire.BlobGet, Repo: s.repo, Digest: s.digest, ListN: -1})
+	cl := s.c.newCall(wire.Request{Kind: wire.BlobGet, Repository: s.repo, Digest: s.digest, ListN: -1})
 	cl.set("Accept-Encoding", "identity")
 	if s.offset > 0 || s.end >= 0 {
 		cl.set("Range", wire.Range{Start: s.offset, End: s.end}.String())
@@ -76,7 +76,7 @@ func (s *stream) request() error {
 	return nil
 }
 
-// accept takes over from a response what it is that comes.
+// accept updates s from the header of a response.
 func (s *stream) accept(resp *http.Response) error {
 	if err := checkDigestHeader(resp, s.digest); err != nil {
 		return err
@@ -88,9 +88,9 @@ func (s *stream) accept(resp *http.Response) error {
 		cr, ok := wire.ParseContentRange(headerOf(resp, "Content-Range"))
 		switch {
 		case !ok || cr.Start == cr.End:
-			return errors.New("the answer has part of the blob and does not say which")
+			return errors.New("the answer has a part of the blob and does not say which")
 		case cr.Start != s.offset:
-			return fmt.Errorf("the answer is the blob from byte %d on, not from %d", cr.Start, s.offset)
+			return fmt.Errorf("the answer begins at byte %d of the blob, not at %d", cr.Start, s.offset)
 		}
 		size = cr.Size
 		s.ranges = true
@@ -99,13 +99,13 @@ func (s *stream) accept(resp *http.Response) error {
 		s.ranges = headerOf(resp, "Accept-Ranges") == "bytes"
 	}
 	if size == 0 && !isOfNothing(s.digest) {
-		if s.offset > 0 || s.end >= 0 { // then nothing may ever verify it
+		if s.offset > 0 || s.end >= 0 { // nothing may ever verify it
 			return errEmpty
 		}
 		size = -1
 	}
 	if !isEncoded(resp) {
-		s.told = size
+		s.headerSize = size
 	}
 	if s.size >= 0 && size >= 0 && size != s.size {
 		return fmt.Errorf("the blob has %d bytes now, and had %d before", size, s.size)
@@ -144,8 +144,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 }
 
-// readBody reads from the body. If that breaks, it returns what came before, and
-// no error.
+// readBody reads from the body. If that breaks, it returns what it has read, and no error.
 func (s *stream) readBody(p []byte) (int, error) {
 	err := s.discardPrefix()
 	n := 0
@@ -174,13 +173,13 @@ func (s *stream) readBody(p []byte) (int, error) {
 	return n, nil
 }
 
-// endsWithBody reports whether the end of the body is the end of what was asked
-// for: nothing else tells where that is.
+// endsWithBody reports whether the stream ends where the body does, because its end is
+// not known otherwise.
 func (s *stream) endsWithBody() bool {
 	return s.end < 0 || s.size < 0 && !s.partial
 }
 
-// discardPrefix reads what comes before the offset.
+// discardPrefix reads the bytes of the body before the offset.
 func (s *stream) discardPrefix() error {
 	if s.skip == 0 {
 		return nil
@@ -197,8 +196,8 @@ func (s *stream) discardPrefix() error {
 	return ociregistry.ErrRangeInvalid // the whole blob is shorter
 }
 
-// resume makes a new body, when one has broken. If that cannot be done, the error
-// is why it broke.
+// resume sends another request after the body broke. If that fails, it returns the reason
+// why the body broke.
 func (s *stream) resume() error {
 	if s.broken == nil {
 		return s.request()
@@ -206,9 +205,9 @@ func (s *stream) resume() error {
 	ctx := s.life.context()
 	broken := fmt.Errorf("reading the blob broke off at byte %d: %w", s.offset, s.broken)
 	if s.reread || ctx.Err() != nil || !transient(s.broken) {
-		return ended(ctx, broken)
+		return withContextErr(ctx, broken)
 	}
-	// Where something came since the last time, there is no reason to wait.
+	// There is no reason to wait if there was progress since the last request.
 	if s.r.failed > 0 {
 		if err := s.r.again(ctx, broken); err != nil {
 			return err
@@ -217,13 +216,13 @@ func (s *stream) resume() error {
 		return broken
 	}
 	if err := s.request(); err != nil {
-		return ended(ctx, broken)
+		return withContextErr(ctx, broken)
 	}
 	s.reread = s.skip > 0
 	return nil
 }
 
-// suspend ends the request. A Read makes another.
+// suspend ends the request. The next Read sends another.
 func (s *stream) suspend() {
 	if s.body != nil {
 		s.body.Close()

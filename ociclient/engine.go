@@ -16,40 +16,39 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// call is a request as the method that makes it describes it. How it is sent,
-// how often, and where else than asked, is the engine's to decide.
+// A call describes a request, independently of how often and where it is sent.
 type call struct {
 	method   string
 	url      *url.URL
-	fields   []field // of the header, beside those that all requests have
+	fields   []field // of the header, besides those of all requests
 	body     content // may be nil
 	from     int64   // the offset of the body in its content
 	kind     wire.Kind
 	repo     string
 	fromRepo string        // of a mount; may be empty
-	ok       []int         // the statuses that are no errors
-	unknown  error         // what status 404 means where the answer does not say; may be nil
-	once     bool          // it must not be sent again before it is known what became of it
-	header   time.Duration // how long the header of the answer may take
+	ok       []int         // the statuses that are not errors
+	unknown  error         // the meaning of status 404 if the response does not say; may be nil
+	once     bool          // must not be sent again before its outcome is known
+	header   time.Duration // how long the header of the response may take
 
-	own struct { // what most calls need, in one piece of memory with them
+	own struct { // what most calls need, in one allocation with the call
 		url     url.URL
 		fields  [3]field
 		attempt attempt // the first
 	}
 }
 
-// field is a line of a header. The name is in canonical form.
+// A field is a line of a header. The name is in canonical form.
 type field struct{ name, value string }
 
-// newCall returns the call for a request that was checked. Its only good status
-// is 200.
+// newCall returns the call for a request, which must be valid. By default, only status
+// 200 is a success.
 func (c *client) newCall(r wire.Request) *call {
 	cl := &call{
 		method:   r.Kind.Method(),
 		kind:     r.Kind,
-		repo:     r.Repo,
-		fromRepo: r.FromRepo,
+		repo:     r.Repository,
+		fromRepo: r.FromRepository,
 		ok:       statusOK,
 		unknown:  unknown(r.Kind),
 		header:   c.opts.Timeouts.header(r.Kind),
@@ -67,11 +66,11 @@ var (
 	statusChunk    = []int{http.StatusAccepted, http.StatusCreated, http.StatusNoContent, http.StatusOK}
 )
 
-// set sets a line of the header that was not set before.
+// set adds a line to the header. The name must not have been set before.
 func (cl *call) set(name, value string) { cl.fields = append(cl.fields, field{name, value}) }
 
-// newHeader returns the header of a request, whose values are in those given as
-// long as there is room.
+// newHeader returns the header of a request. It stores the values in values while there
+// is room.
 func (cl *call) newHeader(userAgent string, values []string) http.Header {
 	h := make(http.Header, len(cl.fields)+1)
 	add := func(name, value string) {
@@ -85,8 +84,7 @@ func (cl *call) newHeader(userAgent string, values []string) http.Header {
 	return h
 }
 
-// RequestInfo returns what a registry has to allow for the call. Transports that
-// authenticate ask for it.
+// RequestInfo returns the access that the call needs, for transports that authenticate.
 func (cl *call) RequestInfo() ociauth.RequestInfo {
 	on := func(repo, action string) ociauth.ResourceScope {
 		return ociauth.ResourceScope{ResourceType: ociauth.TypeRepository, Resource: repo, Action: action}
@@ -110,7 +108,7 @@ func (cl *call) RequestInfo() ociauth.RequestInfo {
 	return ociauth.RequestInfo{RequiredScope: scope}
 }
 
-// unknown returns what a 404 means for requests of a kind.
+// unknown returns the meaning of status 404 for requests of a kind, or nil.
 func unknown(k wire.Kind) error {
 	switch k {
 	case wire.BlobGet, wire.BlobHead, wire.BlobDelete, wire.BlobMount:
@@ -125,8 +123,8 @@ func unknown(k wire.Kind) error {
 	return nil
 }
 
-// do makes a call and returns the response, whose body has to be closed. The
-// response's Request is the last one of a chain of redirects.
+// do makes a call and returns the response. The caller must close its body. Its Request
+// is the last one of a chain of redirects.
 func (c *client) do(ctx context.Context, cl *call) (resp *http.Response, err error) {
 	err = c.try(ctx, cl, func(r *http.Response) error {
 		resp = r
@@ -135,7 +133,7 @@ func (c *client) do(ctx context.Context, cl *call) (resp *http.Response, err err
 	return resp, err
 }
 
-// run makes a call of whose response only the header matters.
+// run makes a call and discards the body of the response.
 func (c *client) run(ctx context.Context, cl *call) (*http.Response, error) {
 	resp, err := c.do(ctx, cl)
 	if err != nil {
@@ -145,8 +143,8 @@ func (c *client) run(ctx context.Context, cl *call) (*http.Response, error) {
 	return resp, nil
 }
 
-// read makes a call and returns the whole body of the response, which must not
-// be larger than a manifest may be.
+// read makes a call and returns the response and its whole body, which must not be larger
+// than a manifest may be.
 func (c *client) read(ctx context.Context, cl *call) (resp *http.Response, data []byte, err error) {
 	err = c.try(ctx, cl, func(r *http.Response) error {
 		resp = r
@@ -156,8 +154,7 @@ func (c *client) read(ctx context.Context, cl *call) (resp *http.Response, data 
 	return resp, data, err
 }
 
-// readAll reads a body. The buffer grows with what comes, and not by what was
-// announced.
+// readAll reads a body. The buffer grows with the content, not by the Content-Length.
 func readAll(resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
 	if resp.ContentLength > limit {
@@ -184,7 +181,7 @@ func tooLarge(limit int64) error {
 	return finalf("the answer is larger than the limit of %d bytes for manifests and lists", limit)
 }
 
-// headerOf returns a line of a response's header. The name is in canonical form.
+// headerOf returns a value in a response's header, or "". The name is in canonical form.
 func headerOf(resp *http.Response, name string) string {
 	if values := resp.Header[name]; len(values) > 0 {
 		return values[0]
@@ -192,8 +189,8 @@ func headerOf(resp *http.Response, name string) string {
 	return ""
 }
 
-// discard closes the body of a response that does not matter. A short one is
-// read, so that its connection can be used again.
+// discard closes the body of a response that nobody wants. It reads a short one, so that
+// the connection can be reused.
 func discard(body io.ReadCloser) {
 	if body == http.NoBody {
 		return
@@ -202,11 +199,11 @@ func discard(body io.ReadCloser) {
 	body.Close()
 }
 
-// try makes a call, until use has succeeded with the response or it is no use to
-// go on. The function use has to close the body, now or later.
+// try makes a call until use succeeds with the response, or the retry policy gives up.
+// The function use must close the body, now or later.
 func (c *client) try(ctx context.Context, cl *call, use func(*http.Response) error) error {
 	r := c.newRetrier()
-	renewed := false // the URL that a redirect led to
+	renewed := false // the URL of a redirect
 	for {
 		resp, err := c.send(ctx, cl)
 		switch {
@@ -226,11 +223,11 @@ func (c *client) try(ctx context.Context, cl *call, use func(*http.Response) err
 			return nil
 		}
 		if foreignStatus(err) == http.StatusForbidden && cl.method == http.MethodGet && !renewed {
-			renewed = true // the registry signs another
+			renewed = true // the registry signs another URL
 			continue
 		}
 		if cl.once {
-			return ended(ctx, err)
+			return withContextErr(ctx, err)
 		}
 		if err := r.again(ctx, err); err != nil {
 			return err
@@ -247,7 +244,7 @@ func (c *client) send(ctx context.Context, cl *call) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.req.Response = via // ociauth looks there for a step down from https
+		a.req.Response = via // ociauth looks there for a redirect from https to http
 		resp, err := c.roundTrip(ctx, a)
 		if err != nil {
 			return nil, err
@@ -266,7 +263,7 @@ func (c *client) send(ctx context.Context, cl *call) (*http.Response, error) {
 	return nil, finalf("more than %d redirects", maxRedirects)
 }
 
-// newAttempt returns the request of a call to u. It has to be sent.
+// newAttempt returns an attempt to send a call to u. The caller must send it.
 func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt, error) {
 	a := &cl.own.attempt
 	if a.c != nil {
@@ -295,9 +292,9 @@ func (c *client) newAttempt(ctx context.Context, cl *call, u *url.URL) (*attempt
 	return a, nil
 }
 
-// setBody makes the content from an offset on the body of a request. A small one
-// is taken by the server's host when it is sent, and net/http sends it best as it
-// is.
+// setBody makes the content from an offset on the body of a request. A small body fits
+// into the server's buffers, so nobody needs to wait for it, and net/http sends it best
+// without a wrapper.
 func (a *attempt) setBody(req *http.Request, body content, from int64) error {
 	size := body.end() - from
 	req.ContentLength = size
@@ -319,8 +316,8 @@ func (a *attempt) setBody(req *http.Request, body content, from int64) error {
 	return nil
 }
 
-// roundTrip sends a request when there is a slot for it, which the response's
-// body frees.
+// roundTrip sends a request when there is a slot for it. The slot is free again at the
+// end of the response's body.
 func (c *client) roundTrip(ctx context.Context, a *attempt) (*http.Response, error) {
 	req := &a.req
 	release, err := c.slots.acquire(ctx, req.URL.Host)
@@ -333,7 +330,7 @@ func (c *client) roundTrip(ctx context.Context, a *attempt) (*http.Response, err
 	if logged {
 		start = c.opts.clock.now()
 	}
-	a.begin()
+	a.waitForAnswer()
 	resp, err := a.answer(c.opts.Transport.RoundTrip(req))
 	if logged {
 		c.logRequest(req, resp, err, c.opts.clock.now().Sub(start))

@@ -14,47 +14,46 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// maxErrorBody is how many bytes of the body of an error are read.
+// maxErrorBody bounds how many bytes of an error response are read.
 const maxErrorBody = 8 << 10
 
-// subject is what a call of a method of the Interface is about, for its errors.
-type subject struct {
+// A target says what a call of a method of the Interface is about, for its errors.
+type target struct {
 	c    *client
 	op   string
 	repo string
 	ref  string
 }
 
-func (c *client) about(op, repo, ref string) subject { return subject{c, op, repo, ref} }
+func (c *client) about(op, repo, ref string) target { return target{c, op, repo, ref} }
 
-// wrap says in err what it is about. Of nil it returns nil.
-func (s subject) wrap(err error) error {
+// wrap adds the target to err. It returns nil for nil.
+func (t target) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &ociregistry.OpError{Op: s.op, Registry: s.c.base.Host, Repo: s.repo, Ref: s.ref, Err: err}
+	return &ociregistry.OpError{Op: t.op, Registry: t.c.base.Host, Repository: t.repo, Ref: t.ref, Err: err}
 }
 
-// responseError returns the error that a response is, and closes its body. If
-// that does not tell what is unknown, it is the given error.
+// responseError returns the error for a response, and closes its body. For a 404 that does
+// not say what is unknown, it is the given error.
 func responseError(resp *http.Response, unknown error) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	resp.Body.Close()
 	return httpError(bodyError(resp, body, unknown), resp, body)
 }
 
-// foreignError is an answer of another origin, after a redirect. It says nothing of
-// what the registry has, and so it is no [ociregistry.HTTPError] either.
+// foreignError is the error for a response of another origin, after a redirect. It says
+// nothing about the registry's content, and so it is not an [ociregistry.HTTPError].
 type foreignError struct{ resp *http.Response }
 
 func (e *foreignError) Error() string {
 	return fmt.Sprintf("%s, to which the registry redirects, answers %d %s", e.resp.Request.URL.Host, e.resp.StatusCode, http.StatusText(e.resp.StatusCode))
 }
 
-// refusal returns the error that a response to the call is, and closes its body. An
-// answer of another origin than was asked is the registry's if it has errors in the
-// form of the specification: there are registries that redirect all that they do
-// not have.
+// refusal returns the error for a response to the call, and closes its body. A response
+// of another origin counts as the registry's if it has errors in the form of the
+// specification: some registries redirect requests for everything that they do not have.
 func (cl *call) refusal(resp *http.Response) error {
 	err := responseError(resp, cl.unknown)
 	var list *ociregistry.WireErrors
@@ -64,7 +63,7 @@ func (cl *call) refusal(resp *http.Response) error {
 	return &foreignError{resp}
 }
 
-// foreignStatus returns the status of the answer of another origin that err is, or 0.
+// foreignStatus returns the status of a foreignError, or 0 for other errors.
 func foreignStatus(err error) int {
 	var foreign *foreignError
 	if errors.As(err, &foreign) {
@@ -73,23 +72,22 @@ func foreignStatus(err error) int {
 	return 0
 }
 
-// httpError returns err with the response that it was found in, but not with the
-// request, which has credentials.
+// httpError adds the response to err. It omits the request, which may contain credentials.
 func httpError(err error, resp *http.Response, body []byte) error {
 	kept := *resp
 	kept.Request = nil
 	return ociregistry.NewHTTPError(err, resp.StatusCode, &kept, body)
 }
 
-// bodyError returns what the body of a response says is wrong, or else what its
-// status does, or nil.
+// bodyError returns the error that the body of a response describes, or else the one for
+// its status, or nil.
 func bodyError(resp *http.Response, body []byte, unknown error) error {
 	byStatus := statusError(resp.StatusCode, unknown)
 	var list ociregistry.WireErrors
 	if json.Unmarshal(body, &list) == nil && len(list.Errors) > 0 {
-		// What is wrong with a session that is not there, is that.
+		// A session that does not exist may be called invalid.
 		gone := byStatus == ociregistry.ErrBlobUploadUnknown && errors.Is(&list, ociregistry.ErrBlobUploadInvalid)
-		if byStatus != nil && (gone || !known(&list)) {
+		if byStatus != nil && (gone || !hasSentinel(&list)) {
 			return fmt.Errorf("%w: %w", byStatus, &list)
 		}
 		return &list
@@ -104,7 +102,7 @@ func bodyError(resp *http.Response, body []byte, unknown error) error {
 	return fmt.Errorf("%w: %s", byStatus, text)
 }
 
-// statusError returns the error that a status stands for, or nil.
+// statusError returns the error for a status, or nil.
 func statusError(status int, unknown error) error {
 	switch status {
 	case http.StatusUnauthorized:
@@ -127,9 +125,8 @@ var sentinels = []ociregistry.Error{
 	ociregistry.ErrTooManyRequests, ociregistry.ErrRangeInvalid, ociregistry.ErrPreconditionFailed,
 }
 
-// known reports whether an error has one of the codes that there are sentinels
-// for.
-func known(err error) bool {
+// hasSentinel reports whether an error matches one of the sentinels.
+func hasSentinel(err error) bool {
 	for _, sentinel := range sentinels {
 		if errors.Is(err, sentinel) {
 			return true
@@ -138,16 +135,16 @@ func known(err error) bool {
 	return false
 }
 
-// readable returns the beginning of a body that is meant to be read by people as
-// it is: HTML and JSON are not, whatever they are called.
+// readable returns the first line of a body in plain text. HTML and JSON do not count,
+// whatever their Content-Type.
 func readable(contentType string, body []byte) string {
 	body = bytes.TrimSpace(body)
 	if !strings.HasPrefix(contentType, "text/plain") || len(body) == 0 || bytes.IndexByte([]byte("<{["), body[0]) >= 0 {
 		return ""
 	}
-	const most = 200 // bytes
+	const maxLen = 200 // bytes
 	line, _, _ := bytes.Cut(body, []byte("\n"))
-	line = line[:min(len(line), most)]
+	line = line[:min(len(line), maxLen)]
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -156,7 +153,7 @@ func readable(contentType string, body []byte) string {
 	}, strings.ToValidUTF8(string(line), ""))
 }
 
-// responseOf returns the response that err came with, or nil.
+// responseOf returns the response of the HTTP error in err, or nil.
 func responseOf(err error) *http.Response {
 	var herr ociregistry.HTTPError
 	if errors.As(err, &herr) {
@@ -165,7 +162,7 @@ func responseOf(err error) *http.Response {
 	return nil
 }
 
-// statusOf returns the status of the response that err came with, or 0.
+// statusOf returns the status of the HTTP error in err, or 0.
 func statusOf(err error) int {
 	if resp := responseOf(err); resp != nil {
 		return resp.StatusCode

@@ -66,7 +66,7 @@ func ExampleNew() {
 	// application/vnd.oci.image.manifest.v1+json true
 }
 
-// Blobs come before the manifest that names them.
+// Blobs must be pushed before the manifest that names them.
 func ExampleNew_push() {
 	host, stop := newExampleRegistry(nil)
 	defer stop()
@@ -97,8 +97,8 @@ func ExampleNew_push() {
 	// sha256:517b86da29754bfa57e312c35d4cf22caa38dbce39ecd24684830c1f9777a635
 }
 
-// The credentials are those that "docker login" or "podman login" has stored; or,
-// as here, what is in the environment.
+// The credentials are those that "docker login" or "podman login" has stored, or, as
+// here, those in the environment.
 func ExampleNew_credentials() {
 	host, stop := newExampleRegistry(&ociserver.Options{
 		Authorize: func(req *http.Request, _ []ociserver.Access) (func(ociserver.Access) bool, error) {
@@ -133,8 +133,8 @@ func ExampleNew_credentials() {
 	// application/vnd.oci.image.manifest.v1+json
 }
 
-// Half of a blob is pushed by one client, and the rest by another, which may run in
-// another process: it needs to know the ID of the upload and nothing else.
+// One client pushes half of a blob, and another one the rest. The other client may run in
+// another process: it only needs the ID of the upload.
 func ExampleNew_resume() {
 	host, stop := newExampleRegistry(nil)
 	defer stop()

@@ -22,7 +22,7 @@ func AwaitReferrers(r ociregistry.Interface, n int) {
 		s.mu.Lock()
 		for _, q := range s.queues {
 			if q.next == nil || len(q.next.turn) == 0 {
-				waiting++ // of one who has the turn
+				waiting++ // the caller that has the turn
 			}
 			if q.next != nil {
 				waiting += len(q.next.changes)

@@ -17,10 +17,11 @@ import (
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// rule and header are short for what the scripts of servers are made of.
+// rule and header abbreviate the elements of the scripts of servers.
 type (
 	rule   = faultserver.Rule
 	header = map[string]string
@@ -48,7 +49,7 @@ func blobDesc(content string) ociregistry.Descriptor {
 	return ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString(content), Size: int64(len(content))}
 }
 
-// clock is the time of a client that waits for nothing.
+// clock is the clock of a client whose waits end at once.
 type clock struct {
 	mu    sync.Mutex
 	now   time.Time
@@ -63,7 +64,7 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
-// Sleep is over at once, but for the clock.
+// Sleep returns at once, and advances the clock.
 func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,7 +73,7 @@ func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-// Waits returns the waits so far, and forgets them.
+// Waits returns the waits since its last call.
 func (c *clock) Waits() []time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,8 +82,7 @@ func (c *clock) Waits() []time.Duration {
 	return waits
 }
 
-// clientOf returns a client of a server. If its options have no transport, it has
-// one of its own.
+// clientOf returns a client of a server. If opts has no transport, the client gets its own.
 func clientOf(t testing.TB, srv *faultserver.Server, opts ociclient.Options, clock *clock) ociregistry.Interface {
 	opts.Insecure = true
 	opts.SetClock(clock.Now, clock.Sleep)
@@ -101,15 +101,14 @@ func newTransport(t testing.TB) *http.Transport {
 	return transport
 }
 
-// scripted returns a server that does what a script says, and nothing else, and a
-// client of it.
+// scripted returns a server that only follows a script, and a client of it.
 func scripted(t testing.TB, rules ...rule) (ociregistry.Interface, *faultserver.Server) {
 	srv := faultserver.New(t, nil, rules...)
 	return clientOf(t, srv, ociclient.Options{}, newClock()), srv
 }
 
-// faulty returns a server over a registry in memory that has the content, with
-// what a script says, and a client of it.
+// faulty returns a server over a registry in memory that has the content, which follows a
+// script first, and a client of it.
 func faulty(t testing.TB, opts ociclient.Options, rules ...rule) (ociregistry.Interface, *faultserver.Server) {
 	srv := faultserver.New(t, ociserver.New(registryWith(t, content), nil), rules...)
 	return clientOf(t, srv, opts, newClock()), srv
@@ -143,7 +142,7 @@ func wantBlob(t testing.TB, reg ociregistry.Interface, content string) {
 	qt.Assert(t, qt.IsTrue(got == content), qt.Commentf("%d bytes", len(got)))
 }
 
-// pattern returns n bytes that are everywhere different.
+// pattern returns n bytes without repetitions.
 func pattern(n int) string {
 	data := make([]byte, 0, n+16)
 	for len(data) < n {
@@ -151,3 +150,62 @@ func pattern(n int) string {
 	}
 	return string(data[:n])
 }
+
+// ranges returns the values of Range of the GET requests for blobs.
+func ranges(srv *faultserver.Server) []string {
+	var ranges []string
+	for _, r := range srv.Requests("GET /v2/foo/blobs/") {
+		ranges = append(ranges, r.Header.Get("Range"))
+	}
+	return ranges
+}
+
+// push pushes the content from a reader that can be read again.
+func push(reg ociregistry.Interface) error {
+	_, err := reg.PushBlob(ctx, "foo", blobDesc(content), strings.NewReader(content))
+	return err
+}
+
+// once returns a reader that cannot be read again.
+func once(content string) io.Reader { return io.MultiReader(strings.NewReader(content)) }
+
+// everywhere has credentials for all registries.
+type everywhere ociauth.ConfigEntry
+
+func (c everywhere) EntryForRegistry(string) (ociauth.ConfigEntry, error) {
+	return ociauth.ConfigEntry(c), nil
+}
+
+// anyChunk makes a registry take chunks of any size.
+var anyChunk = rule{On: "POST ", Set: header{"OCI-Chunk-Min-Length": ""}}
+
+func getBlob(reg ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return reg.GetBlob(ctx, "foo", contentDigest)
+}
+
+func getRange(reg ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return reg.GetBlobRange(ctx, "foo", contentDigest, 4, 11)
+}
+
+func getTag(reg ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return reg.GetTag(ctx, "foo", "latest")
+}
+
+func getManifest(d ociregistry.Digest) func(ociregistry.Interface) (ociregistry.BlobReader, error) {
+	return func(reg ociregistry.Interface) (ociregistry.BlobReader, error) { return reg.GetManifest(ctx, "foo", d) }
+}
+
+// methods returns the first words of lines, which are the methods of requests.
+func methods(lines []string) []string {
+	for i, line := range lines {
+		lines[i], _, _ = strings.Cut(line, " ")
+	}
+	return lines
+}
+
+func resolveBlob(reg ociregistry.Interface) error {
+	_, err := reg.ResolveBlob(ctx, "foo", contentDigest)
+	return err
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// redirecting returns a client of a registry that redirects all that a prefix
-// matches to a storage which has the content too, with what a script says.
+// redirecting returns a client of a registry that redirects requests with a prefix to
+// storage, which follows a script and has the content, too.
 func redirecting(t *testing.T, opts ociclient.Options, on string, rules ...rule) (reg ociregistry.Interface, srv, storage *faultserver.Server) {
 	backend := registryWith(t, content)
 	storage = faultserver.New(t, ociserver.New(backend, nil), rules...)
@@ -61,11 +61,11 @@ func TestAnswerOfAnotherOriginIsNotTheRegistrys(t *testing.T) {
 		for status, answer := range answers {
 			for _, parts := range []int{0, 3} {
 				if status == "416" && name == "GetBlobRange" {
-					continue // see TestRangeThatStorageRefuses
+					continue // see TestRangeThatStorageRefusesIsCutToTheSize
 				}
 				t.Run(name+" "+status, func(t *testing.T) {
 					t.Parallel()
-					opts := ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}
+					opts := ociclient.Options{Parallel: ociclient.Parallel{Concurrency: parts, PartSize: 7}}
 					reg, _, storage := redirecting(t, opts, "", answer)
 					err := call(reg)
 					qt.Assert(t, qt.IsNotNil(err))
@@ -81,8 +81,8 @@ func TestAnswerOfAnotherOriginIsNotTheRegistrys(t *testing.T) {
 	}
 }
 
-// There are registries that redirect all that they do not have, to one that says
-// so.
+// Some registries redirect requests for content that they do not have to a registry that
+// says so.
 func TestErrorListOfAnotherOriginCounts(t *testing.T) {
 	t.Parallel()
 	reg, _, _ := redirecting(t, ociclient.Options{}, "")
@@ -117,7 +117,7 @@ func TestRefusedSignatureIsAskedForAgainOnce(t *testing.T) {
 	}
 	for name, read := range read {
 		for _, parts := range []int{0, 3} {
-			opts := ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}
+			opts := ociclient.Options{Parallel: ociclient.Parallel{Concurrency: parts, PartSize: 7}}
 			reg, srv, _ := redirecting(t, opts, "", rule{Times: 1, Status: 403})
 			got, err := read(reg)
 			qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", name))
@@ -129,15 +129,14 @@ func TestRefusedSignatureIsAskedForAgainOnce(t *testing.T) {
 			qt.Check(t, qt.HasLen(srv.Lines(), 2))
 		}
 	}
-	// A body that breaks is continued with a new signature as well.
+	// A body that breaks continues with a new signature, too.
 	reg, srv, _ := redirecting(t, ociclient.Options{}, "", rule{Times: 1, Cut: 10}, rule{Times: 1, Status: 403})
 	wantBlob(t, reg, content)
 	qt.Check(t, qt.HasLen(srv.Lines(), 3))
 }
 
-// Storage refuses ranges beyond the end, in its own words. The registry knows where
-// the end is.
-func TestRangeThatStorageRefuses(t *testing.T) {
+// Storage refuses ranges beyond the end in its own form. The registry knows the size.
+func TestRangeThatStorageRefusesIsCutToTheSize(t *testing.T) {
 	t.Parallel()
 	reg, _, _ := redirecting(t, ociclient.Options{}, "GET ", rule{Status: 416, Answer: "<Error/>"})
 	got, err := readAll(reg.GetBlobRange(ctx, "foo", contentDigest, 21, 30))
@@ -150,7 +149,7 @@ func TestRangeThatStorageRefuses(t *testing.T) {
 	qt.Check(t, qt.IsFalse(errors.Is(err, ociregistry.ErrRangeInvalid)))
 }
 
-// changes are calls that change foo, of which index is a manifest that is there.
+// changes has calls that change foo, which has the manifest index.
 var changes = map[string]func(ociregistry.Interface) error{
 	"PushBlob": func(r ociregistry.Interface) error {
 		return second(r.PushBlob(ctx, "foo", blobDesc("new"), strings.NewReader("new")))
@@ -164,8 +163,8 @@ var changes = map[string]func(ociregistry.Interface) error{
 	"DeleteTag":      func(r ociregistry.Interface) error { return r.DeleteTag(ctx, "foo", "v1") },
 }
 
-// changing returns a client of a registry over a backend, which redirects what changes
-// it to a storage over another.
+// changing returns a client of a registry over a backend that redirects all changes to
+// storage over another.
 func changing(t *testing.T, backend, elsewhere ociregistry.Interface, rules ...rule) (reg ociregistry.Interface, storage *faultserver.Server) {
 	storage = faultserver.New(t, ociserver.New(elsewhere, nil), rules...)
 	to := func(w http.ResponseWriter, req *http.Request) {
@@ -194,7 +193,7 @@ func TestSuccessOfAnotherOriginIsNone(t *testing.T) {
 			"other bytes": {Status: 201, Set: header{"Docker-Content-Digest": string(otherDigest)}},
 		} {
 			if name == "MountBlob" && (what == "accepted" || what == "no content") {
-				continue // which are no mounts
+				continue // these are no mounts
 			}
 			t.Run(name+" "+what, func(t *testing.T) {
 				t.Parallel()
@@ -214,7 +213,7 @@ func TestPageThatAnswersAChangeIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	for name, call := range changes {
 		if name == "MountBlob" {
-			continue // of which 200 is no success
+			continue // 200 is no success of a mount
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -227,8 +226,8 @@ func TestPageThatAnswersAChangeIsNoSuccess(t *testing.T) {
 	}
 }
 
-// What was done after all is done, also where the registry has others do it, who do not
-// say what they have done.
+// A change that another origin made for the registry, without proof, is found by asking
+// the registry.
 func TestChangeByAnotherOriginIsSettled(t *testing.T) {
 	t.Parallel()
 	for name, call := range changes {

@@ -3,7 +3,6 @@ package ociclient
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,27 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What a registry, or who is between, can write into an answer. Link, Range and
-// WWW-Authenticate are parsed by internal/wire, whose tests have the like.
-
-func FuzzParseWarnings(f *testing.F) {
-	for _, s := range []string{`299 - "old"`, `299 - "a \"b\" \\", 299 - "c"`, `299 - "`, `299 - ""`, `299 - "\`, `199 - "x"`} {
-		f.Add(s)
-	}
-	quote := strings.NewReplacer(`"`, `\"`, `\`, `\\`)
-	f.Fuzz(func(t *testing.T, value string) {
-		var again []string
-		texts := slices.Collect(parseWarnings(value))
-		size := 0
-		for _, text := range texts {
-			size += len(text)
-			again = append(again, `299 - "`+quote.Replace(text)+`"`)
-		}
-		qt.Assert(t, qt.IsTrue(size <= len(value)))
-		qt.Assert(t, qt.IsFalse(slices.Contains(texts, "")))
-		qt.Assert(t, qt.DeepEquals(slices.Collect(parseWarnings(strings.Join(again, ", "))), texts))
-	})
-}
+// The fuzz tests of this file have what a registry, or a proxy, can write into a response.
+// Package wire parses Link, Range, Warning and WWW-Authenticate, and has its own.
 
 func FuzzRetryAfter(f *testing.F) {
 	now := time.Unix(1_700_000_000, 0)
@@ -70,7 +50,7 @@ func FuzzErrorBody(f *testing.F) {
 	})
 }
 
-// Wherever a Location leads, credentials and the rest stay where they belong.
+// FuzzLocation checks that a Location takes a request only where it may go.
 func FuzzLocation(f *testing.F) {
 	for _, s := range []string{"", "/v2/foo/blobs/uploads/1?a=b", "1", "//other.test/x", "https://other.test:443/x#y", "http://registry.test/", "https://user:secret@registry.test/x", "file:///etc/passwd", "https:", "%zz", "\x00"} {
 		f.Add(s)
@@ -94,8 +74,8 @@ func FuzzLocation(f *testing.F) {
 	})
 }
 
-// An id of an upload can come from anybody: it leads to an upload of its
-// repository, or nowhere. And what is told of an upload stays as it is.
+// FuzzUploadByID checks that an id, which can come from anybody, leads to an upload of its
+// repository or nowhere, and that an upload keeps its id.
 func FuzzUploadByID(f *testing.F) {
 	for _, s := range []string{"1", "1?state=x", "60#1", "/v2/foo/blobs/upload/1", "/v2/bar/blobs/uploads/1", "../x", "%2e%2e", "a%2Fb", "https://other.test/x", "?", "#", "1#2#3", strings.Repeat("\n", 4000)} {
 		f.Add(s)

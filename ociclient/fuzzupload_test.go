@@ -22,9 +22,9 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// FuzzUpload pushes a blob to a registry that answers as the input says, in one of
-// several ways. If the push succeeds, the registry has the blob; if all that is
-// wrong is what the registry says of its sessions, the push succeeds.
+// FuzzUpload pushes a blob, in one of several ways, to a registry whose answers depend on
+// the input. If the push succeeds, the registry has the blob. If the registry only
+// misreports its sessions, the push succeeds.
 func FuzzUpload(f *testing.F) {
 	f.Add([]byte(nil))
 	for way := range uploadWays {
@@ -61,8 +61,7 @@ func FuzzUpload(f *testing.F) {
 	})
 }
 
-// uploadWays are the ways to push a blob. What they find wrong with the writer,
-// they panic with.
+// uploadWays has the ways to push a blob. They panic if the writer is wrong.
 var uploadWays = []func(reg ociregistry.Interface, s *liar, blob string) error{
 	func(reg ociregistry.Interface, s *liar, blob string) error { // in chunks
 		_, err := reg.PushBlob(ctx, "foo", blobDesc(blob), once(blob))
@@ -151,7 +150,7 @@ func writeBlob(w ociregistry.BlobWriter, s *liar, parts ...string) error {
 	}
 	_, err := w.Commit(digest.FromString(blob))
 	if err != nil {
-		_, err = w.Commit(digest.FromString(blob)) // if that helps
+		_, err = w.Commit(digest.FromString(blob)) // a Commit that failed can be repeated
 	}
 	w.Cancel()
 	return err
@@ -183,32 +182,32 @@ func writeAll(w ociregistry.BlobWriter, s *liar, text string) error {
 	return nil
 }
 
-// fault is a set of what a liar may do wrong.
+// fault is a set of the faults that a liar may have.
 type fault int
 
 const (
-	faultReport  fault = 1 << iota // what it says of how much a session has
-	faultPart                      // it takes less than was sent, with success
+	faultReport  fault = 1 << iota // it misreports the size of a session
+	faultPart                      // it takes only a part of a chunk, and reports success
 	faultLax                       // it appends chunks that do not belong there
-	faultDrop                      // it gives no answer, before or after it has done its work
+	faultDrop                      // it does not answer, before or after it has acted
 	faultStatus                    // it refuses for no reason
 	faultRestart                   // its sessions lose bytes, end, or get those of others
-	faultPlace                     // it names the places of sessions wrongly
-	faultMount                     // it refuses what saves work
+	faultPlace                     // it sends wrong locations of sessions
+	faultMount                     // it refuses mounts and similar savings
 )
 
-// liar is a registry, as a transport to it. What it has as a blob is what its
-// digest says, and it says of no other blob that it has it; all else is up to the
-// input. When that has ended, it does nothing wrong any more.
+// liar is a transport to a registry. Its blobs match their digests, and it does not claim to
+// have others; everything else depends on the input. After the end of the input it has no
+// more faults.
 type liar struct {
 	input    []byte
 	allowed  fault
-	done     fault // what it has done wrong
+	done     fault // the faults that it has had
 	sessions map[string][]byte
 	blobs    map[digest.Digest]string
 	requests int
 	endless  bool
-	proxied  bool // its client is a server: to commit, that has to know where the session is
+	proxied  bool // its client is a server, which must know the position of the session to commit
 	log      strings.Builder
 }
 
@@ -221,7 +220,7 @@ func (s *liar) choose(n int) int {
 	return int(b) % n
 }
 
-// wrong chooses whether to do a fault, and how of n ways; it returns 0 for not.
+// wrong chooses whether to have a fault, in one of n ways; 0 means that it does not.
 func (s *liar) wrong(f fault, n int) int {
 	if s.allowed&f == 0 {
 		return 0
@@ -277,7 +276,7 @@ func (s *liar) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// restart is what happens to a registry at times.
+// restart restarts the registry.
 func (s *liar) restart() {
 	way := s.wrong(faultRestart, 3)
 	for id, data := range s.sessions {
@@ -360,7 +359,7 @@ func (s *liar) serve(resp *http.Response, req *http.Request, body []byte) {
 	}
 }
 
-// place says where a session is.
+// place sets the location of a session in a response.
 func (s *liar) place(resp *http.Response, id string) {
 	base := "https://registry.test:8443/v2/foo/blobs/uploads/"
 	bases := []string{"", "http://registry.test/v2/foo/blobs/uploads/", "https://REGISTRY.test/v2/foo/blobs/uploads/", "/v2/foo/blobs/uploads/"}
@@ -371,7 +370,7 @@ func (s *liar) place(resp *http.Response, id string) {
 	resp.Header.Set("Location", location)
 }
 
-// report says how much a session has, which was sent a chunk.
+// report sets the size of a session that received a chunk in a response.
 func (s *liar) report(resp *http.Response, size, sent int) {
 	reports := []string{
 		wire.UploadRange(int64(size)),

@@ -19,8 +19,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// overHTTP2 returns a client of a server with which it speaks HTTP/2, in memory, over
-// one connection: there is no other. It is for a bubble of synctest, which it leaves empty.
+// overHTTP2 returns a client of a server in memory, over HTTP/2 and a single connection. It
+// is for a bubble of synctest, and leaves no goroutines there.
 func overHTTP2(t *testing.T, opts ociclient.Options, serve http.HandlerFunc) ociregistry.Interface {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -64,7 +64,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "registry.test"} }
 
-// Over HTTP/2 many requests have one connection, which stays when one of them ends.
+// Over HTTP/2, requests share a connection, which stays open when one of them ends.
 func TestWaitsEndOverHTTP2(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

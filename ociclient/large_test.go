@@ -23,7 +23,7 @@ import (
 )
 
 // largeSize returns the size of large blobs: 32 MiB, or, with OCICLIENT_FULL in the
-// environment, 1 GiB. Whatever is counted is the same for both.
+// environment, 1 GiB. The counts of requests are the same for both.
 func largeSize() int64 {
 	if os.Getenv("OCICLIENT_FULL") != "" {
 		return 1 << 30
@@ -31,8 +31,8 @@ func largeSize() int64 {
 	return 32 << 20
 }
 
-// noise is a blob of so many bytes, which look random. Each can be made without
-// the others.
+// noise is a blob of so many pseudo-random bytes. Any of them can be computed without the
+// others.
 type noise int64
 
 func (n noise) ReadAt(p []byte, off int64) (int, error) {
@@ -68,8 +68,8 @@ func (n noise) descriptor() ociregistry.Descriptor {
 	return ociregistry.Descriptor{Digest: d.Digest(), Size: int64(n)}
 }
 
-// A connection that is cut every sixty-fourth of a blob costs a request each time.
-func TestBehaviour04_LargePull(t *testing.T) {
+// Each of 64 cuts of the connection costs one request.
+func TestLargeBlobIsPulledOverBreakingConnections(t *testing.T) {
 	t.Parallel()
 	const parts = 64
 	blob := noise(largeSize())
@@ -98,15 +98,15 @@ func TestBehaviour04_LargePull(t *testing.T) {
 	t.Logf("%d MiB in %d requests, %v", desc.Size>>20, len(requests), time.Since(start).Round(time.Millisecond))
 }
 
-// sink is a registry that takes one blob, in a session, and keeps nothing of it:
-// it knows what has to come.
+// sink is a registry that accepts one blob in a session. It stores nothing: it knows the
+// content.
 type sink struct {
 	want noise
 
 	mu     sync.Mutex
 	offset int64
-	got    []wire.Range // what came, in order
-	wrong  bool         // something else came
+	got    []wire.Range // the chunks, in order
+	wrong  bool         // the content was wrong
 	done   bool
 }
 
@@ -131,7 +131,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 		if err := s.take(req.Body); err != nil {
-			return // nobody hears of it
+			return // without an answer
 		}
 		w.Header().Set("Range", wire.UploadRange(s.offset))
 		if req.Method == http.MethodPatch {
@@ -143,7 +143,7 @@ func (s *sink) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// take compares a body with what has to come, up to where it breaks off.
+// take compares a body, which may break off, with the expected content.
 func (s *sink) take(body io.Reader) error {
 	start := s.offset
 	got, want := make([]byte, 64<<10), make([]byte, 64<<10)
@@ -162,10 +162,9 @@ func (s *sink) take(body io.Reader) error {
 	}
 }
 
-// A blob of a hundred and twenty-eight chunks, which cannot be read again, is
-// pushed to a registry of whose answers each fifth is lost, after it has acted. Of
-// another, each fifth chunk breaks off.
-func TestBehaviour12_LargePush(t *testing.T) {
+// The blob has 128 chunks and cannot be read again. One registry loses every fifth answer
+// after it has acted; at another, every fifth chunk breaks off.
+func TestLargeBlobIsPushedOverLostAnswers(t *testing.T) {
 	t.Parallel()
 	const parts = 128
 	blob := noise(largeSize())
@@ -197,7 +196,7 @@ func TestBehaviour12_LargePush(t *testing.T) {
 	}
 }
 
-// most returns how often the byte that came most often came.
+// most returns the largest number of times that a byte came.
 func most(ranges []wire.Range) int {
 	type edge struct {
 		at int64
@@ -216,7 +215,7 @@ func most(ranges []wire.Range) int {
 	return deepest
 }
 
-// tally returns how many requests of each method there are.
+// tally returns the number of requests of each method.
 func tally(lines []string) map[string]int {
 	count := make(map[string]int)
 	for _, line := range lines {

@@ -21,17 +21,16 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// TestNoGoroutineIsLeft makes calls that end in every way, and counts what is there
-// after them: goroutines, and descriptors. It is not parallel, for it counts those
-// of the process.
+// TestNoGoroutineIsLeft makes calls that end in every way, and counts the goroutines and
+// file descriptors of the process afterwards. So it is not parallel.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	clients := []ociclient.Options{
 		{},
-		{MaxConcurrent: 2, ChunkSize: 10_000, CheckBlobs: true, MountFrom: []string{"foo", "bar"}, Referrers: ociclient.ReferrersTag},
-		{Parallel: ociclient.Parallel{Parts: 3, PartSize: 10_000}},
+		{Concurrency: 2, ChunkSize: 10_000, CheckBlobs: true, MountFrom: []string{"foo", "bar"}, Referrers: ociclient.ReferrersTag},
+		{Parallel: ociclient.Parallel{Concurrency: 3, PartSize: 10_000}},
 	}
 	for _, opts := range clients {
-		exercise(t, opts) // whatever stays for good is there from now on
+		exercise(t, opts) // creates what stays for the life of the process
 	}
 	before := leak.All(t)
 	for range 3 {
@@ -42,8 +41,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	before.Check(t)
 }
 
-// exercise makes calls of all kinds with a client of a server that is there no
-// longer than that.
+// exercise makes calls of all kinds with a client of a server that it closes at the end.
 func exercise(t *testing.T, opts ociclient.Options) {
 	h := ociserver.New(ocimem.New(), nil)
 	var fails atomic.Bool
@@ -124,10 +122,10 @@ func upload(ctx context.Context, reg ociregistry.Interface) error {
 	return second(again.Commit(largeDesc.Digest))
 }
 
-// leave makes calls whose callers go away before they have ended.
+// leave makes calls whose contexts end before they do.
 func leave(t *testing.T, reg ociregistry.Interface) {
 	for _, read := range []int64{0, 1, 30_000, 90_000, 100_000} {
-		for _, closes := range []bool{true, false} { // else the context's end has to do
+		for _, closes := range []bool{true, false} { // otherwise, the context ends
 			ctx, cancel := context.WithCancel(ctx)
 			r, err := reg.GetBlob(ctx, "foo", largeDesc.Digest)
 			qt.Assert(t, qt.IsNil(err))
@@ -152,7 +150,7 @@ func leave(t *testing.T, reg ociregistry.Interface) {
 	for range reg.Tags(ctx, "foo", "") {
 		break
 	}
-	// The writers of a session: cancelled, left, and with a context that ended.
+	// Writers of a session that are cancelled, abandoned, or lose their context.
 	for i := range 3 {
 		ctx, cancel := context.WithCancel(ctx)
 		w, err := reg.PushBlobChunked(ctx, "foo", 10)
@@ -175,8 +173,8 @@ func leave(t *testing.T, reg ociregistry.Interface) {
 	qt.Assert(t, qt.ErrorIs(everything(ended, reg), context.Canceled))
 }
 
-// failures returns a function that makes requests fail in one way after the
-// other, and lets each third pass.
+// failures returns a function that makes requests fail in each of several ways in turn,
+// and lets every third succeed.
 func failures() func(http.ResponseWriter, *http.Request) bool {
 	ways := []func(http.ResponseWriter, *http.Request){
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },

@@ -6,21 +6,21 @@ import (
 	"sync"
 )
 
-// life is the time from when a reader is made to when it is closed, which may happen
-// while another goroutine reads. Close ends what is under way.
+// life is the lifetime of a reader. Close ends it, possibly while another goroutine
+// reads, and with it the requests in flight.
 type life struct {
 	ctx context.Context // the caller's
 
 	mu     sync.Mutex
-	first  io.ReadCloser      // the body of the first answer; nil as long as there is none
+	first  io.ReadCloser      // the body of the first response; nil before that
 	more   context.Context    // for all other requests; nil if there was none
 	cancel context.CancelFunc // of more
 	ended  bool
 }
 
-// context returns the context for a request. Most readers make one, before anybody
-// has them, and its answer can be interrupted by itself; only for others there has to
-// be a context that ends with the reader.
+// context returns the context for a request. Most readers make one request, before
+// their caller has them, and its response can be interrupted without a context. Only
+// other requests need a context that ends with the reader.
 func (l *life) context() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +36,7 @@ func (l *life) context() context.Context {
 	return l.more
 }
 
-// answered notes the body of an answer.
+// answered notes the body of a response.
 func (l *life) answered(body io.ReadCloser) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *life) answered(body io.ReadCloser) {
 	}
 }
 
-// end ends what is under way, and all that begins later.
+// end ends the requests in flight, and those that begin later.
 func (l *life) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,8 +58,8 @@ func (l *life) end() {
 	}
 }
 
-// closedOr returns err, or errClosed if the reader was closed while the caller's
-// context had not ended.
+// closedOr returns err, or errClosed if the reader was closed and the caller's context
+// has not ended.
 func (l *life) closedOr(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,7 +69,8 @@ func (l *life) closedOr(err error) error {
 	return err
 }
 
-// interrupt ends the attempt that has a body, whoever reads from it.
+// interrupt ends the attempt that a body belongs to, even if another goroutine reads from
+// it.
 func interrupt(body io.ReadCloser) {
 	if b, ok := body.(interface{ interrupt() }); ok {
 		b.interrupt()

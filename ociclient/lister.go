@@ -23,13 +23,13 @@ func (c *client) Repositories(ctx context.Context, startAfter string) iter.Seq2[
 }
 
 func (c *client) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	r := wire.Request{Kind: wire.TagsList, Repo: repo, ListN: c.opts.ListPageSize, ListLast: startAfter}
+	r := wire.Request{Kind: wire.TagsList, Repository: repo, ListN: c.opts.ListPageSize, ListLast: startAfter}
 	return c.list(ctx, c.about("Tags", repo, ""), r, "tags", ociref.IsValidTag)
 }
 
-// list lists the names that answers have in a field. Those that are not valid name
-// nothing that could be asked for, and are left out.
-func (c *client) list(ctx context.Context, about subject, r wire.Request, field string, valid func(string) bool) iter.Seq2[string, error] {
+// list lists the names in a field of the responses. It omits invalid names, which no
+// method accepts.
+func (c *client) list(ctx context.Context, about target, r wire.Request, field string, valid func(string) bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.Check(); err != nil {
 			yield("", about.wrap(err))
@@ -40,7 +40,7 @@ func (c *client) list(ctx context.Context, about subject, r wire.Request, field 
 				yield("", about.wrap(err))
 				return
 			}
-			slices.Sort(page) // registries differ in what they take for order
+			slices.Sort(page) // registries differ in their order
 			for _, name := range page {
 				if name > r.ListLast && valid(name) && !yield(name, nil) {
 					return
@@ -50,11 +50,11 @@ func (c *client) list(ctx context.Context, about subject, r wire.Request, field 
 	}
 }
 
-// namePages gets the pages of a list by Link, or, without that, by the parameter
-// last.
+// namePages gets the pages of a list by their Link headers, or, without these, by the
+// parameter last.
 func (c *client) namePages(ctx context.Context, r wire.Request, field string) iter.Seq2[[]string, error] {
 	return func(yield func([]string, error) bool) {
-		var before []string // the page before, where there was no Link to this one
+		var before []string // the previous page, if it had no Link to this one
 		for r := r; ; {
 			var last []string
 			for p, err := range c.sizedPages(ctx, r) {
@@ -64,7 +64,7 @@ func (c *client) namePages(ctx context.Context, r wire.Request, field string) it
 				}
 				names, err := readNames(p, field)
 				if err != nil {
-					yield(nil, fmt.Errorf("the answer is no list: %w", err))
+					yield(nil, fmt.Errorf("the answer is not a list: %w", err))
 					return
 				}
 				if before != nil && repeats(names, before) {
@@ -79,7 +79,7 @@ func (c *client) namePages(ctx context.Context, r wire.Request, field string) it
 					return
 				}
 			}
-			// With more than it was asked for, a registry gives all it has.
+			// A registry that sends more than was asked for has sent all.
 			if last == nil {
 				return
 			}
@@ -88,8 +88,8 @@ func (c *client) namePages(ctx context.Context, r wire.Request, field string) it
 	}
 }
 
-// readNames reads the field of an answer that has a list. An object with neither
-// that nor a name is something else.
+// readNames reads a field of a response with a list. A JSON object that has neither that
+// field nor a name is not a list.
 func readNames(p page, field string) ([]string, error) {
 	names, err := manifest.ReadNames(string(p.data), field)
 	if err != nil || len(names) > 0 {
@@ -105,8 +105,8 @@ func readNames(p page, field string) ([]string, error) {
 	return nil, nil
 }
 
-// sizedPages gets the pages of a list. If the registry refuses to make them as
-// large as they should be, it decides how large they are.
+// sizedPages gets the pages of a list. If the registry refuses pages of the size asked
+// for, it lets the registry choose the size.
 func (c *client) sizedPages(ctx context.Context, r wire.Request) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
 		first := true
@@ -124,11 +124,10 @@ func (c *client) sizedPages(ctx context.Context, r wire.Request) iter.Seq2[page,
 	}
 }
 
-// errPageSize is how a registry, distribution's, refuses pages as large as those
-// that were asked for.
+// errPageSize matches the error of the distribution registry for pages that are too large.
 var errPageSize error = ociregistry.NewError("page too large", "PAGINATION_NUMBER_INVALID", nil)
 
-// repeats reports whether a page has something of the page before.
+// repeats reports whether a page and the previous one have a name in common.
 func repeats(page, before []string) bool {
 	listed := make(map[string]bool, len(before))
 	for _, name := range before {
@@ -137,7 +136,7 @@ func repeats(page, before []string) bool {
 	return slices.ContainsFunc(page, func(name string) bool { return listed[name] })
 }
 
-// page is an answer that has a part of a list.
+// A page is a response with a part of a list.
 type page struct {
 	resp *http.Response
 	data []byte
@@ -149,7 +148,7 @@ type page struct {
 func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
 	return func(yield func(page, error) bool) {
 		cl.set("Accept-Encoding", "identity")
-		seen := make(map[uint64]bool) // hashes of URLs: a list may have any number of pages
+		seen := make(map[uint64]bool) // hashes of URLs, to save memory: a list may have any number of pages
 		for {
 			seen[hashURL(cl.url)] = true
 			resp, data, err := c.read(ctx, cl)
@@ -159,7 +158,7 @@ func (c *client) pages(ctx context.Context, cl *call) iter.Seq2[page, error] {
 			}
 			next, err := nextPage(resp)
 			if err == nil && next != nil && seen[hashURL(next)] {
-				err = errors.New("the list's Link headers lead in a circle")
+				err = errors.New("the list's Link headers form a loop")
 			}
 			if err != nil {
 				yield(page{}, err)
@@ -177,8 +176,8 @@ var urlSeed = maphash.MakeSeed()
 
 func hashURL(u *url.URL) uint64 { return maphash.String(urlSeed, u.String()) }
 
-// nextPage returns the URL of the next page, or nil. It must be of the same
-// origin: a list is not to make the client look elsewhere.
+// nextPage returns the URL of the next page, or nil. It must have the same origin: a list
+// must not make the client look elsewhere.
 func nextPage(resp *http.Response) (*url.URL, error) {
 	target, ok := wire.ParseNextLink(resp.Header["Link"])
 	if !ok {
@@ -187,7 +186,7 @@ func nextPage(resp *http.Response) (*url.URL, error) {
 	asked := resp.Request.URL
 	next, err := resolve(asked, target)
 	if err != nil {
-		return nil, errors.New("the list's Link header is no URL")
+		return nil, errors.New("the list's Link header is not a URL")
 	}
 	if !wire.SameOrigin(next, asked) {
 		return nil, errors.New("the list's Link header leads to another host")

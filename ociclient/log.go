@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// logRequest logs a request and what came of it. Headers and queries can have
-// credentials, and are left out.
+// logRequest logs a request and its outcome. It omits headers and queries, which can
+// contain credentials.
 func (c *client) logRequest(req *http.Request, resp *http.Response, err error, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.String("method", req.Method),
 		slog.String("host", req.URL.Host),
 		slog.String("path", loggablePath(req.URL)),
-		slog.Duration("took", took),
+		slog.Duration("duration", took),
 	}
 	if rng := req.Header.Get("Range"); rng != "" {
 		attrs = append(attrs, slog.String("range", rng))
@@ -28,8 +28,8 @@ func (c *client) logRequest(req *http.Request, resp *http.Response, err error, t
 	c.opts.Logger.LogAttrs(req.Context(), slog.LevelDebug, "request", attrs...)
 }
 
-// loggablePath returns a path without the id of an upload: who knows it can write
-// to the upload.
+// loggablePath returns a path without the id of an upload: anybody who knows the id can
+// write to the upload.
 func loggablePath(u *url.URL) string {
 	for _, uploads := range []string{"/blobs/uploads/", "/blobs/upload/"} {
 		if before, id, ok := strings.Cut(u.Path, uploads); ok && id != "" {
@@ -37,7 +37,7 @@ func loggablePath(u *url.URL) string {
 		}
 	}
 	if !strings.HasPrefix(u.Path, "/v2/") {
-		return "…" // of somebody else's form
+		return "…" // its form is unknown
 	}
 	return u.Path
 }

@@ -19,7 +19,7 @@ import (
 
 const loginPage = "<!DOCTYPE html><html><body>log in</body></html>"
 
-// pages are answers with status 200 that are none.
+// pages has responses with status 200 that are not what was asked for.
 var pages = map[string]rule{
 	"a login page":      {Status: 200, Set: header{"Content-Type": "text/html; charset=utf-8"}, Answer: loginPage},
 	"a page without":    {Status: 200, Answer: loginPage},
@@ -50,7 +50,7 @@ func TestSuccessStatusDoesNotMakeContent(t *testing.T) {
 				srv := faultserver.New(t, nil, page)
 				reg := clientOf(t, srv, ociclient.Options{}, newClock())
 				qt.Check(t, qt.IsNotNil(call(reg)))
-				// The same behind a proxy.
+				// The same holds behind a proxy.
 				proxy := httptest.NewServer(ociserver.New(reg, nil))
 				t.Cleanup(proxy.Close)
 				further, err := ociclient.New(strings.TrimPrefix(proxy.URL, "http://"), &ociclient.Options{Insecure: true, Retry: ociclient.RetryPolicy{Attempts: 1}})
@@ -65,13 +65,13 @@ func TestPageProvesNoBlob(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []int{0, 3} {
 		srv := faultserver.New(t, nil, pages["a login page"])
-		reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}, newClock())
+		reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: parts, PartSize: 7}}, newClock())
 		qt.Check(t, qt.IsNotNil(resolveBlob(reg)))
 		qt.Check(t, qt.IsNotNil(second(readAll(getRange(reg)))))
 		qt.Check(t, qt.IsNotNil(second(readAll(reg.GetBlobRange(ctx, "foo", contentDigest, 0, 5)))))
 		qt.Check(t, qt.IsNotNil(second(readAll(reg.GetBlobRange(ctx, "foo", contentDigest, 0, -1)))))
 	}
-	// What has the digest is content, whatever storage takes it for.
+	// Content with the right digest counts, whatever its Content-Type.
 	reg, _ := scripted(t, rule{Status: 200, Set: header{"Content-Type": "text/html", "Docker-Content-Digest": string(contentDigest)}, Answer: content})
 	wantBlob(t, reg, content)
 	qt.Check(t, qt.Equals(second(readAll(getRange(reg))), nil))
@@ -79,14 +79,14 @@ func TestPageProvesNoBlob(t *testing.T) {
 	wantBlob(t, reg, content)
 }
 
-func TestManifestsByTag(t *testing.T) {
+func TestManifestByTagIsRecognized(t *testing.T) {
 	t.Parallel()
 	typed := `{"schemaVersion":2,"mediaType":"` + imageManifest + `"}`
 	const custom = "text, and no JSON"
 	tests := []struct {
 		name        string
 		contentType string
-		digest      ociregistry.Digest // of the header
+		digest      ociregistry.Digest // in the header
 		answer      string
 		want        string // media type, or empty for an error
 	}{
@@ -183,8 +183,7 @@ func TestLengthThatCannotBeIsNone(t *testing.T) {
 	}
 }
 
-// A part of what is not empty is not empty, whether or not the answer says how long it
-// is.
+// An empty response is not a part of a blob that is not empty, with or without a length.
 func TestEmptyAnswerIsNoPartOfABlob(t *testing.T) {
 	t.Parallel()
 	empty := digest.FromString("")
@@ -196,7 +195,7 @@ func TestEmptyAnswerIsNoPartOfABlob(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				srv := faultserver.New(t, nil, answer)
-				reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Parts: parts, PartSize: 7}}, newClock())
+				reg := clientOf(t, srv, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: parts, PartSize: 7}}, newClock())
 				qt.Check(t, qt.ErrorIs(second(readAll(getBlob(reg))), ociregistry.ErrDigestInvalid))
 				for _, r := range [][2]int64{{0, 5}, {0, -1}, {3, 5}, {3, -1}} {
 					_, err := readAll(reg.GetBlobRange(ctx, "foo", contentDigest, r[0], r[1]))
@@ -223,8 +222,7 @@ func TestReferrersTagWithoutSchemaVersionIsRead(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(names(got), names([]ociregistry.Descriptor{a})))
 }
 
-// closeConnection closes the connection of a request in place of an answer, as one does
-// that has come to its end.
+// closeConnection closes the connection of a request without a response.
 func closeConnection(w http.ResponseWriter, _ *http.Request) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -238,7 +236,7 @@ func TestErrorsOfTheTransportAreNotTheEnd(t *testing.T) {
 	for _, parts := range []int{0, 3} {
 		transport := newTransport(t)
 		transport.DisableKeepAlives = true
-		reg, srv := faulty(t, ociclient.Options{Transport: transport, Parallel: ociclient.Parallel{Parts: parts, PartSize: 100}})
+		reg, srv := faulty(t, ociclient.Options{Transport: transport, Parallel: ociclient.Parallel{Concurrency: parts, PartSize: 100}})
 		r, err := getBlob(reg)
 		qt.Assert(t, qt.IsNil(err))
 		defer r.Close()
@@ -253,7 +251,7 @@ func TestErrorsOfTheTransportAreNotTheEnd(t *testing.T) {
 			qt.Check(t, qt.IsFalse(errors.Is(err, io.EOF)))
 		}
 	}
-	// Whatever the transport says.
+	// The same holds for other errors of the transport.
 	reg, err := ociclient.New("registry.test", &ociclient.Options{
 		Retry:     ociclient.RetryPolicy{Attempts: 1},
 		Transport: transportFunc(func(*http.Request) (*http.Response, error) { return nil, io.EOF }),

@@ -8,31 +8,30 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// parallelReader is the content of a blob whose parts are read by several
-// requests at once. It gives them in order, and has no more of them in memory than
-// requests are allowed.
+// A parallelReader reads the parts of a blob with concurrent requests. It returns them in
+// order, and has no more of them in memory than there may be requests.
 type parallelReader struct {
-	first  *stream // the first part, as it comes; nil when it has come
+	first  *stream // the first part, which is not buffered; nil after its end
 	ctx    context.Context
 	cancel context.CancelFunc
 	parts  <-chan *part  // in order
-	part   *part         // the one that is given
-	taken  chan struct{} // has an element for each part that is out
+	part   *part         // the one that Read returns
+	window chan struct{} // has an element for each part in memory
 	pool   *sync.Pool
 	wg     sync.WaitGroup
 }
 
-// part is a part of a blob.
+// A part is a part of a blob.
 type part struct {
-	ready chan struct{} // closed when the others are set
+	ready chan struct{} // closed when the other fields are set
 	data  []byte
 	buf   *[]byte
 	err   error
 }
 
-// newParallelReader asks for the first part of the blob, and by the answer knows
-// whether there are others, or no parts at all.
-func (b blob) newParallelReader(ctx context.Context, about subject) (ociregistry.BlobReader, error) {
+// newParallelReader asks for the first part of the blob. The response says whether there
+// are others, and whether the registry supports ranges at all.
+func (b blob) newParallelReader(ctx context.Context, about target) (ociregistry.BlobReader, error) {
 	opts := b.c.opts.Parallel
 	r := new(seekReader)
 	r.life.ctx = ctx
@@ -55,9 +54,9 @@ func (b blob) newParallelReader(ctx context.Context, about subject) (ociregistry
 		return r.read(s, about), nil
 	}
 	ctx, stop := context.WithCancel(r.life.context())
-	p := &parallelReader{first: s, ctx: ctx, cancel: stop, taken: make(chan struct{}, opts.Parts), pool: &b.c.parts}
-	p.taken <- struct{}{} // by the first part
-	parts := make(chan *part, opts.Parts)
+	p := &parallelReader{first: s, ctx: ctx, cancel: stop, window: make(chan struct{}, opts.Concurrency), pool: &b.c.parts}
+	p.window <- struct{}{} // for the first part
+	parts := make(chan *part, opts.Concurrency)
 	p.parts = parts
 	p.wg.Go(func() { p.fetch(ctx, b, s.size, parts) })
 	r.read(s, about)
@@ -71,12 +70,12 @@ func (r *parallelReader) fetch(ctx context.Context, b blob, size int64, parts ch
 	partSize := b.c.opts.Parallel.PartSize
 	for offset := partSize; offset < size; offset += partSize {
 		select {
-		case r.taken <- struct{}{}:
+		case r.window <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
 		p := &part{ready: make(chan struct{})}
-		parts <- p // there is room: no more parts are out than may be
+		parts <- p // does not block: window bounds the number of parts
 		r.wg.Go(func() {
 			defer close(p.ready)
 			p.err = r.fetchPart(ctx, b, p, offset, min(offset+partSize, size))
@@ -110,7 +109,7 @@ func (r *parallelReader) Read(p []byte) (int, error) {
 		}
 		r.first.Close()
 		r.first = nil
-		<-r.taken
+		<-r.window
 		if n > 0 {
 			return n, nil
 		}
@@ -119,7 +118,7 @@ func (r *parallelReader) Read(p []byte) (int, error) {
 		r.release()
 		next, ok := <-r.parts
 		switch {
-		case !ok && r.ctx.Err() != nil: // not all parts were asked for
+		case !ok && r.ctx.Err() != nil: // fetch has stopped early
 			return 0, r.ctx.Err()
 		case !ok:
 			return 0, io.EOF
@@ -134,7 +133,7 @@ func (r *parallelReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// release lets go of the part that was given.
+// release releases the current part.
 func (r *parallelReader) release() {
 	if r.part == nil {
 		return
@@ -143,10 +142,10 @@ func (r *parallelReader) release() {
 		r.pool.Put(r.part.buf)
 	}
 	r.part = nil
-	<-r.taken
+	<-r.window
 }
 
-// Close ends the requests, and waits until they have ended.
+// Close cancels the requests, and waits until they have ended.
 func (r *parallelReader) Close() error {
 	r.cancel()
 	if r.first != nil {

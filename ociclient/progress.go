@@ -7,71 +7,70 @@ import (
 	"github.com/seed-40b21970/oci/internal/wire"
 )
 
-// progress is how far an upload has come, and decides what to do next. It makes no
-// requests: it is told what was sent and what came back.
+// progress tracks the position of an upload, and decides what to do next. It makes no
+// requests: the caller reports what was sent, and what the registry answered.
 //
-// A success acknowledges what was sent. A Range header beside it that says
-// otherwise is only a reason to ask the session itself; registries are in use
-// whose header is stuck at the first chunk, counts within the chunk, or is off by
-// one. If the session's answer cannot be right either, the success counts: what
-// was stored is checked by the digest in the end.
+// A success acknowledges what was sent. If its Range header disagrees, that is only a
+// reason to ask the session itself: the header of some registries is stuck at the first
+// chunk, counts within the chunk, or is off by one. If the session's answer cannot be
+// right either, the success counts: the digest verifies the stored content in the end.
 //
-// What is held, and may be sent again, is one chunk. Within it the position moves
-// back once at most. A session that is behind it is lost.
+// The upload holds one chunk, which it can send again. Within the chunk the position moves
+// back at most once. A session whose position is before the chunk is lost.
 type progress struct {
-	at     int64 // where the session goes on, as far as is known
+	at     int64 // the position of the session, as far as is known
 	unsure bool  // at is 0, and the session may have one byte
-	shared bool  // others may write to the session as well
-	misled bool  // a Range beside a success was wrong: the others are not looked at
+	shared bool  // others may write to the session, too
+	misled bool  // the Range of a success was wrong: ignore that of later ones
 
-	// Of what is held:
+	// These are about the chunk that is held.
 	start, end int64
-	given      int64 // nobody can have more of it
-	acked      int64 // up to where a success has acknowledged it
+	given      int64 // the session cannot have more: the offset up to which it was read
+	acked      int64 // the offset up to which a success acknowledged it
 	unclear    bool  // an answer was lost: the session may have more than was acknowledged
 	back       bool  // the position has moved back
-	refusals   int   // how often in a row the position was refused
+	refusals   int   // consecutive refusals of the position
 	why        doubt
 }
 
-// maxRefusals is how often in a row a registry can refuse the position and name
+// maxRefusals bounds how often in a row a registry can refuse the position and name
 // another.
 const maxRefusals = 8
 
-// step is what to do next.
+// A step is what to do next.
 type step int
 
 const (
-	stepSend    step = iota // send what is held from the position on; nothing, if that is its end
-	stepAsk                 // ask the session where it is
-	stepLost                // give up: the session has not kept what it had
-	stepGiveUp              // give up: the position is somebody else's, or none
-	stepOneByte             // put what is held where the session is, which is one byte further
-	stepDone                // the session has ended well
+	stepSend    step = iota // send the chunk from the position on; nothing, if that is its end
+	stepAsk                 // ask the session for its position
+	stepLost                // give up: the session has lost what it had
+	stepGiveUp              // give up: another writer is at the position, or it is invalid
+	stepOneByte             // move the chunk to the position of the session, which is one byte further
+	stepDone                // the session was committed
 )
 
-// doubt is why the session was asked.
+// A doubt is the reason for asking the session.
 type doubt int
 
 const (
-	afterFailure doubt = iota // which leaves open what the session has taken
-	afterSuccess              // whose Range says otherwise
+	afterFailure doubt = iota // it is unknown what the session has taken
+	afterSuccess              // its Range disagrees
 	afterRefusal              // of the position
 )
 
-// extent is what an answer says of how many bytes a session has: one of two
-// numbers, which are mostly the same. The zero extent says nothing.
+// An extent is the number of bytes that a session has according to a response: one of two
+// numbers, which are mostly the same. The zero extent is unknown.
 type extent struct {
 	least, most int64
 	known       bool
 }
 
-// extentIn returns what the header of an answer says. The specification has one
-// way to say that there are no bytes and that there is one: "0-0".
+// extentIn returns the extent in the header of a response. In the specification, "0-0"
+// means both no bytes and one.
 func extentIn(resp *http.Response) extent {
 	n, ok := wire.ParseUploadRange(resp.Header.Get("Range"))
 	switch {
-	case !ok || n > math.MaxInt64/2: // nobody has as much
+	case !ok || n > math.MaxInt64/2: // no blob is as large
 		return extent{}
 	case n == 1:
 		return extent{0, 1, true}
@@ -81,9 +80,8 @@ func extentIn(resp *http.Response) extent {
 
 func (e extent) has(n int64) bool { return e.known && e.least <= n && n <= e.most }
 
-// begin takes what is to be sent next. What is known of it stays, if it was begun
-// before.
-func (p *progress) begin(start, end, given int64) step {
+// hold sets the chunk to send next. If it is the same as before, its state stays.
+func (p *progress) hold(start, end, given int64) step {
 	if start != p.start {
 		p.acked, p.unclear, p.back, p.refusals = start, false, false, 0
 	}
@@ -94,7 +92,7 @@ func (p *progress) begin(start, end, given int64) step {
 	return stepSend
 }
 
-// acknowledged is for a success after what is held was sent to its end.
+// acknowledged handles a success after the chunk was sent to its end.
 func (p *progress) acknowledged(e extent) step {
 	p.at, p.unsure, p.acked, p.given = p.end, false, p.end, p.end
 	if p.misled || !e.known || e.has(p.end) {
@@ -104,12 +102,12 @@ func (p *progress) acknowledged(e extent) step {
 	return stepAsk
 }
 
-// refused is for the answer that the session is not at the position.
+// refused handles a response that says that the session is not at the position.
 func (p *progress) refused(e extent, given int64) step {
 	p.given = given
 	p.refusals++
 	switch {
-	case p.at < p.acked: // the session said that it was there
+	case p.at < p.acked: // the session reported that position itself
 		return p.believe(p.acked)
 	case p.shared && !p.unclear && p.unsure && e.has(1):
 		p.at, p.unsure = 1, false // since it is not empty
@@ -123,16 +121,16 @@ func (p *progress) refused(e extent, given int64) step {
 	return stepAsk
 }
 
-// failed is for a request of which no answer tells what became of it.
+// failed handles a request whose outcome is unknown.
 func (p *progress) failed(given int64) step {
 	p.given, p.unclear, p.refusals = given, true, 0
 	p.why = afterFailure
 	return stepAsk
 }
 
-// told takes what the session says when it is asked; the zero extent if it does
-// not.
-func (p *progress) told(e extent) step {
+// reported handles the session's answer to a question about its position, which is the
+// zero extent if it gives none.
+func (p *progress) reported(e extent) step {
 	behind := e.known && e.most < p.start && !p.misled
 	switch p.why {
 	case afterSuccess:
@@ -145,7 +143,7 @@ func (p *progress) told(e extent) step {
 		case behind:
 			return p.lose(e)
 		case p.unclear && p.given == p.end && (!p.shared || e.least <= p.given):
-			return p.believe(p.end) // what had no answer was taken after all
+			return p.believe(p.end) // the request without an answer had its effect
 		default:
 			return stepGiveUp
 		}
@@ -164,20 +162,21 @@ func (p *progress) told(e extent) step {
 	return stepSend
 }
 
-// believe goes on behind what was sent, whatever the session says of it.
+// believe sets the position to what a success acknowledged, and ignores later reports
+// beside successes.
 func (p *progress) believe(to int64) step {
 	p.at, p.unsure, p.misled = to, false, true
 	return stepSend
 }
 
-// lose gives up at the place where the session is.
+// lose gives up, at the position of the session.
 func (p *progress) lose(e extent) step {
 	p.at, p.unsure = e.least, e.least < e.most
 	return stepLost
 }
 
-// move goes where an answer says, if that is another place in what is held, and
-// reports whether it is.
+// move moves to the position in a response, if that is another one within the chunk, and
+// reports whether it did.
 func (p *progress) move(e extent) bool {
 	to := e.least
 	if to == p.at {

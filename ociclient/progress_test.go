@@ -10,12 +10,12 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// TestProgress tells a progress what came back, and looks at what it does then.
-// The chunk is bytes 10 to 20 of an upload of one's own, unless a line says else:
+// TestProgress reports events to a progress, and checks what it does then. The chunk is
+// bytes 10 to 20 of an upload that is not shared, unless a line says otherwise:
 //
 //	shared       others may write to the session
 //	all          the chunk is the first 20 bytes
-//	202 EXTENT   a success, and the Range beside it
+//	202 EXTENT   a success, with its Range
 //	416 EXTENT   a refusal
 //	fail         no answer, or 5xx
 //	get EXTENT   the session's answer
@@ -87,7 +87,7 @@ func TestProgress(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			p := progress{at: 10}
-			next := p.begin(10, 20, 20)
+			next := p.hold(10, 20, 20)
 			for _, event := range strings.Split(test.script, ", ") {
 				next = tell(&p, next, event)
 			}
@@ -97,7 +97,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// tell tells p what a word of TestProgress stands for.
+// tell reports an event in the notation of TestProgress to p.
 func tell(p *progress, next step, event string) step {
 	word, value, _ := strings.Cut(event, " ")
 	var e extent
@@ -112,9 +112,9 @@ func tell(p *progress, next step, event string) step {
 		p.shared = true
 	case "all":
 		*p = progress{}
-		next = p.begin(0, 20, 20)
+		next = p.hold(0, 20, 20)
 	case "next":
-		next = p.begin(p.end, p.end+10, p.end+10)
+		next = p.hold(p.end, p.end+10, p.end+10)
 	case "202":
 		next = p.acknowledged(e)
 	case "416":
@@ -122,39 +122,39 @@ func tell(p *progress, next step, event string) step {
 	case "fail":
 		next = p.failed(p.end)
 	case "get":
-		next = p.told(e)
+		next = p.reported(e)
 	}
 	return next
 }
 
-// A writer that was resumed where there is nothing or one byte, and to which the
-// registry says that there is something, has what comes after that.
-func TestProgress_OneByte(t *testing.T) {
+// A writer that was resumed at no bytes or one, and learns that the session is not empty,
+// continues after the first byte.
+func TestProgressTellsOneByteFromNone(t *testing.T) {
 	t.Parallel()
 	p := progress{shared: true, unsure: true}
-	qt.Assert(t, qt.Equals(p.begin(0, 10, 10), stepSend))
+	qt.Assert(t, qt.Equals(p.hold(0, 10, 10), stepSend))
 	qt.Assert(t, qt.Equals(p.refused(extent{0, 1, true}, 10), stepOneByte))
-	qt.Assert(t, qt.Equals(p.begin(1, 11, 11), stepSend))
+	qt.Assert(t, qt.Equals(p.hold(1, 11, 11), stepSend))
 	qt.Assert(t, qt.Equals(p.at, 1))
 }
 
-// A position that a caller or a registry has moved away is not gone on from.
-func TestProgress_BeginElsewhere(t *testing.T) {
+// A session whose position is outside the chunk is lost.
+func TestProgressDoesNotBeginElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, at := range []int64{0, 9, 21, 1 << 40} {
 		p := progress{at: at}
-		qt.Assert(t, qt.Equals(p.begin(10, 20, 20), stepLost))
+		qt.Assert(t, qt.Equals(p.hold(10, 20, 20), stepLost))
 	}
 }
 
-// Whatever comes, the position stays in what is held, moves back once for a chunk,
-// and what is asked or sent in vain ends.
-func TestProgress_Bounds(t *testing.T) {
+// Whatever the events, the position stays within the chunk and moves back at most once, and
+// futile requests end.
+func TestProgressStaysInBoundsAndEnds(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20_000) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		p := progress{at: 10, shared: r.IntN(2) == 0, unsure: r.IntN(2) == 0}
-		next, given, back, refused := p.begin(10, 20, 10), int64(10), 0, 0
+		next, given, back, refused := p.hold(10, 20, 10), int64(10), 0, 0
 		for range 50 {
 			before := p.at
 			e := extent{}
@@ -163,7 +163,7 @@ func TestProgress_Bounds(t *testing.T) {
 			}
 			switch {
 			case next == stepAsk:
-				next = p.told(e)
+				next = p.reported(e)
 			default:
 				given += r.Int64N(p.end - given + 1)
 				switch r.IntN(3) {

@@ -8,12 +8,11 @@ import (
 	"github.com/seed-40b21970/oci/internal/wire"
 )
 
-// maxRedirects is how many requests a call makes at most because of redirects.
+// maxRedirects bounds the number of requests in a chain of redirects.
 const maxRedirects = 10
 
-// redirect returns where a response sends the request, or nil if it does not.
-// A request keeps its method: one that is to change something must not become
-// one that does not.
+// redirect returns the URL that a response redirects the request to, or nil. The request
+// keeps its method: one that changes something must not become one that does not.
 func redirect(resp *http.Response, method string) (*url.URL, error) {
 	reads := method == http.MethodGet || method == http.MethodHead
 	switch resp.StatusCode {
@@ -28,8 +27,8 @@ func redirect(resp *http.Response, method string) (*url.URL, error) {
 	return location(resp)
 }
 
-// location returns the URL in the Location header of a response, resolved
-// against the URL that was asked.
+// location returns the URL in the Location header of a response, resolved against the
+// URL of its request.
 func location(resp *http.Response) (*url.URL, error) {
 	return locationFrom(resp, resp.Request.URL)
 }
@@ -41,17 +40,17 @@ func locationFrom(resp *http.Response, asked *url.URL) (*url.URL, error) {
 	}
 	u, err := resolve(asked, value)
 	switch {
-	case err != nil: // which would repeat the header
-		return nil, badLocation(resp, "a Location header that is no URL")
+	case err != nil: // its text would contain the header
+		return nil, badLocation(resp, "a Location header that is not a URL")
 	case u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		return nil, badLocation(resp, "a Location header that is no HTTP URL")
+		return nil, badLocation(resp, "a Location header that is not an HTTP URL")
 	case asked.Scheme == "https" && u.Scheme != "https":
 		return nil, badLocation(resp, "a Location header that leads from https to http")
 	}
 	return u, nil
 }
 
-// resolve returns the URL of a reference in the answer to a request.
+// resolve returns the URL of a reference in the response to a request for asked.
 func resolve(asked *url.URL, ref string) (*url.URL, error) {
 	u, err := asked.Parse(ref)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// A registry's own name stands for where it was asked, in the links of lists too.
-func TestResolve_OwnName(t *testing.T) {
+// A registry's own name in a URL stands for the origin that was asked, also in links of
+// lists.
+func TestOwnNameStandsForWhereItWasAsked(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ asked, ref, want, next string }{
 		{"https://a.test/v2/", "http://a.test/x?y=1", "https://a.test/x?y=1", "https://a.test/x?y=1"},

@@ -19,29 +19,29 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// ReferrersPolicy says how referrers are found and kept.
+// ReferrersPolicy says how the client finds and records referrers.
 type ReferrersPolicy int
 
 const (
-	// ReferrersAuto uses the referrers API if the registry has it, and else the
-	// referrers tag. What the registry has, its answers tell: a first
-	// DeleteManifest may cost a request to find it out.
+	// ReferrersAuto uses the referrers API if the registry has it, and otherwise the
+	// referrers tag. The client learns from the registry's responses whether it has
+	// the API; the first DeleteManifest may cost a request to find out.
 	ReferrersAuto ReferrersPolicy = iota
 
-	// ReferrersAPI uses the API alone.
+	// ReferrersAPI uses the referrers API only.
 	ReferrersAPI
 
-	// ReferrersTag uses the referrers tag alone. The client keeps it up to date
-	// also where the registry has the API.
+	// ReferrersTag uses the referrers tag only. The client keeps it up to date even
+	// if the registry has the API.
 	ReferrersTag
 )
 
-// referrersExpiry is how long the client believes that the registry has, or has
-// not, the referrers API.
+// referrersExpiry is how long the client remembers whether the registry has the referrers
+// API.
 const referrersExpiry = 10 * time.Minute
 
-// referrersState is what is known of the registry, and what is to be written to
-// its referrers tags.
+// referrersState is what the client knows about the registry's support of referrers, and
+// the changes to its referrers tags that are pending.
 type referrersState struct {
 	mu        sync.Mutex
 	supported bool
@@ -49,7 +49,7 @@ type referrersState struct {
 	queues    map[referrersTag]*referrersQueue
 }
 
-// referrersSupport returns whether the registry has the API, if that is known.
+// referrersSupport reports whether the registry has the API, and whether that is known.
 func (c *client) referrersSupport() (supported, known bool) {
 	switch c.opts.Referrers {
 	case ReferrersAPI:
@@ -72,7 +72,7 @@ func (c *client) noteReferrersSupport(supported bool) {
 
 func (c *client) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
 	about := c.about("Referrers", repo, string(digest))
-	r := wire.Request{Kind: wire.Referrers, Repo: repo, Digest: digest, ArtifactType: artifactType, ListN: -1}
+	r := wire.Request{Kind: wire.Referrers, Repository: repo, Digest: digest, ArtifactType: artifactType, ListN: -1}
 	return func(yield func(ociregistry.Descriptor, error) bool) {
 		if err := r.Check(); err != nil {
 			yield(ociregistry.Descriptor{}, about.wrap(err))
@@ -84,7 +84,7 @@ func (c *client) Referrers(ctx context.Context, repo string, digest ociregistry.
 	}
 }
 
-// referrersPages lists referrers by the API, or by the tag.
+// referrersPages lists referrers by the API or by the tag.
 func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[referrersPage, error] {
 	return func(yield func(referrersPage, error) bool) {
 		first := true
@@ -95,15 +95,15 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[r
 				if err == nil {
 					page, err = parseReferrers(p, r.ArtifactType)
 				}
-				if page.settled {
-					passOver(p.next, ociregistry.ReferrersAfter(ctx))
+				if page.ordered {
+					skipTo(p.next, ociregistry.ReferrersAfter(ctx))
 				}
 				if first && err == nil {
 					c.noteReferrersSupport(true)
 				}
 				switch {
 				case first && errors.Is(err, ociregistry.ErrNameUnknown):
-					return // it has the API, and nothing there
+					return // the registry has the API, but not the repository
 				case first && c.opts.Referrers != ReferrersAPI && lacksReferrers(err):
 					c.noteReferrersSupport(false)
 				case !yield(page, err) || err != nil:
@@ -118,8 +118,8 @@ func (c *client) referrersPages(ctx context.Context, r wire.Request) iter.Seq2[r
 				return
 			}
 		}
-		list, err := c.referrersByTag(ctx, r.Repo, r.Digest)
-		yield(referrersPage{list: tidyReferrers(list.Manifests, r.ArtifactType), settled: true}, err)
+		list, err := c.referrersByTag(ctx, r.Repository, r.Digest)
+		yield(referrersPage{list: tidyReferrers(list.Manifests, r.ArtifactType), ordered: true}, err)
 	}
 }
 
@@ -129,9 +129,9 @@ func (c *client) newReferrersCall(r wire.Request) *call {
 	return cl
 }
 
-var errNoIndex = errors.New("the answer is no image index")
+var errNoIndex = errors.New("the answer is not an image index")
 
-// lacksReferrers reports whether err, of the first answer, says that the registry
+// lacksReferrers reports whether the error of the first response says that the registry
 // does not have the referrers API.
 func lacksReferrers(err error) bool {
 	if errors.Is(err, errNoIndex) {
@@ -144,7 +144,7 @@ func lacksReferrers(err error) bool {
 	return false
 }
 
-// parseReferrers returns the referrers in an answer of the API.
+// parseReferrers returns the referrers in a response of the API.
 func parseReferrers(p page, artifactType string) (referrersPage, error) {
 	index, err := parseIndex(p.data)
 	if err == nil && isPage(p.resp) {
@@ -156,11 +156,11 @@ func parseReferrers(p page, artifactType string) (referrersPage, error) {
 	if filtered(p.resp.Header, index) {
 		artifactType = ""
 	}
-	return referrersPage{tidyReferrers(index.Manifests, artifactType), len(p.data), settles(p.next, index.Manifests)}, nil
+	return referrersPage{tidyReferrers(index.Manifests, artifactType), len(p.data), isOrderedPage(p.next, index.Manifests)}, nil
 }
 
-// parseIndex parses an image index, whatever media type it came with. There are
-// tools that write one without schemaVersion.
+// parseIndex parses an image index, whatever the Content-Type. Some tools omit
+// schemaVersion.
 func parseIndex(data []byte) (ocispec.Index, error) {
 	var index ocispec.Index
 	if json.Unmarshal(data, &index) != nil || index.MediaType != "" && index.MediaType != ocispec.MediaTypeImageIndex || index.SchemaVersion != 2 && (index.SchemaVersion != 0 || index.Manifests == nil) {
@@ -169,8 +169,8 @@ func parseIndex(data []byte) (ocispec.Index, error) {
 	return index, nil
 }
 
-// filtered reports whether the registry has filtered by artifact type: by the
-// header, or by the annotation of the specification's release candidates.
+// filtered reports whether the registry has filtered by artifact type, according to the
+// header, or to the annotation of the specification's release candidates.
 func filtered(h http.Header, index ocispec.Index) bool {
 	applied := append(h.Values("OCI-Filters-Applied"), index.Annotations["org.opencontainers.referrers.filtersApplied"])
 	for filter := range strings.SplitSeq(strings.Join(applied, ","), ",") {
@@ -181,8 +181,8 @@ func filtered(h http.Header, index ocispec.Index) bool {
 	return false
 }
 
-// tidyReferrers returns those of a list that are of a type, unless that is empty,
-// once and in order. Those that no method could get are left out.
+// tidyReferrers returns the descriptors of an artifact type, or all if that is empty,
+// sorted and without duplicates. It omits invalid ones, which no method accepts.
 func tidyReferrers(list []ociregistry.Descriptor, artifactType string) []ociregistry.Descriptor {
 	list = slices.DeleteFunc(slices.Clone(list), func(d ociregistry.Descriptor) bool {
 		return artifactType != "" && d.ArtifactType != artifactType || !ociref.IsValidDigest(string(d.Digest)) || d.Size < 0

@@ -10,34 +10,34 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// The specification's section "Listing Referrers" does not say in which order a
-// registry lists referrers, and some list the latest first. The contract does: who
-// reads a part of a list, or two lists beside each other, would lose some otherwise.
+// The specification's section "Listing Referrers" does not define the order in which a
+// registry lists referrers, and some list the latest first. The contract of the Interface
+// does: a caller that reads a part of a list, or merges two lists, would otherwise lose
+// some.
 
-// maxUnordered bounds the answers that are kept to be put in order.
+// maxUnordered bounds the size, in bytes, of the responses that are buffered for sorting.
 const maxUnordered = 64 << 20
 
-// referrersPage is a part of a list of referrers, in order by itself.
+// A referrersPage is a part of a list of referrers, sorted within itself.
 type referrersPage struct {
 	list    []ociregistry.Descriptor
-	bytes   int  // of the answer
-	settled bool // whether all that follows comes after it
+	bytes   int  // size of the response
+	ordered bool // everything on later pages sorts after it
 }
 
 var errUnordered = errors.New("the registry's pages of referrers are not in the order that their links promise")
 
-// inOrder lists what pages have in order. It keeps those that are not settled until
-// one is.
+// inOrder lists the referrers of pages in order. It buffers pages until one is ordered.
 func inOrder(pages iter.Seq2[referrersPage, error]) iter.Seq2[ociregistry.Descriptor, error] {
 	return func(yield func(ociregistry.Descriptor, error) bool) {
 		var kept []ociregistry.Descriptor
 		var last ociregistry.Digest
 		bytes := 0
 		for page, err := range pages {
-			if bytes += page.bytes; err == nil && !page.settled && bytes > maxUnordered {
+			if bytes += page.bytes; err == nil && !page.ordered && bytes > maxUnordered {
 				err = errors.New("the list of referrers is too long to be put in order")
 			}
-			if err == nil && !page.settled {
+			if err == nil && !page.ordered {
 				kept = append(kept, page.list...)
 				continue
 			}
@@ -63,18 +63,18 @@ func inOrder(pages iter.Seq2[referrersPage, error]) iter.Seq2[ociregistry.Descri
 	}
 }
 
-// settles reports whether what comes after a page of a list is greater than all that
-// the page has: there is nothing, or the page is in order and the link says that the
-// next begins after its last digest.
-func settles(next *url.URL, list []ociregistry.Descriptor) bool {
+// isOrderedPage reports whether everything after a page sorts after the page: it is the
+// last one, or it is sorted and its link says that the next page begins after its last
+// digest.
+func isOrderedPage(next *url.URL, list []ociregistry.Descriptor) bool {
 	if next == nil {
 		return true
 	}
 	return len(list) > 0 && slices.IsSortedFunc(list, byDigest) && next.Query().Get("last") == string(list[len(list)-1].Digest)
 }
 
-// passOver lets the page after one that is settled begin after a digest.
-func passOver(next *url.URL, after ociregistry.Digest) {
+// skipTo makes the page after an ordered one begin after a digest.
+func skipTo(next *url.URL, after ociregistry.Digest) {
 	if next == nil || !ociref.IsValidDigest(string(after)) {
 		return
 	}

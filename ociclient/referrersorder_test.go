@@ -36,8 +36,8 @@ func tidy(list []ociregistry.Descriptor) []ociregistry.Descriptor {
 	})
 }
 
-// pager serves a list of referrers in its own order, n on a page. The links have
-// numbers, or, if they name what was last, that.
+// pager serves a list of referrers in its own order, n on a page. Its links have page
+// numbers or the last digest.
 type pager struct {
 	list      []ociregistry.Descriptor
 	n         int
@@ -71,7 +71,7 @@ func proxied(t *testing.T, reg ociregistry.Interface, n int) ociregistry.Interfa
 	return clientOf(t, srv, ociclient.Options{}, newClock())
 }
 
-// A registry may list referrers in any order, the latest first; nobody loses one.
+// A registry may list referrers in any order, such as the latest first.
 func TestReferrersOfAnyOrderAreListedInOrder(t *testing.T) {
 	t.Parallel()
 	want := someReferrers(10)
@@ -100,8 +100,7 @@ func TestReferrersOfAnyOrderAreListedInOrder(t *testing.T) {
 	}
 }
 
-// What was promised to come after what has been listed is not passed over if it does
-// not.
+// A referrer that comes later than its page's link promised is not dropped silently.
 func TestReferrersThatBreakTheirOrderAreAnError(t *testing.T) {
 	t.Parallel()
 	want := someReferrers(6)
@@ -109,7 +108,7 @@ func TestReferrersThatBreakTheirOrderAreAnError(t *testing.T) {
 	reg := clientOf(t, faultserver.New(t, &pager{list: list, n: 2, namesLast: true}), ociclient.Options{}, newClock())
 	got, err := ociregistry.All(reg.Referrers(t.Context(), "foo", contentDigest, ""))
 	qt.Check(t, qt.ErrorMatches(err, ".*not in the order.*"))
-	qt.Check(t, qt.HasLen(got, 4)) // which were in order
+	qt.Check(t, qt.HasLen(got, 4)) // those in order
 }
 
 // A page of a proxy costs its origin a page or two, wherever it begins.
@@ -123,7 +122,7 @@ func TestReferrersPageOfAProxyBeginsWhereItIsAsked(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(names(got), names(want)))
 	qt.Check(t, qt.IsTrue(origin.asked.Load() <= 3*20), qt.Commentf("%d", origin.asked.Load()))
 
-	// What is no digest is no place in the list of another registry.
+	// An invalid digest is not passed on to another registry.
 	for _, after := range []ociregistry.Digest{"~", "sha256:", want[50].Digest[:20]} {
 		got, err := ociregistry.All(reg.Referrers(ociregistry.WithReferrersAfter(t.Context(), after), "foo", contentDigest, ""))
 		qt.Check(t, qt.IsNil(err))

@@ -19,11 +19,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Where there is no referrers API, clients keep a list of the referrers of a
-// manifest under a tag that is made of its digest: the specification's section
-// "Referrers Tag Schema".
+// Without the referrers API, clients keep a list of the referrers of a manifest under a
+// tag that is derived from its digest (specification, section "Referrers Tag Schema").
 
-// referrersTag is the tag of one such list.
+// A referrersTag is the tag of such a list.
 type referrersTag struct{ repo, tag string }
 
 func referrersTagOf(repo string, subject ociregistry.Digest) (referrersTag, error) {
@@ -31,21 +30,21 @@ func referrersTagOf(repo string, subject ociregistry.Digest) (referrersTag, erro
 	return referrersTag{repo, tag}, err
 }
 
-// referrersChange is something to change in a list.
+// A referrersChange adds a referrer to a list or removes it.
 type referrersChange struct {
 	desc   ociregistry.Descriptor
 	remove bool
 }
 
-// referrersQueue is for one list. One batch of changes is made at a time; the
-// others gather in the next.
+// A referrersQueue has the changes to one list. One batch is written at a time; changes
+// that come meanwhile gather in the next.
 type referrersQueue struct {
 	busy bool
-	next *referrersBatch // nil if nothing waits
+	next *referrersBatch // nil if there is none
 }
 
-// referrersBatch is changes that are made in one step, by one of those who want
-// them: the one who gets the turn.
+// A referrersBatch has changes that are written together. One of the callers that wait
+// for the batch gets its turn, and writes it.
 type referrersBatch struct {
 	changes []referrersChange
 	turn    chan struct{}
@@ -53,15 +52,15 @@ type referrersBatch struct {
 	err     error
 }
 
-// taggedIndex is a list as it is in the registry.
+// A taggedIndex is a list in the state that the registry has.
 type taggedIndex struct {
 	ocispec.Index
 	digest ociregistry.Digest // empty if there is none
 	etag   string
 }
 
-// referrersByTag reads the list of referrers of a manifest. One that is not there
-// is empty.
+// referrersByTag reads the list of referrers of a manifest. It is empty if the tag does
+// not exist.
 func (c *client) referrersByTag(ctx context.Context, repo string, subject ociregistry.Digest) (taggedIndex, error) {
 	t, err := referrersTagOf(repo, subject)
 	if err != nil {
@@ -71,7 +70,7 @@ func (c *client) referrersByTag(ctx context.Context, repo string, subject ocireg
 }
 
 func (c *client) readReferrersTag(ctx context.Context, t referrersTag) (taggedIndex, error) {
-	m, err := c.fetchManifest(ctx, wire.Request{Repo: t.repo, Tag: t.tag, ListN: -1})
+	m, err := c.fetchManifest(ctx, wire.Request{Repository: t.repo, Tag: t.tag, ListN: -1})
 	if statusOf(err) == http.StatusNotFound {
 		return taggedIndex{}, nil
 	}
@@ -85,8 +84,8 @@ func (c *client) readReferrersTag(ctx context.Context, t referrersTag) (taggedIn
 	return taggedIndex{index, m.desc.Digest, m.etag}, nil
 }
 
-// noteSubject puts a manifest that was pushed into the list of its subject, if it
-// has one and the registry does not see to that.
+// noteSubject adds a manifest that was pushed to the list of its subject, if it has one
+// and the registry does not do that itself.
 func (c *client) noteSubject(ctx context.Context, repo string, desc ociregistry.Descriptor, contents []byte, resp *http.Response) error {
 	if resp.Header.Get("OCI-Subject") != "" {
 		c.noteReferrersSupport(true)
@@ -99,7 +98,7 @@ func (c *client) noteSubject(ctx context.Context, repo string, desc ociregistry.
 	}
 	info, err := manifest.Parse(desc.MediaType, string(contents))
 	if err != nil || info.Subject == "" {
-		return nil // the registry has taken it, and so it is none of ours
+		return nil // the registry accepted it, so it has no subject that we know
 	}
 	desc.ArtifactType, desc.Annotations = info.ArtifactType, info.Annotations
 	t, err := referrersTagOf(repo, info.Subject)
@@ -109,8 +108,8 @@ func (c *client) noteSubject(ctx context.Context, repo string, desc ociregistry.
 	return c.changeReferrers(ctx, t, referrersChange{desc: desc})
 }
 
-// deleteManifest deletes a manifest, and takes it from the list of its subject
-// where the registry does not see to that.
+// deleteManifest deletes a manifest, after it has removed it from the list of its subject
+// if the registry does not do that itself.
 func (c *client) deleteManifest(ctx context.Context, r wire.Request) error {
 	t, listed := c.listedIn(ctx, r)
 	if !listed {
@@ -122,13 +121,13 @@ func (c *client) deleteManifest(ctx context.Context, r wire.Request) error {
 	return c.delete(ctx, r)
 }
 
-// listedIn returns the tag of the list that a manifest may be in. To know that,
-// its content is needed, unless it is known that the registry has the API; which
-// is one request as well, but only once.
+// listedIn returns the tag of the list that a manifest may be in. That depends on the
+// manifest's content, unless the registry has the API, which costs one request to find
+// out, but only once.
 func (c *client) listedIn(ctx context.Context, r wire.Request) (t referrersTag, ok bool) {
 	supported, known := c.referrersSupport()
 	if !known {
-		list := wire.Request{Kind: wire.Referrers, Repo: r.Repo, Digest: r.Digest, ListN: -1}
+		list := wire.Request{Kind: wire.Referrers, Repository: r.Repository, Digest: r.Digest, ListN: -1}
 		for range c.referrersPages(ctx, list) {
 			break
 		}
@@ -137,7 +136,7 @@ func (c *client) listedIn(ctx context.Context, r wire.Request) (t referrersTag, 
 	if supported {
 		return t, false
 	}
-	m, err := c.fetchManifest(ctx, wire.Request{Repo: r.Repo, Digest: r.Digest, ListN: -1})
+	m, err := c.fetchManifest(ctx, wire.Request{Repository: r.Repository, Digest: r.Digest, ListN: -1})
 	if err != nil || !manifest.MayHaveSubject(m.data) {
 		return t, false
 	}
@@ -145,24 +144,24 @@ func (c *client) listedIn(ctx context.Context, r wire.Request) (t referrersTag, 
 	if err != nil || info.Subject == "" {
 		return t, false
 	}
-	t, err = referrersTagOf(r.Repo, info.Subject)
+	t, err = referrersTagOf(r.Repository, info.Subject)
 	return t, err == nil
 }
 
-// changeReferrers changes a list. Changes that come while the list is written are
-// made together by the next write.
+// changeReferrers changes a list. Changes that come while the list is being written are
+// written together afterwards.
 func (c *client) changeReferrers(ctx context.Context, t referrersTag, change referrersChange) error {
 	for {
 		batch := c.referrers.enqueue(t, change)
 		select {
 		case <-batch.turn:
-			c.referrers.take(t)
+			c.referrers.closeBatch(t)
 			batch.err = c.makeChanges(ctx, t, batch.changes)
 			close(batch.done)
-			c.referrers.pass(t)
+			c.referrers.passTurn(t)
 			return batch.err
 		case <-batch.done:
-			// Whoever made the changes may have left; then ours is still to be made.
+			// The caller that wrote the batch may have been cancelled; then try again.
 			if batch.err == nil || ctx.Err() != nil || !errors.Is(batch.err, context.Canceled) && !errors.Is(batch.err, context.DeadlineExceeded) {
 				return batch.err
 			}
@@ -172,7 +171,7 @@ func (c *client) changeReferrers(ctx context.Context, t referrersTag, change ref
 	}
 }
 
-// enqueue adds a change to the batch that is next.
+// enqueue adds a change to the next batch.
 func (s *referrersState) enqueue(t referrersTag, change referrersChange) *referrersBatch {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,15 +194,15 @@ func (s *referrersState) enqueue(t referrersTag, change referrersChange) *referr
 	return q.next
 }
 
-// take closes the next batch to further changes.
-func (s *referrersState) take(t referrersTag) {
+// closeBatch closes the next batch to further changes.
+func (s *referrersState) closeBatch(t referrersTag) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queues[t].next = nil
 }
 
-// pass gives the turn to the next batch, if there is one.
-func (s *referrersState) pass(t referrersTag) {
+// passTurn gives the turn to the next batch, if there is one.
+func (s *referrersState) passTurn(t referrersTag) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if next := s.queues[t].next; next != nil {
@@ -213,8 +212,8 @@ func (s *referrersState) pass(t referrersTag) {
 	delete(s.queues, t)
 }
 
-// makeChanges reads a list, changes it, and writes it, again if somebody else has
-// written it meanwhile.
+// makeChanges reads a list, changes it, and writes it. It starts over if another client
+// has written the list meanwhile.
 func (c *client) makeChanges(ctx context.Context, t referrersTag, changes []referrersChange) error {
 	r := c.newRetrier()
 	for {
@@ -235,7 +234,7 @@ func (c *client) makeChanges(ctx context.Context, t referrersTag, changes []refe
 	}
 }
 
-// apply makes changes, and reports whether there was anything to change.
+// apply applies changes, and reports whether the list has changed.
 func (index *taggedIndex) apply(changes []referrersChange) bool {
 	list := slices.Clone(index.Manifests)
 	for _, change := range changes {
@@ -254,8 +253,8 @@ func (index *taggedIndex) apply(changes []referrersChange) bool {
 	return true
 }
 
-// writeReferrersTag writes a list, if it is still what it was, as far as the
-// registry can tell.
+// writeReferrersTag writes a list, on the condition that it has not changed, if the
+// registry supports conditions.
 func (c *client) writeReferrersTag(ctx context.Context, t referrersTag, index taggedIndex) error {
 	index.Versioned = specs.Versioned{SchemaVersion: 2}
 	index.MediaType = ocispec.MediaTypeImageIndex
@@ -267,10 +266,10 @@ func (c *client) writeReferrersTag(ctx context.Context, t referrersTag, index ta
 		return err
 	}
 	desc := ociregistry.Descriptor{MediaType: index.MediaType, Digest: digest.FromBytes(contents), Size: int64(len(contents))}
-	r := wire.Request{Kind: wire.ManifestPut, Repo: t.repo, Tag: t.tag, ListN: -1}
+	r := wire.Request{Kind: wire.ManifestPut, Repository: t.repo, Tag: t.tag, ListN: -1}
 	cl := c.newManifestPut(r, desc, contents)
 	switch {
-	case index.etag != "" && !strings.HasPrefix(index.etag, "W/"): // a weak one matches nothing
+	case index.etag != "" && !strings.HasPrefix(index.etag, "W/"): // a weak entity tag matches nothing
 		cl.set("If-Match", index.etag)
 	case index.digest == "":
 		cl.set("If-None-Match", "*")
@@ -278,10 +277,10 @@ func (c *client) writeReferrersTag(ctx context.Context, t referrersTag, index ta
 	if _, err := c.putManifest(ctx, cl, r, desc); err != nil {
 		return err
 	}
-	// The list as it was has no tag any more, but names manifests, which may be
-	// why those cannot be deleted. That it stays is no failure.
+	// The old list has no tag any longer, but still names manifests, which may keep them
+	// from being deleted. It does not matter if this fails.
 	if index.digest != "" && index.digest != desc.Digest {
-		c.delete(ctx, wire.Request{Kind: wire.ManifestDelete, Repo: t.repo, Digest: index.digest, ListN: -1})
+		c.delete(ctx, wire.Request{Kind: wire.ManifestDelete, Repository: t.repo, Digest: index.digest, ListN: -1})
 	}
 	return nil
 }

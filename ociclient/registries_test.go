@@ -24,8 +24,8 @@ import (
 // The tests of this file imitate what registries in use do, as the tests in
 // internal/interop have found it.
 
-// clientOfHandler returns a client of h, and what tells of the requests since it was
-// last asked: their methods and ranges.
+// clientOfHandler returns a client of h, and a function that returns the methods and ranges
+// of the requests since its last call.
 func clientOfHandler(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interface, requests func() []string) {
 	var mu sync.Mutex
 	var log []string
@@ -47,12 +47,12 @@ func clientOfHandler(t *testing.T, h http.HandlerFunc) (reg ociregistry.Interfac
 	}
 }
 
-// TestBehaviour06_ClosedRangesOnly reads from a registry that refuses ranges that
-// are open, or go beyond the end, as ggcr's does, without a word about the size.
-func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
+// TestRangesAreReadWhereOnlyClosedOnesAreKnown reads from a registry that refuses ranges
+// that are open or extend beyond the end, and does not say the size, like ggcr's.
+func TestRangesAreReadWhereOnlyClosedOnesAreKnown(t *testing.T) {
 	t.Parallel()
 	content := "0123456789"
-	cut := false // the whole blob breaks off
+	cut := false // a response with the whole blob breaks
 	refuse := false
 	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		size := len(content)
@@ -104,7 +104,7 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 	qt.Check(t, qt.ErrorMatches(err, ".*416.*"))
 	refuse = false
 
-	// A reader goes on with such a range as well.
+	// A reader continues with such a range, too.
 	cut = true
 	requests()
 	r, err := reg.GetBlob(t.Context(), "foo", dg)
@@ -113,9 +113,9 @@ func TestBehaviour06_ClosedRangesOnly(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(requests(), []string{"GET", "GET bytes=4-9"}))
 }
 
-// TestBehaviour01_OtherAlgorithm pushes and pulls by SHA-512 where the registry
-// names content by SHA-256 only, as distribution's does.
-func TestBehaviour01_OtherAlgorithm(t *testing.T) {
+// TestContentIsVerifiedWhereRegistryNamesAnotherAlgorithm pushes and pulls by SHA-512
+// at a registry that names content by SHA-256 only, like distribution's.
+func TestContentIsVerifiedWhereRegistryNamesAnotherAlgorithm(t *testing.T) {
 	t.Parallel()
 	content := []byte("a blob")
 	names := digest.FromBytes(content)
@@ -133,14 +133,14 @@ func TestBehaviour01_OtherAlgorithm(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	ocitest.CheckContent(t, r, content, "")
 
-	// What is no digest, or one of the same algorithm, is an error as ever.
+	// A malformed digest, or another one of the same algorithm, is still an error.
 	for _, names = range []digest.Digest{"x", "sha1:aa", digest.SHA512.FromString("other")} {
 		_, err = reg.ResolveBlob(t.Context(), "foo", desc.Digest)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid), qt.Commentf("%s", names))
 	}
 }
 
-// renamed gives all content one digest in the header.
+// renamed sends one digest in the header for all content.
 type renamed struct {
 	http.ResponseWriter
 	digest string
@@ -153,10 +153,9 @@ func (w renamed) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// TestBehaviour12_NewestLocationOnly loses the answer to a chunk where a session
-// can be asked for only at the location that the answer had, as distribution's
-// can.
-func TestBehaviour12_NewestLocationOnly(t *testing.T) {
+// TestSessionIsAskedAtItsNewestLocation loses the answer to a chunk at a registry that
+// knows a session only at the location in that answer, like distribution's.
+func TestSessionIsAskedAtItsNewestLocation(t *testing.T) {
 	t.Parallel()
 	registry := ociserver.New(ocimem.New(), nil)
 	newest, lose := 0, true
@@ -212,9 +211,9 @@ func (w located) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// TestBehaviour22_SessionInvalid checks that a session is unknown that a registry
-// answers 404 for, whatever it says is wrong with it.
-func TestBehaviour22_SessionInvalid(t *testing.T) {
+// TestInvalidSessionThatIsGoneIsUnknown checks that a session is unknown if the registry
+// answers 404, whatever the code of the error.
+func TestInvalidSessionThatIsGoneIsUnknown(t *testing.T) {
 	t.Parallel()
 	reg, _ := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
@@ -228,9 +227,9 @@ func TestBehaviour22_SessionInvalid(t *testing.T) {
 	qt.Check(t, qt.Not(qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown)))
 }
 
-// TestBehaviour20_NoOrder lists from a registry whose lists are in no order, and
-// begin where they like, as ggcr's catalog does.
-func TestBehaviour20_NoOrder(t *testing.T) {
+// TestUnorderedListIsListedInOrder lists from a registry whose lists have no order, and
+// begin anywhere, like ggcr's catalog.
+func TestUnorderedListIsListedInOrder(t *testing.T) {
 	t.Parallel()
 	pages := []string{`["c","a","b"]`, `["d","b","e"]`, `["a","e","f"]`}
 	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
@@ -244,9 +243,9 @@ func TestBehaviour20_NoOrder(t *testing.T) {
 	qt.Check(t, qt.HasLen(requests(), 2))
 }
 
-// TestBehaviour20_SmallerPages lists from a registry that refuses to be asked for
-// as much at a time, as distribution's does where it is configured to.
-func TestBehaviour20_SmallerPages(t *testing.T) {
+// TestRefusedPageSizeIsLeftToTheRegistry lists from a registry that refuses large pages, as
+// distribution's can be configured to.
+func TestRefusedPageSizeIsLeftToTheRegistry(t *testing.T) {
 	t.Parallel()
 	reg, requests := clientOfHandler(t, func(w http.ResponseWriter, req *http.Request) {
 		switch q := req.URL.Query(); {

@@ -1,74 +1,75 @@
-// Package ociclient is a registry on another host, as an
-// [ociregistry.Interface]: the client side of the OCI distribution
+// Package ociclient provides a registry on another host as an
+// [ociregistry.Interface]. It is the client side of the OCI distribution
 // specification.
 //
 //	reg, err := ociclient.New("registry.example.com", &ociclient.Options{
 //		Transport: ociauth.NewStdTransport(ociauth.StdTransportParams{Config: config}),
 //	})
 //
-// A program cannot tell it from a local registry except by latency: what breaks
-// is repaired where that can be done (see [RetryPolicy]), content is verified
-// against the digest that was asked for, and errors match the same sentinels on
-// both sides of the wire.
+// Apart from latency, a program cannot tell it from a local registry: the client
+// repairs failures where it can (see [RetryPolicy]), verifies content against the
+// digest that was asked for, and returns errors that match the same sentinels on both
+// sides of the wire.
 //
 // # Reading
 //
-// A blob whose connection breaks goes on from the same byte with a range
-// request; its reader notices nothing. The reader's last Read fails if the
-// content is not that of the digest: until then, nothing is known of it. What
-// [ociregistry.Reader.GetBlobRange] returns cannot be verified, and is not. The
-// size in the descriptor of a blob's reader is -1 where the answer does not tell it;
-// ResolveBlob asks for a byte of the blob then, and fails if that does not tell it
-// either.
+// If the connection of a blob breaks, the client continues from the same byte with a
+// range request, and the reader's caller notices nothing. The last Read fails if the
+// content does not match the digest; until then, nothing is known about the content.
+// The result of [ociregistry.Reader.GetBlobRange] cannot be verified, and is not. The
+// size in the descriptor of a blob's reader is -1 if the response does not have it.
+// ResolveBlob then asks for one byte of the blob, and fails if that response does not
+// have the size either.
 //
-// Manifests are read and verified before GetManifest and GetTag return. By tag,
-// what has no digest in its answer's header must be a JSON object that is a
-// manifest, and no web page by its Content-Type. A Content-Type that says little,
-// such as application/json, yields to the manifest's mediaType.
+// If the registry supports ranges, readers of blobs implement [io.Seeker]. Seek makes no
+// request; the next Read may. Content that is read from its beginning to its end is
+// verified.
 //
-// What another host answers, after a redirect, is content if it has the digest, or an
-// error if it is in the form of the specification. Otherwise it says nothing of the
-// registry's content, and matches none of the errors of package ociregistry.
+// GetManifest and GetTag read and verify the whole manifest before they return. If the
+// response to a request by tag has no digest in its header, the content must be a JSON
+// object that is a manifest, and its Content-Type must not be that of a web page. A
+// Content-Type that says little, such as application/json, yields to the manifest's
+// mediaType.
+//
+// A response from another host, after a redirect, counts as content if it has the right
+// digest, and as an error if it has the form of the specification. Otherwise it says
+// nothing about the registry's content, and its error matches none of package
+// ociregistry.
 //
 // # Waiting
 //
-// No server is waited for without a bound: see [Timeouts].
-//
-// Where the registry has ranges, the readers of blobs are [io.Seeker]s. To seek
-// makes no request; a Read that follows may. Content is verified when it was
-// read from its beginning to its end.
+// The client never waits for a server without a bound: see [Timeouts].
 //
 // # Pushing
 //
-// PushBlob sends a blob in one request, if its reader can be read again (an
-// [io.Seeker], an [io.ReaderAt] or something with the GetBody of [http.Request]), or
-// its content fits into one chunk. Others go in chunks, so that only a chunk is
-// ever repeated, and kept in memory. The size is checked before the last byte is
-// sent; the digest is for the registry to verify. A push that fails ends its
-// upload session. When the context ends, nothing more is read of the content, and
-// PushBlob returns as soon as a Read of it that is under way has: to end one that
-// blocks is up to the reader.
+// PushBlob sends a blob in one request if its reader can be read again (an [io.Seeker],
+// an [io.ReaderAt], or a type with the GetBody of [http.Request]), or if the content
+// fits into one chunk. It sends other blobs in chunks, so that it needs to keep only one
+// chunk in memory and to repeat only that. It checks the size before it sends the last
+// byte, and leaves the digest to the registry. A push that fails ends its upload
+// session. When the context ends, PushBlob stops reading the content, and returns as
+// soon as a Read in progress does: only the reader can end one that blocks.
 //
-// A registry's success acknowledges what was sent. What it reports beside it of the
-// session is only a reason to ask the session; what was stored is checked by the
-// digest in the end. A session that has lost more than the chunk at hand is an
-// [ociregistry.ErrRangeInvalid], or an [ociregistry.ErrBlobUploadUnknown].
+// A registry's success acknowledges what was sent. If the response also reports another
+// state of the session, the client asks the session; the digest verifies the stored
+// content in the end. A session that has lost more than the current chunk fails with
+// [ociregistry.ErrRangeInvalid] or [ociregistry.ErrBlobUploadUnknown].
 //
-// A writer of which a Write has failed stays failed: Write, Commit and Close return
-// the error. A Commit that failed can be repeated as long as the session is open.
+// After a Write of a writer has failed, Write, Commit and Close return its error. A
+// Commit that failed can be repeated as long as the session is open.
 //
-// What a push, a mount or a delete has done, the registry says. Where it redirects
-// that to another origin, or a page answers, the success is believed when the registry
-// is then asked, and has what was pushed, or has not what was deleted.
+// The registry reports whether a push, a mount or a delete is done. If it redirects the
+// request to another origin, or the response is a web page, the client believes the
+// success only if the registry then has what was pushed, or lacks what was deleted.
 //
-// The ID of a [ociregistry.BlobWriter] is where the registry has its session,
-// so another client, in another process, can resume it; of registries whose
-// sessions are elsewhere than the specification shows them, it cannot.
+// The ID of an [ociregistry.BlobWriter] is the location of its session, so that a client
+// in another process can resume it. This does not work for a registry whose sessions are
+// elsewhere than the specification shows them.
 //
 // # Referrers
 //
-// Registries without the referrers API get what the specification's section
-// "Referrers Tag Schema" asks of clients: see [ReferrersPolicy].
+// For registries without the referrers API, the client does what the specification's
+// section "Referrers Tag Schema" asks of clients: see [ReferrersPolicy].
 package ociclient
 
 import (
@@ -84,115 +85,117 @@ import (
 )
 
 const (
-	// DefaultListPageSize is how many elements of a list a request asks for,
-	// where Options does not say. AWS ECR refuses to be asked for more.
+	// DefaultListPageSize is the default of [Options.ListPageSize]. AWS ECR refuses
+	// larger pages.
 	DefaultListPageSize = 1000
 
-	// DefaultMaxManifestSize is the limit of manifests and lists in bytes, where
-	// Options has none: what the specification asks registries to accept.
+	// DefaultMaxManifestSize is the default of [Options.MaxManifestSize], in bytes:
+	// the size that the specification asks registries to accept.
 	DefaultMaxManifestSize = 4 << 20
 
-	// DefaultChunkSize is the size of chunks in bytes, where Options has none.
+	// DefaultChunkSize is the default of [Options.ChunkSize], in bytes.
 	DefaultChunkSize = 8 << 20
 
-	// DefaultMaxChunkSize is the limit in bytes for the size of chunks, where
-	// Options has none.
+	// DefaultMaxChunkSize is the default of [Options.MaxChunkSize], in bytes.
 	DefaultMaxChunkSize = 64 << 20
+
+	// DefaultAttempts is the default of [RetryPolicy.Attempts].
+	DefaultAttempts = 5
 )
 
-// Options has the settings of a client. Its zero value is a good one.
+// Options has the settings of a client. The zero value is ready to use.
 type Options struct {
-	// DebugID, if it is not empty, is the attribute "client" of log records.
+	// DebugID is the attribute "client" of log records. Empty means no attribute.
 	DebugID string
 
-	// Transport makes the requests. The contexts of those to the registry itself
-	// have an [ociauth.RequestInfo], so that the transport which
-	// [ociauth.NewStdTransport] makes can authenticate them. Other transports
-	// that add credentials must choose them by the URL of each request, which
-	// can lead elsewhere. If Transport is nil, it is [http.DefaultTransport], which
-	// keeps two idle connections to a host: a program that makes many requests at
-	// once wants one with more.
+	// Transport makes the requests. The contexts of requests to the registry itself
+	// have an [ociauth.RequestInfo], with which a transport that
+	// [ociauth.NewStdTransport] returns authenticates them. Other transports that
+	// add credentials must choose them by the URL of each request, which can be
+	// that of another host. Nil means [http.DefaultTransport], which keeps two idle
+	// connections to a host: a program that makes many concurrent requests needs a
+	// transport that keeps more.
 	Transport http.RoundTripper
 
 	// Insecure makes the client use plain HTTP.
 	Insecure bool
 
-	// ListPageSize is how many elements of a list one request asks for. Zero
-	// stands for DefaultListPageSize.
+	// ListPageSize is the number of elements of a list that one request asks for.
+	// Zero means DefaultListPageSize.
 	ListPageSize int
 
-	// UserAgent is the value of the User-Agent header. If it is empty, it is
-	// "ociclient".
+	// UserAgent is the value of the User-Agent header. Empty means "ociclient".
 	UserAgent string
 
-	// Retry says how often, and after which time, what failed is tried again.
+	// Retry says how often, and after which time, the client repeats what failed.
 	Retry RetryPolicy
 
-	// Timeouts bounds how long a server is waited for.
+	// Timeouts bounds how long the client waits for a server.
 	Timeouts Timeouts
 
-	// MaxManifestSize is the size in bytes of the largest manifest or page of a
-	// list that is read. Zero stands for DefaultMaxManifestSize.
+	// MaxManifestSize is the maximum size in bytes of a manifest, and of a page of a
+	// list. Zero means DefaultMaxManifestSize.
 	MaxManifestSize int64
 
-	// ChunkSize is the size in bytes of the chunks in which blobs are pushed
-	// that cannot be read again. Zero stands for DefaultChunkSize. A chunk is kept
-	// in memory while it is sent.
+	// ChunkSize is the size in bytes of the chunks of a blob that cannot be read
+	// again. A chunk is kept in memory while it is sent. Zero means
+	// DefaultChunkSize.
 	ChunkSize int
 
-	// MaxChunkSize bounds the size of chunks in bytes, whatever a caller or the
-	// registry asks for. Zero stands for DefaultMaxChunkSize.
+	// MaxChunkSize is the maximum size of chunks in bytes, whatever a caller or the
+	// registry asks for. Zero means DefaultMaxChunkSize.
 	MaxChunkSize int
 
-	// Parallel makes large blobs be read by several requests at once.
+	// Parallel makes the client read large blobs with concurrent requests.
 	Parallel Parallel
 
-	// MaxConcurrent is how many requests to one host may be under way at once;
-	// the others wait. A reader of a blob counts until it is closed, so a
+	// Concurrency is the maximum number of concurrent requests to one host; others
+	// wait. The request of a blob's reader counts until the reader is closed, so a
 	// goroutine that pushes what it reads from the same client needs two. Zero
-	// stands for no limit.
-	MaxConcurrent int
+	// means no limit.
+	Concurrency int
 
-	// CheckBlobs makes PushBlob ask first whether the blob is there, and send
-	// nothing if it is.
+	// CheckBlobs makes PushBlob ask first whether the registry has the blob, and
+	// send nothing if it does.
 	CheckBlobs bool
 
-	// MountFrom has repositories of the same registry from which PushBlob tries
-	// to mount a blob before it sends it: the first that is another than the one
-	// pushed to. It is tried once; whatever it fails with, the blob is sent.
+	// MountFrom has repositories of the same registry. Before it sends a blob,
+	// PushBlob tries once to mount it from the first one that is not the
+	// destination. If that fails for any reason, it sends the blob.
 	MountFrom []string
 
-	// Referrers says how to find and keep referrers.
+	// Referrers says how the client finds and records referrers.
 	Referrers ReferrersPolicy
 
-	// OnWarning is called for each warning in the answers of the registry
-	// (specification, section "Warnings"), once for each text. It may be called
-	// from many goroutines at once.
+	// OnWarning is called for the warnings in the registry's responses
+	// (specification, section "Warnings"), once for each text. It must be safe for
+	// concurrent use. Nil means that warnings are ignored.
 	OnWarning func(ctx context.Context, text string)
 
-	// Logger gets a record for each request, at level Debug, and for each that
-	// is tried again, at level Info. No record has credentials, queries or ids of
-	// uploads. If it is nil, nothing is logged.
+	// Logger receives a record for each request, at level Debug, and for each
+	// retry, at level Info. Records contain no credentials, queries or ids of
+	// uploads. Nil means no logging.
 	Logger *slog.Logger
 
 	clock clock // for tests
 }
 
-// Parallel says how large blobs are read by several requests at once. The zero
-// value means that they are not. The reader of such a blob is no snapshot: it fails
-// if the blob is deleted while it is read.
+// Parallel says how the client reads large blobs with concurrent requests. The zero value
+// means one request for a blob. The reader of a blob that is read in parallel is not a
+// snapshot: it fails if the blob is deleted meanwhile.
 type Parallel struct {
-	// Parts is how many requests are under way at once, for one blob. Less than
-	// two is as good as none.
-	Parts int
+	// Concurrency is the maximum number of concurrent requests for one blob. Less
+	// than two means one.
+	Concurrency int
 
-	// PartSize is how many bytes one request gets. Up to Parts times as many are
-	// kept in memory for each reader. Zero stands for 8 MiB.
+	// PartSize is the number of bytes that one request asks for. Each reader keeps
+	// up to Concurrency times as many in memory. Zero means 8 MiB.
 	PartSize int64
 }
 
-// New returns the registry at host, which may have a port. If opts is nil, it
-// stands for the zero Options. No request is made.
+// New returns the registry at host, which may include a port. A nil opts means the zero
+// Options. New makes no request. It returns an error if host, or a repository in MountFrom,
+// is not valid.
 func New(host string, opts *Options) (ociregistry.Interface, error) {
 	if !ociref.IsValidHost(host) && !ociref.IsValidHost(host+":443") {
 		return nil, fmt.Errorf("ociclient: invalid host %.256q", host)
@@ -210,7 +213,7 @@ func New(host string, opts *Options) (ociregistry.Interface, error) {
 			return nil, fmt.Errorf("ociclient: MountFrom: %w", err)
 		}
 	}
-	c.slots.limit = c.opts.MaxConcurrent
+	c.slots.limit = c.opts.Concurrency
 	c.warnings.report = c.opts.OnWarning
 	return c, nil
 }
@@ -244,8 +247,7 @@ func setDefault[T ~int | ~int64](v *T, value T) {
 	}
 }
 
-// client is the Interface. It has no state that matters: what it knows saves
-// requests.
+// client is the Interface. Its state only saves requests.
 type client struct {
 	*ociregistry.Funcs
 	base      url.URL // scheme and host

@@ -31,9 +31,8 @@ func referrerManifest(n int) []byte {
 		imageIndex, digest.FromString(tagged), len(tagged), n)
 }
 
-// counted returns a server of a registry for whose operations requests are to be
-// counted, and a client of it. Its repository foo has the content, a tagged
-// manifest and an untagged one; bar has nothing.
+// counted returns a client of a registry, and the registry's server, which counts requests.
+// The repository foo has the content, a tagged manifest and an untagged one; bar is empty.
 func counted(t *testing.T, server ociserver.Options, opts ociclient.Options, rules ...rule) (ociregistry.Interface, *faultserver.Server) {
 	backend := registryWith(t, content)
 	for contents, tag := range map[string]string{tagged: "v1", untagged: ""} {
@@ -45,11 +44,11 @@ func counted(t *testing.T, server ociserver.Options, opts ociclient.Options, rul
 	return clientOf(t, srv, opts, newClock()), srv
 }
 
-// anyDigest is the digest of what a test has made, in a URL.
+// anyDigest matches a digest in a URL.
 var anyDigest = regexp.MustCompile(`sha256(%3A|:)[0-9a-f]{64}`)
 
-// shape returns the lines of requests without what differs from one time to the
-// next, or from one content to another.
+// shape returns the lines of requests without the parts that depend on the run or on the
+// content.
 func shape(lines []string) []string {
 	shapes := make([]string, len(lines))
 	for i, line := range lines {
@@ -65,7 +64,7 @@ func shape(lines []string) []string {
 	return shapes
 }
 
-// TestRequestCounts has the requests of each operation. None could do with less.
+// TestRequestCounts has the requests of each operation, which are the minimum.
 func TestRequestCounts(t *testing.T) {
 	t.Parallel()
 	type registry = ociregistry.Interface
@@ -147,13 +146,13 @@ func TestRequestCounts(t *testing.T) {
 		{name: "GetBlob", call: func(r registry) error { return second(readAll(getBlob(r))) }, want: []string{"GET /v2/foo/blobs/CONTENT"}},
 		{
 			name:   "GetBlob, smaller than a part",
-			client: ociclient.Options{Parallel: ociclient.Parallel{Parts: 4}},
+			client: ociclient.Options{Parallel: ociclient.Parallel{Concurrency: 4}},
 			call:   func(r registry) error { return second(readAll(getBlob(r))) },
 			want:   []string{"GET /v2/foo/blobs/CONTENT"},
 		},
 		{
 			name:   "GetBlob, in three parts",
-			client: ociclient.Options{Parallel: ociclient.Parallel{Parts: 2, PartSize: 10}},
+			client: ociclient.Options{Parallel: ociclient.Parallel{Concurrency: 2, PartSize: 10}},
 			call:   func(r registry) error { return second(readAll(getBlob(r))) },
 			want:   []string{"GET /v2/foo/blobs/CONTENT", "GET /v2/foo/blobs/CONTENT", "GET /v2/foo/blobs/CONTENT"},
 		},
@@ -207,7 +206,7 @@ func TestRequestCounts(t *testing.T) {
 			want:   []string{"PUT /v2/foo/manifests/r1", "GET /v2/foo/manifests/TAG-OF-TAGGED", "PUT /v2/foo/manifests/TAG-OF-TAGGED"},
 		},
 		{
-			name:   "PushManifest, another subject, by tag", // the list before is removed
+			name:   "PushManifest, another subject, by tag", // the old list is deleted
 			server: ociserver.Options{DisableReferrersAPI: true},
 			before: pushReferrer(1),
 			call:   pushReferrer(2),
@@ -216,7 +215,7 @@ func TestRequestCounts(t *testing.T) {
 		{name: "DeleteBlob", call: func(r registry) error { return r.DeleteBlob(ctx, "foo", contentDigest) }, want: []string{"DELETE /v2/foo/blobs/CONTENT"}},
 		{name: "DeleteTag", call: func(r registry) error { return r.DeleteTag(ctx, "foo", "v1") }, want: []string{"DELETE /v2/foo/manifests/v1"}},
 		{
-			name: "DeleteManifest, the first", // of a registry of which nothing is known
+			name: "DeleteManifest, the first", // nothing is known about the registry yet
 			call: func(r registry) error { return r.DeleteManifest(ctx, "foo", digest.FromString(untagged)) },
 			want: []string{"GET /v2/foo/referrers/UNTAGGED", "DELETE /v2/foo/manifests/UNTAGGED"},
 		},
@@ -231,7 +230,7 @@ func TestRequestCounts(t *testing.T) {
 			name:   "Tags, as many as a page",
 			client: ociclient.Options{ListPageSize: 1},
 			call:   func(r registry) error { return second(ociregistry.All(r.Tags(ctx, "foo", ""))) },
-			want:   []string{"GET /v2/foo/tags/list?n=1", "GET /v2/foo/tags/list?n=1&last=v1"}, // it could be that there are more
+			want:   []string{"GET /v2/foo/tags/list?n=1", "GET /v2/foo/tags/list?n=1&last=v1"}, // there could be more
 		},
 		{name: "Repositories", call: func(r registry) error { return second(ociregistry.All(r.Repositories(ctx, ""))) }, want: []string{"GET /v2/_catalog?n=1000"}},
 		{name: "Referrers", call: func(r registry) error {
@@ -261,8 +260,8 @@ func TestRequestCounts(t *testing.T) {
 	}
 }
 
-// TestRequestCountsWithToken counts the requests that it takes to get a token: the
-// first of a scope is refused, and has to be made again.
+// TestRequestCountsWithToken counts the requests for tokens: the registry refuses the first
+// request for a scope, which is then repeated.
 func TestRequestCountsWithToken(t *testing.T) {
 	t.Parallel()
 	var srv *faultserver.Server
@@ -301,7 +300,7 @@ func TestRequestCountsWithToken(t *testing.T) {
 		qt.Assert(t, qt.DeepEquals(got, step.want), qt.Commentf("%s", step.name))
 	}
 
-	// Who says in advance what is going to be wanted, needs but one token.
+	// With the scope in advance, one token suffices.
 	srv.Lines()
 	ctx := ociauth.ContextWithScope(context.Background(), ociauth.ParseScope("repository:bar:pull,push repository:foo:pull"))
 	_, err := reg.MountBlob(ctx, "foo", "bar", contentDigest)

@@ -17,37 +17,39 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// RetryPolicy says how often, and after which time, something is tried again
-// that failed for a reason that may pass: a connection that cannot be made or
-// breaks, and the statuses 408, 429, 500, 502, 503 and 504. What can have had an
-// effect is only repeated when that is known to be right.
+// RetryPolicy says how often, and after which time, the client repeats something that
+// failed for a temporary reason: a connection that cannot be made or breaks, or one of
+// the statuses 408, 429, 500, 502, 503 and 504. It repeats a request that may have had an
+// effect only when that is known to be right.
 //
-// The waits grow exponentially and vary at random. A Retry-After header makes a
-// wait longer. The end of the context ends a wait.
+// The waits grow exponentially, with random jitter. A Retry-After header can make a wait
+// longer. The end of the context ends a wait.
 type RetryPolicy struct {
-	// Attempts is how often something is tried at most, without progress. Zero
-	// stands for 5; 1 means never again.
+	// Attempts is the maximum number of consecutive attempts without progress. Zero
+	// means DefaultAttempts. A negative value means a single attempt.
 	Attempts int
 
-	// Wait is about how long the first wait is. Zero stands for 100 ms.
+	// Wait is the length of the first wait, before jitter. Zero means 100 ms.
 	Wait time.Duration
 
-	// MaxWait is about how long a wait is at most. Zero stands for 10 s.
+	// MaxWait is the maximum length of a wait, before jitter. Zero means 10 seconds.
 	MaxWait time.Duration
 
-	// MaxRetryAfter is how long a Retry-After header can make a wait. Zero
-	// stands for a minute.
+	// MaxRetryAfter is the maximum length of a wait that a Retry-After header asks
+	// for. Zero means one minute.
 	MaxRetryAfter time.Duration
 }
 
 func (p *RetryPolicy) setDefaults() {
-	setDefault(&p.Attempts, 5)
+	if p.Attempts == 0 {
+		p.Attempts = DefaultAttempts
+	}
 	setDefault(&p.Wait, 100*time.Millisecond)
 	setDefault(&p.MaxWait, 10*time.Second)
 	setDefault(&p.MaxRetryAfter, time.Minute)
 }
 
-// clock is the time, which tests have another of.
+// clock is the time, which tests replace.
 type clock struct {
 	now   func() time.Time
 	sleep func(ctx context.Context, d time.Duration) error
@@ -73,7 +75,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// retrier counts how often one thing was tried.
+// A retrier counts the consecutive failures of one operation.
 type retrier struct {
 	c      *client
 	failed int
@@ -81,33 +83,32 @@ type retrier struct {
 
 func (c *client) newRetrier() retrier { return retrier{c: c} }
 
-// progress makes it count from the beginning.
+// progress resets the count.
 func (r *retrier) progress() { r.failed = 0 }
 
-// exhausted counts a try that came to nothing, and reports whether it was the
-// last.
+// exhausted counts a failed attempt, and reports whether it was the last.
 func (r *retrier) exhausted() bool {
 	r.failed++
 	return r.failed >= r.c.opts.Retry.Attempts
 }
 
-// again waits until what failed with err is to be tried again, and then returns
-// nil; or else the error to give up with.
+// again waits before an operation that failed with err is repeated, and returns nil. If
+// it must not be repeated, again returns the error to give up with.
 func (r *retrier) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil || r.exhausted() || !transient(err) {
-		return ended(ctx, err)
+		return withContextErr(ctx, err)
 	}
 	wait := r.wait(err)
-	r.c.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "trying again",
+	r.c.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "retrying",
 		slog.Duration("wait", wait), slog.Int("failed", r.failed), slog.String("error", err.Error()))
 	if r.c.opts.clock.sleep(ctx, wait) != nil {
-		return ended(ctx, err)
+		return withContextErr(ctx, err)
 	}
 	return nil
 }
 
-// ended returns err, and that the context has ended, if it has.
-func ended(ctx context.Context, err error) error {
+// withContextErr returns err, joined with the error of the context if that has ended.
+func withContextErr(ctx context.Context, err error) error {
 	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
 		return err
 	}
@@ -133,10 +134,10 @@ func (r *retrier) wait(err error) time.Duration {
 }
 
 // retryAfter returns how long a Retry-After header asks to wait (RFC 9110,
-// section 10.2.3). Some registries give the time as Unix time, which is told
-// from seconds by its size.
+// section 10.2.3). Some registries send a Unix time, which is much larger than a number
+// of seconds.
 func retryAfter(value string, now time.Time) time.Duration {
-	const leastUnix = 1e9 // in 2001; as a wait it would be longer than 30 years
+	const leastUnix = 1e9 // in 2001; as a number of seconds, more than 30 years
 	value = strings.TrimSpace(value)
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 		if n >= leastUnix {
@@ -151,8 +152,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return max(at.Sub(now), 0)
 }
 
-// transient reports whether what failed with err may succeed when it is tried
-// again. The context has not ended.
+// transient reports whether a request that failed with err may succeed later. The context
+// has not ended.
 func transient(err error) bool {
 	var (
 		herr     ociregistry.HTTPError
@@ -190,7 +191,7 @@ func transientStatus(status int) bool {
 	return false
 }
 
-// finalError is an error that is no use to try again after.
+// finalError is an error after which a retry cannot succeed.
 type finalError struct{ err error }
 
 func (e *finalError) Error() string { return e.err.Error() }

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// slots bounds how many requests to one host are under way.
+// slots bounds how many requests to one host are in flight.
 type slots struct {
-	limit int // zero for none
+	limit int // zero means no limit
 
 	mu    sync.Mutex
 	hosts map[string]chan struct{}
@@ -42,9 +42,8 @@ func (s *slots) of(host string) chan struct{} {
 	return slot
 }
 
-// hold returns a body that calls release when nothing more comes of it: at its end,
-// when it is closed, or when the context ends, which is all that a caller may do
-// who does not want the body any more.
+// hold returns a body that calls release at its end, when it is closed, or when the
+// context ends: a caller that no longer wants the body may only end the context.
 func (s *slots) hold(ctx context.Context, body io.ReadCloser, release func()) io.ReadCloser {
 	if s.limit <= 0 {
 		return body

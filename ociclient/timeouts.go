@@ -13,32 +13,30 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// Timeouts bounds how long a client waits for a server that says nothing. Each
-// bound is for one wait of one request: what is tried again waits anew, as often
-// as the [RetryPolicy] says.
+// Timeouts bounds how long a client waits for a server that sends or takes nothing. Each
+// bound applies to one wait of one request; a retry starts a new wait, as often as the
+// [RetryPolicy] allows.
 //
-// A wait that has ended is an error that matches [os.ErrDeadlineExceeded], and
-// tells what was waited for, how long, and of which host. It does not match
-// [context.DeadlineExceeded], which is the end of the caller's own context. It is
-// tried again as a connection is that broke; a blob goes on where it was.
+// The error of a wait that exceeds its bound matches [os.ErrDeadlineExceeded], and names
+// the host, the event and the bound. It does not match [context.DeadlineExceeded], which
+// means that the caller's own context has ended. The client retries after it as after a
+// broken connection; a blob continues at the same byte.
 //
-// The time in which the caller does not read, or has nothing to send, does not
-// count.
+// Time in which the caller does not read, or provides nothing to send, does not count.
 type Timeouts struct {
-	// Header is how long the header of an answer is waited for, from the last
-	// byte of the request on. What the transport does meanwhile, such as to ask
-	// for a token, counts. Zero stands for 30 s; negative
-	// for no bound.
+	// Header bounds the wait for the header of a response, from the last byte of the
+	// request on. It includes what the transport does meanwhile, such as asking for a
+	// token. Zero means 30 seconds. A negative value means no limit.
 	Header time.Duration
 
-	// Commit is Header for requests that may make a registry work: PUT, PATCH,
-	// DELETE of what it has, and lists. There is storage that copies a blob when
-	// its upload ends. Zero stands for 10 minutes; negative for no bound.
+	// Commit takes the place of Header for requests that may take a registry long:
+	// PUT, PATCH, DELETE of content, and lists. Some storage copies a blob at the end
+	// of its upload. Zero means 10 minutes. A negative value means no limit.
 	Commit time.Duration
 
-	// Idle is how long the next byte of an answer's body is waited for, and how
-	// long a server may take none of a request's. Zero stands for 60 s;
-	// negative for no bound.
+	// Idle bounds the wait for the next byte of a response's body, and for the server
+	// to take the next part of a request's. Zero means 60 seconds. A negative value
+	// means no limit.
 	Idle time.Duration
 }
 
@@ -53,7 +51,7 @@ func (t *Timeouts) setDefaults() {
 	}
 }
 
-// header returns how long the header of an answer to a request may take.
+// header returns how long the header of the response to a request may take.
 func (t *Timeouts) header(k wire.Kind) time.Duration {
 	switch k {
 	case wire.ManifestPut, wire.ManifestDelete, wire.BlobDelete, wire.UploadChunk, wire.UploadFinish,
@@ -63,7 +61,7 @@ func (t *Timeouts) header(k wire.Kind) time.Duration {
 	return t.Header
 }
 
-// timeoutError is a wait that has ended.
+// timeoutError is the error of a wait that has exceeded its bound.
 type timeoutError struct {
 	host, what string
 	bound      time.Duration
@@ -76,40 +74,40 @@ func (e *timeoutError) Error() string {
 func (e *timeoutError) Unwrap() error { return os.ErrDeadlineExceeded }
 func (e *timeoutError) Timeout() bool { return true }
 
-// What servers are waited for to do.
+// The events that a client waits for, in the words of error messages.
 const (
 	toAnswer = "answer"
 	toSend   = "send more of its answer"
 	toTake   = "take more of what is sent"
 )
 
-// attempt is a request that is sent once, and the body of its answer. The watchdog
-// ends it when a wait takes too long.
+// An attempt is one sending of a request, and the body of its response. The watchdog ends
+// it when a wait takes too long.
 type attempt struct {
 	c      *client
 	req    http.Request
 	values [5]string              // of the header
-	ctx    ociauth.RequestContext // of the request; it ends with the attempt
+	ctx    ociauth.RequestContext // of the request; ends with the attempt
 	cancel context.CancelCauseFunc
-	header time.Duration // how long the answer's header may take
+	header time.Duration // how long the response's header may take
 	sent   sentBody      // the request's body, when it is sent for the first time
-	body   io.ReadCloser // the answer's
+	body   io.ReadCloser // the response's
 
-	// Those that are the watchdog's to lock:
+	// The watchdog's mu guards these.
 	waiting    bool
 	answered   bool
-	over       bool
-	what       string        // the server is waited for to do
+	ended      bool
+	what       string        // the event that the attempt waits for
 	bound      time.Duration // of the wait
 	until      time.Duration // the end of the wait, on the watchdog's clock
-	prev, next *attempt      // that wait as well
+	prev, next *attempt      // in the watchdog's list
 }
 
-// begin begins to wait for the answer.
-func (a *attempt) begin() { a.wait(a.header, toAnswer) }
+// waitForAnswer begins a wait for the response.
+func (a *attempt) waitForAnswer() { a.wait(a.header, toAnswer) }
 
-// answer returns what the transport has returned, with a body that is waited for
-// byte by byte.
+// answer returns the results of the transport. The watchdog bounds each wait for a part
+// of the response's body.
 func (a *attempt) answer(resp *http.Response, err error) (*http.Response, error) {
 	if err != nil {
 		err = a.failure(err)
@@ -130,8 +128,8 @@ func (a *attempt) answer(resp *http.Response, err error) (*http.Response, error)
 	return resp, nil
 }
 
-// failure returns why the attempt has failed, when the transport says err. It is
-// never [io.EOF], which is how an answer ends well.
+// failure returns the reason why the transport returned err. It is never [io.EOF], which
+// is the regular end of a response.
 func (a *attempt) failure(err error) error {
 	if timeout, ok := context.Cause(&a.ctx).(*timeoutError); ok {
 		return timeout
@@ -146,7 +144,7 @@ func (a *attempt) Read(p []byte) (int, error) {
 	a.wait(a.c.opts.Timeouts.Idle, toSend)
 	n, err := a.body.Read(p)
 	if err == nil {
-		a.rest()
+		a.stopWaiting()
 		return n, nil
 	}
 	if err != io.EOF {
@@ -164,8 +162,8 @@ func (a *attempt) Close() error {
 	return err
 }
 
-// sentBody is the body of a request. A transport reads from it when the server has
-// taken what it read before.
+// sentBody is the body of a request. When a transport reads from it, the server has taken
+// what the transport read before.
 type sentBody struct {
 	io.ReadCloser
 	a    *attempt

@@ -21,8 +21,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// stalling returns a client of a host at which each connection is served by a
-// function, in memory. It is for a bubble of synctest, which it leaves empty.
+// stalling returns a client of a host in memory, where a function serves each connection.
+// It is for a bubble of synctest, and leaves no goroutines there.
 func stalling(t *testing.T, opts ociclient.Options, serve func(conn net.Conn, req *http.Request)) ociregistry.Interface {
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := &http.Transport{
@@ -59,7 +59,7 @@ func silent(conn net.Conn, req *http.Request) {
 	io.Copy(io.Discard, conn)
 }
 
-// wantTimeout checks that err is a wait for the registry that has ended.
+// wantTimeout checks that err is the timeout of a wait for the registry.
 func wantTimeout(t *testing.T, err error, what string) {
 	t.Helper()
 	qt.Check(t, qt.ErrorMatches(err, "(?s).*waited "+what+".*"))
@@ -97,7 +97,7 @@ func TestWaitsForAnswersEnd(t *testing.T) {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					opts := ociclient.Options{Timeouts: test.timeouts, Parallel: ociclient.Parallel{Parts: parts}}
+					opts := ociclient.Options{Timeouts: test.timeouts, Parallel: ociclient.Parallel{Concurrency: parts}}
 					reg := stalling(t, opts, silent)
 					start := time.Now()
 					wantTimeout(t, test.call(reg), test.want.String()+" for registry.test to answer")
@@ -121,7 +121,7 @@ func TestNegativeTimeoutIsNone(t *testing.T) {
 	})
 }
 
-// The end of the caller's own context is told from a wait that ends.
+// The errors of a timeout and of the caller's own context differ.
 func TestEndOfTheContextIsNoTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,13 +150,13 @@ func TestWaitThatEndedIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A body that stalls goes on where it was, as one does that breaks.
+// A body that stalls continues at the same byte, like one that breaks.
 func TestStalledBodyGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []int{0, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			var ranges []string
-			opts := ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 2}, Parallel: ociclient.Parallel{Parts: parts}}
+			opts := ociclient.Options{Retry: ociclient.RetryPolicy{Attempts: 2}, Parallel: ociclient.Parallel{Concurrency: parts}}
 			reg := stalling(t, opts, func(conn net.Conn, req *http.Request) {
 				ranges = append(ranges, req.Header.Get("Range"))
 				from := 0
@@ -206,7 +206,7 @@ func TestStalledBodiesAreErrors(t *testing.T) {
 	}
 }
 
-// Neither a server that is slow, nor a caller who is, is one that stalls.
+// Neither a slow server nor a slow caller is one that stalls.
 func TestSlowIsNotStalled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestSlowIsNotStalled(t *testing.T) {
 	})
 }
 
-// session answers what a push asks before it sends, and gives the rest to a function.
+// session answers the requests of a push before its content, and passes others to rest.
 func session(rest func(conn net.Conn, req *http.Request)) func(net.Conn, *http.Request) {
 	return func(conn net.Conn, req *http.Request) {
 		switch req.Method {
@@ -287,7 +287,7 @@ func TestPeerThatTakesNothingMoreEnds(t *testing.T) {
 	})
 }
 
-// slowReader gives some of its content only after two minutes.
+// slowReader returns some of its content only after two minutes.
 type slowReader struct {
 	strings.Reader
 	waited bool
@@ -301,8 +301,8 @@ func (r *slowReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// A server may answer before it has taken all of the request. That it takes more, as
-// it sends no more, does not make its answer be waited for without end.
+// A server may answer before it has taken all of the request. If it continues to take the
+// request, but stalls in its answer, the wait for the answer still ends.
 func TestEarlyAnswerThatStallsEnds(t *testing.T) {
 	t.Parallel()
 	blob := pattern(1 << 20)

@@ -14,13 +14,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// world is a transport to hosts that are not there. It answers each request by its
-// method and URL.
+// world is a transport to imaginary hosts. It answers each request by its method and URL.
 type world struct {
 	answers map[string]*http.Response
 
 	mu  sync.Mutex
-	log []string // method, URL, and the scope that is wanted where credentials may go
+	log []string // method, URL, and the required scope if credentials may be sent
 }
 
 func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -15,22 +15,22 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// cancelTime is how long it may take to cancel an upload whose context has ended.
-const cancelTime = 10 * time.Second
+// cancelTimeout bounds how long it takes to cancel an upload whose context has ended.
+const cancelTimeout = 10 * time.Second
 
-// upload is a session of the registry.
+// An upload is an upload session of the registry.
 type upload struct {
 	c        *client
 	repo     string
 	location *url.URL
-	minChunk int64 // how large chunks are to be at least, if they are not the last
+	minChunk int64 // the minimum size of all chunks but the last
 	progress
 }
 
-// startUpload opens a session. The algorithm is the one of the blob's digest.
+// startUpload opens a session. The algorithm is that of the blob's digest.
 func (c *client) startUpload(ctx context.Context, repo string, alg digest.Algorithm) (*upload, error) {
-	r := wire.Request{Kind: wire.UploadStart, Repo: repo, ListN: -1}
-	if alg == digest.SHA512 { // of SHA-256 registries think by themselves
+	r := wire.Request{Kind: wire.UploadStart, Repository: repo, ListN: -1}
+	if alg == digest.SHA512 { // SHA-256 is the default of registries
 		r.Algorithm = alg
 	}
 	cl := c.newCall(r)
@@ -42,7 +42,7 @@ func (c *client) startUpload(ctx context.Context, repo string, alg digest.Algori
 	return c.openedUpload(repo, resp)
 }
 
-// openedUpload returns the session that a response says was opened.
+// openedUpload returns the session that a response opened.
 func (c *client) openedUpload(repo string, resp *http.Response) (*upload, error) {
 	u := &upload{c: c, repo: repo}
 	loc, err := location(resp)
@@ -58,24 +58,24 @@ func (c *client) openedUpload(repo string, resp *http.Response) (*upload, error)
 	return u, nil
 }
 
-// call returns a call to the session.
+// call returns a call to the session's location.
 func (u *upload) call(kind wire.Kind) *call {
-	cl := u.c.newCall(wire.Request{Kind: kind, Repo: u.repo, ListN: -1})
+	cl := u.c.newCall(wire.Request{Kind: kind, Repository: u.repo, ListN: -1})
 	cl.url = u.location
 	return cl
 }
 
-// send sends what content has from the session's position on, and, if commit is
-// not empty, ends the session.
+// send sends the content from the session's position on, and, if commit is not empty,
+// commits the session.
 //
-// An answer that is lost does not mean that nothing was done. So before anything
-// is sent again, the registry is asked whether the blob is there, or how much of
-// it the session has.
+// A request whose response was lost may have had its effect. So before it sends anything
+// again, send asks the registry whether it has the blob, or how much of it the session
+// has.
 func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest) error {
 	r := u.c.newRetrier()
 	furthest := u.at
-	var err error // that of the last attempt
-	for next := u.begin(b.start(), b.end(), b.given()); ; {
+	var err error // of the last request
+	for next := u.hold(b.start(), b.end(), b.given()); ; {
 		switch next {
 		case stepSend:
 			if commit == "" && u.at == b.end() {
@@ -85,13 +85,13 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 				furthest = u.at
 				r.progress()
 			}
-			next, err = u.attempt(ctx, &r, b, commit)
+			next, err = u.sendRest(ctx, &r, b, commit)
 		case stepAsk:
 			e, err := u.ask(ctx)
-			if err != nil && u.why != afterSuccess && !tellsNothing(err) {
+			if err != nil && u.why != afterSuccess && !lacksStatus(err) {
 				return err
 			}
-			next = u.told(e)
+			next = u.reported(e)
 		case stepDone:
 			return nil
 		case stepOneByte:
@@ -104,9 +104,9 @@ func (u *upload) send(ctx context.Context, b content, commit ociregistry.Digest)
 	}
 }
 
-// attempt sends the rest of content once, and returns what to do next, with the
-// error to give up with.
-func (u *upload) attempt(ctx context.Context, r *retrier, b content, commit ociregistry.Digest) (step, error) {
+// sendRest sends the rest of the content once. It returns what to do next, and the error
+// to give up with.
+func (u *upload) sendRest(ctx context.Context, r *retrier, b content, commit ociregistry.Digest) (step, error) {
 	resp, err := u.sendOnce(ctx, b, commit)
 	b.done()
 	switch {
@@ -135,16 +135,16 @@ func (u *upload) attempt(ctx context.Context, r *retrier, b content, commit ocir
 	return next, errElsewhere
 }
 
-// errHasOneByte is for content that was to be put where the session is, which
-// turned out to be one byte further.
+// errHasOneByte says that the position of the session, which was unsure, is one byte
+// further.
 var errHasOneByte = errors.New("the upload has one byte")
 
 var (
-	errElsewhere error = ociregistry.NewError("the upload is not where this writer is", ociregistry.ErrRangeInvalid.Code(), nil)
+	errElsewhere error = ociregistry.NewError("the upload is at another position than this writer", ociregistry.ErrRangeInvalid.Code(), nil)
 	errLost      error = ociregistry.NewError("the registry has lost a part of the upload", ociregistry.ErrRangeInvalid.Code(), nil)
 )
 
-// sendOnce sends the rest of content in one request.
+// sendOnce sends the rest of the content in one request.
 func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Digest) (*http.Response, error) {
 	kind := wire.UploadChunk
 	if commit != "" {
@@ -155,8 +155,8 @@ func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Dig
 	cl.body, cl.from = b, u.at
 	end := b.end()
 	cl.set("Content-Type", mediaTypeOctetStream)
-	// A session of one's own, which is empty, needs no offset in a blob that comes at
-	// once; and some registries do not expect it.
+	// An empty session of our own needs no offset if the blob comes in one request, and
+	// some registries do not expect it.
 	if end > u.at && (commit == "" || u.at > 0 || (u.shared || u.unclear) && !u.unsure) {
 		cl.set("Content-Range", wire.ChunkRange(u.at, end))
 	}
@@ -176,7 +176,7 @@ func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Dig
 	return resp, checkDigestHeader(resp, commit)
 }
 
-// withQuery returns u with one more parameter. What it has stays as it is.
+// withQuery returns u with one more parameter. It does not change the others.
 func withQuery(u *url.URL, param string) *url.URL {
 	v := *u
 	if v.RawQuery != "" {
@@ -186,7 +186,7 @@ func withQuery(u *url.URL, param string) *url.URL {
 	return &v
 }
 
-// relocate takes over the location from an answer, if it has one.
+// relocate sets the session's location to the one in a response, if there is one.
 func (u *upload) relocate(resp *http.Response) error {
 	if resp.Header.Get("Location") == "" {
 		return nil
@@ -202,12 +202,12 @@ func (u *upload) relocate(resp *http.Response) error {
 	return err
 }
 
-// ask asks the registry where the session is. Some registries tell it only at the
-// session's newest location; without that it is lost.
+// ask asks the registry for the position of the session. Some registries answer only at
+// the session's newest location.
 func (u *upload) ask(ctx context.Context) (extent, error) {
 	cl := u.call(wire.UploadStatus)
 	cl.ok = []int{http.StatusNoContent, http.StatusOK, http.StatusAccepted}
-	cl.once = u.why == afterSuccess // which counts, if nobody knows better
+	cl.once = u.why == afterSuccess // the success counts if there is no answer
 	resp, err := u.c.run(ctx, cl)
 	if statusOf(err) == http.StatusRequestedRangeNotSatisfiable {
 		return extent{}, fmt.Errorf("%w: %w", ociregistry.ErrBlobUploadUnknown, err)
@@ -218,9 +218,9 @@ func (u *upload) ask(ctx context.Context) (extent, error) {
 	return extentIn(resp), u.relocate(resp)
 }
 
-// tellsNothing reports whether err is that the registry does not know how to be
-// asked where a session is.
-func tellsNothing(err error) bool {
+// lacksStatus reports whether err says that the registry does not support asking for the
+// position of a session.
+func lacksStatus(err error) bool {
 	switch statusOf(err) {
 	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
@@ -228,14 +228,13 @@ func tellsNothing(err error) bool {
 	return false
 }
 
-// cancel ends the session. If the context has ended, that takes place without
-// anybody who waits for it.
+// cancel ends the session. If the context has ended, it does so in the background.
 func (u *upload) cancel(ctx context.Context) {
 	if ctx.Err() == nil {
 		u.delete(ctx)
 		return
 	}
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), cancelTimeout)
 	go func() {
 		defer stop()
 		u.delete(ctx)

@@ -20,13 +20,13 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// misreporter is a registry that takes chunks only at their place, and is wrong
-// about how much it has of a blob.
+// misreporter is a registry that accepts chunks only at their offset, and misreports how
+// much it has of a blob.
 type misreporter struct {
 	http.Handler
 	status int                                        // of a PATCH
-	report func(had, sent, first int64) (rng string)  // beside it, and beside 416
-	ask    func(w http.ResponseWriter, report string) // answers GET; nil for the truth
+	report func(had, sent, first int64) (rng string)  // with it, and with 416
+	ask    func(w http.ResponseWriter, report string) // answers GET; nil for the true size
 
 	first int64 // the end of the first chunk
 }
@@ -53,7 +53,7 @@ func (m *misreporter) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// changed is an answer whose status and header are changed.
+// changed is a response whose status and header are changed.
 type changed struct {
 	http.ResponseWriter
 	change func(int) int
@@ -61,8 +61,8 @@ type changed struct {
 
 func (c *changed) WriteHeader(status int) { c.ResponseWriter.WriteHeader(c.change(status)) }
 
-// reports are what registries say of a session that had some bytes and was sent
-// more, in place of what it has.
+// reports has what registries report about a session that had some bytes and received
+// more, in place of its size.
 var reports = map[string]func(had, sent, first int64) string{
 	"stuck at the first chunk": func(_, _, first int64) string { return wire.UploadRange(first) },
 	"of the chunk alone":       func(_, sent, _ int64) string { return wire.UploadRange(sent) },
@@ -79,7 +79,7 @@ var reports = map[string]func(had, sent, first int64) string{
 	"no range":                 func(int64, int64, int64) string { return "yes" },
 }
 
-// answers are what such registries answer when a session is asked.
+// answers has what such registries answer when a client asks a session.
 var askAnswers = map[string]func(w http.ResponseWriter, report string){
 	"the truth": nil,
 	"the same":  func(w http.ResponseWriter, report string) { w.Header().Set("Range", report); w.WriteHeader(204) },
@@ -89,9 +89,8 @@ var askAnswers = map[string]func(w http.ResponseWriter, report string){
 	"500":       func(w http.ResponseWriter, _ string) { w.WriteHeader(500) },
 }
 
-// What a success acknowledges is what was sent, whatever the registry reports
-// beside it, and says when it is asked: by PushBlob, by a writer, and through a
-// server over the client.
+// A success acknowledges what was sent, whatever else the registry reports: for PushBlob,
+// for a writer, and through a server over the client.
 func TestPushSurvivesReports(t *testing.T) {
 	t.Parallel()
 	for name, report := range reports {
@@ -111,7 +110,7 @@ func TestPushSurvivesReports(t *testing.T) {
 					qt.Assert(t, qt.IsNil(err))
 					wantBlob(t, backend, blob)
 					chunks := (len(blob) + 19) / 20
-					qt.Assert(t, qt.IsTrue(len(srv.Lines()) <= 1+chunks+2)) // not two more for each chunk
+					qt.Assert(t, qt.IsTrue(len(srv.Lines()) <= 1+chunks+2)) // fewer than two more for each chunk
 				}
 
 				blob := pattern(200)
@@ -123,7 +122,7 @@ func TestPushSurvivesReports(t *testing.T) {
 				qt.Assert(t, qt.IsNil(err))
 				wantBlob(t, backend, blob)
 
-				blob = pattern(20_000) // more than the least chunk of the server, twice
+				blob = pattern(20_000) // more than twice the minimum chunk of the server
 				front := serve(t, client(5000, 201), ociclient.Options{ChunkSize: 1})
 				_, err = front.PushBlob(ctx, "foo", blobDesc(blob), once(blob))
 				qt.Assert(t, qt.IsNil(err))
@@ -133,7 +132,7 @@ func TestPushSurvivesReports(t *testing.T) {
 	}
 }
 
-// The chunks of the default size too, when a Range is stuck.
+// This holds for chunks of the default size, too.
 func TestPushSurvivesStuckRange(t *testing.T) {
 	t.Parallel()
 	blob := noise(40 << 20)
@@ -150,8 +149,8 @@ func TestPushSurvivesStuckRange(t *testing.T) {
 	}
 }
 
-// losing is a registry whose sessions, before a request that matches, have no more
-// than size bytes, or are gone if that is negative.
+// losing is a registry whose sessions lose all but size bytes before a request that
+// matches, or are gone if size is negative.
 func losing(backend http.Handler, size int) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		if size < 0 {
@@ -165,9 +164,8 @@ func losing(backend http.Handler, size int) http.HandlerFunc {
 	}
 }
 
-// A session that has lost what it acknowledged is an error, and never a panic: its
-// content cannot be sent again.
-func TestPushOfALostSession(t *testing.T) {
+// A session that has lost acknowledged content, which cannot be sent again, is an error.
+func TestPushOfLostSessionFailsOrStartsAnew(t *testing.T) {
 	t.Parallel()
 	blob := pattern(95)
 	for _, size := range []int{-1, 0, 1, 5, 10, 19} {
@@ -183,7 +181,7 @@ func TestPushOfALostSession(t *testing.T) {
 					{On: "PUT ", Handler: lost},
 					{On: "DELETE ", Handler: lost},
 				}
-				if broken { // and so the session is asked
+				if broken { // so the client asks the session
 					rules = append([]rule{{On: "PATCH ", First: 2, Times: 1, Status: 502}}, rules...)
 				}
 				want := ociregistry.ErrRangeInvalid
@@ -209,7 +207,7 @@ func TestPushOfALostSession(t *testing.T) {
 	}
 }
 
-// wantFailed checks that a writer of which a Write has failed stays so.
+// wantFailed checks that a writer after a failed Write stays failed.
 func wantFailed(t *testing.T, w ociregistry.BlobWriter, want error) {
 	t.Helper()
 	for range 2 {
@@ -222,11 +220,11 @@ func wantFailed(t *testing.T, w ociregistry.BlobWriter, want error) {
 	}
 }
 
-// After a Write that failed, of however many bytes, nothing is committed: not even
-// what the session has.
+// After a failed Write of any size, nothing can be committed, not even what the session
+// has.
 func TestWriterStaysFailed(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{5, 10, 11, 25} { // kept until they are a chunk, and not
+	for _, size := range []int{5, 10, 11, 25} { // less than a chunk, and more
 		reg, srv := faulty(t, ociclient.Options{ChunkSize: 10, Retry: ociclient.RetryPolicy{Attempts: 1}}, anyChunk, rule{On: "PATCH ", First: 1, Times: 1, Status: 403})
 		w, err := reg.PushBlobChunked(ctx, "foo", 0)
 		qt.Assert(t, qt.IsNil(err))
@@ -242,7 +240,7 @@ func TestWriterStaysFailed(t *testing.T) {
 		qt.Assert(t, qt.Equals(w.Size(), 10))
 		qt.Assert(t, qt.HasLen(srv.Requests("PUT "), 0))
 
-		// The session stays, for another writer.
+		// The session stays open for another writer.
 		qt.Assert(t, qt.ErrorIs(w.Close(), ociregistry.ErrDenied))
 		again, err := reg.PushBlobChunkedResume(ctx, "foo", w.ID(), w.Size(), 0)
 		qt.Assert(t, qt.IsNil(err))
@@ -267,8 +265,8 @@ func TestWriterThatFailedIsCancelled(t *testing.T) {
 	qt.Assert(t, qt.IsNil(w.Close()))
 }
 
-// A Commit that failed for a reason that passes can be repeated, also when its
-// answer was lost, or the session has a part of what it sent.
+// A Commit that failed for a temporary reason can be repeated, even if its answer was
+// lost, or the session has only a part of what it sent.
 func TestCommitIsRepeated(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]rule{
@@ -282,7 +280,7 @@ func TestCommitIsRepeated(t *testing.T) {
 			backend := ocimem.New()
 			srv := faultserver.New(t, ociserver.New(backend, nil), anyChunk, fault)
 			transport := newTransport(t)
-			transport.DisableKeepAlives = true // so that the transport makes no request again
+			transport.DisableKeepAlives = true // so that the transport repeats no requests
 			reg := clientOf(t, srv, ociclient.Options{ChunkSize: 10, Transport: transport, Retry: ociclient.RetryPolicy{Attempts: 1}}, newClock())
 			w, err := reg.PushBlobChunked(ctx, "foo", 0)
 			qt.Assert(t, qt.IsNil(err))
@@ -297,7 +295,7 @@ func TestCommitIsRepeated(t *testing.T) {
 	}
 }
 
-// What a mount fails with does not matter to a push, nor what a HEAD before it does.
+// A failed mount or HEAD does not fail a push.
 func TestPushSurvivesAFailedMount(t *testing.T) {
 	t.Parallel()
 	mount := "POST " + uploads + "?mount="
@@ -309,7 +307,7 @@ func TestPushSurvivesAFailedMount(t *testing.T) {
 		"401 with good credentials": {rule{Status: 401, Set: header{"WWW-Authenticate": `Bearer realm="x"`}}, "HEAD POST POST PUT"},
 		"404":                       {rule{Status: 404}, "HEAD POST POST PUT"},
 		"408":                       {rule{Status: 408}, "HEAD POST POST PUT"},
-		"429":                       {rule{Status: 429, Times: 2, Set: header{"Retry-After": "7"}}, "HEAD POST POST POST PUT"}, // the third is answered by a session
+		"429":                       {rule{Status: 429, Times: 2, Set: header{"Retry-After": "7"}}, "HEAD POST POST POST PUT"}, // the third is answered with a session
 		"429, for ever":             {rule{Status: 429}, "HEAD POST POST POST POST POST POST PUT"},
 		"500":                       {rule{Status: 500}, "HEAD POST POST PUT"},
 		"503":                       {rule{Status: 503}, "HEAD POST POST PUT"},
@@ -327,7 +325,7 @@ func TestPushSurvivesAFailedMount(t *testing.T) {
 			backend := ocimem.New()
 			srv := faultserver.New(t, ociserver.New(backend, nil), test.rule, rule{On: "HEAD ", Status: 403})
 			transport := newTransport(t)
-			transport.DisableKeepAlives = true // so that the transport makes no request again
+			transport.DisableKeepAlives = true // so that the transport repeats no requests
 			clock := newClock()
 			reg := clientOf(t, srv, ociclient.Options{CheckBlobs: true, MountFrom: []string{"bar"}, Transport: transport}, clock)
 			qt.Assert(t, qt.IsNil(push(reg)))
@@ -363,9 +361,9 @@ func TestPushSurvivesAFailedHead(t *testing.T) {
 	}
 }
 
-// A blob that is sent in one request goes on where the session says that it is,
-// and, if it does not say that, from the beginning in another.
-func TestPushAtOnceOfALostSession(t *testing.T) {
+// A blob that is sent in one request continues at the position of the session, or, if the
+// session does not report one, from the beginning in another session.
+func TestPushAtOnceOfLostSessionStartsAnew(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	server := ociserver.New(backend, nil)

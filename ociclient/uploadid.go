@@ -9,12 +9,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The id of a session is its location, which tells any client of the registry all
-// about it: of a location of the form that the specification shows, the last
-// element and the query; of another, more. In front, ended by a "#", which no
-// location has, can be the least size of a chunk, for the registry tells that only
-// at first. An id comes back from callers, and from those of a proxy, who must not
-// be able to send requests to where they like with it.
+// The id of a session is its location, which is all that another client of the registry
+// needs: the last element and the query, if the location has the form that the
+// specification shows, or else the whole path. The id may start with the minimum size of
+// a chunk and a "#", which no location contains, because the registry sends that size
+// only when it opens the session. Ids come back from callers, and from clients of a proxy,
+// who must not be able to direct requests with it.
 
 // id returns the session's id.
 func (u *upload) id() string {
@@ -23,7 +23,7 @@ func (u *upload) id() string {
 		loc += "?" + u.location.RawQuery
 	}
 	if !wire.SameOrigin(u.location, &u.c.base) {
-		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // it cannot be resumed
+		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // cannot be resumed
 	}
 	loc = strings.TrimPrefix(loc, uploadsOf(u.repo)[0])
 	if u.minChunk > 0 {
@@ -32,15 +32,15 @@ func (u *upload) id() string {
 	return wire.EncodeUploadID(loc)
 }
 
-// uploadsOf returns the paths below which the sessions of a repository can be:
-// the specification's, and one that is in use as well.
+// uploadsOf returns the paths below which the sessions of a repository can be: that of the
+// specification, and another one that registries use.
 func uploadsOf(repo string) [2]string {
 	return [2]string{"/v2/" + repo + "/blobs/uploads/", "/v2/" + repo + "/blobs/upload/"}
 }
 
-// uploadByID returns the session that has an id. Its location is one element
-// below the repository's sessions, where nothing but sessions can be, spelled as
-// id spells it: an id is never longer for having been read.
+// uploadByID returns the session with an id. Its location must be one element below the
+// paths of the repository's sessions, where nothing else can be, in the spelling of the
+// method id, so that parsing and formatting never make an id longer.
 func (c *client) uploadByID(repo, id string) (*upload, error) {
 	least, loc, ok := strings.Cut(wire.DecodeUploadID(id), "#")
 	if !ok {

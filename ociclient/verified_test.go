@@ -11,9 +11,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Readers say what they verify: the whole of a blob, read from its beginning to its
-// end without a jump.
-func TestReadersVerify(t *testing.T) {
+// Readers verify a whole blob that is read from its beginning to its end without a Seek.
+func TestReadersTellWhatTheyVerified(t *testing.T) {
 	t.Parallel()
 	begun := verified.State{Digest: contentDigest}
 	ended := verified.State{Digest: contentDigest, Read: int64(len(content)), Ended: true}
@@ -37,7 +36,7 @@ func TestReadersVerify(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			reg, _ := faulty(t, ociclient.Options{Parallel: ociclient.Parallel{Parts: test.parts, PartSize: 5}})
+			reg, _ := faulty(t, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: test.parts, PartSize: 5}})
 			r, err := test.open(reg)
 			qt.Assert(t, qt.IsNil(err))
 			defer r.Close()

@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// watchdog ends the attempts of a client whose server is waited for too long. It has
-// one timer for all of them, which is mostly left alone: a wait ends long before its
-// bound, and the next one has a later bound.
+// A watchdog ends the attempts of a client that wait too long for their server. One timer
+// serves all of them. It rarely needs to be reset: most waits end long before their
+// bound, and later waits have later bounds.
 type watchdog struct {
 	mu    sync.Mutex
-	start time.Time     // from which its clock counts
-	timer *time.Timer   // nil if nobody has waited yet
-	rings time.Duration // when the timer does; zero if it does not
-	first *attempt      // of those that wait
+	start time.Time     // of the clock of rings and until
+	timer *time.Timer   // nil before the first wait
+	rings time.Duration // when the timer fires; zero if it is not set
+	first *attempt      // the list of those that wait
 }
 
-// wait begins a wait for the server to do something, in place of the one before. With
-// a negative bound there is none.
-// A transport may go on to send when there is an answer: nobody waits for that, and
-// it does not end the wait for more of the answer.
+// wait begins a wait for an event, in place of the current one. A negative bound means no
+// limit.
+//
+// A transport may continue to send after the server has answered. Nobody waits for that,
+// and it does not end the wait for more of the response.
 func (a *attempt) wait(bound time.Duration, what string) {
 	w := &a.c.watchdog
 	w.mu.Lock()
@@ -28,32 +29,32 @@ func (a *attempt) wait(bound time.Duration, what string) {
 		return
 	}
 	w.remove(a)
-	if bound < 0 || a.over {
+	if bound < 0 || a.ended {
 		return
 	}
 	a.what, a.bound = what, bound
 	w.add(a)
 }
 
-// rest ends a wait.
-func (a *attempt) rest() {
+// stopWaiting ends the current wait.
+func (a *attempt) stopWaiting() {
 	w := &a.c.watchdog
 	w.mu.Lock()
 	w.remove(a)
 	w.mu.Unlock()
 }
 
-// end ends the attempt, and what its transport may still do.
+// end ends the attempt, and anything that its transport still does.
 func (a *attempt) end() {
 	w := &a.c.watchdog
 	w.mu.Lock()
 	w.remove(a)
-	a.over = true
+	a.ended = true
 	w.mu.Unlock()
 	a.cancel(nil)
 }
 
-// add adds an attempt that does not wait yet. The lock is held.
+// add adds an attempt that does not wait yet. The caller holds w.mu.
 func (w *watchdog) add(a *attempt) {
 	if w.start.IsZero() {
 		w.start = time.Now()
@@ -68,7 +69,7 @@ func (w *watchdog) add(a *attempt) {
 	}
 }
 
-// remove removes an attempt, if it waits. The lock is held.
+// remove removes an attempt, if it waits. The caller holds w.mu.
 func (w *watchdog) remove(a *attempt) {
 	if !a.waiting {
 		return
@@ -84,7 +85,8 @@ func (w *watchdog) remove(a *attempt) {
 	a.waiting, a.prev, a.next = false, nil, nil
 }
 
-// ringAt sets the timer, which is after some time. The lock is held.
+// ringAt sets the timer to fire at a time, which is after a duration from now. The caller
+// holds w.mu.
 func (w *watchdog) ringAt(at, after time.Duration) {
 	w.rings = at
 	if w.timer == nil {
@@ -94,7 +96,7 @@ func (w *watchdog) ringAt(at, after time.Duration) {
 	}
 }
 
-// ring ends the attempts that have waited too long, and sets the timer for the next.
+// ring ends the attempts that have waited too long, and sets the timer for the next one.
 func (w *watchdog) ring() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,6 +2,7 @@ package ociclient
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,10 +54,10 @@ func (c *client) resumeUpload(ctx context.Context, repo, id string, offset int64
 		var e extent
 		e, err = u.ask(ctx)
 		u.at, u.unsure = e.least, e.least < e.most
-	case offset < 0 || offset > math.MaxInt64/2: // nobody has as much
+	case offset < 0 || offset > math.MaxInt64/2: // no blob is as large
 		err = errElsewhere
 	default:
-		u.at = offset // whether it is there, is found out when something is sent
+		u.at = offset // the first request checks it
 	}
 	return u, err
 }
@@ -107,7 +108,7 @@ func (c *client) pushBlob(ctx context.Context, repo string, desc ociregistry.Des
 	return p.whole(ctx, &all)
 }
 
-// push is a blob on its way.
+// A push is the push of one blob.
 type push struct {
 	c      *client
 	repo   string
@@ -115,12 +116,11 @@ type push struct {
 	upload *upload // nil if there is none
 }
 
-// whole sends a blob that can be sent again. If the session is lost, it begins
-// another one.
+// whole sends a blob that can be sent again. If the session is lost, it opens another.
 func (p *push) whole(ctx context.Context, b content) error {
 	r := p.c.newRetrier()
 	for {
-		if err := p.begin(ctx); err != nil {
+		if err := p.open(ctx); err != nil {
 			return err
 		}
 		err := p.upload.send(ctx, b, p.desc.Digest)
@@ -134,15 +134,15 @@ func (p *push) whole(ctx context.Context, b content) error {
 	}
 }
 
-// begin opens a session, if there is none.
-func (p *push) begin(ctx context.Context) (err error) {
+// open opens a session, if there is none.
+func (p *push) open(ctx context.Context) (err error) {
 	if p.upload == nil {
 		p.upload, err = p.c.startUpload(ctx, p.repo, p.desc.Digest.Algorithm())
 	}
 	return err
 }
 
-// abandon ends the session because of err.
+// abandon gives up the session because of err, and cancels it unless it is gone.
 func (p *push) abandon(ctx context.Context, err error) {
 	if !isGone(err) {
 		p.upload.cancel(ctx)
@@ -150,14 +150,13 @@ func (p *push) abandon(ctx context.Context, err error) {
 	p.upload = nil
 }
 
-// isGone reports whether err is that the session is not there, or not at a place
-// from where it could go on.
+// isGone reports whether err says that the session does not exist, or cannot continue.
 func isGone(err error) bool { return errors.Is(err, ociregistry.ErrBlobUploadUnknown) }
 
-// chunked sends a blob that cannot be sent again, in chunks. Only while the first
-// one is at hand it can begin another session.
+// chunked sends a blob that cannot be sent again, in chunks. It can open another session
+// only while it holds the first chunk.
 func (p *push) chunked(ctx context.Context, s *sized) error {
-	if err := p.begin(ctx); err != nil {
+	if err := p.open(ctx); err != nil {
 		return err
 	}
 	size := p.c.chunkSize(0, p.upload.minChunk)
@@ -190,7 +189,7 @@ func (p *push) sendChunk(ctx context.Context, part *chunk, last bool) error {
 	}
 	r := p.c.newRetrier()
 	for {
-		if err := p.begin(ctx); err != nil {
+		if err := p.open(ctx); err != nil {
 			return err
 		}
 		err := p.upload.send(ctx, part, commit)
@@ -206,7 +205,7 @@ func (p *push) sendChunk(ctx context.Context, part *chunk, last bool) error {
 
 func (c *client) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	about := c.about("MountBlob", toRepo, string(digest))
-	r := wire.Request{Kind: wire.BlobMount, Repo: toRepo, FromRepo: fromRepo, Digest: digest, ListN: -1}
+	r := wire.Request{Kind: wire.BlobMount, Repository: toRepo, FromRepository: fromRepo, Digest: digest, ListN: -1}
 	err := r.Check()
 	if err != nil {
 		return ociregistry.Descriptor{}, about.wrap(err)
@@ -225,39 +224,37 @@ func (c *client) MountBlob(ctx context.Context, fromRepo, toRepo string, digest 
 	return blob{c, toRepo, digest}.descriptor(0), nil
 }
 
-// mount mounts a blob, or returns the session that the registry has opened
-// instead.
+// mount mounts a blob, or returns the session that the registry opened instead.
 func (c *client) mount(ctx context.Context, cl *call, r wire.Request) (*upload, error) {
 	cl.ok = []int{http.StatusCreated, http.StatusAccepted}
 	resp, err := c.run(ctx, cl)
 	switch {
-	case isUnproven(err) && c.hasBlob(ctx, r.Repo, r.Digest):
+	case isUnproven(err) && c.hasBlob(ctx, r.Repository, r.Digest):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	case resp.StatusCode == http.StatusAccepted:
-		return c.openedUpload(r.Repo, resp)
+		return c.openedUpload(r.Repository, resp)
 	}
 	return nil, checkDigestHeader(resp, r.Digest)
 }
 
-// isRefusal reports whether err is that a registry does not mount, as opposed to
-// that it cannot be asked.
+// isRefusal reports whether err says that a registry does not mount, rather than that it
+// cannot be asked.
 func isRefusal(err error) bool {
 	status := statusOf(err)
 	return status >= 400 && status < 500 && status != http.StatusUnauthorized && !transientStatus(status)
 }
 
-// tryMount tries to mount a blob that is to be pushed, as the options say. It
-// reports whether that is done, or returns the session that was opened instead.
-// Whatever else becomes of it, the blob can be sent: so it is tried once, and again
-// only where the registry asks to wait.
+// tryMount tries to mount a blob before a push, if the options say so. It reports whether
+// the blob was mounted, or returns the session that was opened instead. Since the blob
+// can be sent in any case, it tries once, and again only if the registry asks to wait.
 func (c *client) tryMount(ctx context.Context, repo string, digest ociregistry.Digest) (u *upload, mounted bool) {
 	i := slices.IndexFunc(c.opts.MountFrom, func(from string) bool { return from != repo })
 	if i < 0 {
 		return nil, false
 	}
-	req := wire.Request{Kind: wire.BlobMount, Repo: repo, FromRepo: c.opts.MountFrom[i], Digest: digest, ListN: -1}
+	req := wire.Request{Kind: wire.BlobMount, Repository: repo, FromRepository: c.opts.MountFrom[i], Digest: digest, ListN: -1}
 	for r := c.newRetrier(); ; {
 		cl := c.newCall(req)
 		cl.once = true
@@ -279,15 +276,8 @@ func (c *client) PushManifest(ctx context.Context, repo string, ref string, cont
 
 func (c *client) pushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags []string) (ociregistry.Descriptor, error) {
 	desc := ociregistry.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(contents), Size: int64(len(contents))}
-	r := wire.Request{Kind: wire.ManifestPut, Repo: repo, Tags: tags, ListN: -1}
-	switch {
-	case ref == "":
-		r.Digest = desc.Digest
-	case strings.Contains(ref, ":"):
-		r.Digest = ociregistry.Digest(ref)
-	default:
-		r.Tag = ref
-	}
+	r := wire.Request{Kind: wire.ManifestPut, Repository: repo, Tags: tags, ListN: -1}
+	r.SetRef(cmp.Or(ref, string(desc.Digest)))
 	if err := r.Check(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
@@ -296,7 +286,7 @@ func (c *client) pushManifest(ctx context.Context, repo string, ref string, cont
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	if ref == "" && len(tags) > 0 && condition.IfMatch == nil && condition.IfNoneMatch == nil {
-		r.Digest, r.Tag, r.Tags = "", tags[0], tags[1:] // one request, also where ?tag= is not known
+		r.Digest, r.Tag, r.Tags = "", tags[0], tags[1:] // one request, even if the registry does not know ?tag=
 	}
 	if r.Digest != "" {
 		if r.Digest.Algorithm().FromBytes(contents) != r.Digest {
@@ -324,8 +314,8 @@ func (c *client) newManifestPut(r wire.Request, desc ociregistry.Descriptor, con
 	cl := c.newCall(r)
 	cl.ok = statusCreated
 	cl.set("Content-Type", desc.MediaType)
-	cl.set("Accept-Encoding", "identity")  // package net/http adds another otherwise
-	cl.body = small(bytes.Clone(contents)) // a transport may read from it for longer than this takes
+	cl.set("Accept-Encoding", "identity")  // otherwise, package net/http adds another
+	cl.body = small(bytes.Clone(contents)) // a transport may still read from it later
 	return cl
 }
 
@@ -333,20 +323,20 @@ func (c *client) newManifestPut(r wire.Request, desc ociregistry.Descriptor, con
 func (c *client) putManifest(ctx context.Context, cl *call, r wire.Request, desc ociregistry.Descriptor) (*http.Response, error) {
 	resp, err := c.run(ctx, cl)
 	if isUnproven(err) && c.hasManifest(ctx, r, desc.Digest) {
-		return new(http.Response), nil // which says nothing of tags and subjects
+		return new(http.Response), nil // without headers about tags and subjects
 	}
 	if err != nil {
 		return nil, err
 	}
 	got := resp.Header.Get("Docker-Content-Digest")
 	if r.Tag != "" && !strings.HasPrefix(got, string(desc.Digest.Algorithm())+":") {
-		return resp, nil // which algorithm to use for a tag is the registry's choice
+		return resp, nil // the registry chooses the algorithm for a push by tag
 	}
 	return resp, checkDigestHeader(resp, desc.Digest)
 }
 
-// setCondition sets a header with entity tags (RFC 9110, section 13.1). An empty
-// list is one that nothing matches.
+// setCondition sets a header with entity tags (RFC 9110, section 13.1). Nothing matches an
+// empty list.
 func setCondition(cl *call, name string, digests []ociregistry.Digest) {
 	if digests == nil {
 		return
@@ -361,7 +351,7 @@ func setCondition(cl *call, name string, digests []ociregistry.Digest) {
 	cl.set(name, strings.Join(tags, ", "))
 }
 
-// pushTags sets the tags of a push that its answer does not name, one by one.
+// pushTags sets, one by one, the tags of a push that its response does not name.
 func (c *client) pushTags(ctx context.Context, r wire.Request, resp *http.Response, desc ociregistry.Descriptor, contents []byte) error {
 	var set []string
 	for _, value := range resp.Header["Oci-Tag"] {
@@ -374,7 +364,7 @@ func (c *client) pushTags(ctx context.Context, r wire.Request, resp *http.Respon
 			continue
 		}
 		set = append(set, tag)
-		one := wire.Request{Kind: wire.ManifestPut, Repo: r.Repo, Tag: tag, ListN: -1}
+		one := wire.Request{Kind: wire.ManifestPut, Repository: r.Repository, Tag: tag, ListN: -1}
 		if _, err := c.putManifest(ctx, c.newManifestPut(one, desc, contents), one, desc); err != nil {
 			return fmt.Errorf("tag %s: %w", tag, err)
 		}

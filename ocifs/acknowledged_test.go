@@ -16,6 +16,8 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -28,19 +30,19 @@ func pushText(ctx context.Context, r *Registry, repo, ref, contents string) erro
 	return err
 }
 
-// TestSamePushesFailTogether checks that when the batch of several pushes of the same
-// cannot be written, none of them succeeds.
-func TestSamePushesFailTogether(t *testing.T) {
+// TestPush_SamePushesOfAFailedBatchAllFail lets the write of a batch fail that has
+// several pushes of the same manifest.
+func TestPush_SamePushesOfAFailedBatchAllFail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		d := newDisk(nil)
-		fsys := &faultFS{filesystem: d}
+		d := disktest.NewDisk(nil)
+		fsys := &disktest.Faults{FS: d}
 		r, err := open(fsys, root, "", nil)
 		qt.Assert(t, qt.IsNil(err))
 		defer r.Close()
 		qt.Assert(t, qt.IsNil(pushText(ctx, r, "a", "old", "old")))
-		lock, err := d.OpenFile(filepath.Join(root, "a", privateDir, "journal"), os.O_RDWR, 0)
+		lock, err := d.OpenFile(filepath.Join(root, "a", layout.PrivateDir, "journal"), os.O_RDWR, 0)
 		qt.Assert(t, qt.IsNil(err))
 		ok, err := d.TryLock(lock)
 		qt.Assert(t, qt.IsNil(err))
@@ -51,7 +53,7 @@ func TestSamePushesFailTogether(t *testing.T) {
 		}
 		go func() { errs <- r.DeleteTag(ctx, "a", "old") }()
 		synctest.Wait()
-		fsys.arm(fault{op: "writeat", call: 1, errno: syscall.ENOSPC})
+		fsys.Arm(disktest.Fault{Op: "writeat", Call: 1, Errno: syscall.ENOSPC})
 		lock.Close()
 		for range 4 {
 			qt.Check(t, qt.ErrorIs(<-errs, error(syscall.ENOSPC)))
@@ -63,35 +65,37 @@ func TestSamePushesFailTogether(t *testing.T) {
 
 // newTimedDisk returns a disk, and a function that sets after which calls the
 // power goes off, or the process ends.
-func newTimedDisk(seed uint64) (d *disk, offAfter func(func(diskCall) bool)) {
-	d = newDisk(rand.New(rand.NewPCG(seed, 0)))
-	var is func(diskCall) bool
-	d.yield = func() {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if n := len(d.calls); is != nil && n > 0 && is(d.calls[n-1]) {
-			d.off = true
+func newTimedDisk(seed uint64) (d *disktest.Disk, offAfter func(func(disktest.Call) bool)) {
+	d = disktest.NewDisk(rand.New(rand.NewPCG(seed, 0)))
+	var is func(disktest.Call) bool
+	d.Yield = func() {
+		d.Mu.Lock()
+		defer d.Mu.Unlock()
+		if n := len(d.Calls); is != nil && n > 0 && is(d.Calls[n-1]) {
+			d.Off = true
 		}
 	}
-	return d, func(f func(diskCall) bool) {
-		d.mu.Lock()
-		defer d.mu.Unlock()
+	return d, func(f func(disktest.Call) bool) {
+		d.Mu.Lock()
+		defer d.Mu.Unlock()
 		is = f
 	}
 }
 
-func writesJournal(c diskCall) bool { return c.op == "write" && filepath.Base(c.name) == "journal" }
+func writesJournal(c disktest.Call) bool {
+	return c.Op == "write" && filepath.Base(c.Name) == "journal"
+}
 
-// TestSamePushAfterKill kills a process between the write of a push and its sync, and
-// makes the same push of the next process: that is durable, although it finds that
-// all is there.
-func TestSamePushAfterKill(t *testing.T) {
+// TestPush_RepeatedAfterKillIsDurable kills a process between the write of a push and
+// its sync, and repeats the push in the next process. It finds everything in place,
+// but must make it durable.
+func TestPush_RepeatedAfterKillIsDurable(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"manifest", "blob"} {
 		for seed := range uint64(20) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				blob := randomBytes(1, 100)
+				blob := disktest.RandomBytes(1, 100)
 				push := func(r *Registry) error {
 					if what == "manifest" {
 						return pushText(ctx, r, "a", "v1", "new")
@@ -110,12 +114,12 @@ func TestSamePushAfterKill(t *testing.T) {
 				offAfter(writesJournal)
 				qt.Assert(t, qt.IsNotNil(push(r)))
 				offAfter(nil)
-				killed := d.kill()
+				killed := d.Kill()
 				r.Close()
 				r, err = open(killed, root, "", nil)
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.IsNil(push(r)))
-				after := killed.cut()
+				after := killed.Cut()
 				r.Close()
 				r, err = open(after, root, "", nil)
 				qt.Assert(t, qt.IsNil(err))
@@ -131,25 +135,26 @@ func TestSamePushAfterKill(t *testing.T) {
 	}
 }
 
-// TestReadOfWhatWasTakenBack lets a process read what another has written, cannot
-// make durable and takes back, and writes something as long in its place.
-func TestReadOfWhatWasTakenBack(t *testing.T) {
+// TestRead_SeesWhatReplacedAnUndoneRecord lets a process read a record that another
+// has written, cannot make durable, undoes, and replaces by a record of the same
+// length.
+func TestRead_SeesWhatReplacedAnUndoneRecord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		d := newDisk(nil)
+		d := disktest.NewDisk(nil)
 		var r2 *Registry
 		var reading atomic.Bool
-		d.yield = func() {
-			d.mu.Lock()
-			wrote := len(d.calls) > 0 && writesJournal(d.calls[len(d.calls)-1])
-			d.mu.Unlock()
+		d.Yield = func() {
+			d.Mu.Lock()
+			wrote := len(d.Calls) > 0 && writesJournal(d.Calls[len(d.Calls)-1])
+			d.Mu.Unlock()
 			if wrote && reading.CompareAndSwap(true, false) {
 				_, err := r2.ResolveTag(ctx, "a", "v1")
 				qt.Check(t, qt.IsNil(err))
 			}
 		}
-		fsys := &faultFS{filesystem: d}
+		fsys := &disktest.Faults{FS: d}
 		r1, err := open(fsys, root, "", nil)
 		qt.Assert(t, qt.IsNil(err))
 		defer r1.Close()
@@ -160,11 +165,11 @@ func TestReadOfWhatWasTakenBack(t *testing.T) {
 		_, err = r2.ResolveTag(ctx, "a", "old")
 		qt.Assert(t, qt.IsNil(err))
 
-		fsys.arm(fault{op: "sync", call: 1, errno: syscall.EIO})
+		fsys.Arm(disktest.Fault{Op: "sync", Call: 1, Errno: syscall.EIO})
 		reading.Store(true)
 		qt.Assert(t, qt.IsNotNil(pushText(ctx, r1, "a", "v1", "new")))
 		qt.Assert(t, qt.IsFalse(reading.Load()))
-		fsys.arm(fault{})
+		fsys.Arm(disktest.Fault{})
 		qt.Assert(t, qt.IsNil(pushText(ctx, r1, "a", "v2", "new")))
 		_, err = r2.ResolveTag(ctx, "a", "v2")
 		qt.Check(t, qt.IsNil(err))
@@ -176,15 +181,15 @@ func TestReadOfWhatWasTakenBack(t *testing.T) {
 	})
 }
 
-// TestDeletedStaysDeleted cuts the power while the last of a repository is deleted:
-// what was deleted before does not come back.
-func TestDeletedStaysDeleted(t *testing.T) {
+// TestDelete_StaysDeletedAfterPowerCut cuts the power while the last content of a
+// repository is deleted. What was deleted before must not come back.
+func TestDelete_StaysDeletedAfterPowerCut(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			rnd := rand.New(rand.NewPCG(seed, 0))
-			d := newDisk(rnd)
+			d := disktest.NewDisk(rnd)
 			r, err := open(d, root, "", nil)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Assert(t, qt.IsNil(pushText(ctx, r, "a", "v1", "one")))
@@ -196,11 +201,11 @@ func TestDeletedStaysDeleted(t *testing.T) {
 			r, err = open(d, root, "", nil)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Assert(t, qt.IsNil(r.DeleteManifest(ctx, "a", digest.FromString("one"))))
-			d.mu.Lock()
-			d.cutAt = len(d.calls) + 10 + rnd.IntN(40)
-			d.mu.Unlock()
+			d.Mu.Lock()
+			d.CutAt = len(d.Calls) + 10 + rnd.IntN(40)
+			d.Mu.Unlock()
 			err = r.DeleteManifest(ctx, "a", digest.FromString("two"))
-			after := d.cut()
+			after := d.Cut()
 			r.Close()
 			r, err2 := open(after, root, "", nil)
 			qt.Assert(t, qt.IsNil(err2))
@@ -215,15 +220,15 @@ func TestDeletedStaysDeleted(t *testing.T) {
 	}
 }
 
-// TestLayoutThatAnotherMade kills a process that has just made a layout, whose name
-// is not durable yet. What the next one pushes there is.
-func TestLayoutThatAnotherMade(t *testing.T) {
+// TestPush_IntoLayoutOfDeadProcessIsDurable kills a process that has just made a
+// layout, whose name is not durable yet. What the next process pushes there must be.
+func TestPush_IntoLayoutOfDeadProcessIsDurable(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 20_000} {
 		for seed := range uint64(20) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				blob := randomBytes(1, size)
+				blob := disktest.RandomBytes(1, size)
 				push := func(r *Registry) error {
 					if size == 0 {
 						return pushText(ctx, r, "a/b", "v1", "new")
@@ -235,15 +240,15 @@ func TestLayoutThatAnotherMade(t *testing.T) {
 				d, offAfter := newTimedDisk(seed)
 				r, err := open(d, root, "", nil)
 				qt.Assert(t, qt.IsNil(err))
-				offAfter(func(c diskCall) bool { return c.op == "rename" && c.to == filepath.Join(root, "a", "b") })
+				offAfter(func(c disktest.Call) bool { return c.Op == "rename" && c.To == filepath.Join(root, "a", "b") })
 				qt.Assert(t, qt.IsNotNil(pushText(ctx, r, "a/b", "v0", "old")))
 				offAfter(nil)
-				killed := d.kill()
+				killed := d.Kill()
 				r.Close()
 				r, err = open(killed, root, "", nil)
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.IsNil(push(r)))
-				after := killed.cut()
+				after := killed.Cut()
 				r.Close()
 				r, err = open(after, root, "", nil)
 				qt.Assert(t, qt.IsNil(err))

@@ -10,8 +10,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// What came with an allowance is there for every registry of the directory, which
-// may be another process's, in the journal as in index.json.
+// TestAllowancesOutlastTheProcess checks that content pushed with an allowance is
+// served by every registry of the directory, from the journal as well as from
+// index.json.
 func TestAllowancesOutlastTheProcess(t *testing.T) {
 	t.Parallel()
 	a := image(1)
@@ -64,7 +65,8 @@ func TestAllowancesOutlastTheProcess(t *testing.T) {
 	}
 }
 
-// To Verify, content that is missing is missing, whether that was allowed or not.
+// TestVerifyReportsWhatWasAllowedToBeMissing checks that Verify reports missing
+// content whether or not it was allowed to be missing.
 func TestVerifyReportsWhatWasAllowedToBeMissing(t *testing.T) {
 	t.Parallel()
 	for _, sparse := range []bool{false, true} {

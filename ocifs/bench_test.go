@@ -12,6 +12,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -19,7 +20,7 @@ import (
 const testType = "application/vnd.example.thing"
 
 func newBenchRegistry(b *testing.B, opts *ocifs.Options) *ocifs.Registry {
-	r, err := ocifs.New(ocifs.KeptDir(b), opts)
+	r, err := ocifs.New(scratch.Kept(b), opts)
 	qt.Assert(b, qt.IsNil(err))
 	b.Cleanup(func() { qt.Check(b, qt.IsNil(r.Close())) })
 	return r

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/internal/scratch"
 )
 
 // A child is this test program, run again with the name of what it has to do in
@@ -23,9 +23,7 @@ const childEnv = "OCIFS_TEST_CHILD"
 func TestMain(m *testing.M) {
 	name := os.Getenv(childEnv)
 	if name == "" {
-		code := m.Run()
-		ocifs.RemoveKeptDirs()
-		os.Exit(code)
+		scratch.Main(m)
 	}
 	if err := childMain(name); err != nil {
 		fmt.Fprintf(os.Stderr, "child %s: %v\n", name, err)

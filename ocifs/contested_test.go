@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -33,11 +34,11 @@ func contested(n int) *ocitest.Artifact {
 
 const contestedImages = 10
 
-// TestDeletingAndPushingProcesses lets one process delete what others push.
-// With OCIFS_FULL that goes on for longer.
+// TestDeletingAndPushingProcesses lets one process delete what others push. With
+// OCIFS_FULL it runs longer.
 func TestDeletingAndPushingProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: ocifs.KeptDir(t), Tags: 80}
+	s := sharedRoot{Root: scratch.Kept(t), Tags: 80}
 	if os.Getenv("OCIFS_FULL") != "" {
 		s.Tags = 300
 	}

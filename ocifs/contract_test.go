@@ -39,11 +39,7 @@ func TestContract(t *testing.T) {
 }
 
 func newRegistry(t testing.TB, opts *ocifs.Options) *ocifs.Registry {
-	dir := ocifs.KeptDir(t)
-	if opts != nil && opts.NoSync {
-		dir = scratch.Dir(t)
-	}
-	r, err := ocifs.New(dir, opts)
+	r, err := ocifs.New(scratch.Dir(t), opts)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
 	return r

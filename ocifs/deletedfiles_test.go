@@ -10,19 +10,20 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestReadWhileDeletedFilesGo lets a call find manifests that only an index names
-// while a fold removes the files of those that were deleted. It is for the race
-// detector.
+// TestReadWhileDeletedFilesGo reads manifests that only an index names while a fold
+// removes the files of deleted ones. It is for the race detector.
 func TestReadWhileDeletedFilesGo(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := KeptDir(t)
+	dir := scratch.Kept(t)
 	child := ocitest.NewImage(ocitest.Spec{Seed: 1})
 	index := ocitest.NewIndex(ocitest.Spec{}, child)
-	fsys := new(hookFS)
+	fsys := new(disktest.Hooks)
 	r, err := open(fsys, dir, "", &Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer r.Close()
@@ -58,14 +59,14 @@ func TestReadWhileDeletedFilesGo(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	var once sync.Once
 	var reading sync.WaitGroup
-	fsys.set(func(op, name string) error {
+	fsys.Set(func(op, name string) error {
 		if op == "Remove" && strings.HasSuffix(filepath.Dir(name), filepath.Join("a", "blobs", "sha256")) {
 			once.Do(func() { reading.Go(func() { r.ResolveBlob(ctx, "a", child.Blobs[0].Descriptor.Digest) }) })
 		}
 		return nil
 	})
-	repo := r.repository("a")
-	qt.Check(t, qt.IsNil(repo.commit(&change{ctx: ctx, alone: true, work: repo.fold})))
+	repo := used(t, r, "a")
+	qt.Check(t, qt.IsNil(repo.Fold(ctx)))
 	reading.Wait()
 	qt.Check(t, qt.IsNil(r.Close()))
 }

@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/garbage"
+	"github.com/seed-40b21970/oci/ocifs/internal/refs"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// DeleteBlob implements [ociregistry.Deleter.DeleteBlob]. When a manifest is missing
-// or cannot be read, it is not known what it names: until it is deleted, or repaired
-// by a push, the error is [ociregistry.ErrInUse].
+// DeleteBlob implements [ociregistry.Deleter.DeleteBlob]. The references of a
+// manifest that is missing or unreadable are unknown, unless they were known before. Until it is deleted, or
+// repaired by a push, the error is [ociregistry.ErrInUse].
 func (r *Registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	return opError(r.deleteBlob(ctx, repo, digest), "DeleteBlob", repo, string(digest))
 }
@@ -21,32 +26,32 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 	if err := check(ctx, name, digest); err != nil {
 		return err
 	}
-	return r.change(ctx, name, func(repo *repository) *change {
+	return r.change(ctx, name, func(repo *repos.Repository) *repos.Change {
 		var size int64
 		var pending, named, pooled bool
-		return &change{
-			alone: true,
-			check: func(b *batch) (err error) {
-				if size, pending, err = repo.checkDeleteBlob(ctx, digest); err != nil || !pending {
+		return &repos.Change{
+			Exclusive: true,
+			Check: func(b *repos.Batch) (err error) {
+				if size, pending, err = r.checkDeleteBlob(ctx, repo, digest); err != nil || !pending {
 					return err
 				}
-				_, err = r.store.fs.Lstat(blobPath(repo.dir, digest))
+				_, err = r.fs.Lstat(blobs.Path(repo.Dir, digest))
 				if named = err == nil; err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
-				_, err = r.store.statPool(digest)
+				_, err = r.store.StatPool(digest)
 				pooled = err == nil
-				b.add(op{kind: opDeleteBlob, digest: digest})
+				b.Add(repostate.Op{Kind: repostate.DeleteBlob, Digest: digest})
 				return nil
 			},
-			finish: func() error {
+			Finish: func() error {
 				switch {
 				case !pending || named:
-					// A fold has made a file of what the journal had. It goes after the
-					// journal says so: until then another process counts on it.
-					return r.store.remove(repo.dir, digest)
-				case !pooled: // else it is accounted for as a file
-					r.give(size)
+					// A fold has made a file of the blob in the journal. Remove it only
+					// after the journal says so: until then another process relies on it.
+					return r.store.Remove(repo.Dir, digest)
+				case !pooled: // otherwise it is accounted for as a file
+					r.quota.Release(size)
 				}
 				return nil
 			},
@@ -59,39 +64,31 @@ func (r *Registry) mayBeInUse(ctx context.Context) bool {
 	return r.opts.Sparse || ociregistry.InUseAllowed(ctx)
 }
 
-// checkDeleteBlob checks that a blob is there and can be deleted, and returns its
-// size, and whether it is in the journal.
-func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.Digest) (size int64, pending bool, err error) {
-	sparse := repo.registry.mayBeInUse(ctx)
-	if err := repo.readAll(); err != nil && !sparse {
+// checkDeleteBlob checks that a blob is present and can be deleted. It returns its
+// size, and whether the journal has it.
+func (r *Registry) checkDeleteBlob(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest) (size int64, pending bool, err error) {
+	sparse := r.mayBeInUse(ctx)
+	if err := refs.ReadWhole(repo); err != nil && !sparse {
 		return 0, false, err
 	}
-	doubt := repo.inDoubt(func(*stored) bool { return true })
-	repo.mu.RLock()
-	m := repo.state.manifests[digest]
-	ref := repo.state.refs[digest]
-	repo.mu.RUnlock()
-	if m != nil {
+	doubt := refs.InDoubt(repo, func(*repostate.Manifest) bool { return true })
+	var manifest, named bool
+	repo.View(func(s *repostate.State) { manifest, named = s.Manifest(digest) != nil, s.IsNamed(digest) })
+	if manifest {
 		return 0, false, ociregistry.ErrInUse
 	}
-	contents, _, err := repo.knownBlob(digest)
+	contents, _, err := knownBlob(repo, digest)
 	if err != nil {
-		return 0, false, repo.missing(err)
+		return 0, false, repo.Missing(err)
 	}
 	if size = int64(len(contents)); contents == "" {
-		name := blobPath(repo.dir, digest)
-		info, err := repo.registry.fs.Lstat(name)
-		if err == nil {
-			err = checkBlob(name, info, digest) // what is damaged can be deleted
+		if size, err = r.store.StatAny(repo.Dir, digest); err != nil { // a damaged blob can be deleted
+			return 0, false, checkFile(repo, err, digest, 0, -1)
 		}
-		if err != nil {
-			return 0, false, repo.checkFile(err, digest, 0, -1)
-		}
-		size = info.Size()
 	}
 	switch {
 	case sparse:
-	case ref != nil:
+	case named:
 		return 0, false, ociregistry.ErrInUse
 	case doubt != nil:
 		return 0, false, doubt
@@ -100,9 +97,9 @@ func (repo *repository) checkDeleteBlob(ctx context.Context, digest ociregistry.
 }
 
 // DeleteManifest implements [ociregistry.Deleter.DeleteManifest]. A manifest that is
-// missing or cannot be read can be deleted. As long as there is an index like that,
-// it is not known what it names: then the error is [ociregistry.ErrInUse] for what
-// can be read.
+// missing or unreadable can be deleted. The references of an index in that state are
+// unknown: as long as there is one, the error for readable manifests is
+// [ociregistry.ErrInUse].
 func (r *Registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	return opError(r.deleteManifest(ctx, repo, digest), "DeleteManifest", repo, string(digest))
 }
@@ -111,26 +108,30 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 	if err := check(ctx, name, digest); err != nil {
 		return err
 	}
-	return r.change(ctx, name, func(repo *repository) *change {
-		var m *stored
+	return r.change(ctx, name, func(repo *repos.Repository) *repos.Change {
+		var m *repostate.Manifest
 		var counted bool
-		return &change{
-			alone: true,
-			check: func(b *batch) (err error) {
-				if m, err = repo.checkDeleteManifest(ctx, digest); err != nil {
+		return &repos.Change{
+			Exclusive: true,
+			Check: func(b *repos.Batch) (err error) {
+				if m, err = r.checkDeleteManifest(ctx, repo, digest); err != nil {
 					return err
 				}
-				counted = !m.blob && repo.isCounted(m)
-				for _, child := range repo.onlyBy(m) {
-					b.add(op{kind: opPut, digest: child.digest, mediaType: child.mediaType, size: child.size})
+				if err := garbage.OrphanAll(r.store, repo, m); err != nil {
+					return err
 				}
-				b.add(op{kind: opDelete, digest: m.digest})
+				counted = !m.Blob && r.counter().IsCounted(repo, m)
+				var children []*repostate.Manifest // that nothing but m says are manifests
+				repo.View(func(s *repostate.State) { children = s.OnlyNamedBy(m) })
+				for _, child := range children {
+					b.Add(repostate.Op{Kind: repostate.PutManifest, Digest: child.Digest, MediaType: child.MediaType, Size: child.Size})
+				}
+				b.Add(repostate.Op{Kind: repostate.DeleteManifest, Digest: m.Digest})
 				return nil
 			},
-			finish: func() error {
-				r.cache.remove(digest)
+			Finish: func() error {
 				if counted {
-					r.give(m.size)
+					r.quota.Release(m.Size)
 				}
 				return nil
 			},
@@ -138,24 +139,23 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 	})
 }
 
-func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregistry.Digest) (*stored, error) {
-	opts := &repo.registry.opts
-	sparse := repo.registry.mayBeInUse(ctx)
-	if err := repo.readAll(); err != nil && !sparse {
+func (r *Registry) checkDeleteManifest(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest) (*repostate.Manifest, error) {
+	opts := &r.opts
+	sparse := r.mayBeInUse(ctx)
+	if err := refs.ReadWhole(repo); err != nil && !sparse {
 		return nil, err
 	}
-	doubt := repo.inDoubt((*stored).mayNameManifests)
-	repo.mu.RLock()
-	m := repo.state.manifests[digest]
-	ref := repo.state.refs[digest]
-	named := ref != nil && ref.manifests > 0
-	tagged := m != nil && m.tags != nil
-	shared := tagged && m.tags.next != nil
-	known := m != nil && m.read
-	repo.mu.RUnlock()
+	doubt := refs.InDoubt(repo, (*repostate.Manifest).MayNameManifests)
+	var m *repostate.Manifest
+	var named, tagged, shared, known bool
+	repo.View(func(s *repostate.State) {
+		if m = s.Manifest(digest); m != nil {
+			named, tagged, shared, known = s.IsNamedAsManifest(digest), m.IsTagged(), m.IsShared(), m.IsRead()
+		}
+	})
 	switch {
 	case m == nil:
-		return nil, repo.missing(ociregistry.ErrManifestUnknown)
+		return nil, repo.Missing(ociregistry.ErrManifestUnknown)
 	case named && !sparse:
 		return nil, ociregistry.ErrInUse
 	case tagged && opts.ImmutableTags:
@@ -166,19 +166,6 @@ func (repo *repository) checkDeleteManifest(ctx context.Context, digest ociregis
 		return nil, doubt
 	}
 	return m, nil
-}
-
-// onlyBy returns the manifests that nothing but m says are manifests.
-func (repo *repository) onlyBy(m *stored) []*stored {
-	repo.mu.RLock()
-	defer repo.mu.RUnlock()
-	var children []*stored
-	for _, c := range m.manifests {
-		if child := repo.state.manifests[c.digest]; child != nil && child.implicit {
-			children = append(children, child)
-		}
-	}
-	return children
 }
 
 // DeleteTag implements [ociregistry.Deleter.DeleteTag].
@@ -198,30 +185,35 @@ func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return r.change(ctx, name, func(repo *repository) *change {
-		return &change{check: func(b *batch) error {
-			if b.tag(tag) == "" {
-				return repo.missing(errNoTag)
+	return r.change(ctx, name, func(repo *repos.Repository) *repos.Change {
+		return &repos.Change{Check: func(b *repos.Batch) error {
+			digest := b.Tag(tag)
+			if digest == "" {
+				return repo.Missing(errNoTag)
 			}
 			if r.opts.ImmutableTags {
 				return fmt.Errorf("%w: tags are immutable", ociregistry.ErrDenied)
 			}
-			b.add(op{kind: opUntag, tags: []string{tag}})
+			if err := garbage.Orphan(r.store, repo, digest); err != nil {
+				return err
+			}
+			b.Add(repostate.Op{Kind: repostate.DeleteTags, Tags: []string{tag}})
 			return nil
 		}}
 	})
 }
 
-// change makes a change of a repository that exists.
-func (r *Registry) change(ctx context.Context, name string, f func(*repository) *change) error {
-	repo, err := r.open(name)
-	if err == nil {
-		err = r.writable(name)
-	}
+// change changes a repository that exists.
+func (r *Registry) change(ctx context.Context, name string, f func(*repos.Repository) *repos.Change) error {
+	repo, err := r.repos.Open(name)
 	if err != nil {
 		return err
 	}
+	defer repo.Release()
+	if err := r.writable(name); err != nil {
+		return err
+	}
 	c := f(repo)
-	c.ctx = ctx
-	return repo.commit(c)
+	c.Ctx = ctx
+	return repo.Commit(c)
 }

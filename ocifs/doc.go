@@ -1,167 +1,231 @@
-// Package ocifs is a registry in a directory, in which every repository is an
-// OCI image layout: what is pushed over HTTP can be read in place by every tool
-// that reads layouts (skopeo's oci:, regctl's ocidir://, oras, crane, umoci), and
-// what such a tool wrote is served as it is.
+// Package ocifs implements a registry in a directory. Every repository is an OCI image
+// layout: tools that read layouts (skopeo's oci:, regctl's ocidir://, oras, crane,
+// umoci) can read in place what was pushed over HTTP, and what such a tool wrote is
+// served as it is.
 //
-// What was acknowledged survives the end of the process and, unless
-// [Options.NoSync] is set, a power cut. The cost of a call does not grow with the
-// number of repositories, tags and blobs. Several processes may use one directory
-// at a time.
+// Changes are durable by default. The cost of a call does not grow with the number of
+// repositories, tags and blobs. Several processes may use one directory at the same
+// time.
 //
-// # Files
+// # Layout on disk
 //
-// A repository NAME is the directory ROOT/NAME, an image layout (image-spec, "OCI
-// Image Layout Specification") with one thing more:
+// The repository NAME is the directory ROOT/NAME, an image layout (image-spec, "OCI
+// Image Layout Specification") with additions in .ocifs:
 //
-//	oci-layout          the mark of a layout
-//	index.json          an entry for each tag, and for each manifest without one
+//	oci-layout          marks the directory as a layout
+//	index.json          an entry for each tag, and for each manifest without a tag
 //	blobs/ALG/HEX       blobs and manifests
 //	.ocifs/journal      changes that index.json does not have yet
+//	.ocifs/snapshot     what index.json says, and what manifests say
 //
-// An element of NAME that a layout uses itself ("blobs", "index.json",
-// "oci-layout"), or that is a device on Windows, has a "_" before it on disk. No
-// element of a name begins with "_" or ".", so that names and directories
-// correspond, and no name leads out of ROOT. Symbolic links are not followed.
+// An element of NAME that a layout uses itself ("blobs", "index.json", "oci-layout"),
+// or that is a device on Windows, has the prefix "_" on disk. No element of a name
+// begins with "_" or ".", so names correspond to directories one to one, and no name
+// leads out of ROOT. Symbolic links are not followed.
 //
-// A repository exists while it holds something. Its directory is made in
-// ROOT/.ocifs/staging and renamed, so that it is a valid layout as soon as it is
-// there. When the last of its content is deleted, it is removed: files that are
-// part of an empty layout, and directories that are empty.
+// A repository exists while it holds a blob, a manifest or a tag. Its directory is
+// made in ROOT/.ocifs/staging and then renamed, so it is a valid layout as soon as it
+// appears. When the last content of a repository is deleted, the files that belong to
+// an empty layout are removed, and so are the directories that are empty.
 //
-// What is not part of a layout is in ROOT/.ocifs:
+// ROOT/.ocifs has everything that is not part of a layout:
 //
 //	blobs/ALG/HEX       the pool: a second name (hard link) of each blob
-//	uploads/ID.state    how much of an upload counts, and its content if that is small
-//	uploads/ID          its content if that is larger
-//	uploads.key         what the ids of uploads are known by
-//	ended/HOUR          which uploads have ended that began in that hour
-//	staging/RANDOM/     files that one process is writing, or has for more uploads
+//	uploads/ID.state    the size and state of an upload, and its content if small
+//	uploads/ID          the content of a larger upload
+//	uploads.key         the key by which ids of uploads are recognized
+//	ended/HOUR          which of the uploads that began in that hour have ended
+//	staging/RANDOM/     files that one process is writing, or keeps for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
 //	unfolded/SUM        the name of a repository whose journal is to be folded
-//	damaged/            what was damaged and has been moved out of the way
+//	pulls/SUM           when manifests of a repository were last pulled
+//	damaged/            damaged files that were moved out of the way
 //
-// [NewLayout] serves one layout, wherever it is; all of these are in its own
-// .ocifs then.
+// [NewLayout] serves a single layout, wherever it is. All of these files are then in
+// the layout's own .ocifs directory.
+//
+// # Durability
+//
+// A call that changes something returns when the change is durable: it survives the
+// end of the process at any instant, and a power cut.
+//
+// With [Options.NoSync], calls return without waiting for the disk. Only index files
+// are synced, in the background, before they replace others. An acknowledged change
+// still survives the end of the process at any instant, but not a power cut:
+// afterwards content may be missing or damaged, index.json included. [Registry.Repair]
+// moves what is damaged out of the way.
+//
+// Upload sessions are not synced, with or without NoSync. See "Upload sessions" below
+// for what becomes of them.
 //
 // # Changes
 //
-// All changes of a repository but large blobs go through its journal, a file that
-// is appended to: manifests with their contents and their tags, deleted tags and
-// manifests, and blobs of up to 16 KiB with their contents. So a push is one
-// append and one fsync, however many tags it sets, and whatever index.json has.
-// Changes that come while one is being written are written together next, with
+// All changes of a repository except large blobs go through its journal, a file that
+// is appended to: manifests with their contents and their tags, deletions of tags and
+// manifests, and blobs of up to 16 KiB with their contents. A push is therefore one
+// append and one fsync, regardless of how many tags it sets and how much index.json
+// has. Changes that arrive during a write are written together in the next one, with
 // one fsync for all.
 //
-// A process takes the lock of the journal (flock; LockFileEx on Windows), reads
-// what others have appended, checks the change, and appends. The lock is held for
-// no longer than that. Reading takes no lock: a call looks whether index.json or
-// the journal have changed, and reads on if so. A change may be seen before it is
-// durable and acknowledged; if it is seen in one process, it is in all of them.
+// The journal begins with a header that has a random generation. Each record has a
+// length and a checksum that continues the checksum of the record before. A record
+// that was not written completely has no valid checksum. It was never acknowledged; it
+// is ignored, and the next change overwrites it.
 //
-// The journal begins with a header, whose generation is random. Each record has a
-// length and a checksum, which is continued from the record before. An end that
-// was not written whole has no valid checksum; it is ignored, and overwritten by
-// the next change. It was never acknowledged.
+// A larger blob is written to the staging directory and hashed on the way, synced, and
+// linked into the pool and the layout, whose directory is then synced. If the pool
+// already has the blob, the incoming bytes are compared with it and not written again.
+// If they differ, the old file was damaged, and the new one replaces it.
 //
-// A larger blob is written to the staging directory and hashed on the way, synced,
-// and linked into the pool and the layout, whose directory is synced. If the pool
-// has the blob, what comes is compared with it, and not written again. If they
-// differ, the old file was damaged, and the new one takes its place.
+// # Several processes
+//
+// Several processes may use one directory at the same time. To make a change, a process
+// takes the lock of the repository's journal (flock; LockFileEx on Windows), reads the
+// records that others have appended, checks the change, and appends it. It holds the
+// lock no longer than that.
+//
+// Reading takes no lock. A call checks whether index.json or the journal has changed,
+// and if so, reads the rest. A change may be visible before it is durable and
+// acknowledged. Once one process sees it, all of them do.
+//
+// Without file locks (Solaris, AIX, Plan 9, WebAssembly) only one [Registry] may have
+// a directory open.
 //
 // # Folding
 //
-// The journal is folded when a repository was at rest for 0.3 seconds, when the
-// Registry is closed, and when the journal has 32 MiB (or less, down to 4 MiB, if
-// many repositories have one) and is longer than index.json:
+// To fold a journal is to bring index.json up to date with it. This happens when a
+// repository was at rest for 0.3 seconds, when the Registry is closed, and when the
+// journal has reached 32 MiB (or less, down to 4 MiB, if many repositories have a
+// journal) and is longer than index.json:
 //
-//  1. Contents that only the journal has become files: they are written to the
-//     staging directory, synced together, and then named, some at a time; their
+//  1. Contents that only the journal has become files. They are written to the
+//     staging directory, synced together, and then named a few at a time. Their
 //     directories are synced.
-//  2. index.json is written anew, synced, and renamed into place; the directory is
-//     synced. Entries that other programs wrote, and that were not changed, are
-//     kept byte for byte.
+//  2. A new index.json is written, synced, and renamed into place. The directory is
+//     synced. Entries that other programs wrote, and that were not changed, are kept
+//     byte for byte. A snapshot for the new index.json follows, which is not synced.
 //  3. The files of deleted manifests are removed.
-//  4. The journal is cut to nothing and gets a header with a new generation.
+//  4. The journal is truncated and gets a header with a new generation.
 //
-// The lock of the journal is held for the naming, and from the rename of
-// index.json to the end. What is written without it is of use only if the
-// journal still says the same when the lock is held: contents that were deleted
-// meanwhile get no name, and an index.json that lacks a change is thrown away.
+// The journal is locked while contents are named, and from the rename of index.json to
+// the end. Files that were written without the lock are used only if the journal still
+// says the same once the lock is held: contents that were deleted in the meantime get
+// no name, and an index.json that lacks a change is discarded.
+//
+// # Snapshots
+//
+// A snapshot has what index.json says and what manifests say: their types, what they
+// name, their subjects. A process that opens a repository with a snapshot parses no
+// index.json and reads no manifests. The snapshot is used as it lies in the file, and takes
+// little memory.
+//
+// It says for which index.json it was made, by the length and two checksums of the text,
+// and has a checksum of its own. One that is missing, damaged or for another index.json is
+// ignored. It can be deleted at any time, and a copy of the tree keeps it. If another
+// program replaces index.json, the first process that has to read all manifests writes a
+// new snapshot, unless [Options.ReadOnly] is set. An index.json of less than 1 KiB has none.
 //
 // # Recovery
 //
-// At any point in this, index.json and the journal say together what was
-// acknowledged: to apply a journal to an index.json that has its changes already
-// makes no difference. So there is nothing to repair when a process has died. The
-// next Registry removes what the dead one was writing (its lock is free), and
-// folds the journals that it left.
-//
-// Upload sessions are not synced. After the end of a process they go on where they
-// were when a writer was closed, or when they had more than 16 KiB, with the saved
-// state of the hash. After a power cut, which is noticed by the system's boot id, the
-// bytes are hashed again and must be what they were; else the session is unknown, or
-// begins anew.
+// At every point of a fold, index.json and the journal together contain everything
+// that was acknowledged: applying a journal to an index.json that already has its
+// changes makes no difference. There is nothing to repair after a process has died. The
+// next Registry removes the files that the dead process was writing (its lock is free),
+// and folds the journals that it left.
 //
 // # Upload sessions
 //
-// A session that nothing was written to is only its id: the time, random bits, and a
-// code over these and the repository's name (HMAC-SHA-256). Every process knows it by
-// the key, which the first one that needs it makes. The code keeps out ids that nobody
-// issued, and authorizes nobody. To delete the key ends all sessions that have no bytes;
-// a key that is damaged is set aside, and made anew.
+// After the end of a process, an upload session continues where it was when a writer
+// was closed, or with everything it had if that was more than 8 MiB. The state of the
+// hash is saved with it. After a power cut, which the system's boot id reveals, the
+// bytes are hashed again and must be what they were. Otherwise the session is unknown,
+// or begins anew.
 //
-// The first 16 KiB stay in memory until the writer is closed. When they are committed
-// before, as those of a POST and a PUT are, they are in no file but the journal. What
-// one process has in memory no other sees: when both have bytes for one session, the
-// first that is closed wins, and the other's Close or Commit returns
+// A session without bytes consists of its id alone: the time, random bits, and an
+// authentication code (HMAC-SHA-256) over these and the repository's name. Every
+// process recognizes the id by the key, which the first process that needs it makes.
+// The code rejects ids that nobody issued; it authorizes nobody. Deleting the key ends
+// all sessions without bytes. A damaged key is set aside and replaced.
+//
+// Until the writer is closed, the first 16 KiB stay in memory, and up to 8 MiB in the
+// process's staging directory. If they are committed before that, as those of a POST
+// and a PUT are, nothing is locked or written for the session. Other processes do not
+// see what one process has in this way. If two processes have bytes for one session,
+// the first whose writer is closed wins, and Close or Commit of the other returns
 // [ociregistry.ErrRangeInvalid].
 //
 // A session that was committed or cancelled is unknown from then on. If it never had
-// files, only the process that ended it knows so: in another its id begins an empty
-// session. A process remembers about a million of these ids; if there are more within
-// [Options.UploadExpiry], it takes those that are as old as the first ones for ended.
+// files, only the process that ended it knows: in another process its id begins an
+// empty session. A process remembers about a million of these ids. If more sessions
+// end within [Options.UploadExpiry], it treats all that are as old as the first ones
+// as ended.
 //
-// # Damage
+// # Garbage
 //
-// What is damaged or cannot be read fails the calls that are about it, and no others:
-// lists leave it out, and the logger is told.
+// The delay of [Registry.GC] counts from the modification times of files. They are set anew
+// when content is pushed or mounted again, reported as present, or loses what kept it, but not
+// more often than every few seconds; to make up for that, everything stays for 10 seconds
+// longer. A file that several repositories share is as young in each as in the youngest. The
+// time of a file that belongs to another user stays as it is. Times are not synced.
 //
-// Of a manifest that is missing, damaged or cannot be read it is not known what it
-// names. As long as index.json has it, or something is in the place of an index's
-// child, blobs are not deleted, and if it is an index, no manifests: the error is
-// [ociregistry.ErrInUse]. The manifest itself can be deleted, and a push repairs it.
-// An index's child that is not there is no damage: not all platforms need be here.
+// The times at which tags were set are in the journal and the snapshot. For a tag that has
+// none there, the time of its manifest counts. Pulls are written down every 10 minutes, and by
+// Close: those of other processes since then are unknown.
 //
-// A repository with blobs and no index.json, whose journal has no changes, returns
-// [ErrNoIndex] and is not written to: the file was lost, or another program is about
-// to write it.
+// In the journal, a process announces what it may delete before it looks how old that is. A
+// call that is about to report it as present waits then, and looks again. So several processes
+// can collect garbage while others use the directory. Nobody waits for longer than it takes to
+// delete a few things.
 //
-// A journal is read up to the first record that is not whole, which is how one that
-// was not acknowledged looks.
+// A manifest that cannot be read, or an entry of index.json that is not understood, keeps
+// everything in its repository. Programs that add blobs with old modification times before
+// they write index.json must not run during a collection.
 //
-// [Registry.Verify] finds what is wrong, and [Registry.Repair] moves it out of the
-// way.
+// # Errors
+//
+// Methods return the errors of [ociregistry.Interface], wrapped in an
+// [ociregistry.OpError] that has the operation, the repository and the reference.
+// Other errors are those of the filesystem and of the context. After Close, the error
+// is an [fs.ErrClosed].
+//
+// Damaged or unreadable content fails the calls that are about it, and no others. Lists
+// omit it and report it to [Options.Logger].
+//
+// The references of a manifest that is missing, damaged or unreadable are unknown, unless
+// a snapshot has them. As long as index.json names a manifest of unknown references, or something damaged or unreadable is in the
+// place of a child of an index, no blob can be deleted. If the manifest is an index, no
+// manifest can be deleted, either. The error is [ociregistry.ErrInUse]. The manifest
+// itself can be deleted, and a push repairs it. A missing child of an index is not
+// damage, because not every platform need be present.
+//
+// A repository that has blobs but no index.json, and whose journal has no changes,
+// returns [ErrNoIndex] and is not written to: the file was lost, or another program is
+// about to write it.
+//
+// A journal is read up to the first incomplete record, since a change that was not
+// acknowledged looks the same.
+//
+// [Registry.Verify] finds damage, and [Registry.Repair] moves it out of the way.
 //
 // # Other programs
 //
-// They may read layouts at any time. What was pushed less than a second ago may not
-// be there yet; what is there is complete: a manifest's file is there before
+// Other programs may read layouts at any time. What was pushed less than a second ago
+// may be absent, but what is there is complete: the file of a manifest exists before
 // index.json names it.
 //
-// They may add blobs, and replace index.json (by a rename, or in place), while the
-// repository is not being pushed to: the next call sees it. Two programs that
-// replace index.json at the same time lose one of the changes, as always with
-// layouts; a Registry does not replace an index.json that has changed since it read
-// it. An entry's tag is its org.opencontainers.image.ref.name if that is one, else
-// what follows the last colon there ("repo:tag", or a full reference). Manifests
-// that only an index names are served as well. Entries whose content is absent are
-// not served, and kept. While there are such entries, no blob is deleted.
+// Other programs may add blobs, and replace index.json (by a rename or in place), while
+// nothing is pushed to the repository. The next call sees the change. As always with
+// layouts, if two programs replace index.json at the same time, one change is lost; a
+// Registry does not replace an index.json that has changed since it read it. The tag of
+// an entry is its org.opencontainers.image.ref.name if that is a tag, and otherwise
+// what follows the last colon in it ("repo:tag", or a full reference). Manifests that
+// only an index names are served as well. Entries whose content is absent are kept but
+// not served. While there are such entries whose references are unknown, no blob is deleted.
 //
-// They must leave .ocifs alone. When no Registry has the directory open, .ocifs may
-// be deleted, except for journals that are longer than their header of 32 bytes;
-// a directory that was closed has none.
+// Other programs must not touch .ocifs. When no Registry has the directory open, .ocifs
+// may be deleted, except for journals longer than their header of 32 bytes. A directory
+// that was closed has none.
 //
 // Without hard links (FAT, some network filesystems) blobs are stored once for each
-// repository. Without file locks (Solaris, AIX, Plan 9, WebAssembly) only one
-// Registry may have a directory open.
+// repository.
 package ocifs

@@ -7,25 +7,26 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestJournalIsDurableBeforeWhatFollowsAFailedSync deletes a blob whose file is all that
-// there is of it, by what the journal says. If that was not made durable, because a sync
-// failed, the disk may still have a journal that brings the blob back.
+// TestJournalIsDurableBeforeWhatFollowsAFailedSync deletes a blob that exists only as
+// a file, according to the journal. If the journal was not made durable because a
+// sync failed, the disk may still have a journal that brings the blob back.
 func TestJournalIsDurableBeforeWhatFollowsAFailedSync(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	failure := errors.New("the disk is gone")
-	r, h := openHooked(t, KeptDir(t), nil)
+	r, h := openHooked(t, scratch.Kept(t), nil)
 	image, blob := ocitest.NewImage(ocitest.Spec{}), ocitest.NewBlob(7, 1000)
 	qt.Assert(t, qt.IsNil(image.Push(ctx, r, "foo", "v1")))
 	_, err := r.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
 	qt.Assert(t, qt.IsNil(err))
-	repo := r.repository("foo")
+	repo := used(t, r, "foo")
 
 	truncated := false
-	h.set(func(op, name string) error {
+	h.Set(func(op, name string) error {
 		if filepath.Base(name) != "journal" {
 			return nil
 		}
@@ -35,12 +36,12 @@ func TestJournalIsDurableBeforeWhatFollowsAFailedSync(t *testing.T) {
 		}
 		return nil
 	})
-	err = repo.commit(&change{ctx: ctx, alone: true, work: repo.fold})
+	err = repo.Fold(ctx)
 	qt.Assert(t, qt.ErrorIs(err, failure))
 	qt.Assert(t, qt.IsTrue(truncated))
 
 	var synced, removed bool
-	h.set(func(op, name string) error {
+	h.Set(func(op, name string) error {
 		switch {
 		case op == "file.Sync" && filepath.Base(name) == "journal":
 			synced = true
@@ -52,4 +53,39 @@ func TestJournalIsDurableBeforeWhatFollowsAFailedSync(t *testing.T) {
 	})
 	qt.Assert(t, qt.IsNil(r.DeleteBlob(ctx, "foo", blob.Descriptor.Digest)))
 	qt.Check(t, qt.IsTrue(removed))
+}
+
+// TestRecordsOfOthersAreWrittenAgainAfterAFailedSync has a journal with records that
+// nobody has synced. After their sync fails, the system may take them for written, so
+// the success of a second sync proves nothing.
+func TestRecordsOfOthersAreWrittenAgainAfterAFailedSync(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	failure := errors.New("the disk is gone")
+	dir := scratch.Kept(t)
+	other, _ := openHooked(t, dir, &Options{NoSync: true})
+	r, h := openHooked(t, dir, nil)
+	push := func(r *Registry, seed uint64) error {
+		blob := ocitest.NewBlob(seed, 5000)
+		_, err := r.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
+		return err
+	}
+	qt.Assert(t, qt.IsNil(push(other, 1)))
+	h.Set(func(op, name string) error {
+		if op == "file.Sync" && filepath.Base(name) == "journal" {
+			return failure
+		}
+		return nil
+	})
+	qt.Assert(t, qt.ErrorIs(push(r, 2), failure))
+
+	var calls []string
+	h.Set(func(op, name string) error {
+		if (op == "file.Sync" || op == "file.WriteAt") && filepath.Base(name) == "journal" {
+			calls = append(calls, op)
+		}
+		return nil
+	})
+	qt.Assert(t, qt.IsNil(push(r, 2)))
+	qt.Check(t, qt.DeepEquals(calls, []string{"file.WriteAt", "file.Sync", "file.WriteAt", "file.Sync"}))
 }

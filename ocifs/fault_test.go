@@ -18,34 +18,39 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-var faultsLong = flag.Bool("faults.long", false, "let each call of the system fail in each way, also on the disk of the system")
+var (
+	faultsLong  = flag.Bool("faults.long", false, "let each call of the system fail in each way, also on the disk of the system")
+	faultsEvery = flag.Int("faults.every", 23, "let one of so many calls of the system fail")
+)
 
 // root is the directory of the registry.
 const root = "/root"
 
-// TestEachCallFails lets each call that the registry makes of the system fail, one at a
-// time (behaviours/storage.md, 40): the call of the registry returns an error that
-// says so, or succeeds in truth; what was there is there; a call that failed has
-// done nothing, and works when it is made again.
+// TestEachCallFails lets each call of the system fail in turn. The call of the
+// registry returns an error that says so, or truly succeeds. Existing content stays,
+// a failed call has changed nothing, and it works when it is repeated.
 func TestEachCallFails(t *testing.T) {
 	t.Parallel()
 	var s *stock
 	var journal, layout diskSystem
 	synctest.Test(t, func(t *testing.T) { s, journal, layout = fillDisks(t) })
-	all := slices.Concat(pushCalls, uploadCalls, deleteCalls, readCalls, lifeCalls)
+	all := slices.Concat(pushCalls, uploadCalls, deleteCalls, collectCalls, readCalls, lifeCalls)
 	some := []faultCall{pushCalls[1], uploadCalls[1], deleteCalls[0], readCalls[1]}
 	if *faultsLong {
 		some = all
 	}
 	for _, kind := range []faultTest{
-		{name: "journal", calls: all, system: journal, warm: true, every: 11},
-		{name: "layout", calls: all, system: layout, warm: true, every: 11},
-		{name: "cold journal", calls: readCalls, system: journal, every: 7},
-		{name: "cold layout", calls: readCalls, system: layout, every: 7},
-		{name: "directory", calls: some, system: copyTo(t, layout, scratch.Dir(t)), warm: true, every: 11},
+		{name: "journal", calls: all, system: journal, warm: true},
+		{name: "layout", calls: all, system: layout, warm: true},
+		{name: "cold journal", calls: readCalls, system: journal},
+		{name: "cold layout", calls: readCalls, system: layout},
+		{name: "directory", calls: some, system: copyTo(t, layout, scratch.Dir(t)), warm: true},
 	} {
 		for i, call := range kind.calls {
 			t.Run(kind.name+"/"+call.name, func(t *testing.T) {
@@ -64,37 +69,37 @@ func TestEachCallFails(t *testing.T) {
 
 // faultSystem is a filesystem that has a registry.
 type faultSystem interface {
-	filesystem
+	disk.FS
 	clone(t *testing.T) faultSystem
 }
 
 // diskSystem is a disk as a faultSystem.
-type diskSystem struct{ *disk }
+type diskSystem struct{ *disktest.Disk }
 
-func (d diskSystem) clone(*testing.T) faultSystem { return diskSystem{d.disk.clone()} }
+func (d diskSystem) clone(*testing.T) faultSystem { return diskSystem{d.Disk.Clone()} }
 
 // fillDisks returns a stock, and two disks that have it: one on which most of it
 // is in journals, and one where it is in layouts.
 func fillDisks(t *testing.T) (s *stock, journal, layout diskSystem) {
 	s = newStock()
-	d := newDisk(nil)
+	d := disktest.NewDisk(nil)
 	r, err := open(d, root, "", nil)
 	qt.Assert(t, qt.IsNil(err))
 	defer r.Close()
 	qt.Assert(t, qt.IsNil(s.fill(t.Context(), r)))
-	journal.disk = d.clone()
+	journal.Disk = d.Clone()
 	qt.Assert(t, qt.IsNil(r.Close()))
-	layout.disk = d.clone()
+	layout.Disk = d.Clone()
 	return s, journal, layout
 }
 
 // faultTest is the test of one call.
 type faultTest struct {
-	name         string
-	calls        []faultCall
-	system       faultSystem
-	warm         bool // the registry has read everything before
-	every, first int  // of how many calls of the system one fails, and which, if not all do
+	name   string
+	calls  []faultCall
+	system faultSystem
+	warm   bool // the registry has read everything before
+	first  int  // which of *faultsEvery calls of the system fails, if not all do
 
 	*stock
 	call faultCall
@@ -112,7 +117,7 @@ type faultTest struct {
 type faultEnv struct {
 	*stock
 	ctx context.Context
-	fs  *faultFS
+	fs  *disktest.Faults
 	log *warnings
 	r   *Registry // nil while there is none
 	w   ociregistry.BlobWriter
@@ -123,9 +128,9 @@ func (ft *faultTest) learn(t *testing.T) {
 	e := ft.begin(t, ft.system.clone(t))
 	ft.before, ft.filesBefore = ft.kill(t, e)
 	used := e.used()
-	e.fs.arm(fault{})
+	e.fs.Arm(disktest.Fault{})
 	ft.answer, ft.err = ft.call.run(e)
-	ft.systemCalls, _ = e.fs.record()
+	ft.systemCalls, _ = e.fs.Record()
 	if ft.err != nil {
 		qt.Assert(t, qt.IsTrue(isSentinel(ft.err)), qt.Commentf("without faults: %v", ft.err))
 		qt.Assert(t, qt.IsTrue(ft.call.finish == nil && ft.call.undo == nil))
@@ -145,9 +150,9 @@ func (ft *faultTest) learn(t *testing.T) {
 }
 
 // begin opens a registry and prepares the call.
-func (ft *faultTest) begin(t *testing.T, fsys filesystem) *faultEnv {
+func (ft *faultTest) begin(t *testing.T, fsys disk.FS) *faultEnv {
 	own := *ft.stock
-	e := &faultEnv{stock: &own, ctx: t.Context(), fs: &faultFS{filesystem: fsys, quiet: true}, log: new(warnings)}
+	e := &faultEnv{stock: &own, ctx: t.Context(), fs: &disktest.Faults{FS: fsys, Quiet: true}, log: new(warnings)}
 	t.Cleanup(func() {
 		if e.r != nil {
 			e.r.Close()
@@ -183,7 +188,7 @@ func (e *faultEnv) used() int64 {
 	if e.r == nil {
 		return 0
 	}
-	return e.r.used.Load()
+	return e.r.quota.Used()
 }
 
 // lookAt returns what the registry shows, or a new one if there is none.
@@ -222,7 +227,7 @@ func (c *faultCall) makesFile() bool {
 func (ft *faultTest) run(t *testing.T) {
 	bad := 0
 	for n, call := range ft.systemCalls {
-		if n%ft.every != ft.first%min(ft.every, len(ft.systemCalls)) && !*faultsLong {
+		if n%*faultsEvery != ft.first%min(*faultsEvery, len(ft.systemCalls)) && !*faultsLong {
 			continue
 		}
 		op, _, _ := strings.Cut(call, " ")
@@ -231,11 +236,11 @@ func (ft *faultTest) run(t *testing.T) {
 				continue
 			}
 			half := (strings.HasPrefix(op, "write") || strings.HasPrefix(op, "read")) && n%4 < 2
-			for _, f := range []fault{
-				{call: n + 1, errno: errno, short: half},
-				{call: n + 1, errno: errno, stays: true},
+			for _, f := range []disktest.Fault{
+				{Call: n + 1, Errno: errno, Short: half},
+				{Call: n + 1, Errno: errno, Stays: true},
 			} {
-				if f.stays && !*faultsLong && n%6 != 0 {
+				if f.Stays && !*faultsLong && n%6 != 0 {
 					continue
 				}
 				var wrong []string
@@ -253,7 +258,7 @@ func (ft *faultTest) run(t *testing.T) {
 }
 
 // try makes the call with one fault, and returns what is wrong then.
-func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
+func (ft *faultTest) try(t *testing.T, f disktest.Fault) (wrong []string) {
 	wrongIf := func(is bool, format string, args ...any) {
 		if is {
 			wrong = append(wrong, fmt.Sprintf(format, args...))
@@ -262,11 +267,11 @@ func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
 	e := ft.begin(t, ft.system.clone(t))
 	used := e.used()
 	there := files(e.fs)
-	e.fs.arm(f)
+	e.fs.Arm(f)
 	warned := e.log.n.Load()
 	answer, err := ft.call.run(e)
-	_, hits := e.fs.record()
-	e.fs.arm(fault{})
+	_, hits := e.fs.Record()
+	e.fs.Arm(disktest.Fault{})
 	if len(hits) == 0 {
 		return nil
 	}
@@ -286,7 +291,7 @@ func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
 	switch {
 	case err != nil && (ft.err == nil || err.Error() != ft.err.Error()):
 		failed = true
-		wrongIf(!errors.Is(err, f.errno), "the error does not say why: %v", err)
+		wrongIf(!errors.Is(err, f.Errno), "the error does not say why: %v", err)
 	case err == nil && ft.err != nil:
 		wrongIf(true, "there is no error; it should be %v", ft.err)
 	case err == nil:
@@ -305,7 +310,7 @@ func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
 	// too, it may be done. The error was true all the same. So it is with blobs
 	// that are files: once a file has its name, others may rely on it, and it
 	// cannot be taken back when the look at what happened meanwhile fails.
-	late := f.stays || strings.HasPrefix(hits[0], "syncdir ") || ft.call.makesFile()
+	late := f.Stays || strings.HasPrefix(hits[0], "syncdir ") || ft.call.makesFile() || ft.call.either
 	if late && failed && slices.Equal(got, ft.done) && !slices.Equal(got, ft.before) {
 		want, wantFiles = ft.done, ft.filesDone
 	} else {
@@ -314,7 +319,7 @@ func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
 	difference(&wrong, "what the registry shows", got, want)
 	// What could not be removed may stay until the next open, if it is staged,
 	// or longer.
-	tidy := !f.stays && !strings.HasPrefix(hits[0], "remove ")
+	tidy := !f.Stays && !strings.HasPrefix(hits[0], "remove ")
 	if failed && !late && tidy && !ft.call.gradual {
 		difference(&wrong, "what is left behind", leftover(there, files(e.fs)), nil)
 	}
@@ -328,7 +333,7 @@ func (ft *faultTest) try(t *testing.T, f fault) (wrong []string) {
 		differentFiles(&wrong, "the files after a kill", tidy, left, wantFiles)
 	}
 	wrongIf(slices.ContainsFunc(left, func(name string) bool {
-		rest, staged := strings.CutPrefix(name, privateDir+"/staging/")
+		rest, staged := strings.CutPrefix(name, layout.PrivateDir+"/staging/")
 		return staged && rest != ""
 	}), "something is staged after a kill")
 

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
@@ -103,6 +104,7 @@ type faultCall struct {
 
 	vanishes bool // when it is done it cannot be done again
 
+	either  bool // it may be done although something else has failed
 	gradual bool // what it does is not undone when it fails half way: the next one goes on
 	partial bool // it leaves out what it cannot read, and tells the logger
 
@@ -345,6 +347,52 @@ var deleteCalls = []faultCall{
 	{vanishes: true, name: "DeleteBlob large", run: func(e *faultEnv) (string, error) { return "", e.r.DeleteBlob(e.ctx, "a", e.large1.Digest) }},
 	{vanishes: true, name: "DeleteBlob that another has", run: func(e *faultEnv) (string, error) { return "", e.r.DeleteBlob(e.ctx, "a", e.large2.Digest) }},
 	{vanishes: true, name: "DeleteBlob that is the last thing", run: func(e *faultEnv) (string, error) { return "", e.r.DeleteBlob(e.ctx, "b", e.large2.Digest) }},
+}
+
+// collectCalls collect garbage: one thing, so that it is done or not.
+var collectCalls = []faultCall{
+	{either: true, gradual: true, name: "GC of a blob", prepare: (*faultEnv).tidy, run: func(e *faultEnv) (string, error) {
+		return e.collect(&ocigc.Options{Delay: -1})
+	}},
+	{either: true, gradual: true, name: "GC of a manifest", prepare: func(e *faultEnv) error {
+		return errors.Join(e.tidy(), e.pushUnpushed())
+	}, run: func(e *faultEnv) (string, error) {
+		return e.collect(&ocigc.Options{Policies: []ocigc.Policy{{Untagged: true, UntaggedDelay: -1}}})
+	}},
+}
+
+// tidy removes all that no manifest names but large1.
+func (e *faultEnv) tidy() error {
+	var errs []error
+	for _, repo := range e.repos {
+		for digest := range e.blobs {
+			if err := e.r.DeleteBlob(e.ctx, repo, digest); err != nil && !isSentinel(err) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	_, err := e.push("a", e.large1)
+	return errors.Join(append(errs, err)...)
+}
+
+func (e *faultEnv) pushUnpushed() error {
+	for _, b := range e.unpushed.Blobs {
+		if _, err := e.push("a", b.Descriptor); err != nil {
+			return err
+		}
+	}
+	_, err := e.r.PushManifest(e.ctx, "a", "", e.unpushed.Manifest, e.unpushed.Descriptor.MediaType)
+	return err
+}
+
+func (e *faultEnv) collect(opts *ocigc.Options) (string, error) {
+	report, err := e.r.GC(e.ctx, opts)
+	if report != nil {
+		for _, p := range report.Problems {
+			err = errors.Join(err, p)
+		}
+	}
+	return "", err
 }
 
 // readCalls are those that change nothing.

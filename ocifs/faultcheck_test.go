@@ -9,13 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // kill returns what a new registry shows when the process is killed now, and
 // which files there are after it was closed.
 func (ft *faultTest) kill(t *testing.T, e *faultEnv) (looked, left []string) {
-	killed := e.fs.filesystem.(faultSystem).clone(t)
+	killed := e.fs.FS.(faultSystem).clone(t)
 	r, err := open(killed, root, "", nil)
 	if err == nil {
 		looked = ft.look(e.ctx, r)
@@ -28,14 +30,14 @@ func (ft *faultTest) kill(t *testing.T, e *faultEnv) (looked, left []string) {
 }
 
 // files returns the names of all files and directories, but not how upload
-// sessions are named, nor what tells other processes which of them have ended: that it
-// cannot be written is a warning.
-func files(fsys filesystem) (names []string) {
+// sessions are named, nor snapshots and pulls, nor what tells other processes which sessions
+// have ended: that these cannot be written is a warning.
+func files(fsys disk.FS) (names []string) {
 	for _, name := range listFiles(fsys, root) {
-		if strings.HasPrefix(name, privateDir+"/ended/") {
+		if strings.HasPrefix(name, layout.PrivateDir+"/ended/") || strings.HasPrefix(name, layout.PrivateDir+"/pulls") || path.Base(name) == "snapshot" {
 			continue
 		}
-		if dir, file := path.Split(name); dir == privateDir+"/uploads/" && file != "" {
+		if dir, file := path.Split(name); dir == layout.PrivateDir+"/uploads/" && file != "" {
 			name = dir + "ID" + path.Ext(file)
 		}
 		names = append(names, name)
@@ -46,7 +48,7 @@ func files(fsys filesystem) (names []string) {
 
 // spare returns how many bytes are in the pool that no repository needs. They
 // stay there when the registry cannot find out that nobody needs them.
-func (ft *faultTest) spare(fsys filesystem) (n int64) {
+func (ft *faultTest) spare(fsys disk.FS) (n int64) {
 	for _, name := range listFiles(fsys, root) {
 		if hex, ok := strings.CutPrefix(name, pool); ok && hex != "" && !slices.Contains(ft.filesAfter, name) {
 			n += ft.size(ociregistry.Digest("sha256:" + hex))
@@ -56,7 +58,7 @@ func (ft *faultTest) spare(fsys filesystem) (n int64) {
 }
 
 // pool is where the pool is in the root.
-const pool = privateDir + "/blobs/sha256/"
+const pool = layout.PrivateDir + "/blobs/sha256/"
 
 // differentFiles adds to wrong how files differ from what they should be. The
 // pool may have others. There may be more that are not content, and if something
@@ -88,8 +90,8 @@ func leftover(before, now []string) (names []string) {
 // isContent reports whether a file has a blob, a manifest, or a part of one.
 func isContent(name string) bool {
 	dir, file := path.Split(name)
-	return file != "" && (strings.HasSuffix(dir, "blobs/sha256/") || strings.HasPrefix(dir, privateDir+"/uploads/") ||
-		strings.HasPrefix(dir, privateDir+"/staging/"))
+	return file != "" && (strings.HasSuffix(dir, "blobs/sha256/") || strings.HasPrefix(dir, layout.PrivateDir+"/uploads/") ||
+		strings.HasPrefix(dir, layout.PrivateDir+"/staging/"))
 }
 
 // difference adds to wrong how a list differs from what it should be.

@@ -14,11 +14,12 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 )
 
 // dirSystem is a faultSystem of the operating system: root is in dir.
 type dirSystem struct {
-	osFS
+	disk.OS
 	dir string
 }
 
@@ -29,27 +30,27 @@ func (s dirSystem) at(name string) string {
 	return name
 }
 
-func (s dirSystem) OpenFile(name string, flag int, perm fs.FileMode) (file, error) {
-	return s.osFS.OpenFile(s.at(name), flag, perm)
+func (s dirSystem) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	return s.OS.OpenFile(s.at(name), flag, perm)
 }
 
-func (s dirSystem) Lstat(name string) (fs.FileInfo, error)    { return s.osFS.Lstat(s.at(name)) }
-func (s dirSystem) Mkdir(name string, perm fs.FileMode) error { return s.osFS.Mkdir(s.at(name), perm) }
+func (s dirSystem) Lstat(name string) (fs.FileInfo, error)    { return s.OS.Lstat(s.at(name)) }
+func (s dirSystem) Mkdir(name string, perm fs.FileMode) error { return s.OS.Mkdir(s.at(name), perm) }
 func (s dirSystem) Link(oldname, newname string) error {
-	return s.osFS.Link(s.at(oldname), s.at(newname))
+	return s.OS.Link(s.at(oldname), s.at(newname))
 }
 func (s dirSystem) Rename(oldname, newname string) error {
-	return s.osFS.Rename(s.at(oldname), s.at(newname))
+	return s.OS.Rename(s.at(oldname), s.at(newname))
 }
-func (s dirSystem) Remove(name string) error { return s.osFS.Remove(s.at(name)) }
+func (s dirSystem) Remove(name string) error { return s.OS.Remove(s.at(name)) }
 func (s dirSystem) Chtimes(name string, modified time.Time) error {
-	return s.osFS.Chtimes(s.at(name), modified)
+	return s.OS.Chtimes(s.at(name), modified)
 }
-func (s dirSystem) SyncDir(name string) error { return s.osFS.SyncDir(s.at(name)) }
-func (s dirSystem) SyncAll(name string) error { return s.osFS.SyncAll(s.at(name)) }
+func (s dirSystem) SyncDir(name string) error { return s.OS.SyncDir(s.at(name)) }
+func (s dirSystem) SyncAll(name string) error { return s.OS.SyncAll(s.at(name)) }
 
 func (s dirSystem) ReadDir(name string, n int) ([]fs.DirEntry, error) {
-	return s.osFS.ReadDir(s.at(name), n)
+	return s.OS.ReadDir(s.at(name), n)
 }
 
 func (s dirSystem) clone(t *testing.T) faultSystem {
@@ -57,7 +58,7 @@ func (s dirSystem) clone(t *testing.T) faultSystem {
 }
 
 // copyTo copies what is in the root of a filesystem to a directory.
-func copyTo(t *testing.T, fsys filesystem, dir string) dirSystem {
+func copyTo(t *testing.T, fsys disk.FS, dir string) dirSystem {
 	copies := make(map[uint64]string) // names of files by number, for their other names
 	for _, name := range listFiles(fsys, root) {
 		target := filepath.Join(dir, name)

@@ -3,7 +3,10 @@ package ocifs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -67,6 +70,15 @@ func (f *fixture) reopen() {
 	f.t.Helper()
 	f.close()
 	f.open()
+}
+
+// forget removes the snapshot of a repository: the next registry has to find out again
+// what its manifests name.
+func (f *fixture) forget(repo string) {
+	f.t.Helper()
+	if err := os.Remove(f.path(repo, ".ocifs", "snapshot")); !errors.Is(err, fs.ErrNotExist) {
+		qt.Assert(f.t, qt.IsNil(err))
+	}
 }
 
 // path returns a path below the layout of a repository.

@@ -15,6 +15,7 @@ import (
 	"github.com/go-quicktest/qt"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -106,7 +107,7 @@ func TestForeignChangesAreSeenByTheNextCall(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			root := ocifs.KeptDir(t)
+			root := scratch.Kept(t)
 			dir := filepath.Join(root, "foo")
 			reg, err := ocifs.New(root, nil)
 			qt.Assert(t, qt.IsNil(err))
@@ -180,11 +181,11 @@ func writeForeignBlob(t testing.TB, dir string, desc ociregistry.Descriptor, dat
 	qt.Assert(t, qt.IsNil(os.WriteFile(name, data, 0o666)))
 }
 
-// TestForeignChangesRightAfterTheRegistrys changes index.json as soon as the
-// registry has done so: it must not take the change for its own.
+// TestForeignChangesRightAfterTheRegistrys changes index.json right after the
+// registry has. The registry must not take the change for its own.
 func TestForeignChangesRightAfterTheRegistrys(t *testing.T) {
 	t.Parallel()
-	root := ocifs.KeptDir(t)
+	root := scratch.Kept(t)
 	reg, err := ocifs.New(root, nil)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(reg.Close())) })
@@ -207,15 +208,15 @@ func TestForeignChangesRightAfterTheRegistrys(t *testing.T) {
 	}
 }
 
-// TestForeignChangesBesidePushes changes index.json while what the registry has
-// pushed is not in it yet.
+// TestForeignChangesBesidePushes changes index.json while it does not have what the
+// registry has pushed.
 func TestForeignChangesBesidePushes(t *testing.T) {
 	t.Parallel()
 	for _, test := range foreignWrites {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			ctx := context.Background()
-			root := ocifs.KeptDir(t)
+			root := scratch.Kept(t)
 			dir := filepath.Join(root, "foo")
 			reg, err := ocifs.New(root, nil)
 			qt.Assert(t, qt.IsNil(err))

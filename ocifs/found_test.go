@@ -8,12 +8,14 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestFoundInJournal pushes what another process has written to the journal, and
-// not synced: when the call returns, it is durable.
-func TestFoundInJournal(t *testing.T) {
+// TestPush_FoundInJournalIsDurable pushes what another process has written to the
+// journal and not synced. When the call returns, it is durable.
+func TestPush_FoundInJournalIsDurable(t *testing.T) {
 	t.Parallel()
 	b := ocitest.NewBlob(1, 100)
 	for _, test := range []struct {
@@ -31,13 +33,13 @@ func TestFoundInJournal(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := KeptDir(t)
+			dir := scratch.Kept(t)
 			other, _ := openHooked(t, dir, &Options{NoSync: true})
 			r, h := openHooked(t, dir, nil)
 			qt.Assert(t, qt.IsNil(test.push(t, other)))
 			var syncs atomic.Int64
-			h.set(func(op, name string) error {
-				if op == "file.Sync" && strings.HasSuffix(name, filepath.Join("foo", privateDir, "journal")) {
+			h.Set(func(op, name string) error {
+				if op == "file.Sync" && strings.HasSuffix(name, filepath.Join("foo", layout.PrivateDir, "journal")) {
 					syncs.Add(1)
 				}
 				return nil

@@ -12,22 +12,22 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestManyGoroutines (behaviours of storage, line 42) lets very many goroutines
-// use one repository, each for a little of everything. What they were told to be
-// done must be there at the end, also when the directory is opened anew. There are
-// more of them with OCIFS_FULL.
+// TestManyGoroutines lets very many goroutines use one repository, each for a little
+// of everything. Everything that was acknowledged must be there at the end, also
+// after the directory is opened again. With OCIFS_FULL there are more goroutines.
 func TestManyGoroutines(t *testing.T) {
 	t.Parallel()
 	n := 500
 	if os.Getenv("OCIFS_FULL") != "" {
 		n = 2000
 	}
-	root := ocifs.KeptDir(t)
+	root := scratch.Kept(t)
 	reg, err := ocifs.New(root, nil)
 	qt.Assert(t, qt.IsNil(err))
 	base := ocitest.NewImage(ocitest.Spec{Layers: []int64{1000, 30_000}})

@@ -14,13 +14,13 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 )
 
-// TestKill (behaviours of storage, line 39) kills processes that write to a root,
-// and compares what is there afterwards with what they were told had happened.
-// All rounds have one root. OCIFS_KILL_ROUNDS is how many there are, and
-// OCIFS_KILL_SEED chooses another course for them.
+// TestKill kills processes that write to a root, and compares the content afterwards
+// with what was acknowledged to them. All rounds have one root. OCIFS_KILL_ROUNDS is
+// the number of rounds, and OCIFS_KILL_SEED selects their course.
 func TestKill(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a file that a dying process has open cannot be removed at once")
@@ -28,7 +28,7 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	k := &killRun{
 		T:        t,
-		root:     filepath.Join(ocifs.KeptDir(t), "root"),
+		root:     filepath.Join(scratch.Kept(t), "root"),
 		seed:     uint64(envInt(t, "OCIFS_KILL_SEED", 1)),
 		known:    make(map[killKey]string),
 		sessions: make(map[string]killSession),
@@ -115,7 +115,7 @@ type killRun struct {
 	seed  uint64
 	round string
 
-	known                    map[killKey]string // what the rounds so far have left there
+	known                    map[killKey]string // the state after the rounds so far
 	sessions                 map[string]killSession
 	ended                    []killSession // by the last round
 	nameless                 int           // sessions that may have begun, but nobody got their ids

@@ -7,14 +7,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
@@ -32,12 +36,12 @@ type killConfig struct {
 
 // killSession is an upload session. What it is to become is the blob of a seed.
 type killSession struct {
-	Worker int
-	Repo   string
-	ID     string
-	Blob   uint64
-	Size   int64  // acknowledged
-	Ending string `json:"-"` // what may have ended it
+	Worker     int
+	Repository string
+	ID         string
+	Blob       uint64
+	Size       int64  // acknowledged
+	Ending     string `json:"-"` // what may have ended it
 }
 
 // killEvent is what a child tells before an operation, and again after it, when
@@ -47,7 +51,7 @@ type killEvent struct {
 	Worker     int
 	Done       bool
 	Op         string // the name of a method, or "open" or "close"
-	Repo       string
+	Repository string
 	Digest     ociregistry.Digest `json:",omitempty"`
 	Tags       []string           `json:",omitempty"`
 	Session    killSession
@@ -108,6 +112,7 @@ const sharedOwner = 99
 type killWorker struct {
 	*rand.Rand
 	log      *killLog
+	root     string
 	reg      ociregistry.Interface
 	id       int
 	sessions []killSession
@@ -154,7 +159,7 @@ func killChild(config []byte, stop <-chan struct{}) error {
 	var wg sync.WaitGroup
 	errs := make([]error, killWorkers)
 	for i := range killWorkers {
-		w := &killWorker{log: log, reg: reg, id: c.Child*killWorkers + i}
+		w := &killWorker{log: log, root: c.Root, reg: reg, id: c.Child*killWorkers + i}
 		w.Rand = rand.New(rand.NewPCG(c.Seed, uint64(w.id)))
 		for _, s := range c.Sessions {
 			if s.Worker == w.id {
@@ -198,7 +203,7 @@ func (w *killWorker) step() error {
 		return w.pushManifest(repo, killImage(w.id, w.IntN(6)), w.tags())
 	case k < 58:
 		tag := w.tags()[0]
-		return w.do(killEvent{Op: "DeleteTag", Repo: repo, Tags: []string{tag}}, func(*killEvent) error {
+		return w.do(killEvent{Op: "DeleteTag", Repository: repo, Tags: []string{tag}}, func(*killEvent) error {
 			return w.reg.DeleteTag(killCtx, repo, tag)
 		})
 	case k < 68:
@@ -206,17 +211,19 @@ func (w *killWorker) step() error {
 		if w.IntN(3) == 0 {
 			m = killIndex(w.id, w.IntN(5))
 		}
-		return w.do(killEvent{Op: "DeleteManifest", Repo: repo, Digest: m.desc.Digest}, func(*killEvent) error {
+		return w.do(killEvent{Op: "DeleteManifest", Repository: repo, Digest: m.desc.Digest}, func(*killEvent) error {
 			return w.reg.DeleteManifest(killCtx, repo, m.desc.Digest)
 		})
-	case k < 78:
+	case k < 77:
 		d := w.anyBlob().Descriptor.Digest
-		return w.do(killEvent{Op: "DeleteBlob", Repo: repo, Digest: d}, func(*killEvent) error {
+		return w.do(killEvent{Op: "DeleteBlob", Repository: repo, Digest: d}, func(*killEvent) error {
 			return w.reg.DeleteBlob(killCtx, repo, d)
 		})
+	case k < 80:
+		return w.collect()
 	case k < 86:
 		from, d := append(killRepos, "")[w.IntN(len(killRepos)+1)], w.anyBlob().Descriptor.Digest
-		return w.do(killEvent{Op: "MountBlob", Repo: repo, Digest: d}, func(*killEvent) error {
+		return w.do(killEvent{Op: "MountBlob", Repository: repo, Digest: d}, func(*killEvent) error {
 			_, err := w.reg.MountBlob(killCtx, from, repo, d)
 			return err
 		})
@@ -266,7 +273,7 @@ func (w *killWorker) do(ev killEvent, f func(*killEvent) error) (err error) {
 
 func (w *killWorker) push(repo string, m killManifest, tags []string) error {
 	for _, b := range m.blobs {
-		if err := w.do(killEvent{Op: "PushBlob", Repo: repo, Digest: b.Descriptor.Digest}, func(*killEvent) error {
+		if err := w.do(killEvent{Op: "PushBlob", Repository: repo, Digest: b.Descriptor.Digest}, func(*killEvent) error {
 			_, err := w.reg.PushBlob(killCtx, repo, b.Descriptor, b.NewReader())
 			return err
 		}); err != nil {
@@ -282,7 +289,7 @@ func (w *killWorker) push(repo string, m killManifest, tags []string) error {
 }
 
 func (w *killWorker) pushManifest(repo string, m killManifest, tags []string) error {
-	return w.do(killEvent{Op: "PushManifest", Repo: repo, Digest: m.desc.Digest, Tags: tags}, func(*killEvent) error {
+	return w.do(killEvent{Op: "PushManifest", Repository: repo, Digest: m.desc.Digest, Tags: tags}, func(*killEvent) error {
 		_, err := w.reg.PushManifest(killCtx, repo, "", m.data, m.desc.MediaType, tags...)
 		return err
 	})
@@ -292,7 +299,7 @@ func (w *killWorker) pushManifest(repo string, m killManifest, tags []string) er
 func (w *killWorker) upload(repo string) error {
 	if len(w.sessions) < 2 {
 		seed := killSeed(w.id, w.IntN(10))
-		return w.do(killEvent{Op: "PushBlobChunked", Repo: repo, Session: killSession{Worker: w.id, Repo: repo, Blob: seed}}, func(ev *killEvent) error {
+		return w.do(killEvent{Op: "PushBlobChunked", Repository: repo, Session: killSession{Worker: w.id, Repository: repo, Blob: seed}}, func(ev *killEvent) error {
 			u, err := w.reg.PushBlobChunked(killCtx, repo, 0)
 			if err != nil {
 				return err
@@ -307,8 +314,8 @@ func (w *killWorker) upload(repo string) error {
 	data := killBlob(s.Blob).Bytes()
 	if w.IntN(10) == 0 {
 		w.sessions = slices.Delete(w.sessions, i, i+1)
-		return w.do(killEvent{Op: "Cancel", Repo: s.Repo, Session: s}, func(*killEvent) error {
-			u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repo, s.ID, s.Size, 0)
+		return w.do(killEvent{Op: "Cancel", Repository: s.Repository, Session: s}, func(*killEvent) error {
+			u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repository, s.ID, s.Size, 0)
 			if err != nil {
 				return err
 			}
@@ -317,8 +324,8 @@ func (w *killWorker) upload(repo string) error {
 	}
 	end := min(s.Size+1+w.Int64N(200_000), int64(len(data)))
 	if end < int64(len(data)) || w.IntN(2) == 0 && s.Size < int64(len(data)) {
-		return w.do(killEvent{Op: "Write", Repo: s.Repo, Session: s}, func(ev *killEvent) error {
-			u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repo, s.ID, s.Size, 0)
+		return w.do(killEvent{Op: "Write", Repository: s.Repository, Session: s}, func(ev *killEvent) error {
+			u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repository, s.ID, s.Size, 0)
 			if err != nil {
 				return err
 			}
@@ -332,8 +339,8 @@ func (w *killWorker) upload(repo string) error {
 	}
 	w.sessions = slices.Delete(w.sessions, i, i+1)
 	d := killBlob(s.Blob).Descriptor.Digest
-	return w.do(killEvent{Op: "Commit", Repo: s.Repo, Digest: d, Session: s}, func(*killEvent) error {
-		u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repo, s.ID, s.Size, 0)
+	return w.do(killEvent{Op: "Commit", Repository: s.Repository, Digest: d, Session: s}, func(*killEvent) error {
+		u, err := w.reg.PushBlobChunkedResume(killCtx, s.Repository, s.ID, s.Size, 0)
 		if err != nil {
 			return err
 		}
@@ -350,4 +357,63 @@ func finishUpload(w ociregistry.BlobWriter, blob ocitest.Blob) error {
 	}
 	_, err := w.Commit(blob.Descriptor.Digest)
 	return err
+}
+
+// Garbage is in repositories of its own, below this one, and has seeds from this one on. What
+// becomes of it does not matter.
+const (
+	killGarbage     = "garbage"
+	killGarbageSeed = 1 << 40
+)
+
+// collect collects garbage. All is young but images that it pushes for that.
+func (w *killWorker) collect() error {
+	repo := fmt.Sprint(killGarbage, "/w", w.id)
+	return w.do(killEvent{Op: "GC", Repository: repo}, func(*killEvent) error {
+		for range 3 {
+			if err := killImageOf(w.IntN(20)).Push(killCtx, w.reg, repo); err != nil {
+				return err
+			}
+		}
+		if err := w.gc(); err != nil { // makes files of all
+			return err
+		}
+		old := time.Now().Add(-24 * time.Hour)
+		blobs := filepath.Join(w.root, filepath.FromSlash(repo), "blobs", "sha256")
+		entries, _ := os.ReadDir(blobs)
+		for _, e := range entries {
+			os.Chtimes(filepath.Join(blobs, e.Name()), old, old)
+		}
+		return w.gc()
+	})
+}
+
+func (w *killWorker) gc() error {
+	report, err := w.reg.(ocigc.Collector).GC(killCtx, &ocigc.Options{Untagged: true, Dangling: true})
+	if err == nil {
+		for _, p := range report.Problems {
+			err = errors.Join(err, p)
+		}
+	}
+	return err
+}
+
+// killImageOf returns one of the images that are garbage.
+func killImageOf(n int) *ocitest.Artifact {
+	return ocitest.NewImage(ocitest.Spec{Seed: killGarbageSeed + uint64(n), Layers: []int64{100, 20_000}})
+}
+
+// isKillGarbage reports whether a file, or a repository, is garbage.
+func isKillGarbage(name string) bool {
+	if strings.HasPrefix(name, killGarbage+"/") || strings.HasPrefix(name, ".ocifs/pulls/") {
+		return true
+	}
+	for n := range 20 {
+		for _, b := range killImageOf(n).Blobs {
+			if strings.HasSuffix(name, "/"+b.Descriptor.Digest.Encoded()) {
+				return true
+			}
+		}
+	}
+	return false
 }

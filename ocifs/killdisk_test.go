@@ -25,7 +25,7 @@ func (k *killRun) checkDisk() {
 	k.checkIndexes("after Close", k.readIndexes())
 	held := map[string]bool{".ocifs/uploads.key": true} // the paths of what there is
 	for _, repo := range killRepos {
-		for _, name := range []string{"oci-layout", "index.json", ".ocifs/journal"} {
+		for _, name := range []string{"oci-layout", "index.json", ".ocifs/journal", ".ocifs/snapshot"} {
 			held[path.Join(repo, name)] = true
 		}
 	}
@@ -40,6 +40,9 @@ func (k *killRun) checkDisk() {
 	err := fs.WalkDir(os.DirFS(k.root), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || held[name] || strings.HasPrefix(name, ".ocifs/ended/") {
 			return err
+		}
+		if isKillGarbage(name) {
+			return nil
 		}
 		id, isUpload := strings.CutPrefix(name, ".ocifs/uploads/")
 		id, _, _ = strings.Cut(id, ".")

@@ -6,16 +6,18 @@ import (
 	"iter"
 	"runtime"
 
+	"github.com/seed-40b21970/oci/internal/ordered"
+	"github.com/seed-40b21970/oci/internal/parallel"
+	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/refs"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// batchSize is how many names are read at a time, so that no lock is held while
-// the caller has an element. It is a little more than a page of 100.
-const batchSize = 128
-
-// Repositories implements [ociregistry.Lister.Repositories]. It reads the
-// directories as it comes to them. Repositories that cannot be read are left out,
-// and the logger is told of them.
+// Repositories implements [ociregistry.Lister.Repositories]. It reads a directory
+// only when the iteration reaches it. Repositories that cannot be read are omitted,
+// and reported to [Options.Logger].
 func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.repositories(ctx, startAfter, yield); err != nil {
@@ -25,7 +27,7 @@ func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq
 }
 
 func (r *Registry) repositories(ctx context.Context, startAfter string, yield func(string, error) bool) error {
-	if err := r.usable(); err != nil {
+	if err := r.repos.Usable(); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -35,8 +37,8 @@ func (r *Registry) repositories(ctx context.Context, startAfter string, yield fu
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		has, err := r.holdsSomething(name)
-		if isExhausted(err) {
+		has, err := r.repos.Exists(name)
+		if disk.IsExhausted(err) {
 			return false, err
 		}
 		if err != nil {
@@ -47,46 +49,11 @@ func (r *Registry) repositories(ctx context.Context, startAfter string, yield fu
 		}
 		return yield(name, nil), nil
 	}
-	if r.single == "" {
-		return walkRepos(r.fs, r.dir, startAfter, list, r.notListed)
-	}
-	if r.single <= startAfter {
-		return nil
-	}
-	_, err := list(r.single, r.dir)
-	return err
+	return r.repos.EachDir(startAfter, list, r.notListed)
 }
 
 func (r *Registry) notListed(name string, err error) {
 	r.log.Warn("a repository cannot be read, and is not listed", "repository", name, "error", err)
-}
-
-// holdsSomething reports whether a repository exists. Most are not read for
-// that: a file below blobs is enough, unless the journal may say that it is none.
-func (r *Registry) holdsSomething(name string) (bool, error) {
-	repo := r.repository(name)
-	journal, err := r.lstat(repo.journal)
-	if err != nil {
-		return false, err
-	}
-	if journal == nil || journal.Size() <= int64(headerLen) {
-		index, err := r.lstat(repo.index)
-		if err != nil {
-			return false, err
-		}
-		if index == nil {
-			return false, repo.checkNoBlobs()
-		}
-		return repo.hasBlobs()
-	}
-	repo, err = r.open(name)
-	if errors.Is(err, ociregistry.ErrNameUnknown) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return repo.exists()
 }
 
 // Tags implements [ociregistry.Lister.Tags].
@@ -102,81 +69,70 @@ func (r *Registry) Tags(ctx context.Context, repo string, startAfter string) ite
 }
 
 func (r *Registry) tags(ctx context.Context, name, startAfter string, yield func(string, error) bool) error {
-	return batches(ctx, startAfter, func(names []string, after string) ([]string, func(int) (bool, error), error) {
-		repo, err := r.open(name)
+	var dangling []bool // for the names of a batch
+	return ordered.List(ctx, startAfter, func(names []string, after string) ([]string, error) {
+		repo, err := r.repos.Open(name)
 		if errors.Is(err, ociregistry.ErrNameUnknown) && after != startAfter {
-			return nil, nil, nil // it is gone now, and so are its tags
+			return nil, nil // deleted meanwhile, with its tags
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		repo.mu.RLock()
-		names = repo.state.tagNames.AppendAfter(names, after, batchSize)
-		unsure := repo.state.unsureOf(names)
-		repo.mu.RUnlock()
+		defer repo.Release()
+		var unsure []*repostate.Manifest
+		repo.View(func(s *repostate.State) {
+			names = s.AppendTags(names, after, ordered.BatchSize)
+			unsure = s.Unsure(names)
+		})
 		if len(names) == 0 && after == startAfter {
-			return nil, nil, repo.missing(nil)
+			return nil, repo.Missing(nil)
 		}
-		dangling, err := repo.areAbsent(unsure)
-		return names, func(i int) (bool, error) {
+		dangling, err = areAbsent(repo, unsure)
+		return names, err
+	}, func(names []string) (bool, error) {
+		for i, tag := range names {
 			if dangling != nil && dangling[i] {
-				return true, nil
+				continue
 			}
-			return yield(names[i], nil), nil
-		}, err
+			if !yield(tag, nil) {
+				return false, nil
+			}
+		}
+		return true, nil
 	})
 }
 
-// unsureOf returns, for each of the tags, the manifest that it points at if the file
-// of that was not seen yet, else nil; if there is no such tag, it returns nil.
-func (s *state) unsureOf(tags []string) []*stored {
-	if len(s.unsure) == 0 {
-		return nil
-	}
-	manifests := make([]*stored, len(tags))
-	for i, name := range tags {
-		if m := s.tags[name].manifest; s.isUnsure(m) {
-			manifests[i] = m
-		}
-	}
-	return manifests
-}
-
-func (s *state) isUnsure(m *stored) bool {
-	_, unsure := s.unsure[m]
-	return unsure
-}
-
-// areAbsent reports of each of the manifests, which may be nil, whether it is not
-// there: another program's tag may point at one that is not. One of which the system
-// does not tell is taken to be there. Those that are there are not asked for again.
-func (repo *repository) areAbsent(manifests []*stored) ([]bool, error) {
+// areAbsent reports for each of the manifests, which may be nil, whether it is
+// absent: another program's tag may point at a manifest that is not there. If the
+// system cannot tell, the manifest counts as present. Manifests found present are not
+// checked again.
+func areAbsent(repo *repos.Repository, manifests []*repostate.Manifest) ([]bool, error) {
 	if manifests == nil {
 		return nil, nil
 	}
 	absent := make([]bool, len(manifests))
-	err := parallel(2*runtime.GOMAXPROCS(0), len(manifests), func(i int) error {
+	err := parallel.Do(2*runtime.GOMAXPROCS(0), len(manifests), func(i int) error {
 		m := manifests[i]
 		if m == nil {
 			return nil
 		}
-		present, err := repo.isPresent(m)
+		present, err := repo.IsPresent(m)
 		absent[i] = err == nil && !present
 		switch {
-		case isExhausted(err):
+		case disk.IsExhausted(err):
 			return err
 		case err != nil:
-			repo.registry.log.Warn("a manifest that has a tag cannot be looked at", "repository", repo.name, "digest", m.digest, "error", err)
+			repo.Warn("a manifest that has a tag cannot be looked at", "digest", m.Digest, "error", err)
 		}
 		return nil
 	})
-	repo.mu.Lock()
-	defer repo.mu.Unlock()
-	for i, m := range manifests {
-		if m != nil && !absent[i] && (m.contents != "" || m.present.Load()) {
-			delete(repo.state.unsure, m)
+	repo.Update(func(s *repostate.State) {
+		for i, m := range manifests {
+			if m != nil && !absent[i] {
+				s.SetSure(m)
+			}
 		}
-	}
+	})
 	return absent, err
 }
 
@@ -193,78 +149,55 @@ func (r *Registry) Referrers(ctx context.Context, repo string, digest ociregistr
 }
 
 func (r *Registry) referrers(ctx context.Context, name string, digest ociregistry.Digest, artifactType string, yield func(ociregistry.Descriptor, error) bool) error {
-	return batches(ctx, string(ociregistry.ReferrersAfter(ctx)), func(digests []string, after string) ([]string, func(int) (bool, error), error) {
-		repo, err := r.open(name)
+	repo := r.repos.Use(name)
+	defer repo.Release()
+	return ordered.List(ctx, string(ociregistry.ReferrersAfter(ctx)), func(digests []string, after string) ([]string, error) {
+		err := repo.Find()
 		if errors.Is(err, ociregistry.ErrNameUnknown) {
-			return nil, nil, nil // it has none
+			return nil, nil // no referrers
 		}
 		if err == nil {
-			err = repo.readAll()
+			err = refs.ReadAll(repo)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		repo.mu.RLock()
-		defer repo.mu.RUnlock()
-		if set := repo.state.referrers[digest]; set != nil {
-			digests = set.AppendAfter(digests, after, batchSize)
-		}
-		return digests, func(i int) (bool, error) {
-			desc, ok, err := repo.referrer(ociregistry.Digest(digests[i]), artifactType)
-			if !ok || err != nil {
-				return true, err
+		repo.View(func(s *repostate.State) { digests = s.AppendReferrers(digests, digest, after, ordered.BatchSize) })
+		return digests, nil
+	}, func(referrers []string) (bool, error) {
+		for _, digest := range referrers {
+			desc, ok, err := referrer(repo, ociregistry.Digest(digest), artifactType)
+			if err != nil {
+				return false, err
 			}
-			return yield(desc, nil), nil
-		}, nil
+			if ok && !yield(desc, nil) {
+				return false, nil
+			}
+		}
+		return true, nil
 	})
 }
 
-// referrer returns the descriptor that a manifest is listed with as a referrer,
-// if it is there and of that type.
-func (repo *repository) referrer(digest ociregistry.Digest, artifactType string) (desc ociregistry.Descriptor, ok bool, err error) {
-	repo.mu.RLock()
-	m := repo.state.manifests[digest]
-	repo.mu.RUnlock()
-	if m == nil || artifactType != "" && m.artifactType != artifactType {
+// referrer returns the descriptor with which a manifest is listed as a referrer, if
+// the manifest is present and has the artifact type.
+func referrer(repo *repos.Repository, digest ociregistry.Digest, artifactType string) (desc ociregistry.Descriptor, ok bool, err error) {
+	var m *repostate.Manifest
+	repo.View(func(s *repostate.State) { m = s.Manifest(digest) })
+	if m == nil || artifactType != "" && m.ArtifactType != artifactType {
 		return desc, false, nil // deleted meanwhile, or of another type
 	}
-	info, err := repo.info(m)
-	if isExhausted(err) {
+	info, err := refs.Info(repo, m)
+	if disk.IsExhausted(err) {
 		return desc, false, err
 	}
-	if err != nil && repo.hasChild(digest) { // else it was just deleted
-		repo.registry.log.Warn("a referrer cannot be read, and is not listed", "repository", repo.name, "digest", digest, "error", err)
+	if err != nil && repo.HasManifest(digest) { // otherwise it was just deleted
+		repo.Warn("a referrer cannot be read, and is not listed", "digest", digest, "error", err)
 	}
 	if err != nil {
 		return desc, false, nil
 	}
-	desc = m.desc()
-	desc.ArtifactType = m.artifactType
+	desc = m.Descriptor()
+	desc.ArtifactType = m.ArtifactType
 	desc.Annotations = info.Annotations
 	return desc, true, nil
-}
-
-// batches calls yield for the index of each of the strings that next returns,
-// batch by batch, until it reports false or an error. The strings are in order;
-// those of the next batch come after the last one.
-func batches(ctx context.Context, after string, next func(batch []string, after string) (_ []string, yield func(i int) (bool, error), _ error)) error {
-	batch := make([]string, 0, batchSize)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		next, yield, err := next(batch[:0], after)
-		if err != nil {
-			return err
-		}
-		for i := range next {
-			if more, err := yield(i); !more || err != nil {
-				return err
-			}
-		}
-		if len(next) < batchSize {
-			return nil
-		}
-		after = next[len(next)-1]
-	}
 }

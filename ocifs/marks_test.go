@@ -1,24 +1,27 @@
 package ocifs
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
+	"github.com/seed-40b21970/oci/ocifs/internal/marks"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestMarkWithoutName opens a root where a process died that had made a mark and
-// not written to it.
-func TestMarkWithoutName(t *testing.T) {
+// TestMark_WithoutNameIsRemoved opens a root where a process has died after it
+// created a mark and before it wrote the name.
+func TestMark_WithoutNameIsRemoved(t *testing.T) {
 	t.Parallel()
-	dir := KeptDir(t)
-	mark := filepath.Join(dir, privateDir, "unfolded", "0123")
-	qt.Assert(t, qt.IsNil(os.MkdirAll(filepath.Dir(mark), dirPerm)))
-	qt.Assert(t, qt.IsNil(os.WriteFile(mark, nil, filePerm)))
+	dir := scratch.Kept(t)
+	mark := filepath.Join(dir, layout.PrivateDir, "unfolded", "0123")
+	qt.Assert(t, qt.IsNil(os.MkdirAll(filepath.Dir(mark), disk.DirPerm)))
+	qt.Assert(t, qt.IsNil(os.WriteFile(mark, nil, disk.FilePerm)))
 	r, err := New(dir, nil)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(r.Close()))
@@ -26,41 +29,35 @@ func TestMarkWithoutName(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
 }
 
-// TestMarkOfTwo folds by one of two objects that stand for the same repository, as
-// two calls make them that come first at the same time. The other finds that out
-// just before the registry is closed, or while it is.
-func TestMarkOfTwo(t *testing.T) {
+// TestMount_FindsWhatIsInAJournalThatAnotherProcessHasFoldedBefore has one process look at a
+// repository between the last steps of another's fold. What is pushed then must be found by
+// mounts from anywhere.
+func TestMount_FindsWhatIsInAJournalThatAnotherProcessHasFoldedBefore(t *testing.T) {
 	t.Parallel()
-	t.Run("before", func(t *testing.T) { testMarkOfTwo(t, func(context.Context, *repository) {}) })
-	t.Run("while", func(t *testing.T) {
-		testMarkOfTwo(t, func(ended context.Context, repo *repository) {
-			repo.folding.last.Store(0) // it is at rest
-			repo.foldAtRest(ended)
-		})
+	ctx := t.Context()
+	dir := scratch.Kept(t)
+	r0, h := openHooked(t, dir, nil)
+	r1, _ := openHooked(t, dir, nil)
+	blobs := []ocitest.Blob{ocitest.NewBlob(1, 100), ocitest.NewBlob(2, 100)}
+	_, err := r0.PushBlob(ctx, "foo", blobs[0].Descriptor, blobs[0].NewReader())
+	qt.Assert(t, qt.IsNil(err))
+	_, err = r1.ResolveBlob(ctx, "foo", blobs[0].Descriptor.Digest) // it will fold, too
+	qt.Assert(t, qt.IsNil(err))
+	mark := marks.Dir{Path: filepath.Join(dir, layout.PrivateDir, "unfolded")}.File("foo")
+	h.Set(func(op, name string) error {
+		if op == "Remove" && name == mark {
+			_, err := r1.ResolveBlob(ctx, "foo", blobs[0].Descriptor.Digest)
+			qt.Check(t, qt.IsNil(err))
+			h.Set(nil)
+		}
+		return nil
 	})
-}
+	foldAll(t, used(t, r0, "foo"))
 
-func testMarkOfTwo(t *testing.T, closing func(ended context.Context, repo *repository)) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	r, err := New(KeptDir(t), &Options{NoSync: true})
+	_, err = r1.PushBlob(ctx, "foo", blobs[1].Descriptor, blobs[1].NewReader())
 	qt.Assert(t, qt.IsNil(err))
-	r.recover(ctx) // else it comes with Close, and finds the mark
-	blob := ocitest.NewBlob(1, 100)
-	_, err = r.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
-	qt.Assert(t, qt.IsNil(err))
-	first, err := r.open("foo")
-	qt.Assert(t, qt.IsNil(err))
-	r.forget(first)
-	second, err := r.open("foo")
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsFalse(first == second))
-
-	qt.Assert(t, qt.IsNil(second.commit(&change{ctx: ctx, alone: true, work: second.fold})))
-	qt.Assert(t, qt.IsNil(first.refresh()))
-	cancel()
-	closing(ctx, first)
-	qt.Assert(t, qt.IsNil(r.Close()))
-	_, err = os.Lstat(r.markPath("foo"))
-	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
+	for _, r := range []*Registry{r0, r1} {
+		_, err = r.MountBlob(ctx, "", "bar", blobs[1].Descriptor.Digest)
+		qt.Check(t, qt.IsNil(err))
+	}
 }

@@ -10,25 +10,25 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/internal/scratch"
 )
 
-// TestMemoryOfUploads uploads many blobs at once, all of which have come in part
-// before one comes in whole, and looks at the memory of the server. The blobs are
-// of 4 MiB, and with OCIFS_FULL of 64 MiB.
+// TestMemoryOfUploads uploads many blobs at once, all of them in part before the
+// first is complete, and checks the memory of the server. The blobs have 2 MiB, and
+// with OCIFS_FULL 64 MiB.
 func TestMemoryOfUploads(t *testing.T) {
 	t.Parallel()
 	const (
 		uploads = 64
-		bar     = 64 << 20 // bytes above what the idle server has
+		bar     = 40 << 20 // bytes above what the idle server has
 	)
-	size := int64(4 << 20)
+	size := int64(2 << 20)
 	if os.Getenv("OCIFS_FULL") != "" {
 		size = 64 << 20
 	}
 	for _, way := range blobPushes {
 		t.Run(way.name, func(t *testing.T) {
-			dir := ocifs.KeptDir(t)
+			dir := scratch.Kept(t)
 			p := startServer(t, dir)
 			c := newContents(size)
 			goOn := make(chan struct{})

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -19,8 +18,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The model test (behaviours of storage, line 43) runs random programs on a
-// registry and on mapRegistry, and compares what each operation returns.
+// The model test runs random programs on a registry and on mapRegistry, and compares
+// the results of each operation.
 
 // modelBackend is a kind of registry that is compared with the map.
 type modelBackend struct {
@@ -37,12 +36,12 @@ var modelBackends = []modelBackend{
 	{"DirectorySparse", mapConfig{sparse: true}, openDirectory},
 	{"DirectoryImmutable", mapConfig{immutableTags: true}, openDirectory},
 	{"DirectoryShared", mapConfig{protectShared: true}, openDirectory},
-	{"TwoRegistries", mapConfig{}, openDirectoryTwice},
-	{"TwoRegistriesSparse", mapConfig{sparse: true}, openDirectoryTwice},
+	{"TwoRegistries", mapConfig{keeping: true}, openDirectoryTwice},
+	{"TwoRegistriesSparse", mapConfig{sparse: true, keeping: true}, openDirectoryTwice},
 }
 
-// TestModel runs a few programs. OCIFS_MODEL_PROGRAMS is how many for each
-// backend, and OCIFS_MODEL_SEED the seed of the first.
+// TestModel runs a few programs. OCIFS_MODEL_PROGRAMS is the number of programs for
+// each backend, and OCIFS_MODEL_SEED the seed of the first.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	programs, first := envInt(t, "OCIFS_MODEL_PROGRAMS", 4), envInt(t, "OCIFS_MODEL_SEED", 1)
@@ -73,7 +72,7 @@ func openMemory(_ testing.TB, cfg mapConfig) *modelDriver {
 }
 
 func newModelDriver(regs ...ociregistry.Interface) *modelDriver {
-	return &modelDriver{regs: regs, data: make(map[string][]byte), ended: make(map[string]modelEnd), close: func() error { return nil }}
+	return &modelDriver{regs: regs, data: make(map[string][]byte), close: func() error { return nil }}
 }
 
 func openDirectory(t testing.TB, cfg mapConfig) *modelDriver { return openDirectories(t, cfg, 1) }
@@ -86,9 +85,10 @@ func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
 	opts := &ocifs.Options{NoSync: true, Sparse: cfg.sparse, ImmutableTags: cfg.immutableTags, ProtectShared: cfg.protectShared}
 	d := newModelDriver(make([]ociregistry.Interface, n)...)
 	var opened []*ocifs.Registry
+	current := make([]*ocifs.Registry, n)
 	d.reopen = func(i int, closes bool) error {
-		if old, ok := d.regs[i].(io.Closer); ok && closes {
-			if err := old.Close(); err != nil {
+		if closes {
+			if err := current[i].Close(); err != nil {
 				return err
 			}
 		}
@@ -97,8 +97,8 @@ func openDirectories(t testing.TB, cfg mapConfig, n int) *modelDriver {
 			return err
 		}
 		opened = append(opened, r)
-		d.regs[i] = r
-		if n > 1 {
+		current[i], d.regs[i] = r, r
+		if cfg.keeping {
 			d.regs[i] = keeping{r}
 		}
 		return nil
@@ -153,12 +153,13 @@ func (w *keptWriter) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, err
 	}
-	if w.failed = w.Close(); w.failed != nil {
-		w.unkept = int64(n)
-		return 0, w.failed
+	err = w.Close()
+	var next ociregistry.BlobWriter
+	if err == nil {
+		next, err = w.r.Registry.PushBlobChunkedResume(modelCtx, w.repo, w.ID(), w.Size(), 0)
 	}
-	next, err := w.r.Registry.PushBlobChunkedResume(modelCtx, w.repo, w.ID(), w.Size(), 0)
 	if err != nil {
+		w.failed, w.unkept = err, int64(n)
 		return 0, err
 	}
 	w.BlobWriter = next
@@ -178,9 +179,27 @@ type modelMismatch struct {
 	want, got modelResult
 }
 
+// mapDriver returns the driver of as many processes as real has, which are opened again
+// when those are.
+func mapDriver(cfg mapConfig, real *modelDriver) *modelDriver {
+	r := newMapRegistry(cfg)
+	model := newModelDriver()
+	for range real.regs {
+		model.regs = append(model.regs, r.another())
+	}
+	if real.reopen != nil {
+		model.reopen = func(i int, _ bool) error {
+			model.regs[i] = r.another()
+			return nil
+		}
+	}
+	return model
+}
+
 // runModel runs a program. It returns nil if the model allows every result.
 func runModel(t testing.TB, b modelBackend, ops []modelOp) *modelMismatch {
-	model, real := newModelDriver(newMapRegistry(b.cfg)), b.open(t, b.cfg)
+	real := b.open(t, b.cfg)
+	model := mapDriver(b.cfg, real)
 	defer func() { qt.Check(t, qt.IsNil(cmp.Or(real.dropWriters(), real.close()))) }()
 	for i, op := range ops {
 		want := op.run(model)

@@ -348,7 +348,7 @@ func (g *modelGen) startUploadIn(slot int) {
 	g.op(func(d *modelDriver) modelResult {
 		ctx := ociregistry.WithDigestAlgorithm(context.Background(), alg)
 		w, err := d.reg(i).PushBlobChunked(ctx, repo, 0)
-		return d.set(slot, i, repo, w, err)
+		return d.set(slot, repo, w, err)
 	}, "w%d = r%d.PushBlobChunked(%q) // to be named by %s", slot, i, repo, alg)
 }
 

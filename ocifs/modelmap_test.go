@@ -14,16 +14,24 @@ import (
 )
 
 // mapRegistry is the contract in its simplest form, for one goroutine. Where the
-// contract leaves a choice, its errors have all of them.
+// contract leaves a choice, its errors have all of them. Several can have the same
+// content, as processes have that share a directory.
 type mapRegistry struct {
 	*ociregistry.Funcs
+	*mapState
 
-	cfg     mapConfig
+	cfg mapConfig
+}
+
+type mapState struct {
 	repos   map[string]*mapRepo
 	uploads []*mapUpload
 }
 
-type mapConfig struct{ sparse, immutableTags, protectShared bool }
+type mapConfig struct {
+	sparse, immutableTags, protectShared bool
+	keeping                              bool // other processes know of each Write
+}
 
 type mapRepo struct {
 	blobs     map[ociregistry.Digest]string
@@ -47,8 +55,11 @@ var (
 )
 
 func newMapRegistry(cfg mapConfig) *mapRegistry {
-	return &mapRegistry{cfg: cfg, repos: make(map[string]*mapRepo)}
+	return &mapRegistry{mapState: &mapState{repos: make(map[string]*mapRepo)}, cfg: cfg}
 }
+
+// another returns another process's view of the same registry.
+func (r *mapRegistry) another() *mapRegistry { return &mapRegistry{mapState: r.mapState, cfg: r.cfg} }
 
 // repo returns the repository of a name, which is empty if it does not exist. A
 // digest may be left out.

@@ -38,8 +38,6 @@ type modelDriver struct {
 	close  func() error                   // closes all that were opened
 	slots  [3]modelSlot
 	data   map[string][]byte    // what each upload session has, by id
-	ended  map[string]modelEnd  // of sessions, by id
-	opened int                  // how often a registry was opened again
 	extra  []ociregistry.Digest // of blobs that were uploaded
 }
 
@@ -48,32 +46,19 @@ type modelSlot struct {
 	w        ociregistry.BlobWriter // nil when it was lost
 	repo, id string
 	size     int64
-	reg      int
-}
-
-// modelEnd says in which registry a session has perhaps ended.
-type modelEnd struct{ reg, opened int }
-
-// ends notes that a session may end. One that had no files may begin anew in every
-// registry but that one.
-func (d *modelDriver) ends(slot int) {
-	s := &d.slots[slot]
-	if _, ok := d.ended[s.id]; !ok {
-		d.ended[s.id] = modelEnd{s.reg, d.opened}
-	}
 }
 
 func (d *modelDriver) reg(i int) ociregistry.Interface { return d.regs[i%len(d.regs)] }
 
 // set puts a writer into a slot.
-func (d *modelDriver) set(slot, reg int, repo string, w ociregistry.BlobWriter, err error) modelResult {
+func (d *modelDriver) set(slot int, repo string, w ociregistry.BlobWriter, err error) modelResult {
 	if err != nil {
 		return modelResult{err: err}
 	}
 	if old := d.slots[slot].w; old != nil {
 		old.Close()
 	}
-	d.slots[slot] = modelSlot{w: w, repo: repo, id: w.ID(), size: w.Size(), reg: reg}
+	d.slots[slot] = modelSlot{w: w, repo: repo, id: w.ID(), size: w.Size()}
 	return modelResult{value: fmt.Sprint("size ", w.Size())}
 }
 
@@ -90,7 +75,6 @@ func (d *modelDriver) dropWriters() (err error) {
 
 func (d *modelDriver) reopenRegistry(i int, closes bool) modelResult {
 	err := d.dropWriters()
-	d.opened++
 	if err == nil && d.reopen != nil {
 		err = d.reopen(i%len(d.regs), closes)
 	}
@@ -195,7 +179,6 @@ func (d *modelDriver) commit(slot int, alg digest.Algorithm) modelResult {
 	if s.w == nil {
 		return modelResult{}
 	}
-	d.ends(slot)
 	dgst := alg.FromBytes(d.data[s.id])
 	desc, err := s.w.Commit(dgst)
 	res := d.writerResult(slot, err)
@@ -211,7 +194,6 @@ func (d *modelDriver) commitAs(slot int, dgst ociregistry.Digest) modelResult {
 	if s.w == nil {
 		return modelResult{}
 	}
-	d.ends(slot)
 	_, err := s.w.Commit(dgst)
 	return d.writerResult(slot, err)
 }
@@ -220,7 +202,6 @@ func (d *modelDriver) cancel(slot int) modelResult {
 	if d.slots[slot].w == nil {
 		return modelResult{}
 	}
-	d.ends(slot)
 	return d.writerResult(slot, d.slots[slot].w.Cancel())
 }
 
@@ -233,12 +214,9 @@ func (d *modelDriver) closeWriter(slot int) modelResult {
 
 func (d *modelDriver) resume(reg, slot, from int, repo string, offset func(size int64) int64) modelResult {
 	s := d.slots[from]
-	if end, ok := d.ended[s.id]; ok && end != (modelEnd{reg, d.opened}) {
-		return modelResult{}
-	}
 	repo = cmp.Or(repo, s.repo, "a")
 	w, err := d.reg(reg).PushBlobChunkedResume(modelCtx, repo, s.id, offset(s.size), 0)
-	return d.set(slot, reg, repo, w, err)
+	return d.set(slot, repo, w, err)
 }
 
 // errFromReader is what the readers fail with that fail.

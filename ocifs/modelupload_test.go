@@ -9,10 +9,30 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// mapUpload is a session of a mapRegistry.
+// mapUpload is a session of a mapRegistry. Where a session without bytes has ended, it
+// is unknown; elsewhere it goes on, or begins anew, until it ends there too. One with
+// bytes ends everywhere. But if they were never kept, it is unspecified what processes
+// know of the end, apart from the one where it came.
 type mapUpload struct {
 	repo, id, data string
-	ended          bool
+	kept           bool           // the bytes
+	ended          bool           // with bytes
+	endedIn        []*mapRegistry // with or without
+}
+
+// hasEnded reports whether a process knows that the session has ended.
+func (u *mapUpload) hasEnded(in *mapRegistry) bool {
+	return u.ended || u.data == "" && slices.Contains(u.endedIn, in)
+}
+
+func (u *mapUpload) end(in *mapRegistry) {
+	u.ended = u.ended || u.data != ""
+	u.endedIn = append(u.endedIn, in)
+}
+
+// isVague reports whether the session may have ended or begin anew in a process.
+func (u *mapUpload) isVague(in *mapRegistry) bool {
+	return u.ended && !u.kept && !slices.Contains(u.endedIn, in)
 }
 
 func (r *mapRegistry) PushBlobChunked(_ context.Context, repo string, _ int) (ociregistry.BlobWriter, error) {
@@ -28,8 +48,11 @@ func (r *mapRegistry) PushBlobChunkedResume(_ context.Context, repo, id string, 
 	if _, err := r.repo(repo); err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(r.uploads, func(u *mapUpload) bool { return u.repo == repo && u.id == id && !u.ended })
-	if i < 0 {
+	i := slices.IndexFunc(r.uploads, func(u *mapUpload) bool { return u.repo == repo && u.id == id })
+	switch {
+	case i >= 0 && r.uploads[i].isVague(r):
+		return nil, errUnspecified
+	case i < 0 || r.uploads[i].hasEnded(r):
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
 	w := &mapWriter{registry: r, upload: r.uploads[i], size: int64(len(r.uploads[i].data))}
@@ -58,7 +81,7 @@ func (w *mapWriter) usable() error {
 		return ociregistry.ErrBlobUploadUnknown
 	case w.closed:
 		return errAny
-	case w.upload.ended:
+	case w.upload.hasEnded(w.registry):
 		return choice{ociregistry.ErrBlobUploadUnknown, ociregistry.ErrRangeInvalid}
 	case w.size != int64(len(w.upload.data)):
 		return ociregistry.ErrRangeInvalid
@@ -71,6 +94,7 @@ func (w *mapWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	w.upload.data += string(p)
+	w.upload.kept = w.upload.kept || w.registry.cfg.keeping && w.upload.data != ""
 	w.size += int64(len(p))
 	return len(p), nil
 }
@@ -82,10 +106,13 @@ func (w *mapWriter) Commit(d ociregistry.Digest) (ociregistry.Descriptor, error)
 		return ociregistry.Descriptor{}, errAny
 	case !ociref.IsValidDigest(string(d)):
 		return ociregistry.Descriptor{}, ociregistry.ErrDigestInvalid
+	case err != nil && w.mayNotKnow() && d != d.Algorithm().FromString(""):
+		return ociregistry.Descriptor{}, choice{err, ociregistry.ErrDigestInvalid}
 	case err != nil:
 		return ociregistry.Descriptor{}, err
 	}
-	w.upload.ended, w.done = true, true
+	w.done = true
+	w.upload.end(w.registry)
 	if d.Algorithm().FromString(w.upload.data) != d {
 		return ociregistry.Descriptor{}, ociregistry.ErrDigestInvalid
 	}
@@ -96,14 +123,22 @@ func (w *mapWriter) Commit(d ociregistry.Digest) (ociregistry.Descriptor, error)
 	return blobDesc(d, w.upload.data), err
 }
 
+// mayNotKnow reports whether the session has ended elsewhere, while to this process it
+// may be one without bytes.
+func (w *mapWriter) mayNotKnow() bool {
+	return w.size == 0 && w.upload.ended && !slices.Contains(w.upload.endedIn, w.registry)
+}
+
 func (w *mapWriter) Cancel() error {
 	if !w.done {
-		w.upload.ended, w.done = true, true
+		w.done = true
+		w.upload.end(w.registry)
 	}
 	return nil
 }
 
 func (w *mapWriter) Close() error {
 	w.closed = true
+	w.upload.kept = w.upload.kept || w.upload.data != "" && !w.upload.ended
 	return nil
 }

@@ -11,9 +11,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestMountOfWhatIsThereAlready mounts a blob from any repository into the one that has
-// it, where another program, or a push that was cut short, has left it.
-func TestMountOfWhatIsThereAlready(t *testing.T) {
+// TestMountBlob_FindsBlobInTargetRepository mounts a blob from any repository into
+// the one that has it already, because another program or an interrupted push has
+// left it there.
+func TestMountBlob_FindsBlobInTargetRepository(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
 	r, err := New(dir, &Options{NoSync: true})

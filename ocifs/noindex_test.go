@@ -13,11 +13,13 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A repository that another registry makes at each moment at which one has just
-// looked for its index.json has not lost that.
+// A repository that another registry creates at any moment, just after a call has
+// looked for its index.json, is not reported as one without index.json.
 func TestNoIndex_IsNotOfARepositoryThatIsBeingMade(t *testing.T) {
 	t.Parallel()
 	content := strings.Repeat("x", 50_000) // which is a file
@@ -44,15 +46,15 @@ func TestNoIndex_IsNotOfARepositoryThatIsBeingMade(t *testing.T) {
 			t.Parallel()
 			made := true
 			for moment := int64(1); made; moment++ {
-				dir := KeptDir(t)
-				fsys := new(hookFS)
+				dir := scratch.Kept(t)
+				fsys := new(disktest.Hooks)
 				reg, err := open(fsys, dir, "", nil)
 				qt.Assert(t, qt.IsNil(err))
 				another, err := New(dir, nil)
 				qt.Assert(t, qt.IsNil(err))
 				var looks atomic.Int64
 				made = false
-				fsys.set(func(op, name string) error {
+				fsys.Set(func(op, name string) error {
 					if op == "Lstat" && filepath.Base(name) == "index.json" && looks.Add(1) == moment {
 						made = true
 						// Where the first holds the lock, no other can.
@@ -65,7 +67,7 @@ func TestNoIndex_IsNotOfARepositoryThatIsBeingMade(t *testing.T) {
 					return nil
 				})
 				qt.Check(t, qt.IsNil(call(t.Context(), reg)), qt.Commentf("at look %d", moment))
-				fsys.set(nil)
+				fsys.Set(nil)
 				qt.Check(t, qt.IsNil(reg.Close()))
 				qt.Check(t, qt.IsNil(another.Close()))
 			}

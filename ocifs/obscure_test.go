@@ -54,7 +54,7 @@ func wantReferrers(t testing.TB, r ociregistry.Interface, repo string, d ociregi
 	}
 }
 
-// One image or one signature that cannot be read is nobody else's damage.
+// An image or a signature that cannot be read affects no other content.
 func TestUnreadableManifest_LeavesOthersAlone(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
@@ -75,6 +75,7 @@ func TestUnreadableManifest_LeavesOthersAlone(t *testing.T) {
 				f.close()
 				path := f.blobPath(repo, broken.Descriptor.Digest)
 				ruin(t, path)
+				f.forget(repo)
 				f.open()
 
 				referrers := []*ocitest.Artifact{good}
@@ -117,6 +118,7 @@ func TestUnreadableManifest_LeavesOthersAlone(t *testing.T) {
 				wantManifest(t, f, repo, broken.Manifest, broken.Descriptor.MediaType)
 				f.close()
 				ruin(t, path)
+				f.forget(repo)
 				f.open()
 				must(t, f).MustPushBlob(repo, []byte("unused"))
 				wantInUse(t, f.DeleteBlob(t.Context(), repo, unused), "a blob")
@@ -132,8 +134,8 @@ func TestUnreadableManifest_LeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// As long as it is not known what an index names, it may be any manifest; but not
-// what is damaged itself.
+// As long as the references of an index are unknown, they may be any manifest, so
+// none can be deleted. The damaged index itself can be.
 func TestUnreadableIndex_KeepsManifests(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
@@ -168,8 +170,9 @@ func TestUnreadableIndex_KeepsManifests(t *testing.T) {
 	})
 }
 
-// What was set right by hand counts again, without anything else having changed.
-func TestUnreadableManifest_RestoredByHand(t *testing.T) {
+// A manifest that was restored by hand counts again, even if nothing else has
+// changed.
+func TestUnreadableManifest_CountsAgainOnceRestored(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	a := image(1)
@@ -197,7 +200,7 @@ func TestUnreadableManifest_RestoredByHand(t *testing.T) {
 	wantReferrers(t, f, repo, a.Descriptor.Digest, signature)
 }
 
-// An index whose child was never here is no damage.
+// An index with a child that was never present is not damage.
 func TestSparseIndex_DoesNotKeepBlobs(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
@@ -226,9 +229,9 @@ func TestUnknownType_NamesNothing(t *testing.T) {
 	qt.Check(t, qt.IsNil(f.DeleteBlob(t.Context(), repo, digest.FromString("unused"))))
 }
 
-// What another program stored as a manifest and is none cannot be understood, but can
-// be deleted.
-func TestManifestThatIsNone(t *testing.T) {
+// Content that another program stored as a manifest, but that is not one, cannot be
+// parsed, but can be deleted.
+func TestMalformedManifest_CanBeDeleted(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	a := image(1)
@@ -249,8 +252,9 @@ func TestManifestThatIsNone(t *testing.T) {
 	}
 }
 
-// An artifact manifest whose mediaType is empty is what it was stored as.
-func TestArtifactWithoutMediaType(t *testing.T) {
+// An artifact manifest with an empty mediaType field has the type that it was stored
+// with.
+func TestArtifact_WithoutMediaTypeIsWhatItWasStoredAs(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	a := image(1)
@@ -292,7 +296,7 @@ func TestArtifactWithoutMediaType(t *testing.T) {
 	}
 }
 
-// Blobs without an index.json are somebody's, who may be about to write it.
+// Blobs without an index.json belong to somebody, who may be about to write it.
 func TestNoIndex_IsAnError(t *testing.T) {
 	t.Parallel()
 	const repo = "team/app"
@@ -333,7 +337,7 @@ func TestNoIndex_IsAnError(t *testing.T) {
 				qt.Check(t, qt.StringContains(log.String(), repo))
 				found := problems(t, f)
 				qt.Assert(t, qt.HasLen(found, 1))
-				qt.Check(t, qt.Equals(found[0].Repo, repo))
+				qt.Check(t, qt.Equals(found[0].Repository, repo))
 				qt.Check(t, qt.ErrorIs(found[0].Err, ocifs.ErrNoIndex))
 				wantArtifact(t, f, "other", image(2), "latest")
 				f.close()
@@ -357,8 +361,8 @@ func TestNoIndex_IsAnError(t *testing.T) {
 	}
 }
 
-// A single layout without its index.json is no new one.
-func TestNoIndex_Layout(t *testing.T) {
+// A single layout without its index.json is not a new layout.
+func TestNoIndex_IsAnErrorForSingleLayout(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	f := openFixture(t, scratch.Dir(t), repo, ocifs.Options{})
@@ -371,8 +375,8 @@ func TestNoIndex_Layout(t *testing.T) {
 	wantRepositories(t, f)
 }
 
-// The directories that lead to a repository, and what has no blobs, are no damage.
-func TestNoIndex_WithoutBlobs(t *testing.T) {
+// Directories that lead to a repository, and those without blobs, are not damage.
+func TestNoIndex_WithoutBlobsIsNoError(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
 	for _, dir := range []string{"a", "b/blobs/sha256", "c/blobs", "d/.ocifs"} {
@@ -400,8 +404,8 @@ func TestNoIndex_WithoutBlobs(t *testing.T) {
 	qt.Check(t, qt.HasLen(problems(t, f), 0))
 }
 
-// A repository whose journal has what was pushed goes on.
-func TestNoIndex_JournalKnows(t *testing.T) {
+// A repository whose journal has what was pushed continues without its index.json.
+func TestNoIndex_WithJournalIsRestored(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	f := newFixture(t, ocifs.Options{})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -37,7 +38,7 @@ var shapes = []struct{ name, format string }{
 // them.
 func makeRoot(t testing.TB, format string, n int) (root string) {
 	t.Helper()
-	root = ocifs.KeptDir(t)
+	root = scratch.Kept(t)
 	r, err := ocifs.New(root, &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	must(t, r).MustPush(fmt.Sprintf(format, 0, 0), image(1), "latest")
@@ -75,8 +76,8 @@ func firstPage(t testing.TB, r *ocifs.Registry) (body string) {
 	return rec.Body.String()
 }
 
-// BenchmarkOpen opens a root of many repositories, for the first page of the
-// catalog with a registry that knows none of them yet.
+// BenchmarkOpen opens a root of many repositories and reads the first page of the
+// catalog.
 func BenchmarkOpen(b *testing.B) {
 	n := manyRepos
 	if testing.Short() {
@@ -111,9 +112,9 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// TestOpenManyRepositories holds a root of many repositories to five times what
-// it is to take, because the machine may be busy; BenchmarkOpen says what it
-// takes. Without OCIFS_FULL they are a tenth as many, and so are the times.
+// TestOpenManyRepositories allows a root of many repositories five times the required
+// time, because the machine may be busy; BenchmarkOpen measures it. Without
+// OCIFS_FULL, the number of repositories and the times are a tenth.
 func TestOpenManyRepositories(t *testing.T) {
 	const leeway = 5
 	part := time.Duration(10)

@@ -6,15 +6,16 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestOpenedWhileAWriterBegins reads from a repository that this process does not know
-// yet, while a push to it begins, which does not know it yet either.
-func TestOpenedWhileAWriterBegins(t *testing.T) {
+// TestOpen_IsUpToDateWhileAWriterBegins reads from a repository that this process has
+// not loaded yet, while a push to it begins that has not loaded it either.
+func TestOpen_IsUpToDateWhileAWriterBegins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := KeptDir(t)
+	dir := scratch.Kept(t)
 	other, err := New(dir, &Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))
 	a := ocitest.NewIndex(ocitest.Spec{})
@@ -24,10 +25,10 @@ func TestOpenedWhileAWriterBegins(t *testing.T) {
 
 	r, h := openHooked(t, dir, &Options{NoSync: true})
 	begun := false
-	h.set(func(op, name string) error {
+	h.Set(func(op, name string) error {
 		if op == "OpenFile" && filepath.Base(name) == "journal" && !begun {
 			begun = true
-			r.writer("foo")
+			r.repos.Use("foo").Release()
 		}
 		return nil
 	})

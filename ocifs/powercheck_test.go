@@ -14,6 +14,8 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -27,7 +29,7 @@ func (c *cutTest) check(ctx context.Context) error {
 	there, err := parseLook(lines)
 	switch {
 	case c.opts.NoSync && c.cuts > 0:
-		// Blobs and manifests may be missing, and blobs be damaged, until they are
+		// Blobs and manifests may be missing, and blobs may be damaged, until they are
 		// pushed again: see end.
 		for _, line := range lines {
 			if strings.Contains(line, " manifest ") && strings.Contains(line, " has wrong ") {
@@ -50,15 +52,15 @@ func (c *cutTest) check(ctx context.Context) error {
 	for _, w := range c.workers {
 		w.r, w.cutShort = c.r, c.ends > 0
 		w.damaged = c.opts.NoSync && c.cuts > 0
-		w.settle(there, c.killed)
+		w.observe(there, c.killed)
 	}
 	return c.checkUploads(ctx)
 }
 
-// settle takes note of what is there. After a cut that is what will be there
-// after the next. But what a process showed that was killed, or what it was
-// doing, may be gone then, if nobody has been told that it is there.
-func (w *worker) settle(there map[string]string, killed bool) {
+// observe records what is there. After a cut, the same is there after the next one.
+// But what a killed process showed, or what it was doing, may be gone after the next
+// cut, unless it was acknowledged.
+func (w *worker) observe(there map[string]string, killed bool) {
 	before, maybe := w.state, w.maybe
 	w.state, w.maybe, w.flight = make(map[string]string), make(map[string][]string), nil
 	for thing, value := range there {
@@ -97,7 +99,7 @@ func (c *cutTest) checkIndexes() error {
 			return fmt.Errorf("index.json of %s: %w", repo, err)
 		}
 		for _, desc := range index.Manifests {
-			text, err := readText(c.disk, blobPath(filepath.Join(root, repo), desc.Digest))
+			text, err := readText(c.disk, blobs.Path(filepath.Join(root, repo), desc.Digest))
 			if err != nil || desc.Digest.Algorithm().FromString(text) != desc.Digest {
 				return fmt.Errorf("index.json of %s has %s, whose file has not: %v", repo, desc.Digest, err)
 			}
@@ -106,8 +108,8 @@ func (c *cutTest) checkIndexes() error {
 	return nil
 }
 
-// parseLook returns the things that are there. A line that says that something
-// is wrong is an error.
+// parseLook returns the things that are there. A line that reports a problem is an
+// error.
 func parseLook(lines []string) (map[string]string, error) {
 	there := make(map[string]string)
 	var wrong []error
@@ -127,7 +129,7 @@ func parseLook(lines []string) (map[string]string, error) {
 	return there, errors.Join(wrong...)
 }
 
-// owns reports whether a thing is one that w can know of.
+// owns reports whether w keeps track of a thing.
 func (w *worker) owns(thing string) bool {
 	repo, rest, _ := strings.Cut(thing, " ")
 	if rest == "" {
@@ -138,8 +140,8 @@ func (w *worker) owns(thing string) bool {
 	}) || slices.ContainsFunc(w.manifests, func(a *ocitest.Artifact) bool { return thing == manifestThing(repo, a.Descriptor.Digest) })
 }
 
-// checkThings checks that everything is what it was when it was acknowledged, or
-// what a call that was not acknowledged made it.
+// checkThings checks that everything is as it was when it was acknowledged, or as a
+// call that was not acknowledged made it.
 func (c *cutTest) checkThings(there map[string]string) error {
 	shared := make(map[string]bool)
 	for _, repo := range c.u.repos {
@@ -275,7 +277,7 @@ func (c *cutTest) checkUploads(ctx context.Context) error {
 // it is closed.
 func (c *cutTest) end(ctx context.Context) error {
 	defer c.r.Close()
-	c.disk.badSyncs = 0
+	c.disk.BadSyncs = 0
 	for _, w := range c.workers {
 		w.flaky, w.damaged = false, false
 		for _, repo := range c.u.repos {
@@ -321,7 +323,7 @@ func (c *cutTest) end(ctx context.Context) error {
 		return fmt.Errorf("Close: %w", err)
 	}
 	for _, dir := range []string{"uploads", "staging"} {
-		if left := listFiles(c.disk, filepath.Join(root, privateDir, dir)); len(left) > 0 {
+		if left := listFiles(c.disk, filepath.Join(root, layout.PrivateDir, dir)); len(left) > 0 {
 			return fmt.Errorf("in %s there are %q", dir, left)
 		}
 	}

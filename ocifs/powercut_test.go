@@ -18,6 +18,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -60,7 +61,7 @@ func TestPowerCut(t *testing.T) {
 type cutTest struct {
 	u       *universe
 	rnd     *rand.Rand
-	disk    *disk
+	disk    *disktest.Disk
 	opts    Options
 	r       *Registry
 	workers []*worker
@@ -75,11 +76,11 @@ type cutTest struct {
 
 func newCutTest(seed uint64, u *universe, workers []*worker) *cutTest {
 	c := &cutTest{u: u, rnd: rand.New(rand.NewPCG(seed, 0))}
-	c.disk = newDisk(rand.New(rand.NewPCG(seed, 1)))
+	c.disk = disktest.NewDisk(rand.New(rand.NewPCG(seed, 1)))
 	kind := c.rnd.IntN(8)
 	c.opts.NoSync = kind == 0
 	if kind == 1 || kind == 2 {
-		c.disk.badSyncs = 0.05
+		c.disk.BadSyncs = 0.05
 	}
 	n := []int{1, 1, 2, 3}[c.rnd.IntN(4)]
 	for i := range n {
@@ -87,20 +88,21 @@ func newCutTest(seed uint64, u *universe, workers []*worker) *cutTest {
 		w.rnd = rand.New(rand.NewPCG(seed, uint64(i)+2))
 		w.state, w.maybe = make(map[string]string), make(map[string][]string)
 		w.off = c.off
-		w.flaky = c.disk.badSyncs > 0
+		w.flaky = c.disk.BadSyncs > 0
+		w.alone = n == 1
 		c.workers = append(c.workers, &w)
 		c.shared = w.shared
 	}
 	if n > 1 {
 		var turn atomic.Uint32
-		c.disk.yield = func() {
+		c.disk.Yield = func() {
 			if turn.Add(1)%3 == 0 {
 				runtime.Gosched()
 			}
 		}
 	}
 	c.opts.Logger = slog.New(slog.NewTextHandler(sayer{c}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	c.say("%d workers, NoSync is %v, %v of the syncs fail", n, c.opts.NoSync, c.disk.badSyncs)
+	c.say("%d workers, NoSync is %v, %v of the syncs fail", n, c.opts.NoSync, c.disk.BadSyncs)
 	return c
 }
 
@@ -120,9 +122,9 @@ func (c *cutTest) say(format string, args ...any) {
 
 // off reports whether the power is off.
 func (c *cutTest) off() bool {
-	c.disk.mu.Lock()
-	defer c.disk.mu.Unlock()
-	return c.disk.off
+	c.disk.Mu.Lock()
+	defer c.disk.Mu.Unlock()
+	return c.disk.Off
 }
 
 func (c *cutTest) run(ctx context.Context) error {
@@ -148,9 +150,9 @@ func (c *cutTest) run(ctx context.Context) error {
 
 // work makes calls and sets when the power goes off.
 func (c *cutTest) work(ctx context.Context) error {
-	c.disk.mu.Lock()
-	c.disk.cutAt = len(c.disk.calls) + 1 + c.rnd.IntN([]int{50, 300, 1000}[c.rnd.IntN(3)])
-	c.disk.mu.Unlock()
+	c.disk.Mu.Lock()
+	c.disk.CutAt = len(c.disk.Calls) + 1 + c.rnd.IntN([]int{50, 300, 1000}[c.rnd.IntN(3)])
+	c.disk.Mu.Unlock()
 	errs := make([]error, len(c.workers))
 	var wg sync.WaitGroup
 	for i, w := range c.workers {
@@ -168,16 +170,16 @@ func (c *cutTest) work(ctx context.Context) error {
 // cut cuts the power, or kills the process, and lets it end.
 func (c *cutTest) cut() {
 	c.ends++
-	what, after := "the process is killed", c.disk.kill
+	what, after := "the process is killed", c.disk.Kill
 	if c.killed = c.rnd.IntN(4) == 0; !c.killed {
-		what, after = "the power is cut", c.disk.cut
+		what, after = "the power is cut", c.disk.Cut
 		c.cuts++
 	}
 	next := after()
-	next.badSyncs = c.disk.badSyncs
-	c.disk.mu.Lock()
-	calls := slices.Clone(c.disk.calls)
-	c.disk.mu.Unlock()
+	next.BadSyncs = c.disk.BadSyncs
+	c.disk.Mu.Lock()
+	calls := slices.Clone(c.disk.Calls)
+	c.disk.Mu.Unlock()
 	c.say("%s at call %d, before:", what, len(calls))
 	for _, call := range calls[max(0, len(calls)-30):] {
 		c.say("\t%v", call)
@@ -192,7 +194,7 @@ func (c *cutTest) cut() {
 }
 
 // listing returns all files of a disk with their sizes.
-func listing(d *disk) string {
+func listing(d *disktest.Disk) string {
 	var b strings.Builder
 	for _, name := range listFiles(d, root) {
 		if info, err := d.Lstat(filepath.Join(root, name)); err == nil && !info.IsDir() {
@@ -210,20 +212,20 @@ func (c *cutTest) boot(ctx context.Context) error {
 			return err
 		}
 		if c.rnd.IntN(4) == 0 {
-			c.disk.cutAt = len(c.disk.calls) + 1 + c.rnd.IntN(60)
+			c.disk.CutAt = len(c.disk.Calls) + 1 + c.rnd.IntN(60)
 		}
-		bad := c.disk.badSyncs
-		c.disk.badSyncs = 0
+		bad := c.disk.BadSyncs
+		c.disk.BadSyncs = 0
 		r, err := open(c.disk, root, "", &c.opts)
 		if err == nil {
 			c.r = r
 			if err = c.repair(ctx); err == nil {
 				err = c.check(ctx)
 			}
-			c.disk.mu.Lock()
-			c.disk.badSyncs = bad
-			c.disk.cutAt = 0
-			c.disk.mu.Unlock()
+			c.disk.Mu.Lock()
+			c.disk.BadSyncs = bad
+			c.disk.CutAt = 0
+			c.disk.Mu.Unlock()
 			if !c.off() {
 				if err != nil {
 					c.r.Close()
@@ -235,7 +237,7 @@ func (c *cutTest) boot(ctx context.Context) error {
 			return fmt.Errorf("open: %w", err)
 		}
 		c.r = r
-		c.disk.badSyncs = bad
+		c.disk.BadSyncs = bad
 		c.say("another cut")
 		c.cut()
 	}

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
@@ -26,7 +28,8 @@ type worker struct {
 	r        ociregistry.Interface
 	off      func() bool // whether the power is off
 	flaky    bool        // whether calls may fail with EIO
-	cutShort bool        // whether calls were cut short before
+	cutShort bool        // whether calls were interrupted before
+	alone    bool        // there are no other workers
 
 	// damaged is whether a cut may have left anything behind, since nothing was
 	// synced. Then no answer is wrong until everything was pushed again.
@@ -35,11 +38,11 @@ type worker struct {
 	blobs     []ociregistry.Descriptor
 	manifests []*ocitest.Artifact
 	tags      []string
-	shared    []ociregistry.Descriptor // others push them, too, and nobody deletes them
+	shared    []ociregistry.Descriptor // other workers push them too, and nobody deletes them
 
 	state  map[string]string   // what r must show: by thing, "" or absent if it is not there
 	maybe  map[string][]string // what may be there as well after a cut
-	flight []step              // what the call was doing that the cut ended
+	flight []step              // the steps of the call that the cut ended
 	open   []*openUpload
 	log    []string // the calls
 }
@@ -51,7 +54,7 @@ type step struct{ thing, to string }
 type openUpload struct {
 	repo, id string
 	desc     ociregistry.Descriptor
-	sent     int64 // at most so many bytes are there
+	sent     int64 // the maximum number of bytes that are there
 }
 
 const present = "present"
@@ -108,7 +111,7 @@ func (w *worker) call(ctx context.Context) error {
 	repo := pick(w.rnd, w.u.repos)
 	desc := pick(w.rnd, w.blobs)
 	a := pick(w.rnd, w.manifests)
-	switch w.rnd.IntN(24) {
+	switch w.rnd.IntN(25) {
 	case 0, 1:
 		return w.pushBlob(ctx, repo, desc)
 	case 2:
@@ -132,6 +135,10 @@ func (w *worker) call(ctx context.Context) error {
 	case 18, 19, 20:
 		w.say("rest")
 		time.Sleep(time.Second)
+	case 24:
+		if w.alone {
+			return w.collect(ctx)
+		}
 	case 21:
 		w.say("rest a little")
 		time.Sleep(100 * time.Millisecond)
@@ -184,26 +191,31 @@ func (w *worker) mayHave(steps []step) {
 // lookAgain finds out what a call has done that failed: nothing, unless the
 // error came too late to undo it, and then everything.
 func (w *worker) lookAgain(ctx context.Context, what string, steps []step) error {
-	done, undone := true, true
-	for _, s := range steps {
-		got := w.ask(ctx, s.thing)
-		if w.off() {
+	var found []string
+	for range 2 { // another worker may have pushed what both push, between two looks at it
+		done, undone := true, true
+		found = nil
+		for _, s := range steps {
+			got := w.ask(ctx, s.thing)
+			if w.off() {
+				return nil
+			}
+			found = append(found, got)
+			done = done && got == s.to
+			undone = undone && got == w.state[s.thing]
+		}
+		switch {
+		case undone:
+			return nil
+		case done:
+			for _, s := range steps {
+				w.maybe[s.thing] = append(w.maybe[s.thing], w.state[s.thing])
+				w.state[s.thing] = s.to
+			}
 			return nil
 		}
-		done = done && got == s.to
-		undone = undone && got == w.state[s.thing]
 	}
-	switch {
-	case undone:
-		return nil
-	case done:
-		for _, s := range steps {
-			w.maybe[s.thing] = append(w.maybe[s.thing], w.state[s.thing])
-			w.state[s.thing] = s.to
-		}
-		return nil
-	}
-	return fmt.Errorf("%s: it failed, and is half done: %v", what, steps)
+	return fmt.Errorf("%s: it failed, and is half done: %v, found %q", what, steps, found)
 }
 
 // ask returns what the registry shows of a thing.
@@ -423,4 +435,75 @@ func (w *worker) look(ctx context.Context, repo string, desc ociregistry.Descrip
 		}
 	}
 	return nil
+}
+
+// collect collects garbage. What a tag reaches stays, and the rest may go.
+func (w *worker) collect(ctx context.Context) error {
+	var garbage []string
+	for _, repo := range w.u.repos {
+		live := w.reachable(repo)
+		for thing, value := range w.state {
+			in, _, _ := strings.Cut(thing, " ")
+			isTag := strings.HasPrefix(thing, repo+":") && !live[manifestThing(repo, ociregistry.Digest(value))]
+			if value != "" && (in == repo && !live[thing] || isTag) {
+				garbage = append(garbage, thing)
+			}
+		}
+	}
+	report, err := w.r.(*Registry).GC(ctx, &ocigc.Options{Delay: -1, Untagged: true, Dangling: true})
+	if err == nil {
+		for _, p := range report.Problems {
+			err = errors.Join(err, p)
+		}
+	}
+	w.say("GC: %v", err)
+	for _, thing := range garbage {
+		w.maybe[thing] = append(w.maybe[thing], w.state[thing], "")
+	}
+	w.open = nil // their sessions have ended, too
+	switch {
+	case w.off() || w.damaged:
+		return nil
+	case err != nil && !(w.flaky && errors.Is(err, syscall.EIO)):
+		return err
+	}
+	for _, thing := range garbage {
+		got := w.ask(ctx, thing)
+		if w.off() {
+			return nil
+		}
+		w.state[thing] = got
+	}
+	return nil
+}
+
+// reachable returns the things in a repository that tags keep.
+func (w *worker) reachable(repo string) map[string]bool {
+	live := make(map[string]bool)
+	there := func(a *ocitest.Artifact) bool { return w.state[manifestThing(repo, a.Descriptor.Digest)] != "" }
+	var mark func(a *ocitest.Artifact)
+	mark = func(a *ocitest.Artifact) {
+		thing := manifestThing(repo, a.Descriptor.Digest)
+		if live[thing] || !there(a) {
+			return
+		}
+		live[thing] = true
+		for _, b := range a.Blobs {
+			live[blobThing(repo, b.Descriptor.Digest)] = true
+		}
+		for _, child := range a.Children {
+			mark(child)
+		}
+		if a == w.manifests[0] {
+			mark(w.manifests[3]) // its referrer
+		}
+	}
+	for _, a := range w.manifests[:3] {
+		for _, tag := range w.tags {
+			if w.state[tagThing(repo, tag)] == string(a.Descriptor.Digest) {
+				mark(a)
+			}
+		}
+	}
+	return live
 }

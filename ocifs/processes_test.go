@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -81,11 +82,11 @@ func (s sharedRoot) each(pusher string, f func(repo, tag string, a *ocitest.Arti
 	return errors.Join(errs...)
 }
 
-// TestProcesses (behaviours of storage, line 41) lets two processes push to one
-// root, while a third reads. With OCIFS_FULL they push more.
+// TestProcesses lets two processes push to one root while a third reads. With
+// OCIFS_FULL they push more.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
-	s := sharedRoot{Root: ocifs.KeptDir(t), Pushers: []string{"x", "y"}, Tags: 200, Images: 40}
+	s := sharedRoot{Root: scratch.Kept(t), Pushers: []string{"x", "y"}, Tags: 200, Images: 40}
 	if os.Getenv("OCIFS_FULL") != "" {
 		s.Tags, s.Images = 1000, 200
 	}

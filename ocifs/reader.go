@@ -5,19 +5,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/internal/window"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/refs"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// mediaTypeBlob is the media type of blobs, which registries do not keep.
+// mediaTypeBlob is the media type of every blob: registries do not store one.
 const mediaTypeBlob = "application/octet-stream"
 
-// GetBlob implements [ociregistry.Reader.GetBlob]. The reader implements
-// [io.WriterTo], [io.Seeker] and [io.ReaderAt]. Its WriteTo lets the system send
-// the file to a network connection without a copy.
+// GetBlob implements [ociregistry.Reader.GetBlob]. The reader also implements
+// [io.WriterTo], [io.Seeker] and [io.ReaderAt]. Its WriteTo method lets the system
+// send the file to a network connection without copying the bytes.
 func (r *Registry) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	b, err := r.openBlob(ctx, repo, digest)
 	if err != nil {
@@ -26,8 +31,8 @@ func (r *Registry) GetBlob(ctx context.Context, repo string, digest ociregistry.
 	return r.read(ctx, &b, 0, b.size), nil
 }
 
-// GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The reader is as
-// that of GetBlob, with offsets that count from offset0.
+// GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The reader is like that
+// of GetBlob; its offsets count from offset0.
 func (r *Registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	b, offset1, err := r.openRange(ctx, repo, digest, offset0, offset1)
 	if err != nil {
@@ -36,18 +41,16 @@ func (r *Registry) GetBlobRange(ctx context.Context, repo string, digest ociregi
 	return r.read(ctx, &b, offset0, offset1), nil
 }
 
-// openRange opens a blob of which the bytes from offset0 to offset1 are to be read,
-// and returns where they end.
+// openRange opens a blob to read its bytes from offset0 to offset1, and returns the
+// actual end of the range.
 func (r *Registry) openRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (b blob, end int64, err error) {
-	b, err = r.openBlob(ctx, repo, digest)
-	if err == nil && (offset0 < 0 || offset0 > b.size || offset1 >= 0 && offset1 < offset0) {
+	if b, err = r.openBlob(ctx, repo, digest); err != nil {
+		return b, 0, err
+	}
+	if end, err = window.End(b.size, offset0, offset1); err != nil {
 		b.close()
-		err = fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, b.size)
 	}
-	if offset1 < 0 || offset1 > b.size {
-		offset1 = b.size
-	}
-	return b, offset1, err
+	return b, end, err
 }
 
 // read returns a reader of a blob's bytes from start to end.
@@ -68,96 +71,71 @@ func (r *Registry) resolveBlob(ctx context.Context, name string, digest ociregis
 	if err := check(ctx, name, digest); err != nil {
 		return desc, err
 	}
-	repo, err := r.open(name)
+	repo := r.repos.Use(name)
+	defer repo.Release()
+	size, statErr := repo.Touch(ctx, digest)
+	if statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
+		return desc, statErr
+	}
+	contents, want, err := knownBlob(repo, digest)
+	if err == nil && contents == "" {
+		err = checkFile(repo, statErr, digest, size, want)
+	}
 	if err != nil {
 		return desc, err
 	}
-	size, err := repo.statBlob(digest)
-	if err != nil {
-		return desc, err
-	}
-	return blobDescriptor(digest, size), nil
+	return blobDescriptor(digest, max(size, int64(len(contents)))), nil
 }
 
 // statBlob returns the size of a blob.
-func (repo *repository) statBlob(digest ociregistry.Digest) (size int64, err error) {
-	contents, want, err := repo.knownBlob(digest)
+func (r *Registry) statBlob(repo *repos.Repository, digest ociregistry.Digest) (size int64, err error) {
+	contents, want, err := knownBlob(repo, digest)
 	if err != nil {
 		return 0, err
 	}
 	if contents != "" {
 		return int64(len(contents)), nil
 	}
-	size, err = repo.registry.store.stat(repo.dir, digest)
-	return size, repo.checkFile(err, digest, size, want)
+	size, err = r.store.Stat(repo.Dir, digest)
+	return size, checkFile(repo, err, digest, size, want)
 }
 
-// knownBlob returns the contents of a blob that is not a file yet, or else the
-// size that its file must have, which is -1 if nothing is known of it.
-func (repo *repository) knownBlob(digest ociregistry.Digest) (contents string, size int64, err error) {
-	repo.mu.RLock()
-	unread := len(repo.state.unread) > 0
-	repo.mu.RUnlock()
-	if unread {
-		repo.readAll() // a manifest that cannot be read does not keep blobs from being read
-	}
-	repo.mu.RLock()
-	defer repo.mu.RUnlock()
-	s := repo.state
-	if contents, ok := s.blobs[digest]; ok {
-		return contents, int64(len(contents)), nil
-	}
-	m := s.manifests[digest]
-	_, deleted := s.deleted[digest]
-	if deleted || m != nil && !m.blob {
+// knownBlob returns the contents of a blob that is not a file yet. For any other blob
+// it returns the size that the file must have, or -1 if the size is unknown.
+func knownBlob(repo *repos.Repository, digest ociregistry.Digest) (contents string, size int64, err error) {
+	refs.ReadChildren(repo, digest)
+	refs.ReadAll(repo) // a manifest that cannot be read does not keep blobs from being read
+	switch b := repo.Blob(digest); {
+	case b.InText:
+		return b.Text, int64(len(b.Text)), nil
+	case !b.InFile:
 		return "", 0, ociregistry.ErrBlobUnknown
 	}
-	size = -1
-	if ref := s.refs[digest]; ref != nil {
-		size = ref.size
-	}
+	repo.View(func(s *repostate.State) { size = s.NamedSize(digest) })
 	return "", size, nil
 }
 
-// checkFile returns the error for a blob whose file was looked for with the
-// given result, and is to have want bytes if that is not -1.
-func (repo *repository) checkFile(err error, digest ociregistry.Digest, size, want int64) error {
+// checkFile returns the error for a blob, given the result of looking for its file:
+// err or size. The file must have want bytes, unless want is -1.
+func checkFile(repo *repos.Repository, err error, digest ociregistry.Digest, size, want int64) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return repo.missing(ociregistry.ErrBlobUnknown)
+		return repo.Missing(ociregistry.ErrBlobUnknown)
 	}
 	if err != nil || want < 0 || size == want {
 		return err
 	}
-	if _, err = repo.soundSize(digest); errors.Is(err, fs.ErrNotExist) {
+	if _, err = repo.IntactSize(digest); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: its file has %d bytes, its manifests say %d", ociregistry.ErrBlobUnknown, size, want)
 	}
 	return err
 }
 
-// soundSize returns the size of a blob whose file has not the size that a manifest
-// says. If the file is not damaged, it is the manifest that is wrong, and what it
-// says of the size counts no more; else the error is [fs.ErrNotExist].
-//
-// That takes as long as to read the file, and is remembered.
-func (repo *repository) soundSize(digest ociregistry.Digest) (int64, error) {
-	size, err := repo.registry.store.soundSize(repo.registry.ctx, repo.dir, digest)
-	if err != nil {
-		return 0, err
-	}
-	repo.mu.Lock()
-	defer repo.mu.Unlock()
-	if ref := repo.state.refs[digest]; ref != nil && ref.size != size {
-		ref.size = -1
-	}
-	return size, nil
-}
-
-// blob is a blob that is open: contents or a file.
+// blob is an open blob: contents or a file.
 type blob struct {
 	digest   ociregistry.Digest
 	size     int64
 	contents string
-	file     file
+	file     disk.File
 	info     fs.FileInfo
 }
 
@@ -165,24 +143,25 @@ func (r *Registry) openBlob(ctx context.Context, name string, digest ociregistry
 	if err := check(ctx, name, digest); err != nil {
 		return b, err
 	}
-	repo, err := r.open(name)
+	repo, err := r.repos.Open(name)
 	if err != nil {
 		return b, err
 	}
-	contents, want, err := repo.knownBlob(digest)
+	defer repo.Release()
+	contents, want, err := knownBlob(repo, digest)
 	if err != nil {
-		return b, repo.missing(err)
+		return b, repo.Missing(err)
 	}
 	b = blob{digest: digest, contents: contents, size: want}
 	if contents != "" {
 		return b, nil
 	}
-	b.file, b.info, err = r.store.openNamed(blobPath(repo.dir, digest), digest, os.O_RDONLY)
+	b.file, b.info, err = r.store.Open(repo.Dir, digest)
 	missing := err != nil
 	if !missing {
 		b.size = b.info.Size()
 	}
-	if err := repo.checkFile(err, digest, b.size, want); err != nil {
+	if err := checkFile(repo, err, digest, b.size, want); err != nil {
 		if !missing {
 			b.file.Close()
 		}
@@ -203,14 +182,14 @@ func (b *blob) reader(ctx context.Context, start, end int64) ociregistry.BlobRea
 	if b.file == nil {
 		return newTextReader(b.contents[start:end], desc)
 	}
-	return newBlobReader(ctx, b.file, desc, start, end)
+	return blobs.NewReader(ctx, b.file, desc, start, end)
 }
 
 func blobDescriptor(digest ociregistry.Digest, size int64) ociregistry.Descriptor {
 	return ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: digest, Size: size}
 }
 
-// textReader reads what is in memory.
+// textReader reads content that is in memory.
 type textReader struct {
 	*strings.Reader
 	desc ociregistry.Descriptor
@@ -226,31 +205,40 @@ func (r *textReader) Close() error                       { return nil }
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at, m, err := r.manifest(ctx, repo, digest)
-	return readManifest(at, m, err, "GetManifest", repo, string(digest))
+	return r.readManifest(at, m, err, "GetManifest", repo, string(digest))
 }
 
 // GetTag implements [ociregistry.Reader.GetTag].
 func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	at, m, err := r.tag(ctx, repo, tagName)
-	return readManifest(at, m, err, "GetTag", repo, tagName)
+	return r.readManifest(at, m, err, "GetTag", repo, tagName)
 }
 
-func readManifest(repo *repository, m *stored, err error, op, name, ref string) (ociregistry.BlobReader, error) {
+func (r *Registry) readManifest(repo *repos.Repository, m *repostate.Manifest, err error, op, name, ref string) (ociregistry.BlobReader, error) {
+	if repo != nil {
+		defer repo.Release()
+	}
 	text := ""
 	if err == nil {
-		if text, err = repo.contents(m); errors.Is(err, fs.ErrNotExist) {
+		if text, err = repo.Contents(m); errors.Is(err, fs.ErrNotExist) {
 			err = ociregistry.ErrManifestUnknown
 		}
 	}
 	if err != nil {
 		return nil, opError(err, op, name, ref)
 	}
-	return newTextReader(text, m.desc()), nil
+	if !r.opts.ReadOnly {
+		r.pulls.Note(repo.Name, m.Digest, r.store.Clock.Now())
+	}
+	return newTextReader(text, m.Descriptor()), nil
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (r *Registry) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at, m, err := r.manifest(ctx, repo, digest)
+	if err == nil && !r.opts.ReadOnly {
+		m, err = r.keepManifest(ctx, at, m)
+	}
 	return resolveManifest(at, m, err, "ResolveManifest", repo, string(digest))
 }
 
@@ -260,59 +248,63 @@ func (r *Registry) ResolveTag(ctx context.Context, repo string, tagName string) 
 	return resolveManifest(at, m, err, "ResolveTag", repo, tagName)
 }
 
-func resolveManifest(repo *repository, m *stored, err error, op, name, ref string) (ociregistry.Descriptor, error) {
+func resolveManifest(repo *repos.Repository, m *repostate.Manifest, err error, op, name, ref string) (ociregistry.Descriptor, error) {
+	if repo != nil {
+		defer repo.Release()
+	}
 	if err == nil {
 		var present bool
-		if present, err = repo.isPresent(m); err == nil && !present {
+		if present, err = repo.IsPresent(m); err == nil && !present {
 			err = ociregistry.ErrManifestUnknown
 		}
 	}
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, op, name, ref)
 	}
-	return m.desc(), nil
+	return m.Descriptor(), nil
 }
 
-func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry.Digest) (*repository, *stored, error) {
+// manifest returns a manifest, and the repository that has it, which the caller releases
+// unless it is nil, also after an error.
+func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry.Digest) (*repos.Repository, *repostate.Manifest, error) {
 	if err := check(ctx, name, digest); err != nil {
 		return nil, nil, err
 	}
-	repo, err := r.open(name)
+	repo, err := r.repos.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := repo.manifest(digest)
+	m, err := r.manifestIn(repo, digest)
 	if err == nil && m == nil {
-		err = repo.missing(ociregistry.ErrManifestUnknown)
+		err = repo.Missing(ociregistry.ErrManifestUnknown)
 	}
 	return repo, m, err
 }
 
-// manifest returns a manifest, or nil. If only an index names it, it is found by
-// reading all indexes; that is done only if there is a file of that name.
-func (repo *repository) manifest(digest ociregistry.Digest) (*stored, error) {
-	repo.mu.RLock()
-	m := repo.state.manifests[digest]
-	unread := len(repo.state.unread) > 0
-	repo.mu.RUnlock()
+// manifestIn returns a manifest, or nil if there is none. To find a manifest that only
+// an index names, it reads all indexes, but only if there is a file with that name.
+func (r *Registry) manifestIn(repo *repos.Repository, digest ociregistry.Digest) (m *repostate.Manifest, err error) {
+	refs.ReadChildren(repo, digest)
+	var unread bool
+	repo.View(func(s *repostate.State) { m, unread = s.Manifest(digest), s.HasUnread() })
 	if m != nil || !unread {
 		return m, nil
 	}
-	if _, err := repo.registry.store.stat(repo.dir, digest); err != nil {
+	if _, err := r.store.Stat(repo.Dir, digest); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
 		return nil, err
 	}
-	if err := repo.readAll(); err != nil {
+	if err := refs.ReadAll(repo); err != nil {
 		return nil, err
 	}
-	repo.mu.RLock()
-	defer repo.mu.RUnlock()
-	return repo.state.manifests[digest], nil
+	repo.View(func(s *repostate.State) { m = s.Manifest(digest) })
+	return m, nil
 }
 
-func (r *Registry) tag(ctx context.Context, name, tag string) (*repository, *stored, error) {
+// tag is like manifest, for the one that a tag points at.
+func (r *Registry) tag(ctx context.Context, name, tag string) (*repos.Repository, *repostate.Manifest, error) {
 	if err := ociregistry.CheckRepository(name); err != nil {
 		return nil, nil, err
 	}
@@ -322,24 +314,19 @@ func (r *Registry) tag(ctx context.Context, name, tag string) (*repository, *sto
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	repo, err := r.open(name)
+	repo, err := r.repos.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	repo.mu.RLock()
-	t := repo.state.tags[tag]
-	var m *stored
-	if t != nil {
-		m = t.manifest
-	}
-	repo.mu.RUnlock()
+	var m *repostate.Manifest
+	repo.View(func(s *repostate.State) { m = s.Tag(tag) })
 	if m == nil {
-		return nil, nil, repo.missing(ociregistry.ErrManifestUnknown)
+		return repo, nil, repo.Missing(ociregistry.ErrManifestUnknown)
 	}
 	return repo, m, nil
 }
 
-// check makes the checks that begin most methods.
+// check does the checks that most methods begin with.
 func check(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
 		return err

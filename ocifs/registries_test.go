@@ -20,8 +20,8 @@ import (
 // Several registries in one process have one root open, and do what makes the
 // same directories and files come and go.
 
-// TestRepositoriesComeAndGo lets each of several registries push something of its
-// own to one repository, and delete it again: mostly, the repository has nothing
+// TestRepositoriesComeAndGo lets each of several registries push something of its own
+// to one repository and delete it again. Most of the time the repository has nothing
 // else.
 func TestRepositoriesComeAndGo(t *testing.T) {
 	t.Parallel()
@@ -85,8 +85,8 @@ func comeAndGo(reg ociregistry.Interface, repo string, a *ocitest.Artifact) erro
 	return nil
 }
 
-// TestBlobsThatWereManifests pushes as blobs what was just deleted as a manifest,
-// while another registry folds the journal that says so.
+// TestBlobsThatWereManifests pushes as a blob what was just deleted as a manifest,
+// while another registry folds the journal that has the deletion.
 func TestBlobsThatWereManifests(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{100, 20_000} {

@@ -1,142 +1,143 @@
 package ocifs
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/call"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
+	"github.com/seed-40b21970/oci/ocifs/internal/pulls"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
+	"github.com/seed-40b21970/oci/ocifs/internal/uploads"
+	"github.com/seed-40b21970/oci/ocifs/internal/usage"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// DefaultUploadExpiry is how long an upload session may be idle when the
-// options do not say.
-const DefaultUploadExpiry = 24 * time.Hour
+// DefaultUploadExpiry is the default of [Options.UploadExpiry]. It is longer than
+// that of package ocimem, because a session takes space on the disk rather than
+// memory, and can be resumed after a restart.
+const DefaultUploadExpiry = uploads.DefaultExpiry
 
-// DefaultMaxUploads is how many upload sessions with bytes there may be when the
-// options do not say.
+// DefaultMaxUploads is the default of [Options.MaxUploads].
 const DefaultMaxUploads = 100_000
 
-// Options has the settings of a Registry. Its zero value is a good one.
+// Options configures a [Registry]. The zero value is ready to use.
 type Options struct {
-	// NoSync gives up durability for speed: calls return without waiting for
-	// the disk. What was acknowledged survives the end of the process at any
-	// instant, but not a power cut, after which content may be missing or damaged,
-	// index.json included: see [Registry.Repair].
+	// NoSync trades durability for speed: calls return without waiting for the disk.
+	// An acknowledged change survives the end of the process at any instant, but not
+	// a power cut. Afterwards content may be missing or damaged, index.json included:
+	// see [Registry.Repair].
 	NoSync bool
 
-	// ReadOnly refuses all changes with [ociregistry.ErrDenied], and writes
-	// nothing at all: the directory may be on a read-only filesystem.
+	// ReadOnly refuses all changes with [ociregistry.ErrDenied] and writes nothing at
+	// all. The directory may be on a read-only filesystem.
 	ReadOnly bool
 
-	// ImmutableTags keeps tags where they are: a tag cannot be deleted, nor
-	// moved to another manifest, nor its manifest deleted. Such a call returns
-	// [ociregistry.ErrDenied].
+	// ImmutableTags refuses, with [ociregistry.ErrDenied], to delete a tag, to move
+	// it to another manifest, and to delete a manifest that has a tag.
 	ImmutableTags bool
 
 	// Sparse accepts manifests whose config, layers or children are not in the
-	// repository, and lets blobs and manifests be deleted while manifests name
-	// them. A cache needs that: it holds a part of what its origin has.
+	// repository, and allows blobs and manifests to be deleted while manifests name
+	// them. A cache needs this, because it holds only a part of what its origin has.
 	Sparse bool
 
 	// ProtectShared refuses, with [ociregistry.ErrDenied], to delete a manifest
 	// by its digest while two or more tags point at it.
 	ProtectShared bool
 
-	// VerifyReads makes all reads as those of the view that [Registry.Verified]
-	// returns.
+	// VerifyReads makes all reads behave like those of [Registry.Verified].
 	VerifyReads bool
 
-	// MaxBytes bounds the bytes of blobs, manifests and open uploads, each
-	// digest counted once however many repositories hold it. A push beyond it
-	// returns [ociregistry.ErrDenied] and leaves nothing. Zero is no bound.
+	// MaxBytes is the maximum total size, in bytes, of blobs, manifests and open
+	// uploads. Each digest counts once, however many repositories hold it. A push
+	// beyond the limit returns [ociregistry.ErrDenied] and leaves nothing behind.
+	// Zero means no limit.
 	//
-	// With a bound, New walks the whole directory to count what is there. What
-	// other processes add afterwards is not counted. A blob of up to 16 KiB that
-	// was just pushed to two repositories counts twice until it is a file, which
+	// With a limit, [New] walks the whole directory to count what is there. What
+	// other processes add afterwards is not counted. A blob of up to 16 KiB that was
+	// just pushed to two repositories counts twice until it becomes a file, which
 	// takes about a second.
 	MaxBytes int64
 
-	// UploadExpiry is how long an upload session may be idle before it ends.
-	// Zero is DefaultUploadExpiry; negative is for ever, but one that nothing was
-	// written to ends after DefaultUploadExpiry.
+	// UploadExpiry is the time after which an idle upload session ends. Zero means
+	// DefaultUploadExpiry. A negative value means that sessions do not expire, except
+	// that a session without bytes, which is only its id, ends after
+	// DefaultUploadExpiry.
 	UploadExpiry time.Duration
 
-	// MaxUploads bounds how many upload sessions there are that something was
-	// written to, those of other processes included, which are counted about once
-	// a minute. The first Write of one more returns
-	// [ociregistry.ErrTooManyRequests]. Zero is DefaultMaxUploads; negative is no
-	// bound.
+	// MaxUploads is the maximum number of upload sessions that have bytes. Those of
+	// other processes are included, and are counted about once a minute. The first
+	// Write to one session more returns [ociregistry.ErrTooManyRequests]. Zero means
+	// DefaultMaxUploads. A negative value means no limit.
 	MaxUploads int
 
-	// Logger is told of what is wrong with the directory and could be passed
-	// over, and of work in the background that failed. Nil is silence.
+	// Logger receives non-fatal problems with the directory, and failures of work in
+	// the background. Nil means no logging.
 	Logger *slog.Logger
 }
 
-// Registry is a registry in a directory. It is safe for concurrent use, and so
-// is its directory: several processes may have it open at once.
+// Registry is a registry in a directory. It is safe for concurrent use. Several
+// processes may have the same directory open at once.
 type Registry struct {
 	*ociregistry.Funcs
 
 	opts    Options
-	fs      filesystem
+	fs      disk.FS
 	log     *slog.Logger
 	dir     string
 	single  string // the name of the only repository, if dir is its layout
-	used    atomic.Int64
-	store   *store
-	uploads *uploads
-	cache   cache
-
-	mu    sync.RWMutex
-	repos map[string]*repository // those that were asked for, and exist
-
-	unfolded  unfolded
-	recovery  gate // for recovered
-	recovered bool
-	closed    atomic.Bool
-	ctx       context.Context // ends when the registry is closed
-	end       context.CancelFunc
-	working   sync.WaitGroup
+	quota   *blobs.Quota
+	work    *disk.Workspace
+	store   *blobs.Store
+	layouts layout.Tree
+	repos   *repos.Set
+	uploads *uploads.Sessions
+	pulls   *pulls.Log
+	closed  atomic.Bool
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
 
-// New returns the registry in the directory dir, which has an image layout for
-// each repository. The directory is made if it is not there. Nil options are the
-// zero Options.
+// New opens the registry in the directory dir, which has an image layout for each
+// repository. It makes the directory if it does not exist. If opts is nil, New uses
+// the zero Options. The caller should close the registry.
 //
-// It costs the same for any number of repositories. It removes what a process
-// that was killed has left behind. The registry should be closed.
+// The cost of New does not depend on the number of repositories, unless
+// [Options.MaxBytes] is set. New removes what a killed process has left behind.
 //
-// The errors are those of the filesystem.
-func New(dir string, opts *Options) (*Registry, error) { return open(osFS{}, dir, "", opts) }
+// Errors: those of the filesystem.
+func New(dir string, opts *Options) (*Registry, error) { return open(disk.OS{}, dir, "", opts) }
 
-// NewLayout returns a registry whose only repository is the image layout in the
-// directory dir. The layout comes into being with the first push if it is not
-// there. It is otherwise as [New]. Other repositories are unknown, and pushes to
-// them are refused with [ociregistry.ErrDenied].
+// NewLayout opens a registry whose only repository is the image layout in the
+// directory dir. The first push creates the layout if it does not exist. In all else
+// NewLayout is like [New]. Other repositories are unknown, and pushes to them return
+// [ociregistry.ErrDenied].
 //
 // Errors: [ociregistry.ErrNameInvalid], and those of the filesystem.
 func NewLayout(dir, repo string, opts *Options) (*Registry, error) {
 	if err := ociregistry.CheckRepository(repo); err != nil {
 		return nil, fmt.Errorf("ocifs: %w: %.80q", err, repo)
 	}
-	return open(osFS{}, dir, repo, opts)
+	return open(disk.OS{}, dir, repo, opts)
 }
 
-func open(fsys filesystem, dir, single string, opts *Options) (*Registry, error) {
+func open(fsys disk.FS, dir, single string, opts *Options) (*Registry, error) {
+	return openWith(fsys, dir, single, opts, blobs.Clock{Now: time.Now, Grain: 10 * time.Second})
+}
+
+func openWith(fsys disk.FS, dir, single string, opts *Options, clock blobs.Clock) (*Registry, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{fs: fsys, dir: dir, single: single, repos: make(map[string]*repository), recovery: newGate()}
+	r := &Registry{fs: fsys, dir: dir, single: single}
 	if opts != nil {
 		r.opts = *opts
 	}
@@ -149,109 +150,77 @@ func open(fsys filesystem, dir, single string, opts *Options) (*Registry, error)
 	if r.log = r.opts.Logger; r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	private := filepath.Join(dir, privateDir)
-	r.store = newStore(fsys, private, !r.opts.NoSync, r.log)
-	r.store.take, r.store.give = r.take, r.give
-	r.uploads = newUploads(r.store, private, r.opts.UploadExpiry, r.opts.MaxUploads, r.log)
-	r.uploads.publish, r.uploads.publishText = r.publishUpload, r.publishUploadText
-	r.ctx, r.end = context.WithCancel(context.Background())
-	if err := r.begin(); err != nil {
-		r.end()
+	r.work = disk.NewWorkspace(fsys, filepath.Join(dir, layout.PrivateDir), !r.opts.NoSync)
+	r.quota = &blobs.Quota{Max: r.opts.MaxBytes}
+	r.store = blobs.New(r.work, r.quota, r.log)
+	r.store.Clock = clock
+	r.pulls = &pulls.Log{Work: r.work, Dir: filepath.Join(r.work.Dir, "pulls"), Log: r.log}
+	r.layouts = layout.Tree{Root: dir, Work: r.work}
+	r.repos = repos.New(repos.Options{Layouts: r.layouts, Store: r.store, Single: single, ReadOnly: r.opts.ReadOnly, Log: r.log})
+	r.uploads = uploads.New(r.work, r.store, r.quota, uploads.Options{
+		Expiry:      r.opts.UploadExpiry,
+		MaxSessions: r.opts.MaxUploads,
+		Logger:      r.log,
+		Now:         clock.Now,
+		Publish:     r.publishUpload,
+		PublishText: r.publishUploadText,
+	})
+	if err := r.prepare(); err != nil {
+		r.repos.Stop()
 		return nil, fmt.Errorf("ocifs: %w", err)
 	}
 	return r, nil
 }
 
-// begin makes the directory ready.
-func (r *Registry) begin() error {
+// prepare checks the directory and starts the work in the background.
+func (r *Registry) prepare() error {
 	if !r.opts.ReadOnly {
-		if err := r.makeDirs(r.dir); err != nil {
+		if err := r.layouts.MakeDirs(r.dir); err != nil {
 			return err
 		}
 	}
 	if _, err := r.fs.ReadDir(r.dir, 1); err != nil {
-		return err // it is no directory, for instance
+		return err // not a directory, for example
 	}
 	if r.opts.ReadOnly {
 		return nil
 	}
-	if err := r.store.recover(); err != nil {
+	if err := r.work.RemoveDead(); err != nil {
 		r.log.Warn("removing what a process that died has left behind", "error", err)
 	}
 	if r.opts.MaxBytes > 0 {
-		if err := r.countBytes(); err != nil {
+		if err := r.counter().Count(); err != nil {
 			return err
 		}
 	}
-	r.uploads.watch()
-	r.background(0, r.recover)
+	r.uploads.Watch()
+	r.repos.Start()
 	return nil
 }
 
-// Close writes to the layouts what only the journals have, ends what goes on in
-// the background, and lets go of the directory. Open readers are not disturbed.
-// Pushes that are under way may fail. It is safe to call it twice.
+// Close folds all journals into their layouts, stops the work in the background, and
+// releases the directory. Open readers remain usable. Pushes that are under way may
+// fail. Calling Close again does nothing.
 //
-// An error means that a layout could not be brought up to date, of which nothing is
-// lost: the next Registry does it. Or it means that bytes of an upload, whose writer was
-// not closed, could not be kept.
+// An error means that a layout could not be brought up to date, or that bytes of an
+// upload whose writer was not closed could not be kept. In the first case nothing is
+// lost: the next Registry folds the journal.
 func (r *Registry) Close() error {
-	if !r.opts.ReadOnly {
-		r.recover(r.ctx)
-	}
-	r.mu.Lock()
-	closed := r.closed.Swap(true)
-	r.mu.Unlock()
-	if closed {
+	if r.closed.Swap(true) {
 		return nil
 	}
-	r.end()
-	r.working.Wait()
-	var errs []error
-	for _, repo := range r.unfolded.all() {
-		err := repo.commit(&change{ctx: context.Background(), alone: true, work: repo.fold})
-		if errors.Is(err, ociregistry.ErrNameUnknown) {
-			r.unmark(repo)
-		} else if err != nil {
-			errs = append(errs, err)
-		}
-	}
-	errs = append(errs, r.uploads.close(), r.store.close())
-	return errors.Join(errs...)
+	err := errors.Join(r.repos.Close(), r.uploads.Close())
+	r.pulls.Close()
+	return errors.Join(err, r.work.Close())
 }
 
-// background calls f after some time, unless the registry is closed before. The
-// context of f ends when the registry is closed.
-func (r *Registry) background(after time.Duration, f func(context.Context)) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if r.closed.Load() {
-		return
-	}
-	r.working.Add(1)
-	go func() {
-		defer r.working.Done()
-		timer := time.NewTimer(after)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			f(r.ctx)
-		case <-r.ctx.Done():
-		}
-	}()
-}
-
-// usable checks that the registry is open.
-func (r *Registry) usable() error {
-	if r.closed.Load() {
-		return errClosed
-	}
-	return nil
+func (r *Registry) counter() *usage.Counter {
+	return &usage.Counter{Repos: r.repos, Store: r.store, Uploads: r.uploads, Quota: r.quota, Log: r.log}
 }
 
 // writable checks that a repository may be changed.
 func (r *Registry) writable(repo string) error {
-	if err := r.usable(); err != nil {
+	if err := r.repos.Usable(); err != nil {
 		return err
 	}
 	if r.opts.ReadOnly {
@@ -263,38 +232,5 @@ func (r *Registry) writable(repo string) error {
 	return nil
 }
 
-var errClosed = fmt.Errorf("ocifs: the registry is closed: %w", fs.ErrClosed)
-
-// repoDir returns the directory of a repository.
-func (r *Registry) repoDir(name string) string {
-	if r.single != "" {
-		return r.dir
-	}
-	return repoPath(r.dir, name)
-}
-
-// take accounts for n more bytes, unless they would be too many.
-func (r *Registry) take(n int64) error {
-	for {
-		// Bytes that are refused must not be counted even for a moment: others
-		// that fit would be refused with them.
-		used := r.used.Load()
-		if r.opts.MaxBytes > 0 && n > r.opts.MaxBytes-used {
-			return fmt.Errorf("%w: the registry's limit of %d bytes is reached", ociregistry.ErrDenied, r.opts.MaxBytes)
-		}
-		if r.used.CompareAndSwap(used, used+n) {
-			return nil
-		}
-	}
-}
-
-// give accounts for n bytes that were freed.
-func (r *Registry) give(n int64) { r.used.Add(-n) }
-
-// opError makes err, if there is one, tell what was asked.
-func opError(err error, op, repo, ref string) error {
-	if err == nil {
-		return nil
-	}
-	return &ociregistry.OpError{Op: op, Repo: repo, Ref: ref, Err: err}
-}
+// opError wraps err, if it is not nil, in an error that tells which call failed.
+func opError(err error, op, repo, ref string) error { return call.New(op, repo, ref).Wrap(err) }

@@ -10,31 +10,38 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Repair is [Registry.Verify] that sets right what it can, and yields all that it
-// finds, with what became of it. What is damaged is moved to ROOT/.ocifs/damaged,
-// under its path below the root and a few letters, so that the next push or fetch
-// brings it anew; it may be deleted there. Repair does not make up for content: what
-// is missing stays missing, and is reported.
+// Repair is like [Registry.Verify], but also repairs what it can. It yields
+// everything that it finds, with the outcome of the repair. It moves damaged files to
+// ROOT/.ocifs/damaged, under their path below the root with a few random letters
+// appended, so that the next push or fetch can bring the content anew. Files in that
+// directory may be deleted. Repair does not recreate content: missing content stays
+// missing, and is reported.
 //
-//   - A blob or a manifest with other bytes than those of its name is moved away, and
-//     so is what is no file and has such a name. A manifest's entry in index.json, and
-//     its tags, stay: to push it again is enough.
-//   - An index.json that is no file, or that cannot be understood, is moved away. In
-//     place of one that is not there, although there are blobs, comes one with all
-//     manifests that there are, which have no tags then.
-//   - A journal that is no file is moved away.
-//   - An oci-layout that is none is moved away, and one that is missing is made.
+//   - A blob or a manifest whose bytes do not match its name is moved away, and so is
+//     anything with such a name that is not a regular file. The manifest's entry in
+//     index.json and its tags stay: pushing the manifest again is enough.
+//   - An index.json that is not a regular file, or cannot be parsed, is moved away. If
+//     there are blobs and no index.json, Repair writes one that has all manifests that
+//     it finds, without tags.
+//   - A journal that is not a regular file is moved away.
+//   - An invalid oci-layout is moved away, and a missing one is created.
 //
-// What the system does not let be read is left as it is. Repair can run while the
-// registry is used, but no other program may be writing the layouts then: what it has
-// not written to the end looks damaged.
+// Files that the system does not allow to be read are left as they are. Repair can
+// run while the registry is in use, but no other program may write to the layouts
+// meanwhile: a file that such a program has not finished looks damaged.
 //
-// The error, which is the last element, is as that of Verify, or
+// An error is the last element. It is one of those of Verify, or
 // [ociregistry.ErrDenied] if the registry is read-only.
 func (r *Registry) Repair(ctx context.Context) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
@@ -48,28 +55,29 @@ func (r *Registry) Repair(ctx context.Context) iter.Seq2[Problem, error] {
 	}
 }
 
-// replace sets aside a damaged file, which may be missing if it is an oci-layout.
+// replace sets a damaged file aside. An oci-layout, which may also be missing, is
+// then written anew.
 func (v *verification) replace(p Problem, name string, info fs.FileInfo) Problem {
 	r := v.registry
 	var err error
 	if p.Digest != "" {
-		p.Moved, err = r.store.setAsideBlob(filepath.Dir(filepath.Dir(filepath.Dir(name))), p.Digest, info)
-		r.setUnseen(p.Repo, p.Digest)
+		p.Moved, err = r.store.SetAside(filepath.Dir(filepath.Dir(filepath.Dir(name))), p.Digest, info)
+		r.setUnseen(p.Repository, p.Digest)
 	} else {
 		if info != nil {
-			p.Moved, err = r.store.setAside(name)
+			p.Moved, err = r.work.SetAside(name)
 		}
 		if err == nil {
-			err = r.provide(name, emptyLayout)
+			err = r.layouts.Provide(name, layout.FileText)
 		}
 		if err == nil {
-			err = r.store.syncDir(filepath.Dir(name))
+			err = r.work.SyncDir(filepath.Dir(name))
 		}
 	}
 	return p.ended(err)
 }
 
-// ended notes how a repair has ended.
+// ended records the outcome of a repair.
 func (p Problem) ended(err error) Problem {
 	p.Repaired = err == nil
 	if err != nil {
@@ -78,114 +86,108 @@ func (p Problem) ended(err error) Problem {
 	return p
 }
 
-// setUnseen notes that the file of a manifest, if it is one, is not there any more.
+// setUnseen records that the file of a manifest is no longer known to be present.
 func (r *Registry) setUnseen(name string, digest ociregistry.Digest) {
-	repo := r.repository(name)
-	repo.mu.Lock()
-	defer repo.mu.Unlock()
-	if m := repo.state.manifests[digest]; m != nil {
-		m.present.Store(false)
-		repo.state.unsure[m] = struct{}{}
-	}
+	repo := r.repos.Use(name)
+	defer repo.Release()
+	repo.Update(func(s *repostate.State) {
+		if m := s.Manifest(digest); m != nil {
+			s.SetUnsure(m)
+		}
+	})
 }
 
-// rebuild makes a repository that cannot be opened one that can be, if its journal or
-// its index.json is what is in the way.
+// rebuild repairs a repository that cannot be opened, if its journal or its
+// index.json is the cause.
 func (v *verification) rebuild(p Problem) Problem {
-	repo := v.registry.repository(p.Repo)
+	repo := v.registry.repos.Use(p.Repository)
+	defer repo.Release()
 	var err error
-	if p.Moved, err = repo.rebuild(v.ctx); err == nil {
-		_, err = v.registry.open(p.Repo)
+	if p.Moved, err = v.registry.rebuild(v.ctx, repo); err == nil {
+		err = repo.Find()
 	}
 	return p.ended(err)
 }
 
-func (repo *repository) rebuild(ctx context.Context) (moved string, err error) {
-	r := repo.registry
-	if err := r.checkDirs(repo.dir); err != nil {
+// rebuild moves away a journal or an index.json that keeps a repository from being opened,
+// and returns the new name of the last of them.
+func (r *Registry) rebuild(ctx context.Context, repo *repos.Repository) (moved string, err error) {
+	if err := r.layouts.CheckDirs(repo.Dir); err != nil {
 		return "", err
 	}
-	info, err := r.lstat(repo.journal)
+	name := layout.JournalPath(repo.Dir)
+	info, err := disk.Lstat(r.fs, name)
 	if err == nil && info != nil && !info.Mode().IsRegular() {
-		moved, err = r.store.setAside(repo.journal)
+		moved, err = r.work.SetAside(name)
 	}
 	if err != nil {
 		return moved, err
 	}
-	for {
-		journal, err := r.openNewJournal(repo.dir)
-		if err != nil {
-			return moved, err
+	err = repo.Locked(ctx, func() error {
+		away, err := r.replaceIndex(ctx, repo)
+		if away != "" {
+			moved = away
 		}
-		info, err := r.lockFile(ctx, journal, repo.journal)
-		if info != nil {
-			var away string
-			if away, err = repo.replaceIndex(ctx); away != "" {
-				moved = away
-			}
-		}
-		journal.Close()
-		if info != nil || err != nil {
-			return moved, err
-		}
-	}
+		return err
+	})
+	return moved, err
 }
 
-// replaceIndex makes an index.json that has all manifests, without tags, unless there
-// is one that can be understood. The journal is locked.
-func (repo *repository) replaceIndex(ctx context.Context) (moved string, err error) {
-	r := repo.registry
-	text, err := r.readRegular(repo.index)
+// replaceIndex writes an index.json that has all manifests, without tags, unless
+// there is one that can be parsed. The journal is locked.
+func (r *Registry) replaceIndex(ctx context.Context, repo *repos.Repository) (moved string, err error) {
+	index := layout.IndexPath(repo.Dir)
+	text, err := r.layouts.ReadRegular(index)
 	switch {
-	case err == nil && newState().parseIndex(text) == nil:
+	case err == nil && repostate.New().ParseIndex(text) == nil:
 		return "", nil
 	case err == nil || errors.Is(err, ErrDamaged):
-		if moved, err = r.store.setAside(repo.index); err != nil {
+		if moved, err = r.work.SetAside(index); err != nil {
 			return "", err
 		}
-	case !isAbsent(err):
+	case !disk.IsAbsent(err):
 		return "", err
 	}
-	s, err := repo.findManifests(ctx)
+	s, err := r.findManifests(ctx, repo)
 	if err != nil {
 		return moved, err
 	}
-	if err := r.store.writeFile(repo.index, func(w io.Writer) error { return s.writeIndex(w, &repo.mu) }); err != nil {
+	if err := r.work.WriteFile(index, func(w io.Writer) error { return s.WriteIndex(w, new(sync.Mutex)) }); err != nil {
 		return moved, err
 	}
-	return moved, repo.complete()
+	return moved, repo.Complete()
 }
 
-// maxFound is how large, in bytes, a file may be that is taken for a manifest because
-// it looks like one.
+// maxFound is the maximum size, in bytes, of a file that is taken for a manifest
+// because it looks like one.
 const maxFound = 4 << 20
 
-// findManifests returns a state that has the manifests among the files of blobs.
-// They may have been pushed as blobs, and can be had as such, too.
-func (repo *repository) findManifests(ctx context.Context) (*state, error) {
-	s := newState()
-	err := repo.registry.eachBlob(repo.dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
+// findManifests returns a state that has the manifests among the blob files. They may
+// have been pushed as blobs, so they can still be read as blobs too.
+func (r *Registry) findManifests(ctx context.Context, repo *repos.Repository) (*repostate.State, error) {
+	s := repostate.New()
+	err := r.store.Each(repo.Dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > maxFound || !repo.beginsObject(digest) {
+		if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > maxFound || !r.beginsObject(repo.Dir, digest) {
 			return nil
 		}
-		text, err := repo.readFile(digest, info.Size())
+		text, err := repo.ReadFile(digest, info.Size())
 		if err != nil {
-			return nil // it is damaged, or cannot be read
+			return nil // damaged or unreadable
 		}
 		if mediaType := manifest.TypeOf(text); mediaType != "" {
-			s.add(&stored{digest: digest, mediaType: mediaType, size: info.Size(), blob: true})
+			s.Add(&repostate.Manifest{Digest: digest, MediaType: mediaType, Size: info.Size(), Blob: true})
 		}
 		return nil
 	})
 	return s, err
 }
 
-// beginsObject reports whether the file of a blob begins as a JSON object does.
-func (repo *repository) beginsObject(digest ociregistry.Digest) bool {
-	f, err := repo.registry.fs.OpenFile(blobPath(repo.dir, digest), os.O_RDONLY, 0)
+// beginsObject reports whether the file of a blob begins like a JSON object.
+func (r *Registry) beginsObject(dir string, digest ociregistry.Digest) bool {
+	f, err := r.fs.OpenFile(blobs.Path(dir, digest), os.O_RDONLY, 0)
 	if err != nil {
 		return false
 	}

@@ -26,8 +26,8 @@ func repairs(t testing.TB, f *fixture) []ocifs.Problem {
 	return list
 }
 
-// The loop may be left at any element, also when the context has ended meanwhile, and
-// whatever the element is about.
+// The loop may be left at any element, whatever its subject, even if the context has
+// ended meanwhile.
 func TestVerify_MayBeLeftAtAnyPoint(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
@@ -72,7 +72,7 @@ func TestVerify_MayBeLeftAtAnyPoint(t *testing.T) {
 	}
 }
 
-// What is moved away can be looked at, and its bytes are free.
+// Files that were moved away can be inspected, and their bytes are released.
 func TestRepair_MovesDamage(t *testing.T) {
 	t.Parallel()
 	const repo = "team/app"
@@ -96,7 +96,7 @@ func TestRepair_MovesDamage(t *testing.T) {
 			qt.Check(t, qt.IsTrue(p.Repaired))
 			text, err := os.ReadFile(p.Moved)
 			qt.Assert(t, qt.IsNil(err))
-			moved[p.Repo+"@"+string(p.Digest)] = string(text[:min(len(text), 16)])
+			moved[p.Repository+"@"+string(p.Digest)] = string(text[:min(len(text), 16)])
 		default:
 			qt.Check(t, qt.ErrorIs(p.Err, ocifs.ErrMissing))
 			qt.Check(t, qt.IsFalse(p.Repaired))
@@ -124,8 +124,8 @@ func TestRepair_MovesDamage(t *testing.T) {
 	}
 }
 
-// A pool that is damaged is found, and does not come back by a mount.
-func TestRepair_Pool(t *testing.T) {
+// Damage in the pool is found, and a mount does not bring it back.
+func TestRepair_MovesDamageOutOfThePool(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
 	content := data(1, 30_000)
@@ -138,7 +138,7 @@ func TestRepair_Pool(t *testing.T) {
 	f.open()
 	found := problems(t, f)
 	qt.Assert(t, qt.HasLen(found, 1))
-	qt.Check(t, qt.Equals(found[0].Repo, ""))
+	qt.Check(t, qt.Equals(found[0].Repository, ""))
 	qt.Check(t, qt.Equals(found[0].Digest, d))
 	qt.Check(t, qt.ErrorIs(found[0].Err, ocifs.ErrDamaged))
 	qt.Assert(t, qt.HasLen(repairs(t, f), 1))
@@ -149,7 +149,7 @@ func TestRepair_Pool(t *testing.T) {
 	qt.Check(t, qt.HasLen(problems(t, f), 0))
 }
 
-// An index.json is made from what is there; tags are what is lost.
+// An index.json is created from the manifests that exist; only tags are lost.
 func TestRepair_MakesIndex(t *testing.T) {
 	t.Parallel()
 	const repo = "team/app"
@@ -175,7 +175,7 @@ func TestRepair_MakesIndex(t *testing.T) {
 			f.open()
 			list := repairs(t, f)
 			qt.Assert(t, qt.HasLen(list, 1), qt.Commentf("%v", list))
-			qt.Check(t, qt.Equals(list[0].Repo, repo))
+			qt.Check(t, qt.Equals(list[0].Repository, repo))
 			qt.Check(t, qt.IsTrue(list[0].Repaired))
 			qt.Check(t, qt.Equals(list[0].Moved == "", name == "missing"))
 			for range 2 {
@@ -198,7 +198,7 @@ func TestRepair_MakesIndex(t *testing.T) {
 	}
 }
 
-// What is whole is not moved, and what may not be changed is not repaired.
+// Intact files are not moved, and files that must not be changed are not repaired.
 func TestRepair_LeavesWhatIsWhole(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 )
 
@@ -19,7 +20,7 @@ func TestBlobsAreSentBySendfile(t *testing.T) {
 		t.Skipf("strace cannot be used here: %v %s", err, out)
 	}
 	t.Parallel()
-	dir := ocifs.KeptDir(t)
+	dir := scratch.Kept(t)
 	text := data(1, 9<<20+7)
 	size := int64(len(text))
 	r := openFixture(t, dir, "", ocifs.Options{})
@@ -28,7 +29,7 @@ func TestBlobsAreSentBySendfile(t *testing.T) {
 	for _, read := range blobReads {
 		t.Run(read.name, func(t *testing.T) {
 			t.Parallel()
-			traces := ocifs.KeptDir(t)
+			traces := scratch.Kept(t)
 			p := startServer(t, dir, "strace", "-f", "-ff", "-o", filepath.Join(traces, "thread"),
 				"-e", "trace=sendfile,splice,copy_file_range,read,readv,pread64,preadv,write,writev,pwrite64,pwritev,sendto,sendmsg")
 			want := read.length(size)

@@ -49,9 +49,9 @@ func (s *site) readBlob(path, header string, length int64) error {
 // hands the rest to the connection.
 const sniffed = 512
 
-// TestBlobsAreHandedToTheConnection looks at what a connection gets to send when
-// a blob is read by way of ociserver: the file, but for its first bytes. From
-// there on it is up to package net, which uses sendfile(2) where there is one.
+// TestBlobsAreHandedToTheConnection checks what a connection receives when a blob is
+// read through ociserver: the file, except for its first bytes. From there on it is
+// up to package net, which uses sendfile(2) where it exists.
 func TestBlobsAreHandedToTheConnection(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, ocifs.Options{})

@@ -12,8 +12,9 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// Over HTTP, what is damaged has no clean end, and is unknown from then on.
-func TestDamageOverHTTP(t *testing.T) {
+// Over HTTP, the response with damaged content does not end cleanly, and the content
+// is unknown from then on.
+func TestDamage_HasNoCleanEndOverHTTP(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 300_000)
 	d := describe(contents).Digest

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -89,7 +90,7 @@ func TestServerProcess(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	dir := ocifs.KeptDir(t)
+	dir := scratch.Kept(t)
 	p := startServer(t, dir)
 	p.get("/v2/")
 	text := []byte("text")

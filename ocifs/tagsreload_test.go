@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 )
 
 // TestTagsWhileAnotherFolds lists tags that were read from the journal while another
@@ -11,11 +14,11 @@ import (
 func TestTagsWhileAnotherFolds(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	dir := KeptDir(t)
-	r1, err := open(osFS{}, dir, "", nil)
+	dir := scratch.Kept(t)
+	r1, err := open(disk.OS{}, dir, "", nil)
 	qt.Assert(t, qt.IsNil(err))
 	defer r1.Close()
-	r2, err := open(osFS{}, dir, "", &Options{ReadOnly: true})
+	r2, err := open(disk.OS{}, dir, "", &Options{ReadOnly: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer r2.Close()
 	want := []string{"a", "b", "c"}

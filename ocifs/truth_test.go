@@ -20,6 +20,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -202,11 +205,11 @@ func sortedKeys[V any](m map[ociregistry.Digest]V) []ociregistry.Digest {
 // checkLayouts returns an error unless the directory of a registry that was
 // closed has, as layouts that any program can read, all that look returned and
 // nothing else.
-func checkLayouts(fsys filesystem, dir string, looked []string) error {
+func checkLayouts(fsys disk.FS, dir string, looked []string) error {
 	var got []string
 	for _, name := range listFiles(fsys, dir) {
 		repo := filepath.Dir(name)
-		if strings.HasPrefix(name, privateDir+"/") || filepath.Base(name) != "index.json" {
+		if strings.HasPrefix(name, layout.PrivateDir+"/") || filepath.Base(name) != "index.json" {
 			continue
 		}
 		if !slices.ContainsFunc(listFiles(fsys, filepath.Join(dir, repo, "blobs")), func(name string) bool { return !strings.HasSuffix(name, "/") }) {
@@ -234,7 +237,7 @@ func checkLayouts(fsys filesystem, dir string, looked []string) error {
 }
 
 // readLayout returns the lines of look for the layout of a repository.
-func readLayout(fsys filesystem, dir, repo string) (lines []string, err error) {
+func readLayout(fsys disk.FS, dir, repo string) (lines []string, err error) {
 	layout, err := readText(fsys, dir, repo, "oci-layout")
 	if err == nil && !strings.Contains(layout, `"imageLayoutVersion":"1.0.0"`) {
 		err = fmt.Errorf("oci-layout is %q", layout)
@@ -259,7 +262,7 @@ func readLayout(fsys filesystem, dir, repo string) (lines []string, err error) {
 			lines = append(lines, fmt.Sprintf("%s manifest %s present", repo, desc.Digest))
 		}
 		isManifest[desc.Digest] = true
-		if _, err := readText(fsys, blobPath(filepath.Join(dir, repo), desc.Digest)); err != nil {
+		if _, err := readText(fsys, blobs.Path(filepath.Join(dir, repo), desc.Digest)); err != nil {
 			return nil, err
 		}
 	}
@@ -285,7 +288,7 @@ func readLayout(fsys filesystem, dir, repo string) (lines []string, err error) {
 
 // listFiles returns the names of all that is below a directory, with a slash behind
 // those of directories. A directory that is not there has nothing.
-func listFiles(fsys filesystem, dir string) (names []string) {
+func listFiles(fsys disk.FS, dir string) (names []string) {
 	entries, err := fsys.ReadDir(dir, 0)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return []string{"error: " + err.Error()}
@@ -311,7 +314,7 @@ func suffix(name string) string {
 	return ""
 }
 
-func readText(fsys filesystem, elems ...string) (string, error) {
+func readText(fsys disk.FS, elems ...string) (string, error) {
 	f, err := fsys.OpenFile(filepath.Join(elems...), os.O_RDONLY, 0)
 	if err != nil {
 		return "", err

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A repository that cannot be read is left out of the catalog, and no other is; Verify
-// tells of it.
+// A repository that cannot be read is omitted from the catalog, and no other is.
+// Verify reports it.
 func TestUnlistedRepository_LeavesOthersListed(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(f *fixture) error{
@@ -67,7 +67,7 @@ func TestUnlistedRepository_LeavesOthersListed(t *testing.T) {
 			found := 0
 			for p, err := range f.Verify(t.Context()) {
 				qt.Assert(t, qt.IsNil(err))
-				qt.Check(t, qt.Equals(p.Repo, "b"))
+				qt.Check(t, qt.Equals(p.Repository, "b"))
 				found++
 			}
 			qt.Check(t, qt.IsTrue(found > 0))
@@ -89,7 +89,7 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// What is a named pipe where a directory should be is waited for by nobody.
+// No call waits for a named pipe in place of a directory.
 func TestNamedPipes_DoNotBlock(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{

@@ -1,782 +1,341 @@
-package ocifs
+package ocifs_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"testing/iotest"
-	"testing/synctest"
-	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// uploadTest has upload sessions whose content is published in the layout a.
-type uploadTest struct {
-	*storeTest
-	u   *uploads
-	all []*uploads
-}
+// uploadSizes are sizes on both sides of the limits: of the journal, of a page, and
+// of the buffers.
+var uploadSizes = []int64{0, 1, 4096, 16 << 10, 16<<10 + 1, 64 << 10, 300_001}
 
-func newUploadTest(t *testing.T) *uploadTest {
-	ut := &uploadTest{storeTest: newStoreTest(t)}
-	ut.u = ut.process()
-	return ut
-}
-
-// process returns what another process that has the same directory would have.
-func (t *uploadTest) process() *uploads {
-	u := newUploads(t.s, t.s.private, time.Hour, 0, nil)
-	u.publish = func(ctx context.Context, repo string, d ociregistry.Digest, content *staged) error {
-		return t.s.put(ctx, t.a, d, content)
-	}
-	u.publishText = func(ctx context.Context, repo string, d ociregistry.Digest, text string) (added bool, err error) {
-		st, err := t.s.stage(d.Algorithm())
-		if err != nil {
-			return false, err
-		}
-		defer st.discard()
-		if err := st.append([]byte(text)); err != nil {
-			return false, err
-		}
-		_, err = t.s.statPool(d)
-		return err != nil, t.s.put(ctx, t.a, d, st)
-	}
-	t.Cleanup(func() { u.close() })
-	t.all = append(t.all, u)
-	return u
-}
-
-func (t *uploadTest) start() *uploadWriter {
-	t.Helper()
-	w, err := t.u.start(background, "repo", 0)
-	qt.Assert(t, qt.IsNil(err))
-	return w.(*uploadWriter)
-}
-
-func (t *uploadTest) write(w io.Writer, data []byte) {
-	t.Helper()
-	n, err := w.Write(data)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.Equals(n, len(data)))
-}
-
-func (t *uploadTest) resume(u *uploads, id string, offset int64) *uploadWriter {
-	t.Helper()
-	w, err := u.resume(background, "repo", id, offset, 0)
-	qt.Assert(t, qt.IsNil(err))
-	return w.(*uploadWriter)
-}
-
-func (t *uploadTest) checkUnknown(id string) {
-	t.Helper()
-	_, err := t.u.resume(background, "repo", id, -1, 0)
-	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-}
-
-// checkNoFiles checks that no session left anything.
-func (t *uploadTest) checkNoFiles() {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(t.u.dir, "*"))
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.HasLen(names, 0))
-	qt.Check(t, qt.HasLen(t.u.sessions, 0))
-	t.checkNoneOpen()
-}
-
-// checkNoneOpen checks that no file is open but the lock of the staging directory.
-func (t *uploadTest) checkNoneOpen() {
-	t.Helper()
-	for _, u := range t.all {
-		u.ended.close()
-	}
-	open := 0
-	t.s.staging.mu.Lock()
-	if t.s.staging.lock != nil {
-		open = 1
-	}
-	t.s.staging.mu.Unlock()
-	t.fs.checkOpen(t.T, open)
-}
-
-func TestUpload(t *testing.T) {
+// An upload returns the length, stores verified content, and fails with a malformed
+// digest.
+func TestUpload_ReturnsLengthAndVerifiesDigest(t *testing.T) {
 	t.Parallel()
-	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		for _, hint := range []digest.Algorithm{digest.SHA256, digest.SHA512, "md5", digest.SHA384} {
-			t := newUploadTest(t)
-			data := randomBytes(1, 3*bufferSize+10)
-			d := alg.FromBytes(data)
-			ctx := ociregistry.WithDigestAlgorithm(background, hint)
-			w, err := t.u.start(ctx, "repo", 0)
-			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(w.ChunkSize(), defaultChunkSize))
-			t.write(w, data[:10])
-			qt.Check(t, qt.Equals(w.Size(), 10))
-			qt.Check(t, qt.IsNil(w.Close()))
-			_, err = w.Write(nil)
-			qt.Check(t, qt.ErrorIs(err, fs.ErrClosed))
-			t.checkNoneOpen()
+	const repo = "app"
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			for i, size := range uploadSizes {
+				monolithic, chunked := data(uint64(i), size), data(uint64(100+i), size)
+				d := alg.FromBytes(monolithic)
+				desc, err := r.PushBlob(ctx, repo, ociregistry.Descriptor{Digest: d, Size: size}, bytes.NewReader(monolithic))
+				qt.Assert(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(desc.Size, size))
+				qt.Check(t, qt.Equals(desc.Digest, d))
 
-			_, err = t.u.resume(background, "repo", w.ID(), 9, 0) // behaviour 8
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-			_, err = t.u.resume(background, "other", w.ID(), 10, 0)
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-			w = t.resume(t.u, w.ID(), -1)
-			qt.Check(t, qt.Equals(w.Size(), 10))
-			n, err := w.(io.ReaderFrom).ReadFrom(bytes.NewReader(data[10:]))
-			qt.Check(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(n, 3*bufferSize))
-			_, err = w.Commit("sha256:x")
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
-			desc, err := w.Commit(d)
-			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(desc.Size, int64(len(data))))
-			qt.Check(t, qt.Equals(desc.Digest, d))
-			f, size, err := t.s.open(t.a, d)
-			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(size, desc.Size))
-			f.Close()
+				d = alg.FromBytes(chunked)
+				for _, hint := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+					w, err := r.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, hint), repo, 0)
+					qt.Assert(t, qt.IsNil(err))
+					for p := chunked; len(p) > 0; p = p[min(len(p), 40_000):] {
+						n, err := w.Write(p[:min(len(p), 40_000)])
+						qt.Assert(t, qt.IsNil(err))
+						qt.Check(t, qt.Equals(n, min(len(p), 40_000)))
+					}
+					desc, err = w.Commit(d)
+					qt.Assert(t, qt.IsNil(err))
+					qt.Check(t, qt.Equals(desc.Size, size))
+					qt.Check(t, qt.Equals(desc.Digest, d))
+				}
+				for _, content := range [][]byte{monolithic, chunked} {
+					text, err := read(r.GetBlob(ctx, repo, alg.FromBytes(content)))
+					qt.Assert(t, qt.IsNil(err))
+					qt.Check(t, qt.IsTrue(text == string(content)))
+				}
+			}
+		}
+	})
+}
 
-			_, err = w.Write([]byte("x"))
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
+// The file on disk has the bytes of the digest.
+func TestUpload_FileHasBytesOfDigest(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	f := newFixture(t, ocifs.Options{})
+	for i, size := range uploadSizes {
+		must(t, f).MustPushBlob(repo, data(uint64(i), size))
+		qt.Assert(t, qt.IsNil(upload(t.Context(), f, repo, data(uint64(100+i), size))))
+	}
+	f.close()
+	blobs := f.layout(repo).blobs // checked
+	for i, size := range uploadSizes {
+		for _, seed := range []uint64{uint64(i), uint64(100 + i)} {
+			n, ok := blobs[describe(data(seed, size)).Digest]
+			qt.Check(t, qt.IsTrue(ok))
+			qt.Check(t, qt.Equals(n, size))
+		}
+	}
+}
+
+var malformedDigests = []ociregistry.Digest{
+	"", "sha256", "sha256:", "sha256:abc", "sha256:../../../../etc/passwd", "../../x:" + digest.Digest(strings.Repeat("a", 64)),
+	"sha256:" + digest.Digest(strings.Repeat("A", 64)), "sha256:" + digest.Digest(strings.Repeat("a", 65)), "md5:d41d8cd98f00b204e9800998ecf8427e",
+	"sha256:" + digest.Digest(strings.Repeat("\x00", 64)), "sha256:" + digest.Digest(strings.Repeat("a", 31)) + "/" + digest.Digest(strings.Repeat("a", 32)),
+}
+
+func TestUpload_RefusesMalformedDigest(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	content := data(1, 20_000)
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		for _, d := range malformedDigests {
+			_, err := r.PushBlob(ctx, repo, ociregistry.Descriptor{Digest: d, Size: int64(len(content))}, bytes.NewReader(content))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)), qt.Commentf("%q", d))
+		}
+		w, err := r.PushBlobChunked(ctx, repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(content)
+		qt.Assert(t, qt.IsNil(err))
+		for _, d := range malformedDigests {
 			_, err = w.Commit(d)
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-			qt.Check(t, qt.IsNil(w.Cancel()))
-			qt.Check(t, qt.IsNil(w.Close()))
-			t.checkUnknown(w.ID())
-			t.checkNoFiles()
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)), qt.Commentf("%q", d))
 		}
-	}
-}
-
-func TestUploadOfNothing(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	w := tt.start()
-	_, err := w.Commit(digest.FromString(""))
-	qt.Assert(t, qt.IsNil(err))
-	tt.checkBlob(tt.a, nil)
-	tt.checkNoFiles()
-}
-
-// TestUploadEnds is behaviour 13.
-func TestUploadEnds(t *testing.T) {
-	t.Parallel()
-	data := randomBytes(1, 1000)
-	for name, end := range map[string]func(*uploadTest, *uploadWriter){
-		"Cancel": func(t *uploadTest, w *uploadWriter) { qt.Check(t, qt.IsNil(w.Cancel())) },
-		"CloseAndCancel": func(t *uploadTest, w *uploadWriter) {
-			qt.Check(t, qt.IsNil(w.Close()))
-			qt.Check(t, qt.IsNil(w.Cancel()))
-		},
-		"CancelWithOldWriter": func(t *uploadTest, w *uploadWriter) {
-			other := t.resume(t.u, w.ID(), -1)
-			t.write(other, data)
-			qt.Check(t, qt.IsNil(w.Cancel()))
-			_, err := other.Write(data)
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-			qt.Check(t, qt.IsNil(other.Cancel()))
-		},
-		"CommitWrong": func(t *uploadTest, w *uploadWriter) {
-			_, err := w.Commit(digest.FromString("x"))
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
-			_, err = w.Commit(digest.FromBytes(data))
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-		},
-		"Expire": func(t *uploadTest, w *uploadWriter) {
-			t.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
-			n, err := t.u.sweep()
-			qt.Check(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(n, 0))
-			_, err = w.Write(data)
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-			qt.Check(t, qt.IsNil(w.Close()))
-		},
-		"ExpireUnswept": func(t *uploadTest, w *uploadWriter) {
-			t.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
-			qt.Check(t, qt.IsNil(w.Close()))
-			t.checkUnknown(w.ID())
-		},
-	} {
-		t := newUploadTest(t)
-		var used int64
-		t.s.take = func(n int64) error { used += n; return nil }
-		t.s.give = func(n int64) { used -= n }
-		w := t.start()
-		t.write(w, data)
-		end(t, w)
-		t.checkUnknown(w.ID())
-		t.checkNoFiles()
-		qt.Check(t, qt.Equals(used, 0), qt.Commentf("%s", name))
-		_, err := t.s.stat(t.a, digest.FromBytes(data))
-		qt.Check(t, qt.ErrorIs(err, fs.ErrNotExist))
-	}
-}
-
-func TestUploadOverTheLimit(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	var used int64
-	tt.s.take = func(n int64) error {
-		if used+n > 1500 {
-			return ociregistry.ErrDenied
-		}
-		used += n
-		return nil
-	}
-	tt.s.give = func(n int64) { used -= n }
-	data := randomBytes(1, 1000)
-	w := tt.start()
-	tt.write(w, data)
-	_, err := w.Write(data)
-	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDenied))
-	qt.Check(t, qt.Equals(used, 0))
-	qt.Check(t, qt.IsNil(w.Close()))
-	tt.checkNoFiles()
-
-	for range 2 {
-		w = tt.start()
-		tt.write(w, data[:500])
-		w.Close()
-		w = tt.resume(tt.u, w.ID(), 500)
-		tt.write(w, data[500:])
-		_, err = w.Commit(digest.FromBytes(data))
+		wantRepositories(t, r)
+		_, err = w.Commit(describe(content).Digest) // the session stayed
 		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(used, 1000))
-		tt.s.take = func(n int64) error { used += n; return nil }
-	}
+		wantBlob(t, r, repo, content)
+	})
 }
 
-// TestUploadIDs is behaviour 7: ids of other forms come to no path.
-func TestUploadIDs(t *testing.T) {
+// A cancelled, committed or invented session is unknown to everybody.
+func TestSession_IsUnknownAfterItsEnd(t *testing.T) {
 	t.Parallel()
-	tt := newUploadTest(t)
-	w := tt.start()
-	tt.fs.set(func(op, name string) error { t.Errorf("%s %s", op, name); return nil })
-	for _, id := range []string{
-		"", ".", "..", "x", "../../etc/passwd", w.ID() + "A", w.ID()[1:], strings.ToLower(w.ID()), w.ID() + stateSuffix,
-		w.ID()[:25] + "\x00", w.ID()[:25] + "/", w.ID()[:25] + "1", strings.Repeat("é", 13),
-	} {
-		tt.checkUnknown(id)
-	}
-	tt.fs.set(nil)
-	tt.checkUnknown(strings.Repeat("A", 26))
-	qt.Check(t, qt.IsNil(w.Cancel()))
-	tt.checkUnknown(w.ID())
-	qt.Check(t, qt.IsNil(w.Cancel()))
-	tt.checkNoFiles()
-}
-
-// TestUploadAfterRestart is behaviour 11: the bytes are not read again, unless
-// the whole system was started again.
-func TestUploadAfterRestart(t *testing.T) {
-	t.Parallel()
-	for _, rebooted := range []bool{false, true} {
-		t := newUploadTest(t)
-		data := randomBytes(1, 4*bufferSize)
-		w := t.start()
-		_, err := w.ReadFrom(bytes.NewReader(data[:len(data)-1]))
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(w.Close()))
-		// What was written and not acknowledged is no part of it.
-		f, err := os.OpenFile(t.u.dataPath(w.ID()), os.O_WRONLY|os.O_APPEND, 0)
-		qt.Assert(t, qt.IsNil(err))
-		f.WriteString("torn")
-		f.Close()
-
-		next := t.process()
-		if rebooted {
-			next.boot[0]++
-		}
-		reads := 0
-		t.fs.set(func(op, name string) error {
-			if strings.HasPrefix(op, "file.Read") && name == next.dataPath(w.ID()) {
-				reads++
+	const repo = "app"
+	content := data(1, 50_000)
+	ends := []struct {
+		name string
+		end  func(w ociregistry.BlobWriter) error
+	}{
+		{"cancel", func(w ociregistry.BlobWriter) error { return w.Cancel() }},
+		{"cancel after Close", func(w ociregistry.BlobWriter) error { return errors.Join(w.Close(), w.Cancel()) }},
+		{"commit", func(w ociregistry.BlobWriter) error {
+			_, err := w.Commit(describe(content).Digest)
+			return err
+		}},
+		{"commit with the wrong digest", func(w ociregistry.BlobWriter) error {
+			if _, err := w.Commit(digest.FromString("other")); !errors.Is(err, ociregistry.ErrDigestInvalid) {
+				return fmt.Errorf("got %v", err)
 			}
 			return nil
-		})
-		w = t.resume(next, w.ID(), -1)
-		qt.Check(t, qt.Equals(w.Size(), int64(len(data))-1))
-		t.write(w, data[len(data)-1:])
-		_, err = w.Commit(digest.FromBytes(data))
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(reads > 0, rebooted))
-		t.checkBlob(t.a, data)
-		t.checkNoFiles()
-	}
-}
-
-// TestUploadDamaged changes the files of a session in all ways that a crash can.
-// It is unknown then, or begins anew where nothing says that it had begun.
-func TestUploadDamaged(t *testing.T) {
-	t.Parallel()
-	write := func(name string, change func([]byte) []byte) {
-		text, err := os.ReadFile(name)
-		if err == nil {
-			os.WriteFile(name, change(text), 0o644)
-		}
-	}
-	cut := func(name string) {
-		write(name, func(b []byte) []byte { return b[:len(b)-1] })
-	}
-	type damage struct {
-		name     string
-		rebooted bool
-		damage   func(state, content string)
-	}
-	tests := []damage{
-		{"no content", false, func(_, content string) { os.Remove(content) }},
-		{"short content", false, func(_, content string) { cut(content) }},
-		{"no state", false, func(state, _ string) { os.Remove(state) }},
-		{"empty state", false, func(state, _ string) { os.Truncate(state, 0) }},
-		{"zeros", false, func(state, _ string) { write(state, func(b []byte) []byte { return make([]byte, len(b)) }) }},
-		{"no content after a start", true, func(_, content string) { os.Remove(content) }},
-		{"short content after a start", true, func(_, content string) { cut(content) }},
-		{"zeros in the content after a start", true, func(_, content string) {
-			write(content, func(b []byte) []byte { clear(b[len(b)-500:]); return b })
 		}},
 	}
-	for i := range 200 { // more than the part that has a meaning
-		tests = append(tests, damage{"flipped bit", false, func(state, _ string) {
-			write(state, func(b []byte) []byte { b[i] ^= 1 << (i % 8); return b })
-		}})
-	}
-	tt := newUploadTest(t)
-	for _, size := range []int{1000, smallBlob + 1} {
-		data := randomBytes(1, size)
-		for _, test := range tests {
-			w := tt.start()
-			tt.write(w, data)
-			qt.Assert(t, qt.IsNil(w.Close()))
-			u := tt.process()
-			if test.rebooted {
-				u.boot[0]++
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		for _, written := range []bool{false, true} {
+			for _, e := range ends {
+				if !written && e.name == "commit" {
+					continue
+				}
+				w, err := r.PushBlobChunked(ctx, repo, 0)
+				qt.Assert(t, qt.IsNil(err))
+				if written {
+					_, err = w.Write(content)
+					qt.Assert(t, qt.IsNil(err))
+				}
+				other, err := r.PushBlobChunkedResume(ctx, repo, w.ID(), -1, 0)
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(e.end(w)), qt.Commentf(e.name))
+				for _, offset := range []int64{-1, 0, w.Size()} {
+					_, err = r.PushBlobChunkedResume(ctx, repo, w.ID(), offset, 0)
+					qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(e.name))
+				}
+				for _, w := range []ociregistry.BlobWriter{w, other} {
+					qt.Check(t, qt.IsNil(w.Cancel()), qt.Commentf(e.name)) // can be deferred
+					_, err = w.Write([]byte("more"))
+					qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(e.name))
+					_, err = w.Commit(describe(content).Digest)
+					qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(e.name))
+					qt.Check(t, qt.IsNil(w.Close()))
+				}
 			}
-			state, content := u.statePath(w.ID()), u.dataPath(w.ID())
-			if size <= smallBlob {
-				content = state
-			}
-			test.damage(state, content)
-			_, gone := os.Lstat(state)
-			next, err := u.resume(background, "repo", w.ID(), -1, 0)
-			if gone != nil {
-				qt.Assert(t, qt.IsNil(err), qt.Commentf("%s of %d bytes", test.name, size))
-				qt.Check(t, qt.Equals(next.Size(), 0))
-				qt.Check(t, qt.IsNil(next.Close()))
-				continue
-			}
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown), qt.Commentf("%s of %d bytes", test.name, size))
 		}
-	}
-	tt.u.now = func() time.Time { return time.Now().Add(2 * time.Hour) }
-	_, err := tt.u.sweep()
-	qt.Check(t, qt.IsNil(err))
-	tt.checkNoFiles()
-}
-
-func FuzzParseSessionState(f *testing.F) {
-	st := newSessionState(strings.Repeat("A", idLen), "repo", digest.SHA512, bootID{1})
-	text, err := st.encode()
-	qt.Assert(f, qt.IsNil(err))
-	f.Add(text[:])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		var text stateText
-		copy(text[:], b)
-		st, err := parseSessionState(&text)
-		if err != nil {
-			return
-		}
-		again, err := st.encode()
-		qt.Assert(t, qt.IsNil(err))
-		if st2, err := parseSessionState(&again); err != nil || st2.size != st.size || st2.repo != st.repo || st2.id != st.id {
-			t.Errorf("%v, %+v became %+v", err, st, st2)
-		}
-		st.newHash()
+		wantBlob(t, r, repo, content) // the one that was committed
 	})
 }
 
-func TestSessionState(t *testing.T) {
+// An id that the registry did not issue never reaches a path, even if there is
+// something like a session at that path.
+func TestSession_HostileIDReachesNoPath(t *testing.T) {
 	t.Parallel()
-	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		st := newSessionState(strings.Repeat("A", idLen), strings.Repeat("r", 255), alg, bootID{1, 2, 3})
-		h := alg.Hash()
-		h.Write([]byte("content"))
-		st.setHash(h)
-		st.size, st.sealed = 7, true
-		text, err := st.encode()
-		qt.Assert(t, qt.IsNil(err))
-		got, err := parseSessionState(&text)
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(got.id, st.id))
-		qt.Check(t, qt.Equals(got.repo, st.repo))
-		qt.Check(t, qt.Equals(got.boot, st.boot))
-		qt.Check(t, qt.Equals(got.size, 7))
-		qt.Check(t, qt.IsTrue(got.sealed))
-		h, err = got.newHash()
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.IsTrue(hasSum(h, alg.FromString("content"))))
+	const repo = "app"
+	f := newFixture(t, ocifs.Options{})
+	w, err := f.PushBlobChunked(t.Context(), repo, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Write([]byte("content"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(w.Close()))
+	id := w.ID()
+
+	// The files of the session are also where the ids below would lead to.
+	uploads := filepath.Join(f.dir, ".ocifs", "uploads")
+	files, err := os.ReadDir(uploads)
+	qt.Assert(t, qt.IsNil(err))
+	outside := scratch.Kept(t)
+	places := []string{f.dir, filepath.Join(f.dir, ".ocifs"), filepath.Join(uploads, "sub"), filepath.Join(f.dir, ".ocifs", "staging"), outside}
+	for _, dir := range places {
+		qt.Assert(t, qt.IsNil(os.MkdirAll(dir, 0o777)))
+		for _, file := range files {
+			text, err := os.ReadFile(filepath.Join(uploads, file.Name()))
+			qt.Assert(t, qt.IsNil(err))
+			writeFile(t, filepath.Join(dir, file.Name()), string(text))
+		}
 	}
-	st := newSessionState(strings.Repeat("A", idLen), strings.Repeat("r", 600), digest.SHA256, bootID{})
-	_, err := st.encode()
-	qt.Check(t, qt.ErrorIs(err, errState))
+	before := tree(t, f.dir)
+	ids := []string{
+		"", ".", "..", "/", "../" + id, "../../" + id, "../uploads/" + id, "./" + id, "sub/" + id, "sub/../" + id, `sub\` + id, `..\` + id, id + "/", id + "/.",
+		filepath.Join(outside, id), filepath.Join(uploads, id), "/" + id, "//" + id, id + ".state", id + "\x00", "\x00" + id, id + " ", " " + id, id + "\n",
+		strings.ToLower(id), id[:len(id)-1], id + "A", "\xff\xfe" + id[2:], "é" + id[2:], strings.Repeat("A", 1<<16), "*", id[:25] + "?", id[:25] + "/", id[:25] + "%2f",
+	}
+	for _, hostile := range ids {
+		for _, offset := range []int64{-1, 0, 7} {
+			_, err := f.PushBlobChunkedResume(t.Context(), repo, hostile, offset, 0)
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf("%.60q", hostile))
+		}
+	}
+	_, err = f.PushBlobChunkedResume(t.Context(), "other", id, -1, 0)
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown))) // is the session of a repository
+	qt.Check(t, qt.DeepEquals(tree(t, f.dir), before))
+
+	w, err = f.PushBlobChunkedResume(t.Context(), repo, id, 7, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Commit(digest.FromString("content"))
+	qt.Assert(t, qt.IsNil(err))
 }
 
-// TestTwoWriters is behaviour 12, within a process and across two.
-func TestTwoWriters(t *testing.T) {
+// A chunk that does not begin at the end of the session is refused, and the session
+// continues.
+func TestSession_RefusesWrongOffsetAndContinues(t *testing.T) {
 	t.Parallel()
-	for _, two := range []bool{false, true} {
-		t := newUploadTest(t)
-		other := t.u
-		if two {
-			other = t.process()
+	const repo = "app"
+	content := data(1, 30_000)
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		w, err := r.PushBlobChunked(ctx, repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		for sent := int64(0); sent < 30_000; {
+			for _, offset := range []int64{0, sent - 1, sent + 1, sent - 10_000, sent + 10_000, 30_000, 1 << 62, -2, -1 << 63} {
+				if offset == sent || offset == -1 {
+					continue
+				}
+				_, err := r.PushBlobChunkedResume(ctx, repo, w.ID(), offset, 0)
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)), qt.Commentf("at %d instead of %d", offset, sent))
+			}
+			next, err := r.PushBlobChunkedResume(ctx, repo, w.ID(), sent, 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = next.Write(content[sent : sent+10_000])
+			qt.Assert(t, qt.IsNil(err))
+			if sent > 0 { // w is behind now
+				_, err = w.Write(content[:1])
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+				_, err = w.Commit(describe(content).Digest)
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+			}
+			sent += 10_000
+			w = next
 		}
-		w1 := t.start()
-		w2 := t.resume(other, w1.ID(), 0)
-		t.write(w1, []byte("abc"))
-		if two { // what is in its memory nobody else knows
-			qt.Assert(t, qt.IsNil(w1.Close()))
-			w1 = t.resume(t.u, w1.ID(), 3)
+		_, err = w.Commit(describe(content).Digest)
+		qt.Assert(t, qt.IsNil(err))
+		wantBlob(t, r, repo, content)
+	})
+}
+
+// A session reports its size, and continues there if no offset is given.
+func TestSession_ReportsItsSize(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	content := data(1, 100_000)
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		ctx := t.Context()
+		w, err := r.PushBlobChunked(ctx, repo, 0)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(w.Size(), 0))
+		id, sent := w.ID(), int64(0)
+		for i, n := range []int64{1, 0, 63, 65, 4096, 16 << 10, 40_000, 39_391} {
+			if i%2 == 1 {
+				qt.Assert(t, qt.IsNil(w.Close()))
+				w, err = r.PushBlobChunkedResume(ctx, repo, id, -1, 0)
+				qt.Assert(t, qt.IsNil(err))
+			}
+			qt.Check(t, qt.Equals(w.Size(), sent))
+			_, err = w.Write(content[sent : sent+n])
+			qt.Assert(t, qt.IsNil(err))
+			sent += n
+			qt.Check(t, qt.Equals(w.Size(), sent))
+			qt.Check(t, qt.Equals(w.ID(), id))
+			other, err := r.PushBlobChunkedResume(ctx, repo, id, -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.Equals(other.Size(), sent))
+			qt.Assert(t, qt.IsNil(other.Close()))
 		}
-		_, err := w2.Write([]byte("xyz"))
-		if !two {
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-		}
-		_, err = w2.Commit(digest.FromString("xyz"))
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-		w3 := t.resume(other, w1.ID(), -1)
-		t.write(w3, []byte("def"))
-		_, err = w1.Write([]byte("x"))
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-		w4 := t.resume(t.u, w1.ID(), 6)
-		_, err = w4.Commit(digest.FromString("abcdef"))
-		qt.Check(t, qt.IsNil(err))
-		_, err = w3.Write([]byte("x"))
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-		for _, w := range []*uploadWriter{w1, w3} {
-			qt.Check(t, qt.IsNil(w.Close()))
-		}
-		err = w2.Close()
-		if two { // it had taken bytes, which are not kept
-			qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-		} else {
+		qt.Assert(t, qt.Equals(sent, 100_000))
+		desc, err := w.Commit(describe(content).Digest)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(desc.Size, 100_000))
+		wantBlob(t, r, repo, content)
+	})
+}
+
+// Acknowledged content can be read at once, by every method and every client.
+func TestAcknowledged_IsReadableAtOnce(t *testing.T) {
+	t.Parallel()
+	const repo = "app"
+	pushes := map[string]func(context.Context, ociregistry.Interface, string, []byte) error{"PushBlob": pushBlob, "Commit": upload}
+	check := func(t *testing.T, r ociregistry.Interface, content []byte) {
+		ctx := t.Context()
+		want := describe(content)
+		desc, err := r.ResolveBlob(ctx, repo, want.Digest)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(desc, want))
+		wantBlob(t, r, repo, content)
+		n := want.Size
+		for _, at := range [][2]int64{{0, -1}, {0, n}, {n, n}, {n / 2, -1}, {n / 3, n / 2}, {max(n-1, 0), n + 100}} {
+			got, err := r.GetBlobRange(ctx, repo, want.Digest, at[0], at[1])
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.DeepEquals(got.Descriptor(), want))
+			text, err := read(got, nil)
 			qt.Check(t, qt.IsNil(err))
-		}
-		t.checkBlob(t.a, []byte("abcdef"))
-		t.checkNoFiles()
-	}
-}
-
-// TestManyWriters lets writers in two processes race for each offset.
-func TestManyWriters(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	processes := []*uploads{tt.u, tt.process()}
-	id := tt.start()
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	got := make(map[int64]byte) // by offset, the one that was told that it won
-	for i := range 6 {
-		wg.Go(func() {
-			for range 20 {
-				w, err := processes[i%2].resume(background, "repo", id.ID(), -1, 0)
-				if !qt.Check(t, qt.IsNil(err)) {
-					return
-				}
-				offset, c := w.Size(), byte('a'+i)
-				_, err = w.Write([]byte{c})
-				closeErr := w.Close()
-				if err == nil {
-					err = closeErr // only now it is said to be kept
-				}
-				if err == nil {
-					mu.Lock()
-					_, twice := got[offset]
-					qt.Check(t, qt.IsFalse(twice))
-					got[offset] = c
-					mu.Unlock()
-				} else {
-					qt.Check(t, qt.ErrorIs(err, ociregistry.ErrRangeInvalid))
-				}
+			end := at[1]
+			if end < 0 || end > n {
+				end = n
 			}
-		})
-	}
-	wg.Wait()
-	qt.Assert(t, qt.IsNil(id.Close()))
-	want := make([]byte, len(got))
-	for offset, c := range got {
-		want[offset] = c
-	}
-	// Of several that commit, one wins.
-	writers := make([]*uploadWriter, 4)
-	for i := range writers { // all of them before the session ends
-		writers[i] = tt.resume(processes[i%2], id.ID(), int64(len(want)))
-	}
-	won := make(chan bool)
-	for _, w := range writers {
-		go func() {
-			_, err := w.Commit(digest.FromBytes(want))
-			if err != nil {
-				qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-			}
-			w.Close()
-			won <- err == nil
-		}()
-	}
-	n := 0
-	for range writers {
-		if <-won {
-			n++
+			qt.Check(t, qt.IsTrue(text == string(content[at[0]:end])))
 		}
 	}
-	qt.Check(t, qt.Equals(n, 1))
-	tt.checkBlob(tt.a, want)
-	tt.checkNoFiles()
-}
-
-// TestLockedElsewhere waits for another process until the context ends.
-func TestLockedElsewhere(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	w := tt.start()
-	tt.write(w, []byte("content"))
-	qt.Assert(t, qt.IsNil(w.Close()))
-	w = tt.resume(tt.u, w.ID(), 7)
-	f, err := tt.u.openState(background, w.ID())
-	qt.Assert(t, qt.IsNil(err))
-	n, err := tt.u.sweep() // does not wait
-	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.Equals(n, 1))
-	ctx, cancel := context.WithCancel(background)
-	waits := 0
-	tt.fs.set(func(op, name string) error {
-		if op == "TryLock" {
-			if waits++; waits == 3 {
-				cancel()
+	onBackends(t, func(t *testing.T, r ociregistry.Interface) {
+		for name, push := range pushes {
+			for i, size := range uploadSizes {
+				content := data(uint64(i+len(name)), size)
+				qt.Assert(t, qt.IsNil(push(t.Context(), r, repo, content)))
+				check(t, r, content)
 			}
 		}
-		return nil
 	})
-	_, err = tt.u.resume(ctx, "repo", w.ID(), -1, 0)
-	qt.Check(t, qt.ErrorIs(err, context.Canceled))
-	tt.fs.set(func(op, name string) error {
-		if op == "TryLock" && tt.fs.count(op) == 2 {
-			f.Close()
-		}
-		return nil
-	})
-	tt.write(w, []byte("x"))
-	qt.Check(t, qt.IsNil(w.Cancel()))
-	tt.checkNoFiles()
-}
-
-// TestReadFromKeepsWhatWasRead ends the context, or the reader, in the middle.
-func TestReadFromKeepsWhatWasRead(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	ctx, cancel := context.WithCancel(background)
-	w, err := tt.u.start(ctx, "repo", 0)
-	qt.Assert(t, qt.IsNil(err))
-	n, err := w.(io.ReaderFrom).ReadFrom(readerFunc(func(p []byte) (int, error) {
-		cancel()
-		return copy(p, "abc"), nil
-	}))
-	qt.Check(t, qt.ErrorIs(err, context.Canceled))
-	qt.Check(t, qt.Equals(n, 3))
-	_, err = w.Write([]byte("x"))
-	qt.Check(t, qt.ErrorIs(err, context.Canceled))
-	_, err = w.Commit(digest.FromString("abc"))
-	qt.Check(t, qt.ErrorIs(err, context.Canceled))
-	qt.Assert(t, qt.IsNil(w.Close()))
-
-	w2 := tt.resume(tt.u, w.ID(), 3)
-	broken := errors.New("broken")
-	data := randomBytes(1, 5*bufferSize+1)
-	n, err = w2.ReadFrom(io.MultiReader(bytes.NewReader(data), iotest.ErrReader(broken)))
-	qt.Check(t, qt.ErrorIs(err, broken))
-	qt.Check(t, qt.Equals(n, int64(len(data))))
-	_, err = w2.Commit(digest.FromBytes(append([]byte("abc"), data...)))
-	qt.Check(t, qt.IsNil(err))
-	tt.checkNoFiles()
-}
-
-// TestUploadFaults lets each call of a write fail in turn: nothing of it is kept
-// then, and the session goes on.
-func TestUploadFaults(t *testing.T) {
-	t.Parallel()
-	data := randomBytes(1, 1000)
-	for _, op := range []string{"OpenFile", "TryLock", "file.WriteAt", "file.ReadAt"} {
-		t := newUploadTest(t)
-		w := t.start()
-		t.write(w, data[:500])
-		qt.Assert(t, qt.IsNil(w.Close()))
-		faults := 0
-		for {
-			w = t.resume(t.u, w.ID(), 500)
-			t.fs.set(func(got, name string) error {
-				if got == op && t.fs.count(op) == faults+1 {
-					return syscall.ENOSPC
-				}
-				return nil
-			})
-			_, err := w.Write(data[500:])
-			t.fs.set(nil)
-			if err == nil {
-				break
+	t.Run("another process", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t, ocifs.Options{})
+		other := openFixture(t, f.dir, "", ocifs.Options{})
+		for name, push := range pushes {
+			for i, size := range uploadSizes {
+				content := data(uint64(i+len(name)), size)
+				qt.Assert(t, qt.IsNil(push(t.Context(), f, repo, content)))
+				check(t, other, content)
 			}
-			faults++
-			qt.Check(t, qt.ErrorIs(err, syscall.ENOSPC), qt.Commentf("%s %d", op, faults))
-			qt.Check(t, qt.Equals(w.Size(), 500))
-			qt.Check(t, qt.IsNil(w.Close()))
 		}
-		qt.Check(t, qt.IsTrue(faults > 0), qt.Commentf("%s", op))
-		_, err := w.Commit(digest.FromBytes(data))
-		qt.Check(t, qt.IsNil(err))
-		t.checkNoFiles()
-	}
-}
-
-// TestCommitFails for a reason that may pass, and for one that may not.
-func TestCommitFails(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	data := randomBytes(1, 1000)
-	d := digest.FromBytes(data)
-	w := tt.start()
-	tt.write(w, data)
-	refuses := func(w *uploadWriter) {
-		_, err := w.Write([]byte("x"))
-		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadInvalid))
-		qt.Check(t, qt.IsNil(w.Close()))
-	}
-	sub := filepath.Dir(blobPath(tt.a, d))
-	for _, op := range []string{"Mkdir", "Link", "SyncDir"} {
-		tt.fs.set(func(got, name string) error {
-			if got == op && (op == "Link" || name == sub) {
-				return syscall.ENOSPC
-			}
-			return nil
-		})
-		_, err := w.Commit(d)
-		qt.Check(t, qt.ErrorIs(err, syscall.ENOSPC), qt.Commentf("%s", op))
-		tt.fs.set(nil)
-		refuses(tt.resume(tt.u, w.ID(), 1000))
-	}
-	// The content is that of a blob by now, and stays the same.
-	w.Close()
-	refuses(tt.resume(tt.process(), w.ID(), 1000))
-	tt.checkBlob(tt.a, data)
-	w = tt.resume(tt.process(), w.ID(), 1000)
-	_, err := w.Commit(d)
-	qt.Check(t, qt.IsNil(err))
-	tt.checkBlob(tt.a, data)
-	tt.checkNoFiles()
-
-	data = randomBytes(2, smallBlob+1)
-	d = digest.FromBytes(data)
-	w = tt.start()
-	tt.write(w, data)
-	tt.fs.set(failing("file.Sync", syscall.EIO))
-	_, err = w.Commit(d)
-	qt.Check(t, qt.ErrorIs(err, syscall.EIO))
-	tt.fs.set(nil)
-	_, err = w.Commit(d)
-	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown))
-	tt.checkNoFiles()
-}
-
-// TestSweep leaves what is in use and removes what dead processes left.
-func TestSweep(t *testing.T) {
-	t.Parallel()
-	tt := newUploadTest(t)
-	w, small := tt.start(), tt.start()
-	tt.write(w, randomBytes(1, smallBlob+1))
-	tt.write(small, []byte("abc"))
-	qt.Check(t, qt.IsNil(w.Close()))
-	qt.Check(t, qt.IsNil(small.Close()))
-	id := func(c string) string { return strings.Repeat(c, idLen) }
-	orphan, ended, begun, published := id("A"), id("B"), id("C"), id("D")
-	for name, text := range map[string]string{
-		tt.u.dataPath(orphan):              "data",
-		tt.u.dataPath(ended):               "data",
-		tt.u.statePath(ended):              string(make([]byte, stateSize)),
-		tt.u.statePath(begun):              "",
-		filepath.Join(tt.u.dir, "foreign"): "",
-	} {
-		qt.Assert(t, qt.IsNil(os.WriteFile(name, []byte(text), 0o644)))
-	}
-	st := newSessionState(published, "repo", digest.SHA256, tt.u.boot)
-	st.sealed, st.size = true, 3
-	qt.Assert(t, qt.IsNil(tt.u.create(st, "")))
-
-	u := tt.process()
-	u.expiry = -1 // then there is one sweep
-	u.watch()
-	u.sweeping.Wait()
-	names, err := filepath.Glob(filepath.Join(tt.u.dir, "*"))
-	qt.Assert(t, qt.IsNil(err))
-	want := []string{tt.u.statePath(begun), filepath.Join(tt.u.dir, "foreign"), tt.u.dataPath(w.ID()), tt.u.statePath(w.ID()), tt.u.statePath(small.ID())}
-	qt.Check(t, qt.ContentEquals(names, want))
-}
-
-// TestSweepsComeWhileThereAreSessions counts the looks at the directory.
-func TestSweepsComeWhileThereAreSessions(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		tt := newUploadTest(t)
-		var looks atomic.Int64
-		tt.fs.set(func(op, name string) error {
-			if op == "ReadDir" && name == tt.u.ended.dir {
-				looks.Add(1)
-			}
-			return nil
-		})
-		sweeps := func() int {
-			synctest.Wait()
-			return int(looks.Swap(0))
-		}
-		var later atomic.Bool
-		tt.u.now = func() time.Time { // files have the time of the system, not that of the bubble
-			if later.Load() {
-				return time.Now().Add(100 * 365 * 24 * time.Hour)
-			}
-			return time.Now()
-		}
-		tt.u.watch()
-		time.Sleep(10 * time.Hour)
-		qt.Check(t, qt.Equals(sweeps(), 1))
-		w := tt.start()
-		time.Sleep(10 * time.Hour) // without bytes it is nothing to be swept
-		qt.Check(t, qt.Equals(sweeps(), 0))
-		tt.write(w, []byte("x"))
-		qt.Check(t, qt.IsNil(w.Close()))
-		time.Sleep(tt.u.expiry/16*5 + time.Second)
-		qt.Check(t, qt.Equals(sweeps(), 5))
-		later.Store(true)
-		time.Sleep(tt.u.expiry)
-		qt.Check(t, qt.Equals(sweeps(), 1))
-		tt.checkUnknown(w.ID())
-		tt.checkNoFiles()
-
-		w = tt.start()
-		tt.write(w, []byte("x"))
-		tt.u.close()
-		time.Sleep(tt.u.expiry)
-		qt.Check(t, qt.Equals(sweeps(), 0))
-		tt.u.sweepLater()
-		time.Sleep(tt.u.expiry)
-		qt.Check(t, qt.Equals(sweeps(), 0))
-		qt.Check(t, qt.IsNil(w.Cancel()))
 	})
 }

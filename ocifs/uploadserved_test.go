@@ -13,6 +13,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
@@ -39,11 +40,11 @@ func filesBelow(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// Sessions that nothing is written to leave no file and take no memory, and each of
-// them can go on, after a restart as well.
+// Sessions without bytes have no file and take no memory, and each of them can
+// continue, after a restart too.
 func TestPosts_CostNothing(t *testing.T) {
 	// It looks at all of the memory.
-	dir := KeptDir(t)
+	dir := scratch.Kept(t)
 	r, err := New(dir, nil)
 	qt.Assert(t, qt.IsNil(err))
 	h := ociserver.New(r, nil)
@@ -63,7 +64,7 @@ func TestPosts_CostNothing(t *testing.T) {
 	grown := int64(heap()) - int64(memory) - posts*256 // that is for the locations
 	qt.Check(t, qt.IsTrue(grown < 1<<20), qt.Commentf("%d bytes", grown))
 	qt.Check(t, qt.DeepEquals(filesBelow(t, dir), before))
-	qt.Check(t, qt.HasLen(r.uploads.sessions, 0))
+	qt.Check(t, qt.Equals(r.uploads.InMemory(), 0))
 	for _, i := range []int{0, 1, posts / 2, posts} {
 		body := fmt.Sprint("content ", i)
 		ask(t, h, http.StatusNoContent, "GET", locations[i], "")
@@ -90,8 +91,8 @@ func TestPosts_CostNothing(t *testing.T) {
 	ask(t, h, http.StatusNotFound, "GET", next, "")
 }
 
-// A small blob that comes by POST and PUT makes no file, and one write: that of the
-// journal.
+// A small blob that arrives by POST and PUT creates no file, and takes one write, to
+// the journal.
 func TestPostAndPut_IsOneWrite(t *testing.T) {
 	t.Parallel()
 	r, fsys := counted(t, func(string) {})
@@ -101,11 +102,11 @@ func TestPostAndPut_IsOneWrite(t *testing.T) {
 		ask(t, h, http.StatusCreated, "PUT", next+"?digest="+string(digest.FromString(body)), body)
 	}
 	push("the first makes the repository")
-	fsys.set(nil)
+	fsys.Set(nil)
 	push("the second")
 	for _, op := range []string{"Mkdir", "Link", "Rename", "Remove", "file.Write", "file.Truncate", "SyncDir"} {
-		qt.Check(t, qt.Equals(fsys.count(op), 0), qt.Commentf("%s", op))
+		qt.Check(t, qt.Equals(fsys.Count(op), 0), qt.Commentf("%s", op))
 	}
-	qt.Check(t, qt.Equals(fsys.count("file.WriteAt"), 1))
-	qt.Check(t, qt.IsTrue(fsys.count("OpenFile") <= 3)) // the journal's; two look for a session's
+	qt.Check(t, qt.Equals(fsys.Count("file.WriteAt"), 1))
+	qt.Check(t, qt.IsTrue(fsys.Count("OpenFile") <= 3)) // the journal's; two look for a session's
 }

@@ -10,15 +10,16 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestUsedBySameBlobs pushes each blob by several calls at once: its bytes count
-// once.
-func TestUsedBySameBlobs(t *testing.T) {
+// TestUsage_CountsConcurrentPushesOfABlobOnce pushes each blob by several calls at
+// once. Its bytes count once.
+func TestUsage_CountsConcurrentPushesOfABlobOnce(t *testing.T) {
 	t.Parallel()
-	r, _ := openHooked(t, KeptDir(t), &Options{MaxBytes: 1 << 20})
+	r, _ := openHooked(t, scratch.Kept(t), &Options{MaxBytes: 1 << 20})
 	const blobs, size = 30, 100
 	for i := range blobs {
 		b := ocitest.NewBlob(uint64(i), size)
@@ -31,27 +32,45 @@ func TestUsedBySameBlobs(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	qt.Check(t, qt.Equals(r.used.Load(), blobs*size))
+	qt.Check(t, qt.Equals(r.quota.Used(), blobs*size))
 }
 
-// TestUsedInUnfinishedFold counts the bytes of manifests that a journal still has,
-// and files too, and of one that was deleted, but whose file is still there.
-func TestUsedInUnfinishedFold(t *testing.T) {
+// TestUsage_CountsUnfinishedFold counts the bytes of manifests that are in a journal
+// and in files, and of a deleted manifest whose file still exists.
+func TestUsage_CountsUnfinishedFold(t *testing.T) {
 	t.Parallel()
-	dir := KeptDir(t)
+	dir := scratch.Kept(t)
 	opts := &Options{NoSync: true, MaxBytes: 1 << 20}
-	r, _ := openHooked(t, dir, opts)
+	r, h := openHooked(t, dir, opts)
 	var digests []ociregistry.Digest
 	for i := range 3 {
 		desc, err := r.PushManifest(t.Context(), "foo", "", ocitest.NewBlob(uint64(i), 100).Bytes(), "text/plain")
 		qt.Assert(t, qt.IsNil(err))
 		digests = append(digests, desc.Digest)
 	}
-	foldSome(t, r.repository("foo"))
+	foldSome(t, h, used(t, r, "foo"))
 	qt.Assert(t, qt.IsNil(r.DeleteManifest(t.Context(), "foo", digests[0])))
-	qt.Check(t, qt.Equals(r.used.Load(), 200))
+	qt.Check(t, qt.Equals(r.quota.Used(), 200))
 	next, _ := openHooked(t, dir, opts)
-	qt.Check(t, qt.Equals(next.used.Load(), 200))
+	qt.Check(t, qt.Equals(next.quota.Used(), 200))
+}
+
+// A manifest that was deleted before it became a file is not counted by the next registry.
+func TestUsed_LeavesOutManifestsDeletedInJournal(t *testing.T) {
+	t.Parallel()
+	dir := scratch.Kept(t)
+	opts := &Options{NoSync: true, MaxBytes: 1 << 20}
+	r, _ := openHooked(t, dir, opts)
+	var desc ociregistry.Descriptor
+	for i := range 2 {
+		var err error
+		desc, err = r.PushManifest(t.Context(), "foo", "", ocitest.NewBlob(uint64(i), 100).Bytes(), "text/plain")
+		qt.Assert(t, qt.IsNil(err))
+	}
+	qt.Assert(t, qt.IsNil(r.DeleteManifest(t.Context(), "foo", desc.Digest)))
+	qt.Check(t, qt.Equals(r.quota.Used(), 100))
+	next, _ := openHooked(t, dir, opts)
+	qt.Check(t, qt.Equals(next.quota.Used(), 100))
 }
 
 // TestUsedByDamagedManifest damages the file of a manifest, or removes it, and has it
@@ -89,7 +108,7 @@ func TestUsedByDamagedManifest(t *testing.T) {
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.IsNil(image.Push(t.Context(), r, "foo", "v1")))
 				qt.Assert(t, qt.IsNil(r.Close()))
-				name := blobPath(filepath.Join(dir, "foo"), image.Descriptor.Digest)
+				name := blobs.Path(filepath.Join(dir, "foo"), image.Descriptor.Digest)
 				if before != "" {
 					steps[before](t, nil, name)
 				}
@@ -98,11 +117,11 @@ func TestUsedByDamagedManifest(t *testing.T) {
 				for step := range strings.FieldsSeq(course) {
 					steps[step](t, r, name)
 				}
-				used := r.used.Load()
+				used := r.quota.Used()
 				qt.Assert(t, qt.IsNil(r.Close()))
 				next, err := New(dir, opts)
 				qt.Assert(t, qt.IsNil(err))
-				qt.Check(t, qt.Equals(used, next.used.Load()))
+				qt.Check(t, qt.Equals(used, next.quota.Used()))
 				qt.Assert(t, qt.IsNil(next.Close()))
 			})
 		}

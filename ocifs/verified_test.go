@@ -28,8 +28,8 @@ func (b *believed) Read(p []byte) (int, error) {
 
 func (b *believed) Verified() verified.State { return b.state }
 
-// TestHashedOnce shows that what a reader of this module verifies is not hashed
-// again, unless it is small: a lie would not be noticed.
+// TestHashedOnce checks that content which a reader of this module verifies is not
+// hashed again, unless it is small: if the reader lied, nobody would notice.
 func TestHashedOnce(t *testing.T) {
 	t.Parallel()
 	d := digest.FromString("true")

@@ -8,31 +8,38 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/layout"
+	"github.com/seed-40b21970/oci/ocifs/internal/refs"
+	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Problem is something that Verify or Repair found.
+// Problem is a defect that [Registry.Verify] or [Registry.Repair] found.
 type Problem struct {
-	Repo   string             // empty if it is about what repositories share
-	Digest ociregistry.Digest // of the blob or manifest, or empty if it is about the repository
-	Tag    string             // that points at it, or empty
-	Err    error
+	Repository string             // empty for files that repositories share
+	Digest     ociregistry.Digest // of the blob or manifest; empty if the problem is the repository's
+	Tag        string             // a tag that points at the manifest, or empty
+	Err        error              // what is wrong
 
-	// Repaired is whether Repair has set it right: what was damaged is not in the
-	// way of what comes next. That it is missing then, if it is needed, is a Problem
-	// of its own. Moved is where it is now, or empty if nothing was moved.
+	// Repaired reports whether Repair has removed the cause: the damaged file no
+	// longer blocks later pushes. If its content is needed and now missing, that is a
+	// Problem of its own. Moved is the new name of the damaged file, or empty if
+	// nothing was moved.
 	Repaired bool
 	Moved    string
 }
 
+// String describes the problem on one line.
 func (p Problem) String() string {
-	s := p.Repo
+	s := p.Repository
 	if p.Tag != "" {
 		s += ":" + p.Tag
 	}
@@ -49,32 +56,33 @@ func (p Problem) String() string {
 	return s
 }
 
-// Errors of a [Problem]. Others are those of the filesystem, of index.json that
-// cannot be read, and [ociregistry.ErrManifestInvalid].
+// The errors of a [Problem]. Others are those of the filesystem, those of parsing
+// index.json, and [ociregistry.ErrManifestInvalid].
 var (
-	// ErrDamaged is for a file whose bytes are not those that its name stands
-	// for. To push the content again repairs it.
-	ErrDamaged = errors.New("content is not what its digest says")
+	// ErrDamaged means that the bytes of a file do not match the digest in its name.
+	// Pushing the content again repairs it.
+	ErrDamaged = blobs.ErrDamaged
 
-	// ErrNoIndex is for a repository that has blobs and no index.json, and whose
-	// journal does not say anything. It was lost, or another program is about to
-	// write it. Calls about such a repository return ErrNoIndex, too; they change
-	// nothing.
-	ErrNoIndex = errors.New("there are blobs and no index.json")
+	// ErrNoIndex means that a repository has blobs but no index.json, and that its
+	// journal has no changes. The file was lost, or another program is about to write
+	// it. Calls about such a repository return ErrNoIndex too, and change nothing.
+	ErrNoIndex = repos.ErrNoIndex
 
-	// ErrMissing is for content that is named and not there. A Registry that is
-	// Sparse does not report what manifests name; another also reports what was
-	// allowed to be missing ([ociregistry.AllowMissing], [ociregistry.AllowInUse]).
+	// ErrMissing means that content is named but absent. A registry with
+	// [Options.Sparse] does not report missing content that manifests name. Any other
+	// also reports content that was allowed to be missing
+	// ([ociregistry.AllowMissing], [ociregistry.AllowInUse]).
 	ErrMissing = errors.New("content is missing")
 )
 
-// Verify reads all that the registry has, checks that each file has the bytes of
-// its name and that all is there that index.json and manifests name, and yields
-// what is wrong, repository by repository in byte order of their names, and then of
-// what they share. It changes nothing, and can run while the registry is used. The
-// caller may leave the loop at any time.
+// Verify reads everything in the registry and yields the problems that it finds. It
+// checks that the bytes of each file match its name, and that everything that
+// index.json and manifests name exists. Problems come repository by repository, in
+// byte order of the names, followed by those of the files that repositories share.
+// Verify changes nothing, and can run while the registry is in use. The caller may
+// leave the loop at any time.
 //
-// The error, which is the last element, is that of the context, or says that the
+// An error is the last element. It is that of the context, or means that the
 // directory itself cannot be read.
 func (r *Registry) Verify(ctx context.Context) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
@@ -90,22 +98,22 @@ type verification struct {
 	yield    func(Problem, error) bool
 	stopped  bool
 
-	// damaged is told of a file that is not what it should be, and returns what is
-	// to be reported of it.
+	// damaged, if not nil, is called for a damaged file, and returns the problem to
+	// report.
 	damaged func(p Problem, name string, info fs.FileInfo) Problem
 
-	// unopened is told why a repository cannot be opened, and returns what is to be
-	// reported of that.
+	// unopened, if not nil, is called for a repository that cannot be opened, and
+	// returns the problem to report.
 	unopened func(p Problem) Problem
 }
 
 func (v *verification) run(op string) {
-	err := v.registry.usable()
+	err := v.registry.repos.Usable()
 	if err == nil {
-		err = v.registry.eachDir(func(name, dir string) (bool, error) {
+		err = v.registry.repos.EachDir("", func(name, dir string) (bool, error) {
 			v.repository(name)
 			return v.goesOn(), v.over()
-		}, func(name string, err error) { v.report(Problem{Repo: name, Err: err}) })
+		}, func(name string, err error) { v.report(Problem{Repository: name, Err: err}) })
 	}
 	if err == nil && v.goesOn() {
 		v.pool()
@@ -118,7 +126,7 @@ func (v *verification) run(op string) {
 
 func (v *verification) goesOn() bool { return !v.stopped && v.ctx.Err() == nil }
 
-// over returns the error of the context, if anybody wants to know it.
+// over returns the error of the context, unless the caller has left the loop.
 func (v *verification) over() error {
 	if v.stopped {
 		return nil
@@ -133,23 +141,27 @@ func (v *verification) report(p Problem) {
 }
 
 func (v *verification) repository(name string) {
-	repo, err := v.registry.open(name)
+	repo, err := v.registry.repos.Open(name)
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
 		return
 	}
 	if err != nil {
-		p := Problem{Repo: name, Err: err}
+		p := Problem{Repository: name, Err: err}
 		if v.unopened != nil {
 			p = v.unopened(p)
 		}
 		v.report(p)
-		if repo, err = v.registry.open(name); err != nil {
+		if repo, err = v.registry.repos.Open(name); err != nil {
 			return
 		}
 	}
+	defer repo.Release()
 	v.layoutFile(repo)
-	v.files(Problem{Repo: name}, repo.dir, func(fs.FileInfo) bool { return true })
-	for _, m := range repo.all() {
+	v.files(Problem{Repository: name}, repo.Dir, func(fs.FileInfo) bool { return true })
+	refs.ReadWhole(repo) // manifest reports what cannot be read
+	var manifests []*repostate.Manifest
+	repo.View(func(s *repostate.State) { manifests = s.Manifests() })
+	for _, m := range manifests {
 		if !v.goesOn() {
 			return
 		}
@@ -157,41 +169,29 @@ func (v *verification) repository(name string) {
 	}
 }
 
-// all returns the manifests that are known.
-func (repo *repository) all() []*stored {
-	repo.readAll() // what cannot be read is found again
-	repo.mu.RLock()
-	defer repo.mu.RUnlock()
-	manifests := make([]*stored, 0, len(repo.state.manifests))
-	for _, m := range repo.state.manifests {
-		manifests = append(manifests, m)
-	}
-	return manifests
-}
-
-// layoutFile checks the mark of a layout.
-func (v *verification) layoutFile(repo *repository) {
-	name := filepath.Join(repo.dir, layoutFile)
-	info, err := v.registry.lstat(name)
+// layoutFile checks the oci-layout file of a repository.
+func (v *verification) layoutFile(repo *repos.Repository) {
+	name := filepath.Join(repo.Dir, layout.FileName)
+	info, err := disk.Lstat(v.registry.fs, name)
 	if info != nil {
 		err = v.registry.checkLayoutFile(name)
 	} else if err == nil {
 		err = ErrMissing
 	}
-	if err == nil || !repo.isLaid() {
+	if err == nil || !repo.HasLayout() {
 		return
 	}
-	p := Problem{Repo: repo.name, Err: fmt.Errorf("%s: %w", layoutFile, err)}
+	p := Problem{Repository: repo.Name, Err: fmt.Errorf("%s: %w", layout.FileName, err)}
 	if v.damaged != nil && (errors.Is(err, ErrDamaged) || errors.Is(err, ErrMissing)) {
 		p = v.damaged(p, name, info)
 	}
 	v.report(p)
 }
 
-// checkLayoutFile returns an error unless a file is the mark of a layout (image-spec,
+// checkLayoutFile returns an error unless a file is a valid oci-layout (image-spec,
 // "OCI Image Layout Specification", section "oci-layout file").
 func (r *Registry) checkLayoutFile(name string) error {
-	text, err := r.readRegular(name)
+	text, err := r.layouts.ReadRegular(name)
 	if err != nil {
 		return err
 	}
@@ -202,28 +202,11 @@ func (r *Registry) checkLayoutFile(name string) error {
 	return nil
 }
 
-// readRegular returns the text of a file. If it is none, the error is ErrDamaged.
-func (r *Registry) readRegular(name string) (string, error) {
-	info, err := r.fs.Lstat(name)
-	if err == nil && !info.Mode().IsRegular() {
-		err = ErrDamaged
-	}
-	if err != nil {
-		return "", err
-	}
-	f, err := r.fs.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	return readFrom(f, 0)
-}
-
-// files checks the bytes of those files of blobs below a directory that are to be
-// looked at. What is found has p's fields.
+// files checks the bytes of the blob files in a directory for which look returns
+// true. The problems have the fields of p.
 func (v *verification) files(p Problem, dir string, look func(fs.FileInfo) bool) {
 	stop := errors.New("stopped")
-	err := v.registry.eachBlob(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
+	err := v.registry.store.Each(dir, func(digest ociregistry.Digest, info fs.FileInfo) error {
 		if look(info) {
 			v.file(p, dir, digest, info)
 		}
@@ -239,14 +222,14 @@ func (v *verification) files(p Problem, dir string, look func(fs.FileInfo) bool)
 }
 
 func (v *verification) file(p Problem, dir string, digest ociregistry.Digest, info fs.FileInfo) {
-	name := blobPath(dir, digest)
-	err := v.registry.store.verify(v.ctx, dir, digest)
+	name := blobs.Path(dir, digest)
+	err := v.registry.store.Verify(v.ctx, dir, digest)
 	if errors.Is(err, fs.ErrNotExist) {
-		now, err := v.registry.lstat(name)
+		now, err := disk.Lstat(v.registry.fs, name)
 		if now == nil && err == nil {
-			return // it was just deleted
+			return // deleted just now
 		}
-		v.found(p, name, digest, info, cmp.Or(err, ErrDamaged)) // it is empty, or no file
+		v.found(p, name, digest, info, cmp.Or(err, ErrDamaged)) // empty, or not a regular file
 	} else if err != nil {
 		v.found(p, name, digest, info, err)
 	}
@@ -254,7 +237,7 @@ func (v *verification) file(p Problem, dir string, digest ociregistry.Digest, in
 
 func (v *verification) found(p Problem, name string, digest ociregistry.Digest, info fs.FileInfo, err error) {
 	p.Digest, p.Err = digest, err
-	if p.Repo == "" {
+	if p.Repository == "" {
 		p.Err = fmt.Errorf("%w, in the pool that mounts come from", err)
 	}
 	if v.damaged != nil && errors.Is(err, ErrDamaged) {
@@ -263,19 +246,18 @@ func (v *verification) found(p Problem, name string, digest ociregistry.Digest, 
 	v.report(p)
 }
 
-// pool checks the files of the pool that no layout has as well.
+// pool checks the files of the pool that no layout shares.
 func (v *verification) pool() {
-	v.files(Problem{}, v.registry.store.private, func(info fs.FileInfo) bool { return links(info) <= 1 })
+	v.files(Problem{}, v.registry.work.Dir, func(info fs.FileInfo) bool { return disk.Links(info) <= 1 })
 }
 
-// manifest checks that a manifest is there, and what it names.
-func (v *verification) manifest(repo *repository, m *stored) {
-	repo.mu.RLock()
-	text := m.contents
-	repo.mu.RUnlock()
+// manifest checks that a manifest is present, and so is the content that it names.
+func (v *verification) manifest(repo *repos.Repository, m *repostate.Manifest) {
+	var text string
+	repo.View(func(*repostate.State) { text = m.Text })
 	var err error
 	if text == "" {
-		text, err = repo.readFile(m.digest, m.size)
+		text, err = repo.ReadFile(m.Digest, m.Size)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		v.missing(repo, m)
@@ -283,10 +265,10 @@ func (v *verification) manifest(repo *repository, m *stored) {
 	}
 	var info manifest.Info
 	if err == nil {
-		info, err = manifest.Parse(m.mediaType, text)
+		info, err = manifest.Parse(m.MediaType, text)
 	}
 	if err != nil {
-		v.report(Problem{Repo: repo.name, Digest: m.digest, Err: err})
+		v.report(Problem{Repository: repo.Name, Digest: m.Digest, Err: err})
 		return
 	}
 	if v.registry.opts.Sparse {
@@ -294,44 +276,33 @@ func (v *verification) manifest(repo *repository, m *stored) {
 	}
 	refs := append(info.Blobs[:len(info.Blobs):len(info.Blobs)], info.Manifests...)
 	for _, ref := range refs {
-		if ref.Elsewhere || repo.hasChild(ref.Digest) {
+		if ref.Elsewhere || repo.HasManifest(ref.Digest) {
 			continue
 		}
-		_, err := repo.blobSize(ref.Digest, ref.Size)
+		_, err := v.registry.blobSize(repo, ref.Digest, ref.Size)
 		if doubt := new(doubtError); errors.As(err, &doubt) {
-			_, err = repo.soundSize(ref.Digest)
+			_, err = repo.IntactSize(ref.Digest)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.digest, ref.Size)
+			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.Digest, ref.Size)
 		}
 		if err != nil {
-			v.report(Problem{Repo: repo.name, Digest: ref.Digest, Err: err})
+			v.report(Problem{Repository: repo.Name, Digest: ref.Digest, Err: err})
 		}
 	}
 }
 
-// hasChild reports whether there is a manifest.
-func (repo *repository) hasChild(digest ociregistry.Digest) bool {
-	repo.mu.RLock()
-	defer repo.mu.RUnlock()
-	return repo.state.manifests[digest] != nil
-}
-
-// missing reports a manifest that is not there, and the tags that point at it.
-func (v *verification) missing(repo *repository, m *stored) {
-	if !repo.hasChild(m.digest) {
-		return // it was just deleted
+// missing reports a missing manifest, once for each tag that points at it.
+func (v *verification) missing(repo *repos.Repository, m *repostate.Manifest) {
+	if !repo.HasManifest(m.Digest) {
+		return // deleted just now
 	}
-	repo.mu.RLock()
 	var tags []string
-	for t := m.tags; t != nil; t = t.next {
-		tags = append(tags, t.name)
-	}
-	repo.mu.RUnlock()
+	repo.View(func(s *repostate.State) { tags = s.TagsOf(m) })
 	if tags == nil {
 		tags = []string{""}
 	}
 	for _, tag := range tags {
-		v.report(Problem{Repo: repo.name, Digest: m.digest, Tag: tag, Err: ErrMissing})
+		v.report(Problem{Repository: repo.Name, Digest: m.Digest, Tag: tag, Err: ErrMissing})
 	}
 }

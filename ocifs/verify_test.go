@@ -17,7 +17,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// problems returns what Verify finds.
+// problems returns the problems that Verify finds.
 func problems(t testing.TB, f *fixture) []ocifs.Problem {
 	t.Helper()
 	var list []ocifs.Problem
@@ -29,9 +29,8 @@ func problems(t testing.TB, f *fixture) []ocifs.Problem {
 	return list
 }
 
-// A registry in which nothing is wrong has no problems, whoever wrote it, and
-// Verify changes nothing.
-func TestBehaviour16_VerifyClean(t *testing.T) {
+// An intact registry has no problems, whoever wrote it, and Verify changes nothing.
+func TestVerify_FindsNothingInIntactRegistry(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
 	qt.Check(t, qt.HasLen(problems(t, f), 0))
@@ -51,9 +50,9 @@ func TestBehaviour16_VerifyClean(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(tree(t, f.dir), before))
 }
 
-// Wrong bytes are found, however many they are and wherever, and pushing the
-// content again is all that it takes.
-func TestBehaviour16_VerifyFindsDamage(t *testing.T) {
+// Wrong bytes are found, whatever their number and location, and pushing the content
+// again is enough to repair it.
+func TestVerify_FindsDamageThatPushesRepair(t *testing.T) {
 	t.Parallel()
 	outer, _, a, _ := tower()
 	loose, small := data(1, 30_000), data(2, 30)
@@ -98,7 +97,7 @@ func TestBehaviour16_VerifyFindsDamage(t *testing.T) {
 					qt.Assert(t, qt.IsTrue(len(found) > 0))
 					damaged := 0
 					for _, p := range found {
-						qt.Check(t, qt.Equals(p.Repo, "team/app"))
+						qt.Check(t, qt.Equals(p.Repository, "team/app"))
 						qt.Check(t, qt.StringContains(p.String(), "team/app"))
 						if p.Digest == d && errors.Is(p.Err, ocifs.ErrDamaged) {
 							damaged++
@@ -118,8 +117,8 @@ func TestBehaviour16_VerifyFindsDamage(t *testing.T) {
 	}
 }
 
-// What is damaged in place is damaged in all repositories that have it.
-func TestBehaviour16_VerifyOrder(t *testing.T) {
+// Damage to a shared file is reported for all repositories that have it.
+func TestVerify_ReportsSharedDamageInEachRepositoryInOrder(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
 	content := data(1, 30_000)
@@ -131,7 +130,7 @@ func TestBehaviour16_VerifyOrder(t *testing.T) {
 	writeFile(t, path, strings.Repeat("x", len(content)))
 	var found []string
 	for _, p := range problems(t, f) {
-		found = append(found, p.Repo)
+		found = append(found, p.Repository)
 		qt.Check(t, qt.ErrorIs(p.Err, ocifs.ErrDamaged))
 		qt.Check(t, qt.Equals(p.Digest, describe(content).Digest))
 	}
@@ -153,15 +152,15 @@ func TestBehaviour16_VerifyOrder(t *testing.T) {
 		cancel()
 		if last = err; err == nil {
 			n++
-			qt.Check(t, qt.Equals(p.Repo, "a"))
+			qt.Check(t, qt.Equals(p.Repository, "a"))
 		}
 	}
 	qt.Check(t, qt.ErrorIs(last, context.Canceled))
 	qt.Check(t, qt.Equals(n, 1))
 }
 
-// What is named and is not there is found, with the tags that point at it.
-func TestBehaviour16_VerifyFindsMissing(t *testing.T) {
+// Content that is named but missing is found, with the tags that point at it.
+func TestVerify_FindsMissingContentAndItsTags(t *testing.T) {
 	t.Parallel()
 	const repo = "app"
 	outer, inner, a, _ := tower()
@@ -192,7 +191,7 @@ func TestBehaviour16_VerifyFindsMissing(t *testing.T) {
 				f.open()
 				var tags []string
 				for _, p := range problems(t, f) {
-					qt.Check(t, qt.Equals(p.Repo, repo))
+					qt.Check(t, qt.Equals(p.Repository, repo))
 					if p.Digest == target.digest {
 						tags = append(tags, p.Tag)
 					}
@@ -211,9 +210,8 @@ func TestBehaviour16_VerifyFindsMissing(t *testing.T) {
 	}
 }
 
-// A repository that cannot be read at all is a problem, and the others are
-// looked at.
-func TestBehaviour16_VerifyUnreadableIndex(t *testing.T) {
+// A repository that cannot be read at all is a problem, and the others are checked.
+func TestVerify_ReportsUnreadableRepositoryAndContinues(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, ocifs.Options{})
 	for _, repo := range []string{"a", "b", "c"} {
@@ -224,10 +222,10 @@ func TestBehaviour16_VerifyUnreadableIndex(t *testing.T) {
 	overwrites["by another file"](t, f.blobPath("c", image(1).Blobs[2].Descriptor.Digest), "other")
 	found := problems(t, f)
 	qt.Assert(t, qt.IsTrue(len(found) >= 2))
-	qt.Check(t, qt.Equals(found[0].Repo, "b"))
+	qt.Check(t, qt.Equals(found[0].Repository, "b"))
 	qt.Check(t, qt.StringContains(found[0].String(), f.path("b", "index.json")))
 	for _, p := range found[1:] { // it is damaged, and a manifest misses it
-		qt.Check(t, qt.Equals(p.Repo, "c"))
+		qt.Check(t, qt.Equals(p.Repository, "c"))
 	}
 	f.Registry.Close()
 	_, err := ociregistry.All(f.Verify(t.Context()))

@@ -133,8 +133,8 @@ var verifiedViews = map[string]func(f *fixture) ociregistry.Interface{
 	"Verified, and read only": func(f *fixture) ociregistry.Interface { f.opts.ReadOnly = true; f.reopen(); return f.Verified() },
 }
 
-// A blob whose size nobody knows is not handed out whole when it is damaged,
-// however it is read; it is missing from then on, and a push brings it back.
+// A damaged blob of unknown size is never returned completely, however it is read.
+// From then on it is missing, and a push restores it.
 func TestVerifiedReadsDoNotEndWithDamage(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 300_000)
@@ -201,7 +201,7 @@ func wantWhole(t *testing.T, r ociregistry.Interface, contents []byte) {
 	wantBlob(t, r, "foo", contents)
 }
 
-// A reader that verifies reads as any other.
+// A verifying reader reads like any other.
 func TestVerifyingReaderReads(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{1, 100, 20_000} { // byte by byte, which takes its time
@@ -225,7 +225,7 @@ func TestVerifyingReaderReads(t *testing.T) {
 	wantBlob(t, f.Verified(), "foo", nil)
 }
 
-// A range of all bytes is all bytes; others are compared by size, once that is
+// A range of all bytes is verified. Other ranges are checked by size, once that is
 // known.
 func TestVerifiedRanges(t *testing.T) {
 	t.Parallel()
@@ -265,7 +265,7 @@ func TestVerifiedRanges(t *testing.T) {
 	}
 }
 
-// A file that was verified and is written to afterwards is verified anew.
+// A verified file that is written to is verified again.
 func TestVerifiedFilesThatChange(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 40_000)
@@ -297,8 +297,8 @@ func makeOld(t testing.TB, name string) {
 	qt.Assert(t, qt.IsNil(os.Chtimes(name, hourAgo, hourAgo)))
 }
 
-// What repositories share is damaged in all of them. A push brings it back to one,
-// and others get it from there; what is damaged is not linked any more.
+// Damage to a shared file affects all repositories. A push repairs it in one, from
+// which the others can get it; the damaged file is no longer linked.
 func TestDamageIsNotShared(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 40_000)
@@ -339,7 +339,7 @@ func TestDamageIsNotShared(t *testing.T) {
 	}
 }
 
-// The pool's file may be damaged alone.
+// The pool's file may be damaged while those of the layouts are intact.
 func TestDamageInThePoolIsNotMounted(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 40_000)
@@ -361,7 +361,7 @@ func TestDamageInThePoolIsNotMounted(t *testing.T) {
 	}
 }
 
-// What is damaged can be deleted.
+// Damaged content can be deleted.
 func TestDamagedBlobIsDeleted(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{1000, 40_000} {
@@ -381,7 +381,7 @@ func TestDamagedBlobIsDeleted(t *testing.T) {
 	}
 }
 
-// A manifest that is damaged is unknown, to Resolve too, and a push brings it back.
+// A damaged manifest is unknown, to Resolve too, and a push restores it.
 func TestVerifiedManifests(t *testing.T) {
 	t.Parallel()
 	for what, damage := range map[string]func(string) string{
@@ -416,7 +416,7 @@ func TestVerifiedManifests(t *testing.T) {
 	}
 }
 
-// Several may read from one reader at once, and from several.
+// Several goroutines may read from one reader, and from several, at once.
 func TestVerifyingReaderIsSafe(t *testing.T) {
 	t.Parallel()
 	contents := data(1, 1<<20)

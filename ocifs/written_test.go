@@ -9,13 +9,14 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestWrittenIsSeenByAll looks at a change that is written and not durable yet, which
-// other processes see: the process that makes it must see it from then on, and no
-// more when it fails.
+// TestWrittenIsSeenByAll reads a change that is written but not durable yet, which
+// other processes see. The process that makes the change must see it from then on,
+// and no longer once it fails.
 func TestWrittenIsSeenByAll(t *testing.T) {
 	t.Parallel()
 	was, is := ocitest.NewIndex(ocitest.Spec{}), ocitest.NewIndex(ocitest.Spec{Annotations: map[string]string{"n": "2"}})
@@ -54,17 +55,17 @@ func TestWrittenIsSeenByAll(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				dir := KeptDir(t)
+				dir := scratch.Kept(t)
 				r, h := openHooked(t, dir, nil)
 				other, _ := openHooked(t, dir, nil)
 				_, err := r.PushManifest(ctx, "foo", "v1", was.Manifest, was.Descriptor.MediaType)
 				qt.Assert(t, qt.IsNil(err))
-				foldAll(t, r.repository("foo")) // so that none comes between
+				foldAll(t, used(t, r, "foo")) // so that none comes between
 				before := test.see(r)
 
 				reached, release := make(chan bool), make(chan bool)
 				var written atomic.Bool
-				h.set(func(op, name string) error {
+				h.Set(func(op, name string) error {
 					switch op + " " + filepath.Base(name) {
 					case "file.WriteAt journal":
 						written.Store(true)
@@ -83,7 +84,7 @@ func TestWrittenIsSeenByAll(t *testing.T) {
 				there := test.see(other)
 				qt.Check(t, qt.Not(qt.Equals(there, before)))
 				qt.Check(t, qt.Equals(test.see(r), there))
-				h.set(nil)
+				h.Set(nil)
 				release <- true
 				err = <-done
 				if fails == nil {

@@ -11,25 +11,26 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/ctxio"
 	"github.com/seed-40b21970/oci/internal/verified"
 )
 
-// The sizes of chunks, in bytes. After the first, a chunk is never larger than
-// what has come before it, so that nobody's claim makes memory be allocated. Nor
-// are chunks larger than what is good for the system call that sends them.
+// The sizes of chunks in bytes. After the first, a chunk is never larger than all that
+// has arrived before it, so that a claimed size allocates nothing. Larger chunks than
+// maxChunk would not make the system calls that send them more efficient.
 const (
 	minChunk   = 4 << 10
 	firstChunk = 32 << 10
 	maxChunk   = 512 << 10
 )
 
-// scratch has buffers of firstChunk bytes, for the beginning of content whose
-// size is unknown: most is shorter, and is stored in as much memory as it needs.
+// scratch has buffers of firstChunk bytes for the start of content of unknown size. Most
+// content is shorter, and is then copied to memory of its size.
 var scratch = sync.Pool{New: func() any { return new([firstChunk]byte) }}
 
-// buffer collects the content of a blob and hashes it as it comes.
+// buffer collects the content of a blob and hashes it as it arrives.
 type buffer struct {
-	registry  *Registry // accounts for the bytes
+	registry  *Registry // counts the bytes
 	algorithm digest.Algorithm
 	hash      hash.Hash
 	chunks    [][]byte
@@ -38,34 +39,34 @@ type buffer struct {
 
 func newBuffer(r *Registry, alg digest.Algorithm) *buffer {
 	if !alg.Available() {
-		alg = digest.SHA256 // it was a hint
+		alg = digest.SHA256 // alg is only a hint
 	}
 	return &buffer{registry: r, algorithm: alg, hash: alg.Hash()}
 }
 
-// append adds a chunk, which then belongs to the buffer. One that is small is
-// copied to where the others are.
+// append adds a chunk, which then belongs to the buffer. A small chunk is copied to the
+// end of the last one.
 func (b *buffer) append(chunk []byte) error {
 	if len(chunk) < minChunk && len(b.chunks) > 0 {
 		return b.write(chunk)
 	}
-	if err := b.registry.take(int64(len(chunk))); err != nil {
+	if err := b.registry.acquireBytes(int64(len(chunk))); err != nil {
 		return err
 	}
 	b.chunks = append(b.chunks, trim(chunk))
-	b.add(chunk)
+	b.addToHash(chunk)
 	return nil
 }
 
-// write adds a copy of p. It fills the room that the last chunk has.
+// write adds a copy of p. It fills the capacity of the last chunk first.
 func (b *buffer) write(p []byte) error {
-	if err := b.registry.take(int64(len(p))); err != nil {
+	if err := b.registry.acquireBytes(int64(len(p))); err != nil {
 		return err
 	}
 	for rest := p; len(rest) > 0; {
 		last := len(b.chunks) - 1
 		if last < 0 || len(b.chunks[last]) == cap(b.chunks[last]) {
-			// A sixteenth of what is there bounds what a last chunk wastes.
+			// A last chunk wastes at most a sixteenth of the content.
 			room := max(int64(min(len(rest), maxChunk)), min(b.size/16, maxChunk), 512)
 			b.chunks = append(b.chunks, make([]byte, 0, room))
 			last++
@@ -75,18 +76,19 @@ func (b *buffer) write(p []byte) error {
 		b.chunks[last] = append(chunk, rest[:n]...)
 		rest = rest[n:]
 	}
-	b.add(p)
+	b.addToHash(p)
 	return nil
 }
 
-func (b *buffer) add(p []byte) {
+// addToHash hashes and counts bytes that were added.
+func (b *buffer) addToHash(p []byte) {
 	b.hash.Write(p)
 	b.size += int64(len(p))
 }
 
-// is reports whether a digest, which is well formed, is that of the content. It
-// reads the content once more if it was hashed by another algorithm as it came.
-func (b *buffer) is(digest digest.Digest) bool {
+// hasDigest reports whether the content has the given well-formed digest. It reads the
+// content once more if that was hashed with another algorithm as it arrived.
+func (b *buffer) hasDigest(digest digest.Digest) bool {
 	h := b.hash
 	if digest.Algorithm() != b.algorithm {
 		h = digest.Algorithm().Hash()
@@ -98,8 +100,8 @@ func (b *buffer) is(digest digest.Digest) bool {
 	return verified.IsSum(digest, h.Sum(sum[:0]))
 }
 
-// content returns what was collected, whose digest was checked. The buffer must
-// not be used any more.
+// content returns the collected content, whose digest the caller has checked. The buffer
+// must not be used after it.
 func (b *buffer) content(digest digest.Digest) *content {
 	if n := len(b.chunks); n > 0 {
 		b.chunks[n-1] = trim(b.chunks[n-1])
@@ -107,13 +109,13 @@ func (b *buffer) content(digest digest.Digest) *content {
 	return newContent(digest, slices.Clip(b.chunks))
 }
 
-// free gives back what was collected. The buffer must not be used any more.
+// free discards the content. The buffer must not be used after it.
 func (b *buffer) free() {
-	b.registry.give(b.size)
+	b.registry.releaseBytes(b.size)
 	b.chunks = nil
 }
 
-// trim returns chunk without much unused room behind it.
+// trim returns chunk with little unused capacity.
 func trim(chunk []byte) []byte {
 	if cap(chunk)-len(chunk) > len(chunk)/32 {
 		return slices.Clip(append(make([]byte, 0, len(chunk)), chunk...))
@@ -121,11 +123,11 @@ func trim(chunk []byte) []byte {
 	return chunk
 }
 
-// readChunks reads r to its end, straight into chunks that it passes on to
-// sink, and returns how many bytes sink took. If hint is not negative, it reads
-// no more than that many bytes.
+// readChunks reads r to its end into new chunks, which it passes to sink. It returns the
+// number of bytes that sink accepted. If hint is not negative, it reads at most that
+// many bytes.
 //
-// When reading fails, what was read before still goes to sink.
+// When reading fails, the bytes that were read before are still passed to sink.
 func readChunks(ctx context.Context, r io.Reader, hint int64, sink func(chunk []byte) error) (n int64, err error) {
 	read := readChunk
 	if hint < 0 {
@@ -151,31 +153,17 @@ func readChunks(ctx context.Context, r io.Reader, hint int64, sink func(chunk []
 	return n, err
 }
 
-// readChunk reads size bytes, or as many as there are.
+// readChunk reads size bytes, or all that are left.
 func readChunk(ctx context.Context, r io.Reader, size int64) ([]byte, error) {
 	chunk := make([]byte, size)
-	n, err := readFull(ctx, r, chunk)
+	n, err := ctxio.ReadFull(ctx, r, chunk)
 	return chunk[:n], err
 }
 
-// readFirstChunk reads as readChunk does, by way of scratch.
+// readFirstChunk is like readChunk, but reads into a buffer of scratch first.
 func readFirstChunk(ctx context.Context, r io.Reader, _ int64) ([]byte, error) {
 	buf := scratch.Get().(*[firstChunk]byte)
 	defer scratch.Put(buf)
-	n, err := readFull(ctx, r, buf[:])
+	n, err := ctxio.ReadFull(ctx, r, buf[:])
 	return append(make([]byte, 0, n), buf[:n]...), err
-}
-
-// readFull is io.ReadFull, but says io.EOF whenever r ended, and stops when ctx
-// does.
-func readFull(ctx context.Context, r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = r.Read(p[n:])
-		n += m
-		if err == nil && ctx.Err() != nil {
-			err = ctx.Err()
-		}
-	}
-	return n, err
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// content is the bytes of a blob, which never change.
+// content is the bytes of a blob. They never change.
 type content struct {
 	digest ociregistry.Digest
 	chunks [][]byte
@@ -25,8 +25,7 @@ func newContent(digest ociregistry.Digest, chunks [][]byte) *content {
 	return c
 }
 
-// chunk returns the bytes from offset to the end of the chunk that they are in,
-// but not beyond end.
+// chunk returns the bytes from offset to the end of their chunk, but not beyond end.
 func (c *content) chunk(offset, end int64) []byte {
 	if offset >= end {
 		return nil
@@ -36,15 +35,15 @@ func (c *content) chunk(offset, end int64) []byte {
 	return chunk[:min(int64(len(chunk)), end-offset)]
 }
 
-// store has each blob once.
+// store holds each blob once.
 type store struct {
 	mu    sync.Mutex
 	blobs map[ociregistry.Digest]*content
 }
 
-// add adds a blob, or finds it, and counts a reference to it. It reports
-// whether c was not needed.
-func (s *store) add(c *content) (stored *content, dup bool) {
+// add adds a blob, or finds the one that is there, and counts a reference to it. It
+// reports whether c is a duplicate, which is not needed.
+func (s *store) add(c *content) (kept *content, dup bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.blobs[c.digest]; old != nil {
@@ -68,7 +67,7 @@ func (s *store) get(digest ociregistry.Digest) (*content, bool) {
 	return c, true
 }
 
-// release takes back a reference, and reports whether it was the last.
+// release removes a reference, and reports whether it was the last.
 func (s *store) release(c *content) (freed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

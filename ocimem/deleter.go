@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
@@ -24,17 +25,23 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 		if repo.manifests[digest] != nil {
 			return ociregistry.ErrInUse
 		}
-		c, err := repo.blob(digest)
+		b, err := repo.blob(digest)
 		if err != nil {
 			return err
 		}
 		if (repo.blobRefs.has(digest) || repo.childRefs.has(digest)) && !r.mayBeInUse(ctx) {
 			return ociregistry.ErrInUse
 		}
-		delete(repo.blobs, digest)
-		r.release(c)
+		r.removeBlob(repo, b)
 		return nil
 	})
+}
+
+// removeBlob removes a blob from a repository, which is locked.
+func (r *Registry) removeBlob(repo *repository, b *blob) {
+	delete(repo.blobs, b.digest)
+	r.usage.add(repo.name, -b.size)
+	r.releaseBlob(b.content)
 }
 
 // mayBeInUse reports whether content may be deleted although manifests name it.
@@ -68,13 +75,22 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 		if r.cfg.ProtectShared && m.tags != nil && m.tags.next != nil {
 			return fmt.Errorf("%w: several tags point at the manifest", ociregistry.ErrDenied)
 		}
-		for m.tags != nil {
-			repo.removeTag(m.tags)
-		}
-		repo.removeManifest(m)
-		r.give(m.size())
+		now := r.now().UnixNano()
+		info := r.removeManifest(repo, m, now)
+		repo.orphan(digest, info, now)
 		return nil
 	})
+}
+
+// removeManifest removes a manifest and its tags from a repository, which is locked. It
+// returns what the manifest named.
+func (r *Registry) removeManifest(repo *repository, m *manifestEntry, now int64) manifest.Info {
+	for m.tags != nil {
+		repo.removeTag(m.tags, now)
+	}
+	r.usage.add(repo.name, -m.size())
+	r.releaseBytes(m.size())
+	return repo.removeManifest(m)
 }
 
 // DeleteTag implements [ociregistry.Deleter.DeleteTag].
@@ -102,7 +118,7 @@ func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
 		if r.cfg.ImmutableTags {
 			return fmt.Errorf("%w: tags are immutable", ociregistry.ErrDenied)
 		}
-		repo.removeTag(t)
+		repo.removeTag(t, r.now().UnixNano())
 		return nil
 	})
 }

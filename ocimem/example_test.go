@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 )
 
 func Example() {
@@ -52,4 +54,30 @@ func ExampleNewWithConfig() {
 	// Output:
 	// true
 	// 0
+}
+
+func ExampleRegistry_GC() {
+	ctx := context.Background()
+	reg := ocimem.New()
+	for _, version := range []string{"one", "two"} {
+		if _, err := reg.PushManifest(ctx, "app", "latest", []byte(version), "text/plain"); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+
+	// As if a day had passed, since "one" is not old enough yet.
+	tomorrow := func() time.Time { return time.Now().Add(24 * time.Hour) }
+	report, err := reg.GC(ctx, &ocigc.Options{Untagged: true, Now: tomorrow})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, f := range report.Findings {
+		fmt.Println(f.Kind, f.Digest == digest.FromString("one"), f.Reason)
+	}
+	fmt.Println(report.Bytes, "bytes")
+	// Output:
+	// manifest true no tag, index or subject keeps it
+	// 3 bytes
 }

@@ -7,12 +7,11 @@ import (
 	"weak"
 )
 
-// Sessions that are idle for too long are swept away, all by one timer. It runs
-// only when there have been sessions since it last went off: to start and stop
-// one for each session would cost more than many an upload. It does not keep the
-// registry in memory.
+// One timer sweeps all sessions that have been idle for too long. A timer for each
+// session would cost more than a small upload. The timer runs only if there have been
+// sessions since it last fired, and it does not keep the registry in memory.
 
-// sweepAfter lets a sweep come.
+// sweepAfter schedules a sweep.
 func (r *Registry) sweepAfter(d time.Duration) {
 	ref := weak.Make(r)
 	time.AfterFunc(d, func() {
@@ -22,12 +21,12 @@ func (r *Registry) sweepAfter(d time.Duration) {
 	})
 }
 
-// sweep ends the sessions that have been idle for too long, and lets the next
-// sweep come when that may be true of another, or a little later if many are
-// about to follow each other.
+// sweep ends the sessions that have been idle for too long. It schedules the next sweep
+// for the time when another session may have expired, or a little later, so that sweeps
+// do not follow each other closely.
 func (r *Registry) sweep() {
 	expiry := r.cfg.UploadExpiry
-	next := expiry // as long as a session can have that is opened meanwhile
+	next := expiry // of a session that is opened in the meantime
 	r.uploads.mu.Lock()
 	uploads := slices.Collect(maps.Values(r.uploads.open))
 	r.uploads.mu.Unlock()
@@ -42,15 +41,15 @@ func (r *Registry) sweep() {
 	}
 }
 
-// expire ends the session if it has been idle for as long as expiry; else it
-// returns after what time it may have been.
+// expire ends the session if it has been idle for the time expiry. It returns the time
+// after which the session must be looked at again.
 func (u *upload) expire(expiry time.Duration) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.buffer == nil {
 		return expiry
 	}
-	if idle := time.Since(u.touched); idle < expiry {
+	if idle := u.registry.now().Sub(u.touched); idle < expiry {
 		return expiry - idle
 	}
 	u.end().free()

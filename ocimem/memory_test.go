@@ -17,8 +17,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// TestChunksAreSizedByWhatHasCome looks at allocation by a claim: a push that
-// claims a terabyte and sends a little.
+// TestChunksAreSizedByWhatHasCome pushes a little content that claims to be a terabyte.
 func TestChunksAreSizedByWhatHasCome(t *testing.T) {
 	t.Parallel()
 	var largest int
@@ -30,7 +29,7 @@ func TestChunksAreSizedByWhatHasCome(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrSizeInvalid))
 	qt.Assert(t, qt.Equals(largest, firstChunk))
 
-	// However it comes, at most a sixteenth is kept unused.
+	// However the content arrives, at most a sixteenth of the memory is unused.
 	for _, step := range []int{1, 7, 511, 4096, 100_000} {
 		b := newBuffer(New(), digest.SHA256)
 		for range 300_000 / step {
@@ -46,8 +45,7 @@ func TestChunksAreSizedByWhatHasCome(t *testing.T) {
 	}
 }
 
-// TestMemoryIsFreed pushes 64 blobs of 1 MiB and looks at the heap, with them
-// and without them.
+// TestMemoryIsFreed measures the heap with 64 blobs of 1 MiB, and after they are deleted.
 func TestMemoryIsFreed(t *testing.T) {
 	// Not parallel: it measures the heap.
 	const blobs, size = 64, 1 << 20
@@ -82,7 +80,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-func TestMaxBytes(t *testing.T) {
+func TestMaxBytes_BoundsBlobsManifestsAndUploads(t *testing.T) {
 	t.Parallel()
 	const limit = 100_000
 	r := NewWithConfig(&Config{MaxBytes: limit})
@@ -122,7 +120,7 @@ func TestMaxBytes(t *testing.T) {
 	qt.Assert(t, qt.Equals(r.used.Load(), 60_000))
 }
 
-// TestBlobIsStoredOnce looks at the sharing between repositories.
+// TestBlobIsStoredOnce checks that repositories share the memory of a blob.
 func TestBlobIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	r := New()
@@ -144,7 +142,7 @@ func TestBlobIsStoredOnce(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUnknown))
 }
 
-// TestRefusedBytesAreNotCounted pushes what fits beside what does not.
+// TestRefusedBytesAreNotCounted acquires bytes that fit and bytes that do not, concurrently.
 func TestRefusedBytesAreNotCounted(t *testing.T) {
 	t.Parallel()
 	r := NewWithConfig(&Config{MaxBytes: 1000})
@@ -152,22 +150,22 @@ func TestRefusedBytesAreNotCounted(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for range 20_000 {
-				if err := r.take(1001); !errors.Is(err, ociregistry.ErrDenied) {
+				if err := r.acquireBytes(1001); !errors.Is(err, ociregistry.ErrDenied) {
 					t.Errorf("1001 bytes: got error %v", err)
 				}
 			}
 		})
 	}
 	for range 20_000 {
-		qt.Check(t, qt.IsNil(r.take(500)))
-		r.give(500)
+		qt.Check(t, qt.IsNil(r.acquireBytes(500)))
+		r.releaseBytes(500)
 	}
 	wg.Wait()
 	qt.Assert(t, qt.Equals(r.used.Load(), 0))
 }
 
-// TestRequestsAreNotKept passes names that are a part of something long, as
-// those in a URL can be.
+// TestRequestsAreNotKept passes names that are a part of a long string, as names in a URL
+// can be.
 func TestRequestsAreNotKept(t *testing.T) {
 	// Not parallel: it measures the heap.
 	const n, size = 16, 1 << 20
@@ -193,8 +191,8 @@ func TestRequestsAreNotKept(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// TestDeletedManifestsAreNotKept deletes large manifests that name what small
-// ones name too.
+// TestDeletedManifestsAreNotKept deletes large manifests that name the same content as small
+// ones.
 func TestDeletedManifestsAreNotKept(t *testing.T) {
 	// Not parallel: it measures the heap.
 	const n, size = 16, 1 << 20
@@ -221,8 +219,7 @@ func TestDeletedManifestsAreNotKept(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
-// TestManifestsAreStoredOnce pushes manifests of which almost every byte is
-// looked at.
+// TestManifestsAreStoredOnce pushes manifests of which almost every byte is parsed.
 func TestManifestsAreStoredOnce(t *testing.T) {
 	// Not parallel: it measures the heap.
 	const n, size = 16, 1 << 20

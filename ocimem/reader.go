@@ -4,61 +4,67 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"strings"
 	"sync/atomic"
 
+	"github.com/seed-40b21970/oci/internal/call"
+	"github.com/seed-40b21970/oci/internal/window"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// mediaTypeBlob is the media type of blobs, which registries do not keep.
+// mediaTypeBlob is the media type of all blobs. Registries do not store theirs.
 const mediaTypeBlob = "application/octet-stream"
 
 // GetBlob implements [ociregistry.Reader.GetBlob]. The reader implements
 // [io.WriterTo], [io.Seeker] and [io.ReaderAt].
 func (r *Registry) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	c, err := r.blob(ctx, repo, digest)
+	b, err := r.blob(ctx, repo, digest)
 	if err != nil {
 		return nil, opError(err, "GetBlob", repo, string(digest))
 	}
-	return newReader(ctx, c, blobDescriptor(digest, c), 0, c.size), nil
+	return newReader(ctx, b.content, blobDescriptor(digest, b.content), 0, b.size), nil
 }
 
 // GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The reader
 // implements [io.WriterTo], [io.Seeker] and [io.ReaderAt], with offsets that
 // count from offset0.
 func (r *Registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	c, err := r.blob(ctx, repo, digest)
-	if err == nil && (offset0 < 0 || offset0 > c.size || offset1 >= 0 && offset1 < offset0) {
-		err = fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, c.size)
+	b, err := r.blob(ctx, repo, digest)
+	if err == nil {
+		offset1, err = window.End(b.size, offset0, offset1)
 	}
 	if err != nil {
 		return nil, opError(err, "GetBlobRange", repo, string(digest))
 	}
-	if offset1 < 0 || offset1 > c.size {
-		offset1 = c.size
-	}
-	return newReader(ctx, c, blobDescriptor(digest, c), offset0, offset1), nil
+	return newReader(ctx, b.content, blobDescriptor(digest, b.content), offset0, offset1), nil
 }
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (r *Registry) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	c, err := r.blob(ctx, repo, digest)
+	b, err := view(ctx, r, repo, digest, func(repo *repository) (*blob, error) {
+		b, err := repo.blob(digest)
+		if err == nil {
+			b.time.Store(r.now().UnixNano())
+		}
+		return b, err
+	})
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "ResolveBlob", repo, string(digest))
 	}
-	return blobDescriptor(digest, c), nil
+	return blobDescriptor(digest, b.content), nil
 }
 
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	m, err := r.manifest(ctx, repo, digest)
+	m, err := view(ctx, r, repo, digest, func(repo *repository) (*manifestEntry, error) {
+		return repo.manifest(digest)
+	})
 	if err != nil {
 		return nil, opError(err, "GetManifest", repo, string(digest))
 	}
+	m.pulled.Store(r.now().UnixNano())
 	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
 }
 
@@ -68,12 +74,19 @@ func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (oci
 	if err != nil {
 		return nil, opError(err, "GetTag", repo, tagName)
 	}
+	m.pulled.Store(r.now().UnixNano())
 	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (r *Registry) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	m, err := r.manifest(ctx, repo, digest)
+	m, err := view(ctx, r, repo, digest, func(repo *repository) (*manifestEntry, error) {
+		m, err := repo.manifest(digest)
+		if err == nil {
+			m.time.Store(r.now().UnixNano())
+		}
+		return m, err
+	})
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "ResolveManifest", repo, string(digest))
 	}
@@ -89,40 +102,28 @@ func (r *Registry) ResolveTag(ctx context.Context, repo string, tagName string) 
 	return m.desc(), nil
 }
 
-func (r *Registry) blob(ctx context.Context, name string, digest ociregistry.Digest) (c *content, err error) {
-	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	err = r.view(name, func(repo *repository) error {
-		c, err = repo.blob(digest)
-		return err
-	})
-	return c, err
+func (r *Registry) blob(ctx context.Context, repo string, digest ociregistry.Digest) (*blob, error) {
+	return view(ctx, r, repo, digest, func(repo *repository) (*blob, error) { return repo.blob(digest) })
 }
 
-func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry.Digest) (m *storedManifest, err error) {
+// view checks the arguments of a call, and calls f with the repository locked for reading.
+func view[T any](ctx context.Context, r *Registry, name string, digest ociregistry.Digest, f func(*repository) (T, error)) (found T, err error) {
 	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
-		return nil, err
+		return found, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return found, err
 	}
 	err = r.view(name, func(repo *repository) error {
-		m, err = repo.manifest(digest)
+		found, err = f(repo)
 		return err
 	})
-	return m, err
+	return found, err
 }
 
-func (r *Registry) tag(ctx context.Context, name, tag string) (m *storedManifest, err error) {
-	if err := ociregistry.CheckRepository(name); err != nil {
+func (r *Registry) tag(ctx context.Context, name, tag string) (m *manifestEntry, err error) {
+	if err := call.CheckRepositoryAndTag(name, tag); err != nil {
 		return nil, err
-	}
-	if !ociref.IsValidTag(tag) {
-		return nil, ociregistry.ErrManifestUnknown
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -138,8 +139,8 @@ func blobDescriptor(digest ociregistry.Digest, c *content) ociregistry.Descripto
 	return ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: digest, Size: c.size}
 }
 
-// NewBytesReader returns a BlobReader of data. It implements [io.WriterTo],
-// [io.Seeker] and [io.ReaderAt]. The data is not copied.
+// NewBytesReader returns a BlobReader of data, which it does not copy. The reader
+// implements [io.WriterTo], [io.Seeker] and [io.ReaderAt].
 func NewBytesReader(data []byte, desc ociregistry.Descriptor) ociregistry.BlobReader {
 	return &bytesReader{Reader: bytes.NewReader(data), desc: desc}
 }
@@ -152,7 +153,7 @@ type bytesReader struct {
 func (r *bytesReader) Descriptor() ociregistry.Descriptor { return r.desc }
 func (r *bytesReader) Close() error                       { return nil }
 
-// manifestReader reads a manifest, which needs no chunks.
+// manifestReader reads a manifest, which is not divided into chunks.
 type manifestReader struct {
 	*strings.Reader
 	desc ociregistry.Descriptor
@@ -182,6 +183,7 @@ func (r *reader) Close() error {
 	return nil
 }
 
+// check returns an error if the reader is closed or its context has ended.
 func (r *reader) check() error {
 	if r.closed.Load() {
 		return fs.ErrClosed
@@ -253,19 +255,9 @@ func (r *reader) Seek(offset int64, whence int) (int64, error) {
 	if err := r.check(); err != nil {
 		return 0, err
 	}
-	switch whence {
-	case io.SeekStart:
-		offset += r.start
-	case io.SeekCurrent:
-		offset += r.offset
-	case io.SeekEnd:
-		offset += r.end
-	default:
-		return 0, errors.New("Seek: invalid whence")
+	at, err := window.Seek(r.offset-r.start, r.end-r.start, offset, whence)
+	if err == nil {
+		r.offset = r.start + at
 	}
-	if offset < r.start {
-		return 0, errors.New("Seek: negative position")
-	}
-	r.offset = offset
-	return offset - r.start, nil
+	return at, err
 }

@@ -1,10 +1,11 @@
-// Package ocimem is a registry in memory: for tests, for caches, and as the
+// Package ocimem implements a registry in memory: for tests, for caches, and as the
 // simplest complete implementation of [ociregistry.Interface].
 //
-// A blob is kept as the list of chunks it arrived in. Chunks are never joined,
-// and never copied to be read: a reader's WriteTo hands them out. A blob that
-// several repositories hold is stored once. What is deleted, cancelled or
-// expired is free at once, or when the last reader of it is gone.
+// A blob is kept as the list of chunks in which it arrived. Chunks are never joined,
+// and reading does not copy them if the reader's WriteTo is used. A blob that several
+// repositories hold is stored once. The memory of content that is deleted, and of
+// sessions that are cancelled or expired, is free at once, or when the last reader
+// is gone. [Registry.GC] deletes what nobody needs.
 package ocimem
 
 import (
@@ -14,22 +15,24 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/ordered"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// DefaultUploadExpiry is how long an upload session may be idle when the
-// configuration does not say.
+// DefaultUploadExpiry is the time after which an idle upload session ends when the
+// configuration does not say. It is shorter than that of package ocifs, because
+// each session takes memory, and none of them survives the process.
 const DefaultUploadExpiry = time.Hour
 
-// DefaultMaxUploads is how many upload sessions there may be when the configuration
+// DefaultMaxUploads is the maximum number of upload sessions when the configuration
 // does not say.
 const DefaultMaxUploads = 100_000
 
-// Config has the settings of a Registry. Its zero value is a good one.
+// Config has the settings of a Registry. The zero value is ready to use.
 type Config struct {
-	// ImmutableTags keeps tags where they are: a tag cannot be deleted, nor
-	// moved to another manifest, nor its manifest deleted. Such a call returns
+	// ImmutableTags makes tags immutable. A tag cannot be deleted or moved to
+	// another manifest, and its manifest cannot be deleted: such calls return
 	// [ociregistry.ErrDenied].
 	ImmutableTags bool
 
@@ -37,32 +40,32 @@ type Config struct {
 	// not in the repository.
 	LaxChildReferences bool
 
-	// Sparse does what LaxChildReferences does, and lets blobs and manifests be
-	// deleted while manifests name them. A cache needs that: it holds a part of
-	// what its origin has.
+	// Sparse does the same as LaxChildReferences, and also allows blobs and manifests
+	// to be deleted while manifests name them. A cache needs it, because it holds only
+	// a part of the content of its origin.
 	Sparse bool
 
-	// ProtectShared refuses, with [ociregistry.ErrDenied], to delete a manifest
-	// by its digest while two or more tags point at it.
+	// ProtectShared refuses to delete a manifest by its digest while two or more tags
+	// point at it. Such a call returns [ociregistry.ErrDenied].
 	ProtectShared bool
 
-	// MaxBytes bounds the bytes of blobs, manifests and open uploads, each
-	// blob counted once however many repositories hold it. A push beyond it
-	// returns [ociregistry.ErrDenied] and leaves nothing: an upload session
-	// ends. Zero is no bound.
+	// MaxBytes is the maximum number of bytes of blobs, manifests and open uploads.
+	// A blob counts once, however many repositories hold it. A push beyond the limit
+	// returns [ociregistry.ErrDenied] and leaves nothing behind; an upload session
+	// ends. Zero means no limit.
 	//
-	// Content alone is counted: names, and what is known of manifests, come on
-	// top of it.
+	// Only content counts. The memory for names and for what is known about manifests
+	// is not included.
 	MaxBytes int64
 
-	// UploadExpiry is how long an upload session may be idle before it ends.
-	// Zero is DefaultUploadExpiry; negative is for ever.
+	// UploadExpiry is the time after which an idle upload session ends. Zero means
+	// DefaultUploadExpiry. A negative value means never.
 	UploadExpiry time.Duration
 
-	// MaxUploads bounds how many upload sessions are open, those included that
-	// nothing was written to. To open one more returns
-	// [ociregistry.ErrTooManyRequests]. Zero is DefaultMaxUploads; negative is no
-	// bound.
+	// MaxUploads is the maximum number of open upload sessions, including sessions
+	// that nothing was written to. Opening one more returns
+	// [ociregistry.ErrTooManyRequests]. Zero means DefaultMaxUploads. A negative
+	// value means no limit.
 	MaxUploads int
 }
 
@@ -71,8 +74,10 @@ type Registry struct {
 	*ociregistry.Funcs
 
 	cfg     Config
+	now     func() time.Time
 	used    atomic.Int64 // bytes, for Config.MaxBytes
 	store   store
+	usage   usage
 	uploads uploads
 
 	mu    sync.RWMutex
@@ -87,7 +92,7 @@ func New() *Registry { return NewWithConfig(nil) }
 
 // NewWithConfig returns an empty registry. A nil cfg is the zero Config.
 func NewWithConfig(cfg *Config) *Registry {
-	r := &Registry{repos: make(map[string]*repository)}
+	r := &Registry{now: time.Now, repos: make(map[string]*repository)}
 	if cfg != nil {
 		r.cfg = *cfg
 	}
@@ -98,16 +103,17 @@ func NewWithConfig(cfg *Config) *Registry {
 		r.cfg.MaxUploads = DefaultMaxUploads
 	}
 	r.store.blobs = make(map[ociregistry.Digest]*content)
+	r.usage.below = make(map[string]int64)
 	r.uploads.open = make(map[uploadKey]*upload)
 	rand.Read(r.uploads.secret[:])
 	return r
 }
 
-// take accounts for n more bytes, unless they would be too many.
-func (r *Registry) take(n int64) error {
+// acquireBytes counts n more bytes, or returns an error if they would exceed the limit.
+func (r *Registry) acquireBytes(n int64) error {
 	for {
-		// Bytes that are refused must not be counted even for a moment: others
-		// that fit would be refused with them.
+		// Bytes that are refused must not count even for a moment. Otherwise a
+		// concurrent push that fits could be refused as well.
 		used := r.used.Load()
 		if r.cfg.MaxBytes > 0 && n > r.cfg.MaxBytes-used {
 			return fmt.Errorf("%w: the registry's limit of %d bytes is reached", ociregistry.ErrDenied, r.cfg.MaxBytes)
@@ -118,8 +124,8 @@ func (r *Registry) take(n int64) error {
 	}
 }
 
-// give accounts for n bytes that were freed.
-func (r *Registry) give(n int64) { r.used.Add(-n) }
+// releaseBytes stops counting n bytes.
+func (r *Registry) releaseBytes(n int64) { r.used.Add(-n) }
 
 // view calls f with the repository locked for reading. A repository that holds
 // nothing does not exist.
@@ -152,12 +158,12 @@ func (r *Registry) update(name string, f func(*repository) error) error {
 		return ociregistry.ErrNameUnknown
 	}
 	err := f(repo)
-	r.forget(repo)
+	r.dropIfEmpty(repo)
 	return err
 }
 
-// upsert calls f with the repository locked for writing. The repository comes
-// into being if it holds something afterwards.
+// upsert calls f with the repository locked for writing. The repository is created if
+// it holds something afterwards.
 func (r *Registry) upsert(name string, f func(*repository) error) error {
 	for {
 		repo := r.repository(name)
@@ -173,12 +179,13 @@ func (r *Registry) upsert(name string, f func(*repository) error) error {
 			r.names.Add(repo.name)
 			r.mu.Unlock()
 		}
-		r.forget(repo)
+		r.dropIfEmpty(repo)
 		repo.mu.Unlock()
 		return err
 	}
 }
 
+// repository returns the repository, which it adds to r.repos if necessary.
 func (r *Registry) repository(name string) *repository {
 	r.mu.RLock()
 	repo := r.repos[name]
@@ -196,8 +203,8 @@ func (r *Registry) repository(name string) *repository {
 	return repo
 }
 
-// forget drops a repository that holds nothing. Its lock is held.
-func (r *Registry) forget(repo *repository) {
+// dropIfEmpty removes a repository that holds nothing. The repository is locked.
+func (r *Registry) dropIfEmpty(repo *repository) {
 	if !repo.empty() || repo.dropped {
 		return
 	}
@@ -208,10 +215,5 @@ func (r *Registry) forget(repo *repository) {
 	delete(r.repos, repo.name)
 }
 
-// opError makes err, if there is one, tell what was asked.
-func opError(err error, op, repo, ref string) error {
-	if err == nil {
-		return nil
-	}
-	return &ociregistry.OpError{Op: op, Repo: repo, Ref: ref, Err: err}
-}
+// opError wraps err, if it is not nil, in an error that tells which call failed.
+func opError(err error, op, repo, ref string) error { return call.New(op, repo, ref).Wrap(err) }

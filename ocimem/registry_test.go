@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/ordered"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -113,7 +114,7 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestImmutableTags(t *testing.T) {
+func TestImmutableTags_StayWhereTheyAre(t *testing.T) {
 	t.Parallel()
 	r := NewWithConfig(&Config{ImmutableTags: true})
 	push := func(ref, contents, mediaType string, tags ...string) error {
@@ -136,7 +137,7 @@ func TestImmutableTags(t *testing.T) {
 	qt.Assert(t, qt.IsNil(r.DeleteManifest(ctx, "a", digest.FromString("two"))))
 }
 
-func TestProtectShared(t *testing.T) {
+func TestProtectShared_RefusesToDeleteWhatSeveralTagsPointAt(t *testing.T) {
 	t.Parallel()
 	for _, protect := range []bool{false, true} {
 		r := NewWithConfig(&Config{ProtectShared: protect})
@@ -157,7 +158,7 @@ func TestProtectShared(t *testing.T) {
 	}
 }
 
-func TestLaxAndSparse(t *testing.T) {
+func TestLaxAndSparse_AcceptManifestsWhoseContentIsMissing(t *testing.T) {
 	t.Parallel()
 	image := []byte(`{"config":{"mediaType":"a/b","size":1,"digest":"` + string(digest.FromString("x")) + `"}}`)
 	index := []byte(`{"manifests":[{"mediaType":"a/b","size":` + strconv.Itoa(len(image)) + `,"digest":"` + string(digest.FromBytes(image)) + `"}]}`)
@@ -187,9 +188,10 @@ func TestLaxAndSparse(t *testing.T) {
 	}
 }
 
-// TestOtherDigestAlgorithms pushes manifests that name content by a digest that
-// nobody here can verify. It cannot be in the repository, but that is all.
-func TestOtherDigestAlgorithms(t *testing.T) {
+// TestOtherDigestAlgorithms_CanBeNamedWhereContentMayBeMissing pushes manifests
+// that name content by a digest with an unsupported algorithm, which the repository
+// cannot have.
+func TestOtherDigestAlgorithms_CanBeNamedWhereContentMayBeMissing(t *testing.T) {
 	t.Parallel()
 	const foreign = `{"mediaType":"a/b","size":1,"digest":"blake3:abc"`
 	config := `"config":{"size":0,"digest":"` + string(digest.FromString("")) + `"}`
@@ -225,8 +227,7 @@ func checkError(t *testing.T, got, want error) {
 	qt.Assert(t, qt.IsTrue(errors.Is(got, want)), qt.Commentf("got %v, want %v", got, want))
 }
 
-// TestMediaTypeIsReplaced pushes bytes that are an index to some and anything
-// to others.
+// TestMediaTypeIsReplaced pushes the same bytes as an index and as an unknown type.
 func TestMediaTypeIsReplaced(t *testing.T) {
 	t.Parallel()
 	r := New()
@@ -250,8 +251,9 @@ func TestMediaTypeIsReplaced(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 }
 
-// TestRepositoriesComeAndGo races the creation and removal of one repository.
-func TestRepositoriesComeAndGo(t *testing.T) {
+// TestRepositories_ComeAndGoWithoutLosingAPush races the creation and removal of
+// one repository.
+func TestRepositories_ComeAndGoWithoutLosingAPush(t *testing.T) {
 	t.Parallel()
 	r := New()
 	var wg sync.WaitGroup
@@ -275,11 +277,11 @@ func TestRepositoriesComeAndGo(t *testing.T) {
 	qt.Assert(t, qt.Equals(r.used.Load(), 0))
 }
 
-// TestReferrersAreNotCutShort ends the context in the middle of a list: it is
-// complete all the same, or says that it is not.
+// TestReferrersAreNotCutShort ends the context in the middle of a list. The list is complete
+// nevertheless, or ends with an error.
 func TestReferrersAreNotCutShort(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{3, batchSize, batchSize + 1} {
+	for _, n := range []int{3, ordered.BatchSize, ordered.BatchSize + 1} {
 		r := NewWithConfig(&Config{Sparse: true})
 		subject := digest.FromString("subject")
 		for i := range n {
@@ -309,7 +311,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func TestWriteToShortWriter(t *testing.T) {
+func TestWriteTo_KeepsWhatAShortWriterLeft(t *testing.T) {
 	t.Parallel()
 	r := New()
 	desc := pushBlob(t, r, "a", []byte("hello"))

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// defaultChunkSize is what a BlobWriter recommends, in bytes. There is no
-// minimum; but a server may tell its clients that this is one.
+// defaultChunkSize is the chunk size in bytes that a BlobWriter recommends. There is no
+// minimum, but a server may tell clients that this is one.
 const defaultChunkSize = 8 << 10
 
 // uploads has the open upload sessions.
@@ -28,12 +28,12 @@ type uploads struct {
 
 	mu       sync.Mutex
 	open     map[uploadKey]*upload
-	sweeping bool // a sweep is going to come
+	sweeping bool // a sweep is scheduled
 }
 
 type uploadKey struct{ repo, id string }
 
-// upload is one session. A session is open while its buffer is there.
+// upload is a session. It is open while its buffer is not nil.
 type upload struct {
 	registry *Registry
 	key      uploadKey
@@ -44,8 +44,8 @@ type upload struct {
 }
 
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The writer
-// implements [io.ReaderFrom], which reads straight into the blob's chunks. One more
-// session than [Config.MaxUploads] allows is [ociregistry.ErrTooManyRequests].
+// implements [io.ReaderFrom], which reads directly into the chunks of the blob. If there
+// are [Config.MaxUploads] sessions, the error is [ociregistry.ErrTooManyRequests].
 func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	err := ociregistry.CheckRepository(repo)
 	if err == nil {
@@ -62,9 +62,9 @@ func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize i
 }
 
 // PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
-// An id that this registry never issued is taken for the name of a new session if
-// offset is 0. The session begins with the first Write, and until then it is
-// [ociregistry.ErrBlobUploadUnknown] where it is: at offset -1.
+// An id that this registry never issued names a new session if offset is 0. The session
+// begins with the first Write; until then, resuming it at offset -1 returns
+// [ociregistry.ErrBlobUploadUnknown].
 func (r *Registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
 	w, err := r.resume(ctx, uploadKey{repo, id}, offset, chunkSize)
 	if err != nil {
@@ -101,9 +101,9 @@ func (r *Registry) resume(ctx context.Context, key uploadKey, offset int64, chun
 	return w, nil
 }
 
-// issue returns a new session id: random bytes and a mark that only this
-// registry can make, so that an id that was issued is known as such when its
-// session is long gone.
+// issue returns a new session id. It consists of random bytes and a mark that only this
+// registry can make, by which the registry recognizes ids that it issued, even when the
+// sessions are long gone.
 func (u *uploads) issue() string {
 	var id [2 * idPart]byte
 	rand.Read(id[:idPart])
@@ -117,6 +117,7 @@ const idPart = 16
 
 var idEncoding = base64.RawURLEncoding.Strict()
 
+// issued reports whether id is one that issue returned.
 func (u *uploads) issued(id string) bool {
 	b, err := idEncoding.DecodeString(id)
 	if err != nil || len(b) != 2*idPart {
@@ -126,8 +127,8 @@ func (u *uploads) issued(id string) bool {
 	return subtle.ConstantTimeCompare(b[idPart:], mark[:]) == 1
 }
 
-// mark returns a hash of the secret and an id. Both have a fixed length, so
-// nobody can extend what is hashed.
+// mark returns a hash of the secret and an id. Both have a fixed length, so that the
+// hash cannot be extended.
 func (u *uploads) mark(id []byte) (mark [idPart]byte) {
 	var text [len(u.secret) + idPart]byte
 	copy(text[:], u.secret[:])
@@ -137,15 +138,15 @@ func (u *uploads) mark(id []byte) (mark [idPart]byte) {
 	return mark
 }
 
-// validUploadID reports whether id is text that could name a file: every
-// backend refuses the others.
+// validUploadID reports whether id could be the name of a file. Every backend refuses
+// other ids.
 func validUploadID(id string) bool {
 	return id != "" && len(id) <= 256 && id != "." && id != ".." &&
 		utf8.ValidString(id) && !strings.ContainsAny(id, `/\`) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
-// openUpload returns the session of that key, which it opens if need be and there may
-// be one more.
+// openUpload returns the session with the given key. It opens a new one if there is none
+// and the limit allows it.
 func (r *Registry) openUpload(ctx context.Context, key uploadKey) (*upload, error) {
 	r.uploads.mu.Lock()
 	defer r.uploads.mu.Unlock()
@@ -159,7 +160,7 @@ func (r *Registry) openUpload(ctx context.Context, key uploadKey) (*upload, erro
 		registry: r,
 		key:      uploadKey{strings.Clone(key.repo), strings.Clone(key.id)}, // see repository
 		buffer:   newBuffer(r, ociregistry.DigestAlgorithmFrom(ctx)),
-		touched:  time.Now(),
+		touched:  r.now(),
 	}
 	r.uploads.open[u.key] = u
 	if expiry := r.cfg.UploadExpiry; expiry > 0 && !r.uploads.sweeping {
@@ -169,26 +170,27 @@ func (r *Registry) openUpload(ctx context.Context, key uploadKey) (*upload, erro
 	return u, nil
 }
 
+// findUpload returns the session with the given key, or nil.
 func (r *Registry) findUpload(key uploadKey) *upload {
 	r.uploads.mu.Lock()
 	defer r.uploads.mu.Unlock()
 	return r.uploads.open[key]
 }
 
-// size returns how many bytes the session has.
+// size returns the number of bytes of the session.
 func (u *upload) size() (int64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.buffer == nil {
 		return 0, ociregistry.ErrBlobUploadUnknown
 	}
-	u.touched = time.Now()
+	u.touched = u.registry.now()
 	return u.buffer.size, nil
 }
 
-// at calls f with the session locked, if it is open and at offset. If f fails,
-// the bytes are too many for the registry, and the session ends: left open, it
-// would keep its share from others until it expired.
+// at calls f with the session locked, if it is open and has offset bytes. An error of f
+// means that the bytes exceed the limit of the registry. The session then ends, because
+// it would otherwise keep its bytes from others until it expired.
 func (u *upload) at(offset int64, f func(*buffer) error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -198,7 +200,7 @@ func (u *upload) at(offset int64, f func(*buffer) error) error {
 	if u.buffer.size != offset {
 		return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, u.buffer.size)
 	}
-	u.touched = time.Now()
+	u.touched = u.registry.now()
 	err := f(u.buffer)
 	if err != nil {
 		u.end().free()
@@ -206,8 +208,8 @@ func (u *upload) at(offset int64, f func(*buffer) error) error {
 	return err
 }
 
-// end takes the session's content out of it, and the session out of the
-// registry. It returns nil if that was done before. Its lock is held.
+// end removes the session from the registry and returns its buffer, or nil if the session
+// has already ended. The session is locked.
 func (u *upload) end() *buffer {
 	b := u.buffer
 	if b == nil {
@@ -228,9 +230,9 @@ type writer struct {
 	chunkSize int
 
 	mu     sync.Mutex // for Close and Cancel from another goroutine
-	upload *upload    // nil as long as a session of a foreign id has nothing
+	upload *upload    // nil before the first Write to a session whose id was never issued
 	offset int64
-	failed error // what a Write failed with: nothing can follow it
+	failed error // of a Write; nothing can follow it
 	closed bool
 	done   bool // committed or cancelled
 }
@@ -262,8 +264,8 @@ func (w *writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom implements [io.ReaderFrom]. When the context ends it reads no more,
-// but what was read is kept.
+// ReadFrom implements [io.ReaderFrom]. When the context ends, it stops reading, and the
+// bytes that were read remain in the session.
 func (w *writer) ReadFrom(rd io.Reader) (int64, error) {
 	n, err := readChunks(w.ctx, rd, -1, func(chunk []byte) error {
 		return w.append(len(chunk), func(b *buffer) error { return b.append(chunk) })
@@ -271,7 +273,7 @@ func (w *writer) ReadFrom(rd io.Reader) (int64, error) {
 	return n, opError(err, "Write", w.key.repo, w.key.id)
 }
 
-// append adds n bytes by f.
+// append calls f to add n bytes.
 func (w *writer) append(n int, f func(*buffer) error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -335,9 +337,9 @@ func (w *writer) commit(digest ociregistry.Digest) (size int64, err error) {
 		return 0, err
 	}
 	w.done = true
-	// The session is over and its content cannot change: no other writer waits
+	// The session has ended, so its content cannot change, and no other writer waits
 	// while it is hashed.
-	if !b.is(digest) {
+	if !b.hasDigest(digest) {
 		b.free()
 		return 0, ociregistry.ErrDigestInvalid
 	}

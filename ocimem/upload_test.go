@@ -95,8 +95,8 @@ func TestUploadsAreBoundedInNumber(t *testing.T) {
 	qt.Check(t, qt.Equals(r.used.Load(), 2))
 }
 
-// TestTimerOfAnUpload looks at the moments when the timer goes off early, before
-// its upload is used, and late, when that has ended.
+// TestSweepsComeOnlyWhileNeeded checks whether a sweep is scheduled before, during and after
+// a session.
 func TestSweepsComeOnlyWhileNeeded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -151,7 +151,7 @@ func TestTimerDoesNotKeepTheRegistry(t *testing.T) {
 	t.Error("the registry is still in memory")
 }
 
-func TestNeverIssuedUploadID(t *testing.T) {
+func TestNeverIssuedUploadID_BeginsASessionAtZero(t *testing.T) {
 	t.Parallel()
 	r := New()
 	_, err := r.PushBlobChunkedResume(ctx, "a", "1", 3, 0)
@@ -176,7 +176,7 @@ func TestNeverIssuedUploadID(t *testing.T) {
 		qt.Assert(t, qt.ErrorIs(err, ociregistry.ErrBlobUploadUnknown), qt.Commentf("%q", id))
 	}
 
-	// An id that was issued for one repository is not a new name in another.
+	// An id that was issued for one repository does not begin a session in another.
 	w, err = r.PushBlobChunked(ctx, "a", 0)
 	qt.Assert(t, qt.IsNil(err))
 	_, err = r.PushBlobChunkedResume(ctx, "b", w.ID(), -1, 0)

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// believed is a reader that says that it verified whatever it has read.
+// believed is a reader that claims to have verified what it has read.
 type believed struct {
 	io.Reader
 	state verified.State
@@ -27,9 +27,9 @@ func (b *believed) Read(p []byte) (int, error) {
 
 func (b *believed) Verified() verified.State { return b.state }
 
-// TestHashedOnce shows that what a reader of this module verifies is not hashed
-// again: a lie would not be noticed.
-func TestHashedOnce(t *testing.T) {
+// TestVerifiedContent_IsHashedOnce checks that content which a reader of this module
+// verifies is not hashed again: wrong content is not noticed.
+func TestVerifiedContent_IsHashedOnce(t *testing.T) {
 	t.Parallel()
 	d := digest.FromString("true")
 	r := &believed{strings.NewReader("lies"), verified.State{Digest: d}}

@@ -7,7 +7,7 @@ import (
 
 var _ verified.Registry = (*Registry)(nil)
 
-// Verified returns a view of the registry in which no content ends well that is not
-// that of its digest. It is r itself: content was compared with its digest when it
-// was pushed, and memory does not change.
+// Verified returns a view of the registry in which content can be read to its end only if
+// it matches its digest. It is r itself, because content was verified when it was pushed,
+// and memory does not change.
 func (r *Registry) Verified() ociregistry.Interface { return r }

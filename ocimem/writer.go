@@ -2,20 +2,18 @@ package ocimem
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// PushBlob implements [ociregistry.Writer.PushBlob]. A context that ends is
-// noticed between two reads: to end a read that blocks is up to r.
+// PushBlob implements [ociregistry.Writer.PushBlob]. It notices the end of the context
+// between two reads, and cannot interrupt a read that blocks.
 func (r *Registry) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, rd io.Reader) (ociregistry.Descriptor, error) {
 	if err := r.pushBlob(ctx, repo, desc, rd); err != nil {
 		return ociregistry.Descriptor{}, opError(err, "PushBlob", repo, string(desc.Digest))
@@ -38,7 +36,7 @@ func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.D
 	if err == nil && n != desc.Size {
 		err = ociregistry.ErrSizeInvalid
 	}
-	if err == nil && !b.is(desc.Digest) {
+	if err == nil && !b.hasDigest(desc.Digest) {
 		err = ociregistry.ErrDigestInvalid
 	}
 	if err != nil {
@@ -48,8 +46,8 @@ func (r *Registry) pushBlob(ctx context.Context, repo string, desc ociregistry.D
 	return r.publish(repo, desc.Digest, b)
 }
 
-// atEOF checks that rd has no more than the n bytes that were read. If it has,
-// atEOF returns a larger n.
+// atEOF checks that rd has no more bytes than the n that were read. It returns n, or a
+// larger number if there are more.
 func atEOF(rd io.Reader, n int64) (int64, error) {
 	var next [1]byte
 	m, err := io.ReadFull(rd, next[:])
@@ -59,36 +57,40 @@ func atEOF(rd io.Reader, n int64) (int64, error) {
 	return n + int64(m), err
 }
 
-// publish makes the content of b, whose digest was checked, a blob of repo.
+// publish makes the content of b, whose digest the caller has checked, a blob of repo.
 func (r *Registry) publish(repo string, digest ociregistry.Digest, b *buffer) error {
 	c, dup := r.store.add(b.content(cloneDigest(digest)))
 	if dup {
 		b.free()
 	}
-	return r.hold(repo, c)
+	return r.addBlob(repo, c)
 }
 
-// cloneDigest returns a copy to be kept (see repository).
+// cloneDigest returns a copy of digest (see repository).
 func cloneDigest(digest ociregistry.Digest) ociregistry.Digest {
 	return ociregistry.Digest(strings.Clone(string(digest)))
 }
 
-// hold adds a blob to a repository, with the reference that the caller has.
-func (r *Registry) hold(name string, c *content) error {
+// addBlob adds a blob to a repository, which takes over the caller's reference.
+func (r *Registry) addBlob(name string, c *content) error {
 	return r.upsert(name, func(repo *repository) error {
-		if repo.blobs[c.digest] != nil {
-			r.release(c)
-			return nil
+		b := repo.blobs[c.digest]
+		if b != nil {
+			r.releaseBlob(c)
+		} else {
+			b = &blob{content: c}
+			repo.blobs[c.digest] = b
+			r.usage.add(repo.name, c.size)
 		}
-		repo.blobs[c.digest] = c
+		b.time.Store(r.now().UnixNano())
 		return nil
 	})
 }
 
-// release takes back a reference to a blob.
-func (r *Registry) release(c *content) {
+// releaseBlob removes a reference to a blob.
+func (r *Registry) releaseBlob(c *content) {
 	if r.store.release(c) {
-		r.give(c.size)
+		r.releaseBytes(c.size)
 	}
 }
 
@@ -96,7 +98,7 @@ func (r *Registry) release(c *content) {
 func (r *Registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	c, err := r.mountSource(ctx, fromRepo, toRepo, digest)
 	if err == nil {
-		err = r.hold(toRepo, c)
+		err = r.addBlob(toRepo, c)
 	}
 	if err != nil {
 		return ociregistry.Descriptor{}, opError(err, "MountBlob", toRepo, string(digest))
@@ -134,8 +136,8 @@ func (r *Registry) mountSource(ctx context.Context, fromRepo, toRepo string, dig
 	return c, err
 }
 
-// PushManifest implements [ociregistry.Writer.PushManifest]. When the digest is
-// there already, with another media type, that is replaced.
+// PushManifest implements [ociregistry.Writer.PushManifest]. If the repository has the
+// manifest with another media type, PushManifest replaces that.
 func (r *Registry) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
 	desc, err := r.pushManifest(ctx, repo, ref, contents, mediaType, tags)
 	if err != nil {
@@ -145,92 +147,34 @@ func (r *Registry) PushManifest(ctx context.Context, repo string, ref string, co
 }
 
 func (r *Registry) pushManifest(ctx context.Context, name string, ref string, contents []byte, mediaType string, tags []string) (desc ociregistry.Descriptor, err error) {
-	if err := ociregistry.CheckRepository(name); err != nil {
-		return desc, err
-	}
-	dgst, tags, err := resolveRef(ref, contents, tags)
+	push, err := manifest.CheckPush(ctx, name, ref, contents, mediaType, tags)
 	if err != nil {
 		return desc, err
 	}
-	if err := ociregistry.CheckMediaType(mediaType); err != nil {
-		return desc, err
-	}
-	text := string(contents)
-	info, err := manifest.Parse(mediaType, text)
-	if err != nil {
-		return desc, err
-	}
-	if err := ctx.Err(); err != nil {
-		return desc, err
-	}
-	m := &storedManifest{
-		mediaType:    ownMediaType(mediaType),
-		digest:       dgst,
-		contents:     text,
-		subject:      info.Subject,
-		artifactType: info.ArtifactType,
+	m := &manifestEntry{
+		mediaType:    manifest.OwnMediaType(mediaType),
+		digest:       push.Digest,
+		contents:     push.Contents,
+		subject:      push.Info.Subject,
+		artifactType: push.Info.ArtifactType,
 	}
 	condition := ociregistry.PushConditionFrom(ctx)
 	err = r.upsert(name, func(repo *repository) error {
 		if condition.IfMatch != nil || condition.IfNoneMatch != nil {
-			if err := condition.Check(repo.current(ref, dgst)); err != nil {
+			if err := condition.Check(repo.current(ref, push.Digest)); err != nil {
 				return err
 			}
 		}
-		return r.putManifest(ctx, repo, m, info, tags)
+		return r.putManifest(ctx, repo, m, push.Info, push.Tags)
 	})
 	return m.desc(), err
 }
 
-// ownMediaType returns a copy to be kept (see repository), of which there is one
-// for each of the usual types.
-func ownMediaType(mediaType string) string {
-	if known, ok := manifest.Known(mediaType); ok {
-		return known
-	}
-	return strings.Clone(mediaType)
-}
-
-// resolveRef checks ref and tags, and returns the digest of contents, to be
-// kept, and all the tags to set.
-func resolveRef(ref string, contents []byte, tags []string) (ociregistry.Digest, []string, error) {
-	dgst := ociregistry.Digest("")
-	switch {
-	case strings.Contains(ref, ":"):
-		dgst = ociregistry.Digest(ref)
-		if err := ociregistry.CheckDigest(dgst); err != nil {
-			return "", nil, err
-		}
-	case ref != "":
-		tags = append([]string{ref}, tags...)
-	}
-	for _, tag := range tags {
-		if !ociref.IsValidTag(tag) {
-			return "", nil, fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
-		}
-	}
-	if dgst == "" {
-		return sha256Digest(contents), tags, nil
-	}
-	if dgst.Algorithm().FromBytes(contents) != dgst {
-		return "", nil, ociregistry.ErrDigestInvalid
-	}
-	return cloneDigest(dgst), tags, nil
-}
-
-// sha256Digest is digest.FromBytes with one allocation.
-func sha256Digest(contents []byte) ociregistry.Digest {
-	const prefix = "sha256:"
-	sum := sha256.Sum256(contents)
-	text := append(make([]byte, 0, len(prefix)+2*len(sum)), prefix...)
-	return ociregistry.Digest(hex.AppendEncode(text, sum[:]))
-}
-
-// current returns the digest that ref resolves to, or "". A push without a ref
-// is one by digest.
+// current returns the digest that ref resolves to, or "". A push without a ref is a push
+// by digest.
 func (repo *repository) current(ref string, digest ociregistry.Digest) ociregistry.Digest {
 	m := repo.manifests[digest]
-	if ref != "" && !strings.Contains(ref, ":") {
+	if call.IsTag(ref) {
 		m, _ = repo.tag(ref)
 	}
 	if m == nil {
@@ -239,39 +183,43 @@ func (repo *repository) current(ref string, digest ociregistry.Digest) ociregist
 	return m.digest
 }
 
-// putManifest stores m, if it may be, and points tags at it.
-func (r *Registry) putManifest(ctx context.Context, repo *repository, m *storedManifest, info manifest.Info, tags []string) error {
+// putManifest checks and stores m, and points tags at it.
+func (r *Registry) putManifest(ctx context.Context, repo *repository, m *manifestEntry, info manifest.Info, tags []string) error {
 	if err := r.checkReferences(ctx, repo, info); err != nil {
 		return err
 	}
 	if err := r.checkMoves(repo, m, tags); err != nil {
 		return err
 	}
+	now := r.now().UnixNano()
 	old := repo.manifests[m.digest]
 	switch {
 	case old == nil:
-		if err := r.take(m.size()); err != nil {
+		if err := r.acquireBytes(m.size()); err != nil {
 			return err
 		}
 		repo.addManifest(m, info)
+		r.usage.add(repo.name, m.size())
 	case old.mediaType == m.mediaType:
 		m = old
 	default:
 		repo.removeManifest(old)
 		repo.addManifest(m, info)
+		m.pulled.Store(old.pulled.Load())
 		for old.tags != nil {
-			repo.setTag(old.tags.name, m)
+			repo.setTag(old.tags.name, m, old.tags.pushed)
 		}
 	}
+	m.time.Store(now)
 	for _, tag := range tags {
-		repo.setTag(tag, m)
+		repo.setTag(tag, m, now)
 	}
 	return nil
 }
 
-// checkReferences checks that what a manifest names is there, and has the size
-// that it says. Image indexes are known to list blobs too: build caches are pushed
-// as such.
+// checkReferences checks that the content that a manifest names is present and has the
+// size in the manifest. Some image indexes list blobs too, for instance those of build
+// caches.
 func (r *Registry) checkReferences(ctx context.Context, repo *repository, info manifest.Info) error {
 	for i := range info.Blobs {
 		if err := r.checkBlob(ctx, repo, &info.Blobs[i], "blob"); err != nil {
@@ -291,23 +239,24 @@ func (r *Registry) checkReferences(ctx context.Context, repo *repository, info m
 	return nil
 }
 
+// checkBlob is checkReferences for one blob.
 func (r *Registry) checkBlob(ctx context.Context, repo *repository, ref *manifest.Ref, what string) error {
-	switch c := repo.blobs[ref.Digest]; {
-	case c != nil:
-		return ref.CheckSize(c.size)
+	switch b := repo.blobs[ref.Digest]; {
+	case b != nil:
+		return ref.CheckSize(b.size)
 	case r.mayBeMissing(ctx, ref):
 		return nil
 	}
 	return fmt.Errorf("%w: %s %s", ociregistry.ErrManifestBlobUnknown, what, ref.Digest)
 }
 
-// mayBeMissing reports whether a manifest may name what is not there.
+// mayBeMissing reports whether a manifest may name content that is missing.
 func (r *Registry) mayBeMissing(ctx context.Context, ref *manifest.Ref) bool {
 	return ref.Elsewhere || r.cfg.Sparse || r.cfg.LaxChildReferences || ociregistry.MissingAllowed(ctx)
 }
 
-// checkMoves checks that tags may be pointed at m.
-func (r *Registry) checkMoves(repo *repository, m *storedManifest, tags []string) error {
+// checkMoves checks that tags may be moved to m.
+func (r *Registry) checkMoves(repo *repository, m *manifestEntry, tags []string) error {
 	if !r.cfg.ImmutableTags {
 		return nil
 	}

@@ -3,11 +3,12 @@ package ociregistry
 import (
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/httpfield"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Every backend checks its arguments before any work. These are the checks, with
-// the errors that all of them return.
+// Every backend checks its arguments before it does anything else. These are the common
+// checks and their errors.
 
 var (
 	errMalformedDigest    = NewError("badly formed digest", ErrDigestInvalid.Code(), nil)
@@ -32,7 +33,8 @@ func CheckDigest(digest Digest) error {
 	return nil
 }
 
-// CheckRepositoryAndDigest makes both checks, that of the name first.
+// CheckRepositoryAndDigest checks repo by [CheckRepository], and then digest by
+// [CheckDigest].
 func CheckRepositoryAndDigest(repo string, digest Digest) error {
 	if err := CheckRepository(repo); err != nil {
 		return err
@@ -40,10 +42,10 @@ func CheckRepositoryAndDigest(repo string, digest Digest) error {
 	return CheckDigest(digest)
 }
 
-// CheckMediaType returns an error that is [ErrManifestInvalid] unless mediaType is
-// a media type, with or without parameters, as in "text/plain; charset=utf-8"
-// (RFC 9110, section 8.3.1). What names neither a type nor a subtype is taken for
-// something else by whoever reads it.
+// CheckMediaType returns an error that is [ErrManifestInvalid] unless mediaType is a
+// media type, with or without parameters, as in "text/plain; charset=utf-8" (RFC 9110,
+// section 8.3.1). Registries refuse malformed media types because browsers and other
+// readers guess a type in place of one.
 func CheckMediaType(mediaType string) error {
 	const (
 		maxName = 127 // bytes (RFC 6838, section 4.2)
@@ -54,15 +56,15 @@ func CheckMediaType(mediaType string) error {
 		name, params = mediaType[:i], mediaType[i:]
 	}
 	mainType, subtype, _ := strings.Cut(strings.TrimRight(name, " \t"), "/")
-	if !isToken(mainType) || !isToken(subtype) || max(len(mainType), len(subtype)) > maxName ||
+	if !httpfield.IsToken(mainType) || !httpfield.IsToken(subtype) || max(len(mainType), len(subtype)) > maxName ||
 		len(mediaType) > maxAll || !areParameters(params) {
 		return errMalformedMediaType
 	}
 	return nil
 }
 
-// areParameters reports whether s is parameters (RFC 9110, section 5.6.6), each
-// after a semicolon.
+// areParameters reports whether s is a list of parameters, each after a semicolon (RFC
+// 9110, section 5.6.6).
 func areParameters(s string) bool {
 	for s = strings.TrimLeft(s, " \t"); s != ""; s = strings.TrimLeft(s, " \t") {
 		if s[0] != ';' {
@@ -70,11 +72,11 @@ func areParameters(s string) bool {
 		}
 		s = strings.TrimLeft(s[1:], " \t")
 		if s == "" || s[0] == ';' {
-			continue // a parameter may be left out
+			continue // the grammar allows empty parameters
 		}
 		name, value, ok := strings.Cut(s, "=")
 		n := valueLen(value)
-		if !ok || !isToken(name) || n == 0 {
+		if !ok || !httpfield.IsToken(name) || n == 0 {
 			return false
 		}
 		s = value[n:]
@@ -82,15 +84,11 @@ func areParameters(s string) bool {
 	return true
 }
 
-// valueLen returns the length of the token or the quoted string that s begins
-// with, or 0 if there is neither (RFC 9110, sections 5.6.2 and 5.6.4).
+// valueLen returns the length of the token or the quoted string at the start of s, or 0
+// if there is neither (RFC 9110, sections 5.6.2 and 5.6.4).
 func valueLen(s string) int {
 	if !strings.HasPrefix(s, `"`) {
-		n := 0
-		for n < len(s) && isTokenByte(s[n]) {
-			n++
-		}
-		return n
+		return httpfield.TokenLen(s)
 	}
 	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
@@ -108,19 +106,6 @@ func valueLen(s string) int {
 	return 0
 }
 
-// isText reports whether c may be in a quoted string: it is no control character
-// but a tab, and of ASCII.
+// isText reports whether c may be in a quoted string. It must be ASCII, and the only
+// control character that is allowed is the tab.
 func isText(c byte) bool { return c == '\t' || ' ' <= c && c <= '~' }
-
-func isToken(s string) bool {
-	for i := range len(s) {
-		if !isTokenByte(s[i]) {
-			return false
-		}
-	}
-	return s != ""
-}
-
-func isTokenByte(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}

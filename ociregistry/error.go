@@ -7,56 +7,91 @@ import (
 	"strings"
 )
 
-// Error is an error that has one of the codes of the distribution
-// specification, section "Error Codes", or a code of that form.
+// Error is an error with a code of the distribution specification, section "Error
+// Codes", or another code of that form.
 type Error interface {
 	error
 
 	// Code returns the error code, such as "BLOB_UNKNOWN".
 	Code() string
 
-	// Detail returns what the registry said beyond code and message, as JSON,
-	// or nil. It must not be changed.
+	// Detail returns further information of the registry as JSON, or nil. The caller
+	// must not modify it.
 	Detail() json.RawMessage
 }
 
-// The sentinels to compare errors with. In brackets the HTTP status that
-// [MarshalError] gives them.
+// The sentinels to compare errors with. The number in brackets is the HTTP status that
+// [MarshalError] gives an error.
 var (
-	ErrBlobUnknown         = NewError("blob unknown to registry", "BLOB_UNKNOWN", nil)                                            // [404]
-	ErrBlobUploadInvalid   = NewError("blob upload invalid", "BLOB_UPLOAD_INVALID", nil)                                          // [416]
-	ErrBlobUploadUnknown   = NewError("blob upload unknown to registry", "BLOB_UPLOAD_UNKNOWN", nil)                              // [404]
-	ErrDigestInvalid       = NewError("provided digest did not match uploaded content", "DIGEST_INVALID", nil)                    // [400]
-	ErrManifestBlobUnknown = NewError("manifest references a manifest or blob unknown to registry", "MANIFEST_BLOB_UNKNOWN", nil) // [404]
-	ErrManifestInvalid     = NewError("manifest invalid", "MANIFEST_INVALID", nil)                                                // [400, or 413 when it is too large]
-	ErrManifestUnknown     = NewError("manifest unknown to registry", "MANIFEST_UNKNOWN", nil)                                    // [404]
-	ErrNameInvalid         = NewError("invalid repository name", "NAME_INVALID", nil)                                             // [400]
-	ErrNameUnknown         = NewError("repository name not known to registry", "NAME_UNKNOWN", nil)                               // [404]
-	ErrSizeInvalid         = NewError("provided length did not match content length", "SIZE_INVALID", nil)                        // [400, or 413 when it is too large]
-	ErrUnauthorized        = NewError("authentication required", "UNAUTHORIZED", nil)                                             // [401]
-	ErrDenied              = NewError("requested access to the resource is denied", "DENIED", nil)                                // [403]
-	ErrUnsupported         = NewError("the operation is unsupported", "UNSUPPORTED", nil)                                         // [400]
-	ErrTooManyRequests     = NewError("too many requests", "TOOMANYREQUESTS", nil)                                                // [429]
+	// ErrBlobUnknown means that the repository does not have the blob. [404]
+	ErrBlobUnknown = NewError("blob unknown to registry", "BLOB_UNKNOWN", nil)
 
-	// ErrRangeInvalid is for a range of bytes that cannot be had, and for a
-	// chunk that does not continue its upload. The specification asks for the
-	// status and has no code; this one is the distribution registry's. [416]
+	// ErrBlobUploadInvalid means that an upload session cannot continue or be committed
+	// with what was sent. [416]
+	ErrBlobUploadInvalid = NewError("blob upload invalid", "BLOB_UPLOAD_INVALID", nil)
+
+	// ErrBlobUploadUnknown means that the repository does not have the upload session,
+	// because it was never opened, or has been committed or cancelled, or has expired.
+	// [404]
+	ErrBlobUploadUnknown = NewError("blob upload unknown to registry", "BLOB_UPLOAD_UNKNOWN", nil)
+
+	// ErrDigestInvalid means that a digest is malformed, has an algorithm that is not
+	// supported, or is not the digest of the content. [400]
+	ErrDigestInvalid = NewError("provided digest did not match uploaded content", "DIGEST_INVALID", nil)
+
+	// ErrManifestBlobUnknown means that a manifest names a blob or a manifest that the
+	// repository does not have. [404]
+	ErrManifestBlobUnknown = NewError("manifest references a manifest or blob unknown to registry", "MANIFEST_BLOB_UNKNOWN", nil)
+
+	// ErrManifestInvalid means that a manifest, its media type, or a tag to be set is
+	// malformed, or that the manifest is too large. [400, or 413 if it is too large]
+	ErrManifestInvalid = NewError("manifest invalid", "MANIFEST_INVALID", nil)
+
+	// ErrManifestUnknown means that the repository does not have the manifest or the
+	// tag. [404]
+	ErrManifestUnknown = NewError("manifest unknown to registry", "MANIFEST_UNKNOWN", nil)
+
+	// ErrNameInvalid means that the name of a repository is malformed. [400]
+	ErrNameInvalid = NewError("invalid repository name", "NAME_INVALID", nil)
+
+	// ErrNameUnknown means that the repository does not exist. [404]
+	ErrNameUnknown = NewError("repository name not known to registry", "NAME_UNKNOWN", nil)
+
+	// ErrSizeInvalid means that the size of content is not the one that was announced, or
+	// that a blob is too large. [400, or 413 if it is too large]
+	ErrSizeInvalid = NewError("provided length did not match content length", "SIZE_INVALID", nil)
+
+	// ErrUnauthorized means that the registry wants the client to authenticate. [401]
+	ErrUnauthorized = NewError("authentication required", "UNAUTHORIZED", nil)
+
+	// ErrDenied means that the registry refuses the operation. [403]
+	ErrDenied = NewError("requested access to the resource is denied", "DENIED", nil)
+
+	// ErrUnsupported means that the registry does not implement the operation. [400]
+	ErrUnsupported = NewError("the operation is unsupported", "UNSUPPORTED", nil)
+
+	// ErrTooManyRequests means that the client should make the request again later. [429]
+	ErrTooManyRequests = NewError("too many requests", "TOOMANYREQUESTS", nil)
+
+	// ErrRangeInvalid means that content does not have the range of bytes, or that a
+	// chunk does not continue its upload session. The specification asks for the status
+	// but has no code. This one is used by the distribution registry. [416]
 	ErrRangeInvalid = NewError("invalid content range", "RANGE_INVALID", nil)
 
-	// ErrPreconditionFailed is for a push whose [PushCondition] did not hold.
-	// The specification has conditional requests but no code for them. [412]
+	// ErrPreconditionFailed means that the [PushCondition] of a push did not hold. The
+	// specification has conditional requests but no code for them. [412]
 	ErrPreconditionFailed = NewError("precondition failed", "PRECONDITION_FAILED", nil)
 
-	// ErrInUse is for content that cannot be deleted while a manifest names it.
-	// It is also an [ErrDenied], whose code it has. [405]
+	// ErrInUse means that content cannot be deleted while a manifest names it. It is
+	// also an [ErrDenied], and has its code. [405]
 	ErrInUse Error = &inUseError{WireError{Code_: "DENIED", Message: "content is in use: a manifest names it"}}
 )
 
 // NewError returns an error with the given code, message and detail. The detail
 // must be valid JSON or nil.
 //
-// It is the way to say more about an error than its sentinel does: errors with
-// equal codes match in [errors.Is].
+// Use NewError to say more about an error than its sentinel does. Errors with equal
+// codes match in [errors.Is].
 func NewError(msg string, code string, detail json.RawMessage) Error {
 	return &WireError{Code_: code, Message: msg, Detail_: detail}
 }
@@ -64,26 +99,25 @@ func NewError(msg string, code string, detail json.RawMessage) Error {
 // inUseError has the code of ErrDenied and is more specific than it.
 type inUseError struct{ WireError }
 
-// OpError tells which call failed, and what it was about. It wraps the error
-// that says why.
+// OpError tells which call failed and what the call was about. It wraps the cause.
 //
-// In the answer to an HTTP request it is left out (see [MarshalError]): the
-// client knows what it asked, and tells in an OpError of its own.
+// The answer to an HTTP request does not contain it (see [MarshalError]). The client
+// knows what it asked for, and tells that in its own OpError.
 type OpError struct {
-	Op       string // the method of Interface, such as "GetBlob"
-	Registry string // the host of a remote registry, else empty
-	Repo     string
-	Ref      string // a digest, tag or upload id; may be empty
-	Err      error
+	Op         string // the method of Interface, such as "GetBlob"
+	Registry   string // the host of a remote registry, or empty
+	Repository string // may be empty
+	Ref        string // a digest, tag or upload id; may be empty
+	Err        error
 }
 
-// Error returns a message of the form "GetBlob host/repo@digest: why". Names that
-// are not valid can have any length: it does not repeat all of them.
+// Error returns a message of the form "GetBlob host/repo@digest: cause". It shortens
+// long names, because invalid names can have any length.
 func (e *OpError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
 	sep := " "
-	for _, part := range []string{shorten(e.Registry), shorten(e.Repo)} {
+	for _, part := range []string{shorten(e.Registry), shorten(e.Repository)} {
 		if part != "" {
 			b.WriteString(sep)
 			b.WriteString(part)
@@ -106,7 +140,7 @@ func (e *OpError) Error() string {
 	return b.String()
 }
 
-// shorten returns as much of s as an error repeats.
+// shorten returns the part of s that an error message contains.
 func shorten(s string) string {
 	const most = 256 // bytes; no valid name is longer
 	if len(s) <= most {
@@ -118,26 +152,25 @@ func shorten(s string) string {
 // Unwrap returns e.Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// HTTPError is an error that came with an HTTP response, or that wants a
-// certain status when it is sent in one.
+// HTTPError is an error that was received in an HTTP response, or that asks for a
+// particular status when it is sent in one.
 type HTTPError interface {
 	error
 
 	// StatusCode returns the status of the response.
 	StatusCode() int
 
-	// Response returns the response without its body, or nil if there was
-	// none. It must not be changed.
+	// Response returns the response without its body, or nil if there was none. The
+	// caller must not modify it.
 	Response() *http.Response
 
-	// ResponseBody returns the start of the response's body, or nil. It must
-	// not be changed.
+	// ResponseBody returns the start of the response's body, or nil. The caller must
+	// not modify it.
 	ResponseBody() []byte
 }
 
-// NewHTTPError returns an HTTPError that wraps err, which may be nil. The
-// response and its body may be nil; a shallow copy of the response is kept,
-// without its Body.
+// NewHTTPError returns an HTTPError that wraps err, which may be nil. The response and
+// its body may be nil. The error keeps a shallow copy of the response without its Body.
 func NewHTTPError(err error, statusCode int, response *http.Response, body []byte) HTTPError {
 	e := &httpError{err: err, status: statusCode}
 	if response != nil {
@@ -168,7 +201,8 @@ func (e *httpError) StatusCode() int          { return e.status }
 func (e *httpError) Response() *http.Response { return e.response }
 func (e *httpError) ResponseBody() []byte     { return e.body }
 
-// Is reports what the status tells and the code, if there was one, does not.
+// Is reports whether target is an error that the status implies, even if the code does
+// not.
 func (e *httpError) Is(target error) bool {
 	switch e.status {
 	case http.StatusRequestedRangeNotSatisfiable:

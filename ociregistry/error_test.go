@@ -65,11 +65,11 @@ func newHop(t *testing.T) func(error) error {
 		wire := new(ociregistry.WireErrors)
 		qt.Assert(t, qt.IsNil(json.Unmarshal(body, wire)))
 		return &ociregistry.OpError{
-			Op:       "GetBlob",
-			Registry: "example.com",
-			Repo:     "foo/bar",
-			Ref:      "latest",
-			Err:      ociregistry.NewHTTPError(wire, resp.StatusCode, resp, body),
+			Op:         "GetBlob",
+			Registry:   "example.com",
+			Repository: "foo/bar",
+			Ref:        "latest",
+			Err:        ociregistry.NewHTTPError(wire, resp.StatusCode, resp, body),
 		}
 	}
 }
@@ -119,7 +119,7 @@ func TestErrorsIsAgreesAcrossTheWire(t *testing.T) {
 		{"before", func(err error) error { return fmt.Errorf("some context: %w", err) }},
 		{"after", func(err error) error { return fmt.Errorf("%w: some context", err) }},
 		{"OpError", func(err error) error {
-			return &ociregistry.OpError{Op: "DeleteBlob", Repo: "foo", Ref: "sha256:abc", Err: err}
+			return &ociregistry.OpError{Op: "DeleteBlob", Repository: "foo", Ref: "sha256:abc", Err: err}
 		}},
 		{"HTTPError", func(err error) error { return ociregistry.NewHTTPError(err, 418, nil, nil) }},
 		{"joined", func(err error) error { return errors.Join(io.ErrUnexpectedEOF, err) }},
@@ -158,10 +158,10 @@ func TestJoinedErrorsIsAgreesAcrossTheWire(t *testing.T) {
 
 // A proxy adds nothing to what the client sees, and the client's message says
 // once what was asked of whom.
-func TestMessageAfterHops(t *testing.T) {
+func TestMessage_StaysTheSameAfterHops(t *testing.T) {
 	t.Parallel()
 	hop := newHop(t)
-	err := error(&ociregistry.OpError{Op: "GetBlob", Repo: "foo/bar", Ref: "latest", Err: ociregistry.ErrBlobUnknown})
+	err := error(&ociregistry.OpError{Op: "GetBlob", Repository: "foo/bar", Ref: "latest", Err: ociregistry.ErrBlobUnknown})
 	for range 3 {
 		err = hop(err)
 		qt.Check(t, qt.Equals(err.Error(), "GetBlob example.com/foo/bar:latest: 404 Not Found: blob unknown: blob unknown to registry"))
@@ -234,7 +234,7 @@ func TestHTTPErrorKeepsTheResponseWithoutItsBody(t *testing.T) {
 	qt.Check(t, qt.IsNil(errors.Unwrap(none)))
 }
 
-func TestOpErrorMessage(t *testing.T) {
+func TestOpError_MessageTellsWhatWasAsked(t *testing.T) {
 	t.Parallel()
 	const digest = "sha256:e3b0"
 	tests := []struct {
@@ -243,11 +243,11 @@ func TestOpErrorMessage(t *testing.T) {
 	}{
 		{ociregistry.OpError{Op: "Repositories"}, "Repositories: EOF"},
 		{ociregistry.OpError{Op: "Repositories", Registry: "localhost:5000"}, "Repositories localhost:5000: EOF"},
-		{ociregistry.OpError{Op: "Tags", Repo: "foo/bar"}, "Tags foo/bar: EOF"},
-		{ociregistry.OpError{Op: "Tags", Registry: "example.com", Repo: "foo/bar"}, "Tags example.com/foo/bar: EOF"},
-		{ociregistry.OpError{Op: "GetTag", Repo: "foo/bar", Ref: "latest"}, "GetTag foo/bar:latest: EOF"},
-		{ociregistry.OpError{Op: "GetBlob", Repo: "foo/bar", Ref: digest}, "GetBlob foo/bar@sha256:e3b0: EOF"},
-		{ociregistry.OpError{Op: "GetBlob", Registry: "example.com", Repo: "foo", Ref: digest}, "GetBlob example.com/foo@sha256:e3b0: EOF"},
+		{ociregistry.OpError{Op: "Tags", Repository: "foo/bar"}, "Tags foo/bar: EOF"},
+		{ociregistry.OpError{Op: "Tags", Registry: "example.com", Repository: "foo/bar"}, "Tags example.com/foo/bar: EOF"},
+		{ociregistry.OpError{Op: "GetTag", Repository: "foo/bar", Ref: "latest"}, "GetTag foo/bar:latest: EOF"},
+		{ociregistry.OpError{Op: "GetBlob", Repository: "foo/bar", Ref: digest}, "GetBlob foo/bar@sha256:e3b0: EOF"},
+		{ociregistry.OpError{Op: "GetBlob", Registry: "example.com", Repository: "foo", Ref: digest}, "GetBlob example.com/foo@sha256:e3b0: EOF"},
 		{ociregistry.OpError{Op: "GetBlob", Ref: digest}, "GetBlob sha256:e3b0: EOF"},
 	}
 	for _, test := range tests {
@@ -257,11 +257,11 @@ func TestOpErrorMessage(t *testing.T) {
 	}
 }
 
-// TestOpErrorIsBounded passes what no registry has: it must not fill a log.
-func TestOpErrorIsBounded(t *testing.T) {
+// TestOpError_IsBounded passes what no registry has: it must not fill a log.
+func TestOpError_IsBounded(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 1000)
-	err := &ociregistry.OpError{Op: "GetTag", Registry: long, Repo: long, Ref: long, Err: ociregistry.ErrManifestUnknown}
+	err := &ociregistry.OpError{Op: "GetTag", Registry: long, Repository: long, Ref: long, Err: ociregistry.ErrManifestUnknown}
 	short := strings.Repeat("é", 128) + "…"
 	qt.Check(t, qt.Equals(err.Error(), "GetTag "+short+"/"+short+":"+short+": "+ociregistry.ErrManifestUnknown.Error()))
 	qt.Check(t, qt.Equals(err.Ref, long))

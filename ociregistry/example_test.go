@@ -13,16 +13,16 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Errors are compared with errors.Is, whichever backend they come from and
-// however many HTTP hops they have behind them.
+// Compare errors with errors.Is. It works for every backend and across any number of HTTP
+// hops.
 func Example_errors() {
-	// As a remote registry would return it.
+	// An error of a remote registry.
 	err := error(&ociregistry.OpError{
-		Op:       "ResolveTag",
-		Registry: "registry.example.com",
-		Repo:     "app",
-		Ref:      "v1",
-		Err:      ociregistry.NewHTTPError(ociregistry.ErrManifestUnknown, 404, nil, nil),
+		Op:         "ResolveTag",
+		Registry:   "registry.example.com",
+		Repository: "app",
+		Ref:        "v1",
+		Err:        ociregistry.NewHTTPError(ociregistry.ErrManifestUnknown, 404, nil, nil),
 	})
 
 	switch {
@@ -33,7 +33,7 @@ func Example_errors() {
 	}
 	fmt.Println(err)
 
-	// What else the registry said.
+	// The details of the registry.
 	var code ociregistry.Error
 	if errors.As(err, &code) {
 		fmt.Println(code.Code())
@@ -45,9 +45,8 @@ func Example_errors() {
 	// MANIFEST_UNKNOWN
 }
 
-// A Funcs is a fault injector for tests: the methods that it has functions for
-// reach a registry, or fail as the test wants them to; all others are
-// unsupported.
+// A Funcs is a fault injector for tests. Its methods call the functions that are set, which
+// can pass the call on to a registry or fail. All other methods are unsupported.
 func ExampleFuncs() {
 	backend := newBackend()
 
@@ -56,7 +55,7 @@ func ExampleFuncs() {
 		ResolveBlob_: backend.ResolveBlob,
 		PushBlob_: func(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
 			if pushes.Add(1) == 1 {
-				return ociregistry.Descriptor{}, &ociregistry.OpError{Op: "PushBlob", Repo: repo, Err: ociregistry.ErrTooManyRequests}
+				return ociregistry.Descriptor{}, &ociregistry.OpError{Op: "PushBlob", Repository: repo, Err: ociregistry.ErrTooManyRequests}
 			}
 			return backend.PushBlob(ctx, repo, desc, content)
 		},

@@ -6,17 +6,16 @@ import (
 	"iter"
 )
 
-// Funcs implements [Interface] by a function for each method. Where the
-// function is nil, the method returns what NewError makes, or, when that is nil
-// too, an error that wraps [ErrUnsupported]. A nil *Funcs has only nil
-// functions.
+// Funcs implements [Interface] by a function for each method. If a function is nil, its
+// method returns the error of NewError, or an error that wraps [ErrUnsupported] if
+// NewError is nil too. A nil *Funcs has only nil functions.
 //
-// Embedding a *Funcs is how other types become an Interface. With its functions
-// set, a Funcs is a fault injector or a fake for tests.
+// Other types implement Interface by embedding a *Funcs. With its functions set, a Funcs
+// is a fault injector or a fake for tests.
 type Funcs struct {
-	// NewError makes the error of a method that has no function. It is called
-	// with the method's name, and the repository ("" for Repositories; toRepo
-	// for MountBlob).
+	// NewError returns the error of a method that has no function. Its arguments are
+	// the name of the method and the repository, which is empty for Repositories, and
+	// toRepo for MountBlob.
 	NewError func(ctx context.Context, methodName, repo string) error
 
 	GetBlob_               func(ctx context.Context, repo string, digest Digest) (BlobReader, error)
@@ -47,7 +46,7 @@ func (f *Funcs) unsupported(ctx context.Context, method, repo string) error {
 	if f != nil && f.NewError != nil {
 		return f.NewError(ctx, method, repo)
 	}
-	return &OpError{Op: method, Repo: repo, Err: ErrUnsupported}
+	return &OpError{Op: method, Repository: repo, Err: ErrUnsupported}
 }
 
 // GetBlob implements [Reader.GetBlob].

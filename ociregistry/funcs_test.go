@@ -179,7 +179,7 @@ func TestFuncsWithoutFunctionsIsUnsupported(t *testing.T) {
 				var op *ociregistry.OpError
 				qt.Assert(t, qt.ErrorAs(err, &op), qt.Commentf(m.Name))
 				qt.Check(t, qt.Equals(op.Op, m.Name))
-				qt.Check(t, qt.Equals(op.Repo, repoArg(m.Name)), qt.Commentf(m.Name))
+				qt.Check(t, qt.Equals(op.Repository, repoArg(m.Name)), qt.Commentf(m.Name))
 			}
 		})
 	}

@@ -15,7 +15,7 @@ func All[T any](seq iter.Seq2[T, error]) ([]T, error) {
 	return all, nil
 }
 
-// SliceSeq returns a sequence of the elements of xs that has no error.
+// SliceSeq returns a sequence of the elements of xs, without an error.
 func SliceSeq[T any](xs []T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for _, x := range xs {
@@ -26,7 +26,7 @@ func SliceSeq[T any](xs []T) iter.Seq2[T, error] {
 	}
 }
 
-// ErrorSeq returns a sequence that has no elements and ends with err.
+// ErrorSeq returns a sequence without elements that ends with err.
 func ErrorSeq[T any](err error) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestAll(t *testing.T) {
+func TestAll_CollectsUpToAnError(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string

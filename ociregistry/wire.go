@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// WireErrors is the body of an HTTP response that reports errors: the
-// specification's section "Error Codes". It has at least one error.
+// WireErrors is the body of an HTTP response that reports errors (specification, section
+// "Error Codes"). It has at least one error.
 type WireErrors struct {
 	Errors []WireError `json:"errors"`
 }
@@ -40,7 +40,7 @@ func (e *WireErrors) Unwrap() []error {
 	return errs
 }
 
-// WireError is one error as it stands in a response.
+// WireError is one error in a response.
 type WireError struct {
 	Code_   string          `json:"code"`
 	Message string          `json:"message,omitempty"`
@@ -61,8 +61,8 @@ func (e *WireError) Error() string {
 	return codePrefix(e.Code_) + ": " + e.Message
 }
 
-// Is reports whether target is an [Error] with the same code. [ErrInUse] has
-// the code of [ErrDenied] and is not meant by it.
+// Is reports whether target is an [Error] with the same code, except that an error with
+// the code of [ErrDenied] does not match [ErrInUse], which has the same code.
 func (e *WireError) Is(target error) bool {
 	t, ok := target.(Error)
 	if !ok || t.Code() != e.Code_ {
@@ -72,8 +72,8 @@ func (e *WireError) Is(target error) bool {
 	return !inUse
 }
 
-// statuses has the HTTP status of each code, and after it those that an
-// [HTTPError] may ask for instead because they say more than the code does.
+// statuses has the HTTP statuses of each code. The first is the default. An [HTTPError]
+// may ask for one of the others, which say more than the code does.
 var statuses = map[string][]int{
 	ErrBlobUnknown.Code():         {http.StatusNotFound},
 	ErrBlobUploadInvalid.Code():   {http.StatusRequestedRangeNotSatisfiable},
@@ -93,8 +93,8 @@ var statuses = map[string][]int{
 	ErrPreconditionFailed.Code():  {http.StatusPreconditionFailed},
 }
 
-// WriteError answers a request with err, as [MarshalError] has it. It returns
-// the error of w.Write.
+// WriteError answers a request with the body and the status that [MarshalError] returns
+// for err. It returns the error of w.Write.
 func WriteError(w http.ResponseWriter, err error) error {
 	body, status := MarshalError(err)
 	w.Header().Set("Content-Type", "application/json")
@@ -103,19 +103,19 @@ func WriteError(w http.ResponseWriter, err error) error {
 	return err
 }
 
-// MarshalError returns the body and the status of an HTTP response that reports
-// err, such that a client that parses them gets an error that matches the same
-// sentinels, with the same codes, messages and details.
+// MarshalError returns the body and the status of an HTTP response that reports err. A
+// client that parses them gets an error that matches the same sentinels, with the same
+// codes, messages and details.
 //
-// The code is that of the [Error] that err is or wraps, else "UNKNOWN". The
-// status is the one that belongs to the code; an [HTTPError] in err can choose
-// another where it refines the code's (413 for a manifest or blob that is too
-// large, 405 for content in use) and where the code has none of its own. An
-// error with neither is a 500.
+// The code is that of the [Error] that err is or wraps, or "UNKNOWN" if there is none.
+// The status is that of the code. An [HTTPError] in err can choose another status if that
+// refines the one of the code (413 for a manifest or blob that is too large, 405 for
+// content in use), or if the code has no status of its own. An error without a code and
+// without a status gets the status 500.
 //
-// The message is err's, without what the client knows already: an [OpError]'s
-// prefix, and the status and code that the answer has beside it. When err wraps
-// several Errors, each becomes an element of the body, with its own message.
+// The message is that of err without the parts that the client knows already: the prefix
+// of an [OpError], and the status and the code, which are elsewhere in the response. If
+// err wraps several Errors, each is an element of the body with its own message.
 func MarshalError(err error) (errorBody []byte, httpStatus int) {
 	wire := WireErrors{Errors: wireErrors(err, nil)}
 	if len(wire.Errors) == 0 {
@@ -127,7 +127,7 @@ func MarshalError(err error) (errorBody []byte, httpStatus int) {
 	}
 	body, jsonErr := json.Marshal(wire)
 	if jsonErr != nil {
-		// Only a Detail that is no JSON can do this, and it is the caller's.
+		// A Detail is not valid JSON, which is the caller's mistake.
 		for i := range wire.Errors {
 			wire.Errors[i].Detail_ = nil
 		}
@@ -158,6 +158,7 @@ func wireErrors(err error, found []WireError) []WireError {
 	return found
 }
 
+// statusOf returns the status of an error with the given code.
 func statusOf(err error, code string) int {
 	allowed := statuses[code]
 	var herr HTTPError
@@ -173,12 +174,12 @@ func statusOf(err error, code string) int {
 	return http.StatusInternalServerError
 }
 
-// validStatus reports whether a server may answer an error with status: an
-// upstream's redirect or success, taken for an error, is none to pass on.
+// validStatus reports whether a server may answer an error with status. The status of an
+// upstream's redirect or success that was taken for an error is not passed on.
 func validStatus(status int) bool { return status >= 400 && status <= 599 }
 
-// bareMessage returns err's message without the prefixes that the answer makes
-// redundant.
+// bareMessage returns the message of err without the prefixes that are redundant in a
+// response.
 func bareMessage(err error, status int, code string) string {
 	for op, ok := err.(*OpError); ok; op, ok = err.(*OpError) {
 		err = op.Err

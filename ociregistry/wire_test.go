@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestMarshalError(t *testing.T) {
+func TestMarshalError_FindsCodeAndStatus(t *testing.T) {
 	t.Parallel()
 	httpError := func(status int, err error) error { return ociregistry.NewHTTPError(err, status, nil, nil) }
 	blobUnknown := ociregistry.ErrBlobUnknown
@@ -58,20 +58,20 @@ func TestMarshalError(t *testing.T) {
 		wantStatus: 404,
 	}, {
 		name: "OpErrorIsLeftOut",
-		err: &ociregistry.OpError{Op: "DeleteTag", Repo: "foo", Ref: "latest",
+		err: &ociregistry.OpError{Op: "DeleteTag", Repository: "foo", Ref: "latest",
 			Err: fmt.Errorf("%w: tag does not exist", ociregistry.ErrManifestUnknown)},
 		wantBody:   `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown to registry: tag does not exist"}]}`,
 		wantStatus: 404,
 	}, {
 		name: "OpErrorsAreLeftOut",
-		err: &ociregistry.OpError{Op: "GetTag", Repo: "foo", Ref: "latest",
-			Err: &ociregistry.OpError{Op: "GetTag", Registry: "example.com", Repo: "prefix/foo", Ref: "latest",
+		err: &ociregistry.OpError{Op: "GetTag", Repository: "foo", Ref: "latest",
+			Err: &ociregistry.OpError{Op: "GetTag", Registry: "example.com", Repository: "prefix/foo", Ref: "latest",
 				Err: httpError(404, blobUnknown)}},
 		wantBody:   `{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}`,
 		wantStatus: 404,
 	}, {
 		name:       "OpErrorOfOtherError",
-		err:        &ociregistry.OpError{Op: "GetTag", Repo: "foo", Ref: "latest", Err: io.ErrUnexpectedEOF},
+		err:        &ociregistry.OpError{Op: "GetTag", Repository: "foo", Ref: "latest", Err: io.ErrUnexpectedEOF},
 		wantBody:   `{"errors":[{"code":"UNKNOWN","message":"unexpected EOF"}]}`,
 		wantStatus: 500,
 	}, {
@@ -154,7 +154,7 @@ func TestMarshalError(t *testing.T) {
 		err: errors.Join(
 			fmt.Errorf("%w: one", ociregistry.ErrManifestInvalid),
 			io.ErrUnexpectedEOF,
-			&ociregistry.OpError{Op: "PushManifest", Repo: "foo", Err: ociregistry.NewError("two", "TEAPOT", json.RawMessage(`2`))}),
+			&ociregistry.OpError{Op: "PushManifest", Repository: "foo", Err: ociregistry.NewError("two", "TEAPOT", json.RawMessage(`2`))}),
 		wantBody:   `{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"},{"code":"TEAPOT","message":"two","detail":2}]}`,
 		wantStatus: 400,
 	}, {
@@ -187,7 +187,7 @@ func TestMarshalError(t *testing.T) {
 	}
 }
 
-func TestWireErrorMessages(t *testing.T) {
+func TestWireErrors_HaveReadableMessages(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		body string

@@ -6,8 +6,8 @@ import (
 )
 
 // noteAccept logs that a client gets a manifest of a type that its Accept
-// headers exclude. It is no reason to refuse: many clients do not list what
-// they can read.
+// headers exclude. The request is not refused, because many clients do not list
+// all that they can read.
 func (x *exchange) noteAccept(mediaType string) {
 	accept := x.req.Header["Accept"]
 	if len(accept) == 0 || !x.opts.Logger.Enabled(x.ctx(), slog.LevelInfo) || accepts(accept, mediaType) {
@@ -16,7 +16,7 @@ func (x *exchange) noteAccept(mediaType string) {
 	x.log(slog.LevelInfo, "manifest of a type that the client does not accept", slog.String("mediaType", mediaType))
 }
 
-// accepts reports whether the values of Accept headers include mediaType (RFC
+// accepts reports whether Accept headers with these values include mediaType (RFC
 // 9110, section 12.5.1).
 func accepts(values []string, mediaType string) bool {
 	mainType, _, _ := strings.Cut(mediaType, "/")
@@ -33,7 +33,7 @@ func accepts(values []string, mediaType string) bool {
 	return false
 }
 
-// refused reports whether the parameters of a media range give it no weight.
+// refused reports whether the parameters of a media range give it the weight 0.
 func refused(params string) bool {
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")

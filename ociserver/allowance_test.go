@@ -16,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// What the program allows itself, it does not allow its clients.
+// The allowances in a request's context do not apply to what its client asks for.
 func TestRequestsHaveNoAllowances(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewUnstartedServer(ociserver.New(ocimem.New(), nil))
@@ -36,7 +36,7 @@ func TestRequestsHaveNoAllowances(t *testing.T) {
 	s.do("DELETE", "/v2/foo/blobs/"+string(digest.FromString("{}")), "").want(t, http.StatusMethodNotAllowed)
 }
 
-// A request that has no allowances is passed on with the very context it has.
+// The backend gets the context of a request without allowances itself, and no other.
 func TestContextWithoutAllowancesIsTheRequests(t *testing.T) {
 	t.Parallel()
 	var got context.Context

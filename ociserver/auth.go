@@ -8,52 +8,65 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Action is a kind of thing that can be done with a repository.
+// Action is something that can be done with a repository. The words of the three
+// packages that speak of permissions are:
+//
+//	ociserver     ociauth                       ocifilter
+//	ActionPull    ActionPull                    AccessRead, and AccessList of tags and referrers
+//	ActionPush    ActionPush, with ActionPull   AccessWrite
+//	ActionDelete  ActionDelete                  AccessDelete
+//	ActionList    CatalogScope                  AccessList of "*"
+//
+// A server sees requests, ociauth names what a token permits, and ocifilter sees the
+// methods of [ociregistry.Interface].
 type Action string
 
 const (
 	ActionPull   Action = "pull"   // read blobs, manifests, tags and referrers
-	ActionPush   Action = "push"   // add blobs, manifests and tags; see and cancel uploads
+	ActionPush   Action = "push"   // add blobs, manifests and tags; inspect and cancel uploads
 	ActionDelete Action = "delete" // delete blobs, manifests and tags
-	ActionList   Action = "list"   // see the catalog; only of the whole registry
+	ActionList   Action = "list"   // list the catalog; only for the whole registry
 
-	// ActionMount is only in events: for who asks, it is a push to one
-	// repository and a pull from the other.
+	// ActionMount occurs only in events. For authorization, a mount is a push to
+	// one repository and a pull from the other.
 	ActionMount Action = "mount"
 )
 
-// Access is something that can be done with a repository, or, if that is empty,
-// with every repository.
+// Access is an action on a repository, or on every repository if Repository is
+// empty.
 type Access struct {
 	Repository string
 	Action     Action
 }
 
-// AuthorizeFunc decides whether a request may do all that it wants: nothing for
-// the ping at /v2/, where clients find out whether they need to authenticate;
-// [ActionList] of the whole registry for the catalog; a push to one repository
-// and a pull from another for a mount that names it; one action with one
-// repository for everything else. It is called once for each request that is
-// well formed, before the backend is, and before the body is read.
+// AuthorizeFunc decides whether a request may do all that it wants. It is called once
+// for each well-formed request, before the backend is called and before the body is
+// read. What a request wants is
 //
-// Many clients, skopeo and podman among them, look at the answer to the ping and
-// never send credentials if that asked for none. So where anything is to be had
-// only with credentials, the ping of a client that has none must be refused.
+//   - nothing for the ping at /v2/, by which clients find out whether they must
+//     authenticate,
+//   - [ActionList] of the whole registry for the catalog,
+//   - a push to one repository and a pull from the other for a mount that names both,
+//   - one action on one repository for every other request.
 //
-// It refuses by an error: one that [Unauthorized] returns, if the client is to
-// authenticate, or one that wraps [ociregistry.ErrDenied]. Any other error is
+// Many clients, skopeo and podman among them, never send credentials if the answer to
+// the ping did not ask for them. So if anything needs credentials, the ping of a client
+// without credentials must be refused.
+//
+// An error refuses the request. It is an error of [Unauthorized] if the client should
+// authenticate, or an error that wraps [ociregistry.ErrDenied]. Any other error is
 // answered as if the backend had returned it.
 //
-// The function may is asked what else the client may do: which repositories it
-// may pull, for the catalog, which shows no others; and whether it may pull
-// everything, for a mount that does not say where from. A nil function says no.
+// The returned function reports what else the client may do: for the catalog, which
+// repositories it may pull, since no others are listed; for a mount that does not name
+// its source, whether it may pull from every repository. A nil function allows nothing.
 //
-// It is called from many goroutines at once, and so is what it returns.
+// Both functions may be called from several goroutines at once.
 type AuthorizeFunc func(req *http.Request, want []Access) (may func(Access) bool, err error)
 
-// Unauthorized returns an [ociregistry.ErrUnauthorized] that is answered with
-// the challenge, which is the value of a WWW-Authenticate header (RFC 9110,
-// section 11.6.1), such as
+// Unauthorized returns an [ociregistry.ErrUnauthorized] that is answered with the
+// given challenge, the value of a WWW-Authenticate header (RFC 9110, section 11.6.1),
+// such as
 //
 //	Bearer realm="https://auth.example.com/token",service="registry.example.com",scope="repository:foo:pull"
 //
@@ -68,8 +81,8 @@ func (e *challengeError) Unwrap() error { return ociregistry.ErrUnauthorized }
 
 const defaultChallenge = `Basic realm="registry", charset="UTF-8"`
 
-// challengeOf returns the challenge for err. It takes none from the response of
-// another server: it would make clients send their credentials there.
+// challengeOf returns the challenge for err. It ignores a challenge in the response
+// of another server, which would make clients send their credentials there.
 func challengeOf(err error) string {
 	var e *challengeError
 	if errors.As(err, &e) && e.challenge != "" {
@@ -78,7 +91,7 @@ func challengeOf(err error) string {
 	return defaultChallenge
 }
 
-// authorize asks Options.Authorize.
+// authorize calls Options.Authorize.
 func (x *exchange) authorize() (err error) {
 	if x.opts.Authorize == nil {
 		return nil
@@ -87,6 +100,7 @@ func (x *exchange) authorize() (err error) {
 	return err
 }
 
+// wanted returns what the request needs access to.
 func (x *exchange) wanted() []Access {
 	switch x.Kind {
 	case wire.Ping:
@@ -94,21 +108,21 @@ func (x *exchange) wanted() []Access {
 	case wire.Catalog:
 		return []Access{{"", ActionList}}
 	case wire.BlobMount:
-		if x.FromRepo != "" {
-			return []Access{{x.Repo, ActionPush}, {x.FromRepo, ActionPull}}
+		if x.FromRepository != "" {
+			return []Access{{x.Repository, ActionPush}, {x.FromRepository, ActionPull}}
 		}
-		return []Access{{x.Repo, ActionPush}}
+		return []Access{{x.Repository, ActionPush}}
 	case wire.BlobPost, wire.ManifestPut,
 		wire.UploadStart, wire.UploadStatus, wire.UploadChunk, wire.UploadFinish, wire.UploadCancel:
-		return []Access{{x.Repo, ActionPush}}
+		return []Access{{x.Repository, ActionPush}}
 	case wire.BlobDelete, wire.ManifestDelete:
-		return []Access{{x.Repo, ActionDelete}}
+		return []Access{{x.Repository, ActionDelete}}
 	}
-	return []Access{{x.Repo, ActionPull}}
+	return []Access{{x.Repository, ActionPull}}
 }
 
-// mayPull reports whether the client may pull from repo; if that is empty, from
-// every repository.
+// mayPull reports whether the client may pull from repo, or from every repository if
+// repo is empty.
 func (x *exchange) mayPull(repo string) bool {
 	if x.opts.Authorize == nil {
 		return true

@@ -12,51 +12,50 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// body is the body of a request on its way to the backend. It makes sure of its
-// length and that it comes in time, and keeps what went wrong with it: the backend
-// wraps that, but it is the client's fault.
+// body is the body of a request on its way to the backend. It checks the length of
+// the body and that it arrives in time. It remembers what was wrong with the body:
+// the backend returns an error that wraps that, but the client is to blame.
 type body struct {
-	leash
+	interrupter
 	x        *exchange
-	want     int64         // the length that was announced, or -1
-	left     int64         // how much may come at most, if nothing was announced
-	limit    limit         // what it is that is left
-	deadline time.Time     // when it must have come; zero for never
-	idle     time.Duration // how long the next byte may take; no limit if it is not positive
-	claim    claim         // the memory that it has
-	n        int64         // how much came
-	err      error         // what ended it, if not its end
-	begun    beginning
+	want     int64         // the announced length, or -1
+	left     int64         // the maximum length, if none was announced
+	limit    limit         // the limit that left is from
+	deadline time.Time     // when all of it must have arrived; zero for never
+	idle     time.Duration // in which the next byte must arrive; no limit if it is not positive
+	memory   reservation   // the memory that it has
+	n        int64         // bytes that have arrived
+	err      error         // that ended it, if it did not end properly
+	prefix   prefix
 }
 
-// limit is how large something may be.
+// limit is the maximum size of something.
 type limit struct {
-	what string
-	max  int64             // bytes
-	like ociregistry.Error // what it is when there are more
+	what     string            // for messages
+	max      int64             // bytes
+	sentinel ociregistry.Error // has the code of the error if there are more
 }
 
 func (l limit) exceeded() error {
 	msg := fmt.Sprintf("the %s is larger than %d bytes", l.what, l.max)
-	return ociregistry.NewHTTPError(ociregistry.NewError(msg, l.like.Code(), nil), http.StatusRequestEntityTooLarge, nil, nil)
+	return ociregistry.NewHTTPError(ociregistry.NewError(msg, l.sentinel.Code(), nil), http.StatusRequestEntityTooLarge, nil, nil)
 }
 
-// openBody returns the request's body, which is length bytes, or unknown many
-// if that is negative, and no more than are left of the limit. It must be
-// closed.
+// openBody returns the request's body. It has length bytes, or an unknown number if
+// length is negative, and at most left bytes. It must be closed.
 func (x *exchange) openBody(length, left int64, l limit) (*body, error) {
 	if length > left {
 		return nil, l.exceeded()
 	}
 	b := &body{x: x, want: length, left: left, limit: l}
 	if x.req.ContentLength != 0 {
-		b.tie(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
+		b.start(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
 	}
 	return b, nil
 }
 
 // manifestBody returns the request's body, which is a manifest. It must be closed,
-// and its claim ended when the manifest is not needed any more.
+// and its memory must be released when the manifest is no longer needed.
 func (x *exchange) manifestBody() (*body, error) {
 	left := int64(math.MaxInt64)
 	if max := x.opts.MaxManifestSize; max > 0 {
@@ -66,19 +65,19 @@ func (x *exchange) manifestBody() (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.claim.room = x.room
+	b.memory.memory = x.memory
 	if d := x.opts.ManifestTimeout; d > 0 && x.req.ContentLength != 0 {
 		b.deadline = time.Now().Add(d)
-		b.await(d)
+		b.arm(d)
 	}
 	return b, nil
 }
 
-// blobBody returns the request's body, which is length bytes of a blob, or
-// unknown many if that is negative, to come after the size bytes that its
-// session has. It must be closed.
+// blobBody returns the request's body, which is a blob or a part of one. It has
+// length bytes, or an unknown number if length is negative, and follows the size
+// bytes that the upload session has. It must be closed.
 //
-// It returns when enough of the body has come for a backend to begin with.
+// blobBody returns when enough of the body has arrived for the backend to begin.
 func (x *exchange) blobBody(length, size int64) (*body, error) {
 	left, l := int64(math.MaxInt64), limit{}
 	if most := x.opts.MaxBlobSize; most > 0 {
@@ -90,7 +89,7 @@ func (x *exchange) blobBody(length, size int64) (*body, error) {
 	}
 	if x.req.ContentLength != 0 {
 		b.idle = x.opts.BlobTimeout
-		b.begun.fill(b)
+		b.prefix.fill(b)
 	}
 	return b, nil
 }
@@ -99,20 +98,20 @@ func errLength(format string, args ...any) error {
 	return ociregistry.NewError(fmt.Sprintf(format, args...), ociregistry.ErrSizeInvalid.Code(), nil)
 }
 
-// Close lets go of the connection.
+// Close ends the use of the connection.
 func (b *body) Close() {
-	b.untie()
-	b.begun.drop()
+	b.stop()
+	b.prefix.drop()
 }
 
 func (b *body) Read(p []byte) (n int, err error) {
-	if n := b.begun.read(p); n > 0 {
+	if n := b.prefix.read(p); n > 0 {
 		return n, nil
 	}
 	return b.receive(p)
 }
 
-// receive reads what comes from the client.
+// receive reads from the client.
 func (b *body) receive(p []byte) (n int, err error) {
 	if b.err != nil {
 		return 0, b.err
@@ -125,9 +124,9 @@ func (b *body) receive(p []byte) (n int, err error) {
 		p = p[:left+1]
 	}
 	if b.idle > 0 {
-		b.await(b.idle)
+		b.arm(b.idle)
 		n, err = b.x.req.Body.Read(p)
-		b.hold()
+		b.disarm()
 	} else {
 		n, err = b.x.req.Body.Read(p)
 	}
@@ -141,38 +140,37 @@ func (b *body) receive(p []byte) (n int, err error) {
 		b.err = b.limit.exceeded()
 		return int(left), b.err
 	case err == io.EOF && b.n < b.want:
-		b.err = b.explain(io.ErrUnexpectedEOF)
+		b.err = b.readError(io.ErrUnexpectedEOF)
 		return n, b.err
 	case err != nil && err != io.EOF:
-		b.err = b.explain(err)
+		b.err = b.readError(err)
 		return n, b.err
 	}
-	if claimErr := b.claim.add(b.x.ctx(), int64(n), b.deadline); claimErr != nil {
-		b.x.dropRest()
+	if claimErr := b.memory.grow(b.x.ctx(), int64(n), b.deadline); claimErr != nil {
+		b.x.closeAfterAnswer()
 		b.err = claimErr
 		return n, claimErr
 	}
 	return n, err
 }
 
-// explain makes an error of the underlying body one that can be answered.
-func (b *body) explain(err error) error {
+// readError returns the error to answer when the underlying body returned err.
+func (b *body) readError(err error) error {
 	var tooLarge *http.MaxBytesError
-	msg, status := "the body cannot be read", http.StatusBadRequest // more would name this side's address
+	msg, status := "the body cannot be read", http.StatusBadRequest // err would tell this side's address
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF) && b.want >= 0:
 		return errLength("the body ended after %d of %d bytes", b.n, b.want)
 	case errors.As(err, &tooLarge):
 		msg, status = tooLarge.Error(), http.StatusRequestEntityTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded) || b.late.Load():
-		b.x.bodyEnded = true // the deadline stays
+	case errors.Is(err, os.ErrDeadlineExceeded) || b.interrupted.Load():
+		b.x.bodyEnded = true // the deadline that has passed stays set
 		msg, status = "the body did not come in time", http.StatusRequestTimeout
 	}
 	return ociregistry.NewHTTPError(errors.New(msg), status, nil, nil)
 }
 
-// blame returns err, or what was wrong with the body if that is where err comes
-// from.
+// blame returns what was wrong with the body, if that caused err, or else err.
 func (b *body) blame(err error) error {
 	if err != nil && b.err != nil {
 		return b.err
@@ -180,31 +178,31 @@ func (b *body) blame(err error) error {
 	return err
 }
 
-// What is left of a body that nobody wants is read all the same, so that its client
-// sees the answer: one that is sending may not look before it has sent all. The HTTP
-// server does that, but it would wait for ever.
+// The rest of a body that is not needed is read nevertheless, so that the client sees
+// the answer: some clients do not look for it before they have sent everything. The
+// HTTP server does that too, but it would wait for ever.
 const (
 	maxRest     = 256 << 10       // bytes
 	restTimeout = 5 * time.Second // in which the HTTP server may read the rest
 )
 
-// finishBody reads what is left of the body, or has the connection closed after the
-// answer.
+// finishBody reads the rest of the body, or makes the HTTP server close the connection
+// after the answer.
 func (x *exchange) finishBody() {
 	if !x.bodyLeft() {
 		return
 	}
 	if x.req.ContentLength <= maxRest && x.req.Header["Expect"] == nil {
 		b := body{x: x, want: -1, left: math.MaxInt64}
-		b.tie(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
+		b.start(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
 		if d := x.opts.ManifestTimeout; d > 0 {
-			b.await(d)
+			b.arm(d)
 		}
-		io.CopyN(io.Discard, &b, maxRest) // if that does not reach the end, some is left
+		io.CopyN(io.Discard, &b, maxRest) // bodyLeft tells whether that reached the end
 		b.Close()
 	}
 	if x.bodyLeft() {
-		x.dropRest()
+		x.closeAfterAnswer()
 		x.boundRest()
 	}
 }
@@ -215,16 +213,17 @@ func (x *exchange) bodyLeft() bool {
 	return x.req.ContentLength != 0 && !x.bodyEnded && x.req.ProtoMajor == 1
 }
 
-// boundRest is called when nothing but the HTTP server will read the body.
+// boundRest limits the time in which the HTTP server may read the rest of the body.
+// Nothing else may read the body after it.
 func (x *exchange) boundRest() {
 	if x.bodyLeft() {
 		http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(restTimeout)) // where that is not supported, nothing can be done
 	}
 }
 
-// dropRest makes the HTTP server close the connection after the answer, which does
-// not wait for more of the body.
-func (x *exchange) dropRest() {
+// closeAfterAnswer makes the HTTP server close the connection after the answer,
+// without waiting for the rest of the body.
+func (x *exchange) closeAfterAnswer() {
 	if x.req.ProtoMajor == 1 {
 		x.header().Set("Connection", "close")
 	}

@@ -23,8 +23,8 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// slow is a middleware that lets a test see when a body begins to arrive, end
-// the request's context, and see when it was handled.
+// slow is a middleware by which a test notices when a body begins to arrive, ends the
+// request's context, and notices when the handler has returned.
 type slow struct {
 	h       http.Handler
 	arrived chan struct{} // gets a value when the first part of a body was read
@@ -73,7 +73,7 @@ func (b *tappedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestBehaviour17_SlowBodyEndsWithContext(t *testing.T) {
+func TestSlowBody_EndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	d := string(digest.FromString("foobar"))
 	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
@@ -119,7 +119,7 @@ func TestBehaviour17_SlowBodyEndsWithContext(t *testing.T) {
 	}
 }
 
-// zeros reads as endless zeros.
+// zeros is an endless reader of zeros.
 var zeros = readerFunc(func(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
@@ -129,7 +129,7 @@ func endlessBlob(context.Context, string, ociregistry.Digest) (ociregistry.BlobR
 	return blobReader{Reader: zeros, desc: ociregistry.Descriptor{Digest: absent, Size: 1 << 40}}, nil
 }
 
-func TestBehaviour17_BlockedAnswerEndsWithContext(t *testing.T) {
+func TestBlockedAnswer_EndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
 		t.Run(version, func(t *testing.T) {
@@ -151,9 +151,9 @@ func TestBehaviour17_BlockedAnswerEndsWithContext(t *testing.T) {
 	}
 }
 
-// What a session does when its request has ended, it does in a context that has
-// not: keep what came of a chunk, or let go of a blob that cannot be continued.
-func TestBehaviour08_SessionOutlastsRequest(t *testing.T) {
+// After a request has ended, its session can still store the part of a chunk that has
+// arrived, or discard a blob that cannot be continued, because its context has not ended.
+func TestSession_OutlastsTheRequest(t *testing.T) {
 	t.Parallel()
 	d := string(digest.FromString("foobar"))
 	for _, request := range []string{
@@ -186,9 +186,9 @@ func TestBehaviour08_SessionOutlastsRequest(t *testing.T) {
 	}
 }
 
-// Storage that does not get on is left alone some time after the client has gone.
-// That is nobody's fault.
-func TestBehaviour08_StalledStorage(t *testing.T) {
+// Storage that stalls is interrupted some time after the client has gone away. It is not
+// logged as an error.
+func TestStalledStorage_IsNotWaitedForLongAfterTheClientHasGone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		backend := &ociregistry.Funcs{
@@ -209,7 +209,7 @@ func TestBehaviour08_StalledStorage(t *testing.T) {
 	})
 }
 
-// endFunc is a BlobWriter that tells when it is closed or cancelled.
+// endFunc is a BlobWriter that calls a function when it is closed or cancelled.
 type endFunc struct {
 	ociregistry.BlobWriter
 	ended func()
@@ -237,8 +237,8 @@ func (w slowDeadline) SetReadDeadline(time.Time) error {
 	return nil
 }
 
-// The deadline that ends a request is not set when it is over: that would end
-// the next one on the connection.
+// The deadline that ends a request is not set after the handler has returned, because it
+// would end the next request of the connection.
 func TestDeadlineIsSetWithinRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -263,8 +263,7 @@ func TestDeadlineIsSetWithinRequest(t *testing.T) {
 	})
 }
 
-// A context that ends after its request does not harm the next one on the same
-// connection.
+// A context that ends after its request does not affect the next request of the connection.
 func TestConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	h := ociserver.New(ocimem.New(), nil)
@@ -299,7 +298,7 @@ func TestConnectionIsKept(t *testing.T) {
 	qt.Check(t, qt.Equals(reused, 39))
 }
 
-// Nothing runs on for a request whose client went away.
+// No goroutine remains of a request whose client went away.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	backend := ocimem.New()
 	mux := http.NewServeMux()

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// wantHarmless checks that an answer does nothing in a browser.
+// wantHarmless checks that an answer is harmless in a browser.
 func (a *answer) wantHarmless(t testing.TB) *answer {
 	t.Helper()
 	return a.wantHeaders(t, "X-Content-Type-Options", "nosniff", "Content-Security-Policy", "sandbox; default-src 'none'")
@@ -75,8 +75,8 @@ func TestEveryAnswerIsHarmlessInABrowser(t *testing.T) {
 	}, nil).do("GET", "/v2/foo/manifests/latest", "").want(t, 500).wantHarmless(t)
 }
 
-// badTypes are texts that browsers have taken for HTML, or for nothing, and then
-// looked into the content.
+// badTypes are media types that browsers have taken for HTML, or have replaced by a guess
+// from the content.
 var badTypes = []string{"json", "text/html,json", "text/html, application/json", "text/html json", "/", "html/", "*/*, text/html"}
 
 func TestMediaTypeIsParsedBeforeItIsStored(t *testing.T) {
@@ -106,8 +106,7 @@ func TestMediaTypeIsParsedBeforeItIsStored(t *testing.T) {
 	}
 }
 
-// An origin can say what it likes of its content. Who passes that on says what is
-// a media type, or nothing.
+// An origin can send any media type. A server in front of it sends only well-formed ones.
 func TestMediaTypeOfAnOriginIsParsed(t *testing.T) {
 	t.Parallel()
 	manifest := imageManifest(digest.FromString("{}"), "", nil)

@@ -9,10 +9,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestCompatibility checks, exchange by exchange, the answers that programs and
-// tests written for cuelabs' server know. Where this server answers otherwise,
-// the case says why.
-func TestCompatibility(t *testing.T) {
+// TestAnswers_AreThoseThatUsersOfCuelabsServerKnow checks, exchange by exchange,
+// the answers that programs and tests written for cuelabs' server know. Where this
+// server answers otherwise, the case says why.
+func TestAnswers_AreThoseThatUsersOfCuelabsServerKnow(t *testing.T) {
 	t.Parallel()
 	foo, hello := string(digest.FromString("foo")), string(digest.FromString(helloWorld))
 	const (

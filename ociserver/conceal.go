@@ -11,22 +11,21 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// statusClientGone is the status of a request that its client ended. Nobody gets
-// it but the log, and what keeps one in front of this handler.
+// statusClientGone is the status of a request whose client has gone away. It appears
+// only in logs: those of this handler and of the handlers in front of it.
 const statusClientGone = 499
 
-// concealed is an error of this side as a client may know it: its message names
-// nothing but the status and a reference, by which the error that it wraps is
-// found in the log.
+// concealed is an error whose cause a client must not learn. Its message contains only
+// the status and a reference, by which the wrapped error can be found in the log.
 type concealed struct {
 	err       error
 	status    int
 	reference string
 }
 
-// conceal returns err as it may be answered, or nil if that is err itself. What is
-// the client's fault it may know, and what a registry says of itself when it is not
-// available. Other errors can have paths in them, and addresses of other registries.
+// conceal returns the error to answer in place of err, or nil if err itself may be
+// answered. A client may know its own faults, and what a registry says about itself when
+// it is unavailable. Other errors can contain paths and addresses of other registries.
 func conceal(err error, status int) *concealed {
 	var said ociregistry.Error
 	switch {

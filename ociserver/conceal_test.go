@@ -24,7 +24,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// failing returns a registry all of whose methods fail with err.
+// failing returns a registry whose methods all fail with err.
 func failing(err error) ociregistry.Interface {
 	return &ociregistry.Funcs{NewError: func(context.Context, string, string) error { return err }}
 }
@@ -50,8 +50,7 @@ var everyRequest = []string{
 	"DELETE /v2/foo/blobs/uploads/MQ",
 }
 
-// What went wrong on this side is in the log, and not in the answer, which has the
-// reference to find it by.
+// The cause of a server error is in the log. The answer has only a reference to it.
 func TestServerErrorsNameNothing(t *testing.T) {
 	t.Parallel()
 	upstream := &ociregistry.OpError{Op: "GetTag", Registry: "upstream.internal", Err: &net.OpError{
@@ -94,8 +93,7 @@ func TestServerErrorsNameNothing(t *testing.T) {
 	}
 }
 
-// A proxy and a cache do not tell where their origin is, nor does a proxy of a
-// proxy.
+// The answers of a proxy, of a cache and of a proxy of a proxy do not name the origin.
 func TestProxiesDoNotNameTheirOrigin(t *testing.T) {
 	t.Parallel()
 	gone := httptest.NewServer(nil)
@@ -123,8 +121,8 @@ func TestProxiesDoNotNameTheirOrigin(t *testing.T) {
 	}
 }
 
-// A hook that writes errors can tell them apart, and gives nothing away by writing
-// them.
+// WriteError can distinguish errors by their causes, and discloses nothing by writing their
+// messages.
 func TestWriteErrorGetsTheCause(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("/var/lib/secret is on fire")
@@ -137,7 +135,7 @@ func TestWriteErrorGetsTheCause(t *testing.T) {
 	s.do("GET", "/v2/foo/manifests/latest", "").wantConcealed(t, http.StatusInternalServerError)
 }
 
-// It is nobody's fault here if a client does not wait for its answer.
+// A client that does not wait for its answer is not logged as an error.
 func TestClientThatLeavesIsNoError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -166,8 +164,7 @@ func TestClientThatLeavesIsNoError(t *testing.T) {
 	})
 }
 
-// What is wrong with a body is said without the address of the connection that it
-// came by.
+// An error about a body does not contain the address of its connection.
 func TestBodyErrorsNameNoAddress(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// The values of headers that let web pages of other origins use the registry
-// (the Fetch standard, section "CORS protocol").
+// Values of the headers that let web pages of other origins use the registry (Fetch
+// standard, section "CORS protocol").
 var (
 	corsExposed = []string{"Accept-Ranges, Content-Length, Content-Range, Docker-Content-Digest, Docker-Distribution-Api-Version, " +
 		"Docker-Upload-Uuid, Error-Reference, ETag, Link, Location, OCI-Chunk-Min-Length, OCI-Filters-Applied, OCI-Namespace, " +
@@ -17,9 +17,9 @@ var (
 	corsAny     = []string{"*"}
 )
 
-// setCORS lets the page that the request is from see the answer, if it is of an
-// origin that may. Only to an origin that is named does a browser send along what
-// it has of cookies and passwords.
+// setCORS lets the web page that made the request see the answer, if its origin is
+// allowed. A browser adds its cookies and passwords only for an origin that is listed
+// by name.
 func (x *exchange) setCORS() {
 	allowed := x.opts.AllowedOrigins
 	if len(allowed) == 0 {
@@ -42,9 +42,8 @@ func (x *exchange) setCORS() {
 	h["Access-Control-Expose-Headers"] = corsExposed
 }
 
-// answerOptions answers a request for what can be done with a path. Browsers ask
-// that before requests that are more than a link, and without credentials: so it
-// needs no authorization.
+// answerOptions answers a request for the methods of a path. It needs no authorization:
+// browsers send it without credentials, before every request that is more than a link.
 func (x *exchange) answerOptions(allow string) {
 	h := x.header()
 	h["Allow"] = []string{allow}

@@ -8,21 +8,21 @@ import (
 
 func (x *exchange) deleteBlob() error {
 	if x.conditional() {
-		if _, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest); err != nil {
+		if _, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest); err != nil {
 			return err
 		}
 		if err := x.condition().Check(x.Digest); err != nil {
 			return err
 		}
 	}
-	if err := x.backend.DeleteBlob(x.ctx(), x.Repo, x.Digest); err != nil {
+	if err := x.backend.DeleteBlob(x.ctx(), x.Repository, x.Digest); err != nil {
 		return err
 	}
 	return x.answerDeleted(Event{Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
 }
 
-// deleteManifest deletes a manifest or a tag. Unlike a push, it checks its
-// preconditions in a step of its own, before.
+// deleteManifest deletes a manifest or a tag. Unlike a push, it checks the
+// preconditions in a separate step before.
 func (x *exchange) deleteManifest() error {
 	if x.conditional() {
 		desc, err := x.resolveManifest()
@@ -35,9 +35,9 @@ func (x *exchange) deleteManifest() error {
 	}
 	var err error
 	if x.Tag != "" {
-		err = x.backend.DeleteTag(x.ctx(), x.Repo, x.Tag)
+		err = x.backend.DeleteTag(x.ctx(), x.Repository, x.Tag)
 	} else {
-		err = x.backend.DeleteManifest(x.ctx(), x.Repo, x.Digest)
+		err = x.backend.DeleteManifest(x.ctx(), x.Repository, x.Digest)
 	}
 	if err != nil {
 		return err
@@ -45,6 +45,7 @@ func (x *exchange) deleteManifest() error {
 	return x.answerDeleted(Event{Manifest: true, Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
 }
 
+// answerDeleted answers a request that deleted something.
 func (x *exchange) answerDeleted(e Event) error {
 	e.Action = ActionDelete
 	x.emit(e)

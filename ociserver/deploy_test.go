@@ -19,7 +19,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// pushAndPull does what clients do, by the locations that the server gives.
+// pushAndPull makes the requests of a client, which follows the locations in the answers.
 func (s *site) pushAndPull(prefix string) {
 	s.t.Helper()
 	large := strings.Repeat(helloWorld, 100_000)
@@ -48,7 +48,7 @@ func (s *site) pushAndPull(prefix string) {
 	s.do("DELETE", loc, "").want(s.t, http.StatusAccepted)
 }
 
-func TestBehaviour21_StripPrefix(t *testing.T) {
+func TestStripPrefix_LocationsHaveThePrefix(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range []string{"/registry", "/a/b", "/my%20registry"} {
 		plain := strings.ReplaceAll(prefix, "%20", " ")
@@ -59,9 +59,9 @@ func TestBehaviour21_StripPrefix(t *testing.T) {
 	}
 }
 
-// What a client writes as its request's target is not taken for a location
-// elsewhere.
-func TestBehaviour21_LocationStaysOnHost(t *testing.T) {
+// A location in an answer stays on the host, whatever the client writes as the request
+// target.
+func TestLocation_StaysOnTheHost(t *testing.T) {
 	t.Parallel()
 	h := ociserver.New(ocimem.New(), nil)
 	tests := []struct{ uri, prefix string }{
@@ -87,7 +87,7 @@ func TestBehaviour21_LocationStaysOnHost(t *testing.T) {
 	}
 }
 
-func TestBehaviour21_TLS(t *testing.T) {
+func TestTLS_ServesPushAndPull(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewTLSServer(ociserver.New(ocimem.New(), nil))
 	t.Cleanup(srv.Close)
@@ -96,7 +96,7 @@ func TestBehaviour21_TLS(t *testing.T) {
 	qt.Check(t, qt.Equals(s.do("GET", "/v2/", "").ProtoMajor, 1))
 }
 
-func TestBehaviour21_HTTP2(t *testing.T) {
+func TestHTTP2_ServesPushAndPull(t *testing.T) {
 	t.Parallel()
 	s := serveHTTP2(t, ociserver.New(ocimem.New(), nil))
 	s.pushAndPull("")
@@ -111,9 +111,8 @@ func serveHTTP2(t *testing.T, h http.Handler) *site {
 	return newSite(t, srv)
 }
 
-// Every request that has reached the handler when the server shuts down gets
-// its whole answer.
-func TestBehaviour21_ShutdownUnderLoad(t *testing.T) {
+// Every request that has reached the handler before the shutdown gets its whole answer.
+func TestShutdown_AnswersEveryRequestThatHasBegun(t *testing.T) {
 	t.Parallel()
 	var begun, answered atomic.Int64
 	loaded := make(chan struct{})

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// maxLogged is how many bytes of a text that may be a client's are logged. No
-// path of the API is longer.
+// maxLogged is the maximum number of bytes that are logged of a text which a client may
+// have written. No path of the API is longer.
 const maxLogged = 512
 
 // fail answers the request with err.
@@ -24,7 +24,7 @@ func (x *exchange) fail(err error) {
 	if path := x.req.URL.Path; path == "/v2" || strings.HasPrefix(path, "/v2/") {
 		x.setVersion()
 	}
-	err = x.explain(err)
+	err = x.classify(err)
 	_, status := ociregistry.MarshalError(err)
 	x.setErrorHeaders(err, status)
 	if hidden := conceal(err, status); hidden != nil {
@@ -35,7 +35,7 @@ func (x *exchange) fail(err error) {
 		x.logFailure(err, status)
 	}
 	x.boundRest()
-	x.expect()
+	x.extendWriteDeadline()
 	x.begun = true
 	switch {
 	case x.opts.WriteError != nil:
@@ -43,14 +43,14 @@ func (x *exchange) fail(err error) {
 	case x.req.Method == http.MethodHead:
 		x.w.WriteHeader(status)
 	default:
-		ociregistry.WriteError(x.w, err) // if it fails, there is nobody to tell
+		ociregistry.WriteError(x.w, err) // an error would mean that the client has gone away
 	}
 }
 
-// explain gives an error that has neither a code nor a status one that says whose
-// fault it is: nobody's here, if the context ended; a remote registry's, if that
-// could not be reached, or gave an answer that made no sense.
-func (x *exchange) explain(err error) error {
+// classify returns err with a status that says who is to blame, unless err already has
+// a code or a status. When the context has ended, this side is not to blame. When a
+// remote registry could not be reached, or its answer made no sense, that registry is.
+func (x *exchange) classify(err error) error {
 	var coded ociregistry.Error
 	var status ociregistry.HTTPError
 	switch {
@@ -68,7 +68,7 @@ func (x *exchange) explain(err error) error {
 	return ociregistry.NewHTTPError(err, http.StatusBadGateway, nil, nil)
 }
 
-// isRemote reports whether err is of a call of a remote registry.
+// isRemote reports whether err is the error of a remote registry.
 func isRemote(err error) bool {
 	for op := (*ociregistry.OpError)(nil); errors.As(err, &op); err = op.Err {
 		if op.Registry != "" {
@@ -83,13 +83,13 @@ func isTimeout(err error) bool {
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
-// setErrorHeaders sets the headers that belong to an error beside its body.
+// setErrorHeaders sets the headers that belong to an error.
 func (x *exchange) setErrorHeaders(err error, status int) {
 	switch status {
 	case http.StatusUnauthorized:
 		x.header().Set("WWW-Authenticate", challengeOf(err))
 	case http.StatusMethodNotAllowed:
-		allow := "GET, HEAD" // of content that is in use, which cannot be deleted
+		allow := "GET, HEAD" // for content that is in use and cannot be deleted
 		var methodErr *wire.MethodError
 		if errors.As(err, &methodErr) {
 			allow = methodErr.Allow
@@ -105,13 +105,13 @@ func (x *exchange) setErrorHeaders(err error, status int) {
 	}
 }
 
-// clientGone reports whether the client ended the request, as far as is known.
+// clientGone reports whether the client is known to have gone away.
 func (x *exchange) clientGone() bool { return errors.Is(x.ctx().Err(), context.Canceled) }
 
 func (x *exchange) logFailure(err error, status int, attrs ...slog.Attr) {
 	level := slog.LevelInfo
 	switch {
-	case status == http.StatusRequestTimeout: // which the HTTP server takes for the client's end as well
+	case status == http.StatusRequestTimeout: // the HTTP server ends the context then too
 	case x.clientGone():
 		status = statusClientGone
 	case status >= 500:
@@ -136,9 +136,9 @@ func (x *exchange) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	x.opts.Logger.LogAttrs(x.ctx(), level, msg, attrs...)
 }
 
-// loggable returns s as it may be logged: without the id of an upload, which is
-// as good as a password while the upload is open (a short one is none, and may
-// be a part of any word), and not as long as a client likes.
+// loggable returns s in a form that may be logged. It has no upload id, which is as
+// good as a password while the session is open, and its length is bounded. An id of
+// fewer than 8 bytes is no secret, and could be a part of any word.
 func (x *exchange) loggable(s string) string {
 	if len(x.UploadID) >= 8 {
 		s = strings.ReplaceAll(s, x.UploadID, "…")
@@ -149,7 +149,8 @@ func (x *exchange) loggable(s string) string {
 	return s
 }
 
-// recoverPanic is deferred. It answers for a backend, or a hook, that panicked.
+// recoverPanic, which must be deferred, answers the request when the backend or a hook
+// panicked.
 func (x *exchange) recoverPanic() {
 	v := recover()
 	if v == nil {

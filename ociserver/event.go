@@ -6,45 +6,46 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Event says what a request has done. See [Options.OnEvent].
+// Event describes what a request has done. See [Options.OnEvent].
 //
-// A pull is a GET whose whole answer was sent: not a HEAD, and none that was
-// answered by "not modified" or a redirect. A push is a blob or a manifest that
-// is complete, not a chunk.
+// A pull is a GET whose whole answer was sent. A HEAD is no pull, nor is a request that
+// was answered with "not modified" or a redirect. A push is a complete blob or manifest,
+// not a chunk.
 type Event struct {
 	// Action is ActionPull, ActionPush, ActionMount or ActionDelete.
 	Action Action
 
+	// Repository is the repository that was read or changed.
 	Repository string
 
-	// From is the repository that a mount was from, or empty for any.
+	// From is the source repository of a mount, or empty for any.
 	From string
 
-	// Manifest says that the event is about a manifest or a tag, not a blob.
+	// Manifest reports whether the event is about a manifest or a tag rather than a
+	// blob.
 	Manifest bool
 
 	// Tags are the tags that the request named, if any.
 	Tags []string
 
-	// Descriptor is that of the content. Of a delete it has nothing but the
-	// digest, and not even that when a tag was deleted. Of a mount, the size
-	// may be missing.
+	// Descriptor describes the content. For a delete it has only the digest, and it
+	// is empty if a tag was deleted. For a mount, the size may be missing.
 	Descriptor ociregistry.Descriptor
 
-	// Bytes is how much content the request moved: of a pull by range, or a
-	// push in chunks, not all of it.
+	// Bytes is the number of bytes of content that the request itself moved: a part
+	// of the content for a pull of a range or the last request of a push in chunks.
 	Bytes int64
 
-	// Duration is the time from the request's arrival.
+	// Duration is the time since the request arrived.
 	Duration time.Duration
 }
 
-// emit completes an event and hands it on.
+// emit completes an event and calls Options.OnEvent.
 func (x *exchange) emit(e Event) {
 	if x.opts.OnEvent == nil {
 		return
 	}
-	e.Repository = x.Repo
+	e.Repository = x.Repository
 	if x.Tag != "" {
 		e.Tags = append(e.Tags, x.Tag)
 	}

@@ -47,8 +47,8 @@ func ExampleNew() {
 	// 200 OK {"name":"hello","tags":["latest"]}
 }
 
-// Everybody may pull, and whoever knows the password may do everything. The ping
-// tells clients that there is one.
+// Everyone may pull, and clients with the password may do everything. The answer to the
+// ping tells clients to send credentials.
 func ExampleAuthorizeFunc() {
 	authorize := func(req *http.Request, want []ociserver.Access) (func(ociserver.Access) bool, error) {
 		_, password, _ := req.BasicAuth()
@@ -98,7 +98,7 @@ func ExampleEvent() {
 	// 202 Accepted
 }
 
-// A registry can be made of functions, to see how a client takes failures.
+// A registry of functions shows how a client copes with failures.
 func ExampleNew_faults() {
 	backend := &ociregistry.Funcs{
 		GetTag_: func(context.Context, string, string) (ociregistry.BlobReader, error) {

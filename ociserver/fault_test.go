@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -21,29 +22,29 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// blobReader is a BlobReader of whatever a test wants.
+// blobReader is a BlobReader with any content and descriptor.
 type blobReader struct {
 	io.Reader
 	desc   ociregistry.Descriptor
-	closed *bool
+	closed *atomic.Int32 // counts calls of Close, if it is not nil
 }
 
 func (r blobReader) Descriptor() ociregistry.Descriptor { return r.desc }
 
 func (r blobReader) Close() error {
 	if r.closed != nil {
-		*r.closed = true
+		r.closed.Add(1)
 	}
 	return nil
 }
 
-// getFails makes a request whose answer must break off, and returns what came
-// before.
+// getFails makes a request whose answer must break off, and returns the part that arrived.
 func (s *site) getFails(path string) string {
 	s.t.Helper()
 	resp, err := s.client.Get(s.url + path)
@@ -56,8 +57,8 @@ func (s *site) getFails(path string) string {
 	return string(data)
 }
 
-// An answer that cannot be completed is not taken for complete.
-func TestContentThatBreaksOff(t *testing.T) {
+// A client can tell that an answer is not complete.
+func TestContentThatBreaksOff_IsNotTakenForComplete(t *testing.T) {
 	t.Parallel()
 	broken := func() io.Reader {
 		return io.MultiReader(strings.NewReader("hello"), iotest.ErrReader(errors.New("disk on fire")))
@@ -77,7 +78,7 @@ func TestContentThatBreaksOff(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
-			closed := false
+			var closed atomic.Int32
 			open := func() (ociregistry.BlobReader, error) {
 				return blobReader{test.content(), ociregistry.Descriptor{MediaType: "text/plain", Digest: absent, Size: test.size}, &closed}, nil
 			}
@@ -94,17 +95,17 @@ func TestContentThatBreaksOff(t *testing.T) {
 				qt.Check(t, qt.IsTrue(strings.HasPrefix(helloWorld, got)))
 			}
 			s.close()
-			qt.Check(t, qt.IsTrue(closed))
+			qt.Check(t, qt.Equals(closed.Load(), 2))
 			qt.Check(t, qt.StringContains(log.String(), "broken off"))
 		})
 	}
 }
 
-// A backend need not know the size of what it has.
-func TestContentOfUnknownSize(t *testing.T) {
+// A backend need not know the size of its content.
+func TestContentOfUnknownSize_IsServedWithoutALength(t *testing.T) {
 	t.Parallel()
 	desc := ociregistry.Descriptor{MediaType: "text/plain", Digest: digest.FromString(helloWorld), Size: -1}
-	closed := false
+	var closed atomic.Int32
 	open := func() (ociregistry.BlobReader, error) {
 		return blobReader{Reader: strings.NewReader(helloWorld), desc: desc}, nil
 	}
@@ -128,10 +129,10 @@ func TestContentOfUnknownSize(t *testing.T) {
 		a := s.do("GET", blob, "", "Range", r).want(t, http.StatusOK)
 		qt.Check(t, qt.Equals(a.body, helloWorld))
 	}
-	qt.Check(t, qt.IsTrue(closed))
+	qt.Check(t, qt.Not(qt.Equals(closed.Load(), 0)))
 }
 
-// raced is a BlobWriter that another one gets ahead of.
+// raced is a BlobWriter that is overtaken by another one.
 type raced struct {
 	ociregistry.BlobWriter
 	overtake func()
@@ -147,8 +148,8 @@ func (w raced) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error)
 	return w.BlobWriter.Commit(digest)
 }
 
-// A client that lost a race learns where the session is now.
-func TestBehaviour08_LostRace(t *testing.T) {
+// The answer to a client that lost a race has the state of the session.
+func TestLostRace_TellsWhereTheSessionIs(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	raceOn := true
@@ -175,7 +176,7 @@ func TestBehaviour08_LostRace(t *testing.T) {
 	s.do("PUT", loc+"?digest="+string(digest.FromString("otherother")), "").want(t, http.StatusCreated)
 }
 
-// forgetful is a BlobWriter that does not tell why it fails.
+// forgetful is a BlobWriter whose errors do not wrap their causes.
 type forgetful struct{ ociregistry.BlobWriter }
 
 func (forgetful) ReadFrom(r io.Reader) (int64, error) {
@@ -186,9 +187,8 @@ func (forgetful) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// What is wrong with a body is the client's fault, whatever the backend makes of
-// it.
-func TestBehaviour17_BodyIsToBlame(t *testing.T) {
+// An error of a body is the client's fault, whatever error the backend returns for it.
+func TestBrokenBody_IsTheClientsFault(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	s := serveBackend(t, &ociregistry.Funcs{
@@ -211,8 +211,8 @@ func TestBehaviour17_BodyIsToBlame(t *testing.T) {
 	}
 }
 
-// Nor need it have ranges, which a server may ignore (RFC 9110, section 14.2).
-func TestBehaviour05_BackendWithoutRanges(t *testing.T) {
+// A backend need not support ranges, which a server may ignore (RFC 9110, section 14.2).
+func TestBackendWithoutRanges_ServesTheWholeBlob(t *testing.T) {
 	t.Parallel()
 	desc := ociregistry.Descriptor{Digest: digest.FromString(helloWorld), Size: 11}
 	s := serveBackend(t, &ociregistry.Funcs{
@@ -227,16 +227,15 @@ func TestBehaviour05_BackendWithoutRanges(t *testing.T) {
 	}
 }
 
-// Where the referrers API is missing, clients keep lists of their own; they know
-// by the status that it is.
-func TestBehaviour16_BackendWithoutReferrers(t *testing.T) {
+// If the status says that there is no referrers API, clients maintain the lists themselves.
+func TestBackendWithoutReferrers_HasNoReferrersAPI(t *testing.T) {
 	t.Parallel()
 	s := serveBackend(t, &ociregistry.Funcs{}, nil)
 	s.do("GET", "/v2/foo/referrers/"+string(absent), "").wantError(t, http.StatusNotFound, "UNKNOWN", "page not found")
 	s.do("GET", "/v2/foo/referrers/bad", "").want(t, http.StatusBadRequest)
 }
 
-func TestBackendErrors(t *testing.T) {
+func TestBackendErrors_HaveTheirStatusCodeAndLogLevel(t *testing.T) {
 	t.Parallel()
 	upstream := func(status int, err error, headers ...string) error {
 		h := http.Header{}
@@ -246,7 +245,7 @@ func TestBackendErrors(t *testing.T) {
 		return ociregistry.NewHTTPError(err, status, &http.Response{Header: h}, nil)
 	}
 	remote := func(err error) error {
-		return &ociregistry.OpError{Op: "GetTag", Registry: "registry.test", Repo: "foo", Err: err}
+		return &ociregistry.OpError{Op: "GetTag", Registry: "registry.test", Repository: "foo", Err: err}
 	}
 	tests := []struct {
 		err     error
@@ -256,7 +255,7 @@ func TestBackendErrors(t *testing.T) {
 		level   string
 	}{
 		{errors.New("disk on fire"), 500, "UNKNOWN", nil, "ERROR"},
-		{&ociregistry.OpError{Op: "GetTag", Repo: "foo", Err: ociregistry.ErrManifestUnknown}, 404, "MANIFEST_UNKNOWN", nil, "INFO"},
+		{&ociregistry.OpError{Op: "GetTag", Repository: "foo", Err: ociregistry.ErrManifestUnknown}, 404, "MANIFEST_UNKNOWN", nil, "INFO"},
 		{ociregistry.ErrUnsupported, 400, "UNSUPPORTED", nil, "INFO"},
 		{ociregistry.ErrDenied, 403, "DENIED", nil, "INFO"},
 		{ociregistry.ErrInUse, 405, "DENIED", []string{"Allow", "GET, HEAD"}, "INFO"},
@@ -264,12 +263,12 @@ func TestBackendErrors(t *testing.T) {
 		{upstream(503, nil, "Retry-After", "8", "Set-Cookie", "a=b"), 503, "UNKNOWN", []string{"Retry-After", "8", "Set-Cookie", ""}, "ERROR"},
 		{upstream(502, errors.New("no route")), 502, "UNKNOWN", nil, "ERROR"},
 		{remote(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), 502, "UNKNOWN", nil, "ERROR"},
-		{&ociregistry.OpError{Op: "GetTag", Repo: "foo", Err: remote(io.ErrUnexpectedEOF)}, 502, "UNKNOWN", nil, "ERROR"},
+		{&ociregistry.OpError{Op: "GetTag", Repository: "foo", Err: remote(io.ErrUnexpectedEOF)}, 502, "UNKNOWN", nil, "ERROR"},
 		{remote(&net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}), 504, "UNKNOWN", nil, "ERROR"},
 		{remote(fmt.Errorf("waiting for the answer: %w", context.DeadlineExceeded)), 504, "UNKNOWN", nil, "ERROR"},
 		{remote(ociregistry.ErrManifestUnknown), 404, "MANIFEST_UNKNOWN", nil, "INFO"},
 		{remote(upstream(500, nil)), 500, "UNKNOWN", nil, "ERROR"},
-		{&ociregistry.OpError{Op: "GetTag", Repo: "foo", Err: os.ErrDeadlineExceeded}, 500, "UNKNOWN", nil, "ERROR"},
+		{&ociregistry.OpError{Op: "GetTag", Repository: "foo", Err: os.ErrDeadlineExceeded}, 500, "UNKNOWN", nil, "ERROR"},
 	}
 	for _, test := range tests {
 		var log bytes.Buffer
@@ -285,7 +284,7 @@ func TestBackendErrors(t *testing.T) {
 	}
 }
 
-// The id of an upload opens it, and a client can write as much as it likes.
+// An upload id is as good as a password, and a client can send a path of any length.
 func TestLogHasNoUploadIDs(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -310,7 +309,7 @@ func TestLogHasNoUploadIDs(t *testing.T) {
 	qt.Check(t, qt.IsTrue(log.Len() < 2000), qt.Commentf("%d bytes", log.Len()))
 }
 
-func TestListThatFails(t *testing.T) {
+func TestListThatFails_IsAnErrorUnlessThePageIsComplete(t *testing.T) {
 	t.Parallel()
 	fail := func(yield func(string, error) bool) {
 		_ = yield("a", nil) && yield("b", nil) && yield("", errors.New("disk on fire"))
@@ -323,7 +322,7 @@ func TestListThatFails(t *testing.T) {
 	s.do("GET", "/v2/foo/tags/list?n=1", "").want(t, http.StatusOK).wantHeaders(t, "Link", `</v2/foo/tags/list?n=1&last=a>; rel="next"`)
 }
 
-func TestBehaviour17_BackendPanics(t *testing.T) {
+func TestBackendThatPanics_IsAServerError(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	s := serveBackend(t, &ociregistry.Funcs{
@@ -343,9 +342,8 @@ func TestBehaviour17_BackendPanics(t *testing.T) {
 	qt.Check(t, qt.IsNotNil(err))
 }
 
-// A mount that fails for another reason than that it cannot be done does not
-// become an upload.
-func TestMountThatFails(t *testing.T) {
+// A mount becomes an upload only if its error means that the blob cannot be mounted.
+func TestMountThatFails_StartsAnUploadOnlyWhereItCannotBeDone(t *testing.T) {
 	t.Parallel()
 	var mountErr error
 	backend := &ociregistry.Funcs{
@@ -376,8 +374,8 @@ func TestMountThatFails(t *testing.T) {
 	}
 }
 
-// A backend whose context ended is not to blame.
-func TestContextThatEnds(t *testing.T) {
+// The end of the context is not the backend's fault.
+func TestContextThatEnds_IsServiceUnavailable(t *testing.T) {
 	t.Parallel()
 	backend := &ociregistry.Funcs{
 		GetTag_: func(ctx context.Context, _, _ string) (ociregistry.BlobReader, error) {
@@ -393,4 +391,72 @@ func TestContextThatEnds(t *testing.T) {
 	}))
 	s.do("GET", "/v2/foo/manifests/latest", "").
 		wantConcealed(t, http.StatusServiceUnavailable)
+}
+
+// overtaken is a BlobWriter whose bytes are lost when it is closed, because another
+// writer was first.
+type overtaken struct {
+	ociregistry.BlobWriter
+	err error
+}
+
+func (w overtaken) Close() error { return w.err }
+
+// What a writer had is not said to be there when it could not be kept.
+func TestCloseThatFails_TellsWhereTheSessionIs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err    error
+		status int
+		want   string
+	}{
+		{ociregistry.ErrRangeInvalid, http.StatusRequestedRangeNotSatisfiable, "0-1"},
+		{errors.New("the disk is full"), http.StatusInternalServerError, ""},
+	} {
+		mem, resumed := ocimem.New(), 0
+		other, err := mem.PushBlobChunked(t.Context(), "foo", 0)
+		qt.Assert(t, qt.IsNil(err))
+		backend := &ociregistry.Funcs{
+			PushBlobChunkedResume_: func(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+				if resumed++; resumed > 1 {
+					return mem.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+				}
+				w, err := ocimem.New().PushBlobChunked(ctx, repo, chunkSize)
+				return overtaken{w, test.err}, err
+			},
+		}
+		s := serveBackend(t, backend, nil)
+		_, err = other.Write([]byte("xy"))
+		qt.Assert(t, qt.IsNil(err))
+		a := s.do("PATCH", "/v2/foo/blobs/uploads/"+wire.EncodeUploadID(other.ID()), helloWorld)
+		qt.Check(t, qt.Equals(a.StatusCode, test.status))
+		qt.Check(t, qt.Equals(a.Header.Get("Range"), test.want))
+		qt.Check(t, qt.IsNil(other.Close()))
+	}
+}
+
+// A chunk that does not continue its session is told what the session keeps, and not what a
+// writer has that is about to lose it.
+func TestRefusedChunk_IsToldWhereTheSessionStays(t *testing.T) {
+	t.Parallel()
+	mem, resumed := ocimem.New(), 0
+	kept, err := mem.PushBlobChunked(t.Context(), "foo", 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = kept.Write([]byte("xy"))
+	qt.Assert(t, qt.IsNil(err))
+	s := serveBackend(t, &ociregistry.Funcs{
+		PushBlobChunkedResume_: func(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+			if resumed++; resumed != 2 {
+				return mem.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+			}
+			w, err := ocimem.New().PushBlobChunked(ctx, repo, chunkSize)
+			if err == nil {
+				_, err = w.Write([]byte(helloWorld))
+			}
+			return overtaken{w, ociregistry.ErrRangeInvalid}, err
+		},
+	}, nil)
+	a := s.do("PATCH", "/v2/foo/blobs/uploads/"+wire.EncodeUploadID(kept.ID()), helloWorld, "Content-Range", "0-10").want(t, http.StatusRequestedRangeNotSatisfiable)
+	qt.Check(t, qt.Equals(a.Header.Get("Range"), "0-1"))
+	qt.Check(t, qt.IsNil(kept.Close()))
 }

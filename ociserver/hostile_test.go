@@ -19,7 +19,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-func TestBehaviour17_BadNames(t *testing.T) {
+func TestBadNames_AreClientErrorsAndCreateNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	long := strings.Repeat("a", 10<<10)
@@ -57,7 +57,7 @@ func TestBehaviour17_BadNames(t *testing.T) {
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
 }
 
-func TestBehaviour17_BadLengths(t *testing.T) {
+func TestBadLengths_AreClientErrorsAndCreateNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	d := string(digest.FromString("foo"))
@@ -95,8 +95,8 @@ func TestBehaviour17_BadLengths(t *testing.T) {
 	qt.Check(t, qt.Equals(a.StatusCode, http.StatusCreated))
 }
 
-// A middleware may have a limit of its own.
-func TestBehaviour17_MaxBytesHandler(t *testing.T) {
+// A middleware may have its own limit.
+func TestMaxBytesHandler_IsAnsweredWithEntityTooLarge(t *testing.T) {
 	t.Parallel()
 	s := serveHandler(t, http.MaxBytesHandler(ociserver.New(ocimem.New(), nil), 5))
 	for _, r := range []string{
@@ -109,8 +109,8 @@ func TestBehaviour17_MaxBytesHandler(t *testing.T) {
 	}
 }
 
-// A handler may also be called without an HTTP server that checks lengths.
-func TestBehaviour17_LengthsWithoutServer(t *testing.T) {
+// The handler may be called without an HTTP server, which would check lengths.
+func TestLengths_AreCheckedWithoutAnHTTPServer(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	h := ociserver.New(backend, nil)
@@ -134,8 +134,8 @@ func TestBehaviour17_LengthsWithoutServer(t *testing.T) {
 	qt.Check(t, qt.Equals(send("POST", post, "foo", 3), http.StatusCreated))
 }
 
-// No request makes the server allocate by what it claims.
-func TestBehaviour17_NoAllocationByClaim(t *testing.T) {
+// The server allocates no memory because of a claimed length.
+func TestClaimedLengths_AllocateNothing(t *testing.T) {
 	backend := ocimem.New()
 	h := ociserver.New(backend, &ociserver.Options{MaxManifestSize: -1})
 	requests := []struct {
@@ -159,8 +159,8 @@ func TestBehaviour17_NoAllocationByClaim(t *testing.T) {
 	qt.Check(t, qt.IsTrue(after.TotalAlloc-before.TotalAlloc < 2<<20), qt.Commentf("%d bytes", after.TotalAlloc-before.TotalAlloc))
 }
 
-// Error messages have no content, and what they repeat of a request is short.
-func TestBehaviour17_ErrorsHaveNoContent(t *testing.T) {
+// Error messages contain no content, and only short parts of the request.
+func TestErrors_HaveNoContent(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	const secret = "this is the content of a blob"

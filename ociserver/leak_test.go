@@ -21,15 +21,15 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// counted is a registry that knows how many of its readers and writers are open.
-// Each could hold a file.
+// counted is a registry that counts its open readers and writers, which could have open
+// files.
 type counted struct {
 	ociregistry.Interface
 	opened, open atomic.Int64
 	fail         atomic.Bool // readers fail half-way
 }
 
-// handle returns a function that takes back what it counts, once.
+// handle counts a reader or writer, and returns a function that stops counting it.
 func (c *counted) handle() func() {
 	c.opened.Add(1)
 	c.open.Add(1)
@@ -114,8 +114,8 @@ func (c *counted) PushBlobChunkedResume(ctx context.Context, repo, id string, of
 	return c.writer(c.Interface.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize))
 }
 
-// TestNothingIsLeft makes requests that end in every way, and counts what is
-// open after them: readers, writers, connections and goroutines.
+// TestNothingIsLeft makes requests that end in every way, and counts the readers, writers,
+// connections and goroutines that remain.
 func TestNothingIsLeft(t *testing.T) {
 	backend := &counted{Interface: ocimem.New()}
 	exercise(t, backend) // whatever stays for good is there from now on

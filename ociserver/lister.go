@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	defaultPageSize = 1000  // elements of a list, where the client does not say
-	maxPageSize     = 10000 // whatever it says: for the others there is a Link
+	defaultPageSize = 1000  // elements of a page when the client does not say
+	maxPageSize     = 10000 // whatever the client says; the Link leads to the others
 
-	// maxReferrersBytes is about how large a page of referrers may be: as large
-	// as the manifests that clients accept.
+	// maxReferrersBytes is the approximate maximum size of a page of referrers in
+	// bytes. Clients accept manifests of this size.
 	maxReferrersBytes = 4 << 20
 )
 
@@ -35,16 +35,17 @@ func (x *exchange) listRepositories() error {
 }
 
 func (x *exchange) listTags() error {
-	tags, err := x.page(x.backend.Tags(x.ctx(), x.Repo, x.startAfter()), nil)
+	tags, err := x.page(x.backend.Tags(x.ctx(), x.Repository, x.startAfter()), nil)
 	if err != nil {
 		return err
 	}
 	return x.writeJSON("application/json", struct {
 		Name string   `json:"name"`
 		Tags []string `json:"tags"`
-	}{x.Repo, tags})
+	}{x.Repository, tags})
 }
 
+// startAfter returns the element that the list starts after.
 func (x *exchange) startAfter() string {
 	if x.opts.IgnorePagination {
 		return ""
@@ -52,10 +53,10 @@ func (x *exchange) startAfter() string {
 	return x.ListLast
 }
 
-// page returns the page that the request asks for of those elements of a list
-// that are visible (if that is nil, all are), and sets the Link to the next
-// page, if there is one. To know that, it looks at one element more than the
-// page has, which the Link does not name.
+// page returns the requested page of the elements of a list for which visible returns
+// true, or of all elements if visible is nil. It sets the Link to the next page, if there
+// is one. To find out, it looks at one element after the page, which the Link does not
+// name.
 func (x *exchange) page(list iter.Seq2[string, error], visible func(string) bool) ([]string, error) {
 	size, err := x.pageSize()
 	if err != nil {
@@ -80,7 +81,7 @@ func (x *exchange) page(list iter.Seq2[string, error], visible func(string) bool
 	return items, nil
 }
 
-// pageSize returns how many elements a page of a list has, or -1 for all.
+// pageSize returns the number of elements of a page, or -1 for all.
 func (x *exchange) pageSize() (int, error) {
 	n, limit := x.ListN, x.opts.MaxListPageSize
 	switch {
@@ -98,7 +99,7 @@ func (x *exchange) pageSize() (int, error) {
 	return defaultPageSize, nil
 }
 
-// setNextLink says that the list goes on after last.
+// setNextLink sets the Link to the page that starts after last.
 func (x *exchange) setNextLink(last string) {
 	if x.opts.OmitLinkHeaderFromResponses {
 		return
@@ -108,8 +109,8 @@ func (x *exchange) setNextLink(last string) {
 	x.header().Set("Link", wire.NextLink(x.location(next)))
 }
 
-// listReferrers answers with an image index of referrers. A backend need not begin
-// where the page does: what it lists of earlier pages is passed over.
+// listReferrers answers with an image index of referrers. The backend may list the
+// elements of earlier pages too; they are skipped.
 func (x *exchange) listReferrers() error {
 	if x.opts.DisableReferrersAPI {
 		return wire.ErrNotFound
@@ -121,9 +122,9 @@ func (x *exchange) listReferrers() error {
 	index := []byte(head)
 	n, last := 0, ""
 	ctx := ociregistry.WithReferrersAfter(x.ctx(), ociregistry.Digest(x.ListLast))
-	for desc, err := range x.backend.Referrers(ctx, x.Repo, x.Digest, x.ArtifactType) {
+	for desc, err := range x.backend.Referrers(ctx, x.Repository, x.Digest, x.ArtifactType) {
 		if errors.Is(err, ociregistry.ErrUnsupported) {
-			return wire.ErrNotFound // clients keep their own lists then
+			return wire.ErrNotFound // so that clients maintain the lists themselves
 		}
 		if err != nil {
 			return err
@@ -152,6 +153,7 @@ func (x *exchange) listReferrers() error {
 	return nil
 }
 
+// writeJSON answers with v encoded as JSON.
 func (x *exchange) writeJSON(mediaType string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -161,6 +163,7 @@ func (x *exchange) writeJSON(mediaType string, v any) error {
 	return nil
 }
 
+// write answers with data.
 func (x *exchange) write(mediaType string, data []byte) {
 	values := []string{mediaType, strconv.Itoa(len(data))}
 	x.header()["Content-Type"] = values[0:1:1]

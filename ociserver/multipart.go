@@ -15,24 +15,24 @@ import (
 )
 
 const (
-	// maxRanges is how many ranges a request may ask for. Clients that fetch parts
-	// of images (podman, for zstd:chunked) ask for fewer after a 400; if they got
-	// everything, they would take it.
+	// maxRanges is the maximum number of ranges in a request. A request with more is
+	// answered with status 400, after which clients that fetch parts of images (podman,
+	// for zstd:chunked) ask for fewer. If they got the whole blob, they would accept it.
 	maxRanges = 1024
 
-	// maxGap is how many bytes that nobody asked for are read from a backend, so
-	// that two parts are had by one call. A remote registry needs about as much
-	// time for another request.
+	// maxGap is the maximum number of bytes between two parts that are read from the
+	// backend and discarded, so that one call gets both parts. A remote registry needs
+	// about as much time for another request.
 	maxGap = 64 << 10
 )
 
-// getBlobRanges answers with several ranges of a blob (RFC 9110, section 14.6).
-// Those that begin after its end are left out.
+// getBlobRanges answers with several ranges of a blob (RFC 9110, section 14.6). It
+// leaves out ranges that start after the end of the blob.
 func (x *exchange) getBlobRanges(ranges []wire.Range) error {
 	if len(ranges) > maxRanges {
 		return wire.BadRequest(fmt.Sprintf("more than %d ranges", maxRanges))
 	}
-	desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
+	desc, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest)
 	if err != nil {
 		return err
 	}
@@ -64,16 +64,15 @@ func (x *exchange) getBlobRanges(ranges []wire.Range) error {
 	return nil
 }
 
-// part is the bytes of a blob from start up to but not including end. There are
-// some.
+// part is the bytes of a blob from start up to but not including end. It is not empty.
 type part struct {
 	start, end int64
-	order      int // the place of the first range that it has
+	order      int // the index of the first of its ranges in the request
 }
 
-// partsOf returns the parts of a blob that ranges ask for, in their order. Ranges
-// that overlap are one part, so that all parts together are no more than the blob;
-// ranges that only touch are not, since a client may tell parts apart by number.
+// partsOf returns the parts of a blob that ranges ask for, in their order. Ranges that
+// overlap are merged into one part, so that all parts together are not larger than the
+// blob. Ranges that only touch are not, since a client may identify parts by number.
 func partsOf(ranges []wire.Range, size int64) []part {
 	parts := make([]part, 0, len(ranges))
 	for i, r := range ranges {
@@ -109,11 +108,11 @@ type multipart struct {
 	parts    []part
 	boundary string
 
-	r        ociregistry.BlobReader // has the bytes from pos up to end; may be nil
+	r        ociregistry.BlobReader // of the bytes from pos up to end; may be nil
 	pos, end int64
 }
 
-// head returns what stands before the i-th part.
+// head returns the text before the i-th part.
 func (m *multipart) head(i int) string {
 	p, lineEnd := m.parts[i], "\r\n"
 	if i == 0 {
@@ -124,11 +123,11 @@ func (m *multipart) head(i int) string {
 		"\r\nContent-Range: " + wire.ContentRange{Start: p.start, End: p.end, Size: m.desc.Size}.String() + "\r\n\r\n"
 }
 
-// tail returns what stands after the last part.
+// tail returns the text after the last part.
 func (m *multipart) tail() string { return "\r\n--" + m.boundary + "--\r\n" }
 
-// length returns how many bytes of the blob there are in all parts, and how many
-// the answer has.
+// length returns the number of bytes of the blob in all parts, and the number of bytes
+// in the whole answer.
 func (m *multipart) length() (content, all int64) {
 	for i, p := range m.parts {
 		content += p.end - p.start
@@ -137,6 +136,7 @@ func (m *multipart) length() (content, all int64) {
 	return content, all + content + int64(len(m.tail()))
 }
 
+// writeTo writes the body of the answer.
 func (m *multipart) writeTo(w io.Writer) (int64, error) {
 	var written int64
 	text := func(s string) error {
@@ -160,7 +160,7 @@ func (m *multipart) writeTo(w io.Writer) (int64, error) {
 	return written, text(m.tail())
 }
 
-// seek makes m.r begin with the i-th part.
+// seek moves m.r to the start of the i-th part.
 func (m *multipart) seek(i int) error {
 	p := m.parts[i]
 	if m.r == nil || p.start < m.pos || p.end > m.end {
@@ -177,8 +177,7 @@ func (m *multipart) seek(i int) error {
 	return err
 }
 
-// open opens a reader that has the i-th part, and those of the following that are
-// near.
+// open opens a reader of the i-th part and the parts that follow closely.
 func (m *multipart) open(i int) (err error) {
 	p := m.parts[i]
 	m.pos, m.end = p.start, p.end
@@ -188,12 +187,12 @@ func (m *multipart) open(i int) (err error) {
 		}
 		m.end = next.end
 	}
-	m.r, err = m.x.backend.GetBlobRange(m.x.ctx(), m.x.Repo, m.x.Digest, m.pos, m.end)
+	m.r, err = m.x.backend.GetBlobRange(m.x.ctx(), m.x.Repository, m.x.Digest, m.pos, m.end)
 	return err
 }
 
-// copyTo copies the bytes up to end. A reader that has no more than those is asked
-// to write itself, which may send a file without copying it.
+// copyTo copies the bytes up to end. If the reader ends there, its WriteTo is used,
+// which may send a file without copying it.
 func (m *multipart) copyTo(w io.Writer, end int64) (n int64, err error) {
 	want := end - m.pos
 	if end == m.end {

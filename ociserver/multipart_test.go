@@ -24,7 +24,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// wantParts checks that an answer has parts of content, such as "1-4".
+// wantParts checks that an answer has the given parts of content, such as "1-4".
 func (a *answer) wantParts(t testing.TB, content string, parts ...string) {
 	t.Helper()
 	a.want(t, http.StatusPartialContent)
@@ -54,7 +54,7 @@ func (a *answer) wantParts(t testing.TB, content string, parts ...string) {
 	qt.Check(t, qt.DeepEquals(got, parts))
 }
 
-// rangeBackends returns servers of content over backends of all kinds.
+// rangeBackends returns servers of content over each kind of backend.
 func rangeBackends(t *testing.T, content string) map[string]*site {
 	disk, err := ocifs.New(t.TempDir(), nil)
 	qt.Assert(t, qt.IsNil(err))
@@ -63,7 +63,7 @@ func rangeBackends(t *testing.T, content string) map[string]*site {
 	memory.pushBlob("foo", content)
 	client, err := ociclient.New(strings.TrimPrefix(memory.url, "http://"), &ociclient.Options{Insecure: true})
 	qt.Assert(t, qt.IsNil(err))
-	parallel, err := ociclient.New(strings.TrimPrefix(memory.url, "http://"), &ociclient.Options{Insecure: true, Parallel: ociclient.Parallel{Parts: 2}})
+	parallel, err := ociclient.New(strings.TrimPrefix(memory.url, "http://"), &ociclient.Options{Insecure: true, Parallel: ociclient.Parallel{Concurrency: 2}})
 	qt.Assert(t, qt.IsNil(err))
 	cache := ociunify.NewCache(ocimem.New(), client, nil)
 	t.Cleanup(func() { cache.Close() })
@@ -78,7 +78,7 @@ func rangeBackends(t *testing.T, content string) map[string]*site {
 	return sites
 }
 
-func TestSeveralRanges(t *testing.T) {
+func TestSeveralRanges_AreAnsweredInTheirOrder(t *testing.T) {
 	t.Parallel()
 	path := "/v2/foo/blobs/" + string(digest.FromString(helloWorld))
 	for name, s := range rangeBackends(t, helloWorld) {
@@ -135,7 +135,7 @@ func TestSeveralRanges(t *testing.T) {
 	}
 }
 
-func TestManyRanges(t *testing.T) {
+func TestManyRanges_AreAnsweredUpToALimit(t *testing.T) {
 	t.Parallel()
 	content := make([]byte, 1<<20)
 	rnd := rand.NewChaCha8([32]byte{})
@@ -168,8 +168,8 @@ func TestManyRanges(t *testing.T) {
 	}
 }
 
-// What is near comes by one call, and a remote registry is asked for no more than
-// what is between.
+// Ranges that are near each other cost one call, which asks a remote registry only for the
+// ranges and the bytes between them.
 func TestRangesThatAreNearShareACall(t *testing.T) {
 	t.Parallel()
 	content := strings.Repeat("0123456789abcdef", 64<<10)
@@ -220,7 +220,7 @@ func (w countingResponse) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// Parts that cannot be had are not taken for had.
+// A client can tell that parts are missing.
 func TestRangesThatBreakOff(t *testing.T) {
 	t.Parallel()
 	desc := ociregistry.Descriptor{Digest: digest.FromString(helloWorld), Size: 11}
@@ -278,7 +278,7 @@ func TestRangesThatBreakOff(t *testing.T) {
 	}
 }
 
-// onClose is a BlobReader that tells when it is closed.
+// onClose is a BlobReader that calls a function when it is closed.
 type onClose struct {
 	blobReader
 	closed func()

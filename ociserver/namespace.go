@@ -5,8 +5,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// chooseBackend asks Options.Namespace for the backend that the request's
-// parameter ns stands for.
+// chooseBackend replaces the backend of the request by the one that Options.Namespace
+// returns for the parameter ns.
 func (x *exchange) chooseBackend() error {
 	if x.opts.Namespace == nil || x.Namespace == "" {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-func TestDisableReferrersAPI(t *testing.T) {
+func TestDisableReferrersAPI_MakesTheAPIUnknown(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{DisableReferrersAPI: true})
 	s.do("GET", "/v2/foo/referrers/"+string(absent), "").wantError(t, http.StatusNotFound, "UNKNOWN", "page not found")
@@ -23,7 +23,7 @@ func TestDisableReferrersAPI(t *testing.T) {
 		want(t, http.StatusCreated).wantHeaders(t, "OCI-Subject", "")
 }
 
-func TestDisableReferrersFiltering(t *testing.T) {
+func TestDisableReferrersFiltering_IgnoresTheArtifactType(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{DisableReferrersFiltering: true})
 	d := s.pushImage("foo", "latest", absent, nil)
@@ -32,7 +32,7 @@ func TestDisableReferrersFiltering(t *testing.T) {
 	qt.Check(t, qt.StringContains(a.body, string(d)))
 }
 
-func TestDisableSinglePostUpload(t *testing.T) {
+func TestDisableSinglePostUpload_StartsASessionInstead(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{DisableSinglePostUpload: true})
 	d := string(digest.SHA512.FromString(helloWorld))
@@ -40,7 +40,7 @@ func TestDisableSinglePostUpload(t *testing.T) {
 	s.do("PUT", a.Header.Get("Location")+"?digest="+d, helloWorld).want(t, http.StatusCreated)
 }
 
-func TestIgnorePagination(t *testing.T) {
+func TestIgnorePagination_MakesListsComplete(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{IgnorePagination: true})
 	for _, tag := range []string{"a", "b", "c"} {
@@ -53,7 +53,7 @@ func TestIgnorePagination(t *testing.T) {
 	qt.Check(t, qt.Equals(a.body, `{"repositories":["a","b","c","foo"]}`))
 }
 
-func TestOmitLinkHeaderFromResponses(t *testing.T) {
+func TestOmitLinkHeaderFromResponses_LeavesPagesToTheParameterLast(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{OmitLinkHeaderFromResponses: true})
 	for _, tag := range []string{"a", "b", "c"} {
@@ -65,7 +65,7 @@ func TestOmitLinkHeaderFromResponses(t *testing.T) {
 	qt.Check(t, qt.Equals(a.body, `{"name":"foo","tags":["a","b","c"]}`))
 }
 
-func TestOmitDigestFromTagGetResponse(t *testing.T) {
+func TestOmitDigestFromTagGetResponse_ConcernsNothingElse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{OmitDigestFromTagGetResponse: true})
 	d := string(s.pushManifest("foo", "latest", "something"))
@@ -74,7 +74,7 @@ func TestOmitDigestFromTagGetResponse(t *testing.T) {
 	s.do("GET", "/v2/foo/manifests/"+d, "").want(t, http.StatusOK).wantHeaders(t, "Docker-Content-Digest", d)
 }
 
-func TestLocationForUploadID(t *testing.T) {
+func TestLocationForUploadID_IsTheLocationUnlessItIsEmpty(t *testing.T) {
 	t.Parallel()
 	location := "https://elsewhere.example.com/upload"
 	s := serve(t, &ociserver.Options{
@@ -92,7 +92,7 @@ func TestLocationForUploadID(t *testing.T) {
 	s.do("POST", "/v2/foo/blobs/uploads/", "").wantConcealed(t, http.StatusInternalServerError)
 }
 
-func TestLocationsForDescriptor(t *testing.T) {
+func TestLocationsForDescriptor_FirstIsTheLocationUnlessThereIsNone(t *testing.T) {
 	t.Parallel()
 	var locations []string
 	s := serve(t, &ociserver.Options{
@@ -120,7 +120,7 @@ func TestLocationsForDescriptor(t *testing.T) {
 	s.do("GET", "/v2/foo/manifests/latest", "").want(t, http.StatusOK)
 }
 
-func TestWriteError(t *testing.T) {
+func TestWriteError_AnswersInPlaceOfTheServer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &ociserver.Options{
 		WriteError: func(w http.ResponseWriter, req *http.Request, err error) {

@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// storeGrace is how long what has come of an upload may take to be stored when
-// the request has ended.
+// storeGrace is the time in which the received part of an upload must be stored after
+// its request has ended.
 const storeGrace = 10 * time.Second
 
-// outlasting is a context that ends somewhat later than a request's. That ends as
-// soon as the client's connection breaks, and what came before is worth keeping:
-// the client can continue from there. To read more is not tried.
+// outlasting is a context that ends storeGrace after a request's context. The request's
+// context ends as soon as the connection to the client breaks. What was received before
+// should still be stored, because the client can continue the upload after it. Nothing
+// more is read from the client.
 //
-// Most uploads do not get that far, so there is nothing but the request's context
-// until somebody waits for the end, or it has come.
+// Most uploads succeed. So the second context is created only when something waits for
+// the end of this one, or when the request has ended.
 type outlasting struct {
 	request context.Context
-	over    atomic.Bool // end was called
+	ended   atomic.Bool // end was called
 
 	once   sync.Once
 	ctx    context.Context
@@ -29,7 +30,7 @@ type outlasting struct {
 
 func outlast(request context.Context) *outlasting { return &outlasting{request: request} }
 
-// later returns the context that ends later.
+// later returns the second context.
 func (c *outlasting) later() context.Context {
 	c.once.Do(func() {
 		c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(c.request))
@@ -38,9 +39,9 @@ func (c *outlasting) later() context.Context {
 	return c.ctx
 }
 
-// end ends the context, and frees what it holds.
+// end ends the context and releases its resources.
 func (c *outlasting) end() {
-	c.over.Store(true) // before Done tells it
+	c.ended.Store(true) // before the channel of Done is closed
 	c.once.Do(func() { c.ctx = ended })
 	if c.cancel != nil {
 		c.stop()
@@ -60,12 +61,12 @@ func (c *outlasting) Value(key any) any           { return c.request.Value(key) 
 func (c *outlasting) Done() <-chan struct{}       { return c.later().Done() }
 
 func (c *outlasting) Err() error {
-	if c.request.Err() == nil && !c.over.Load() {
+	if c.request.Err() == nil && !c.ended.Load() {
 		return nil
 	}
 	return c.later().Err()
 }
 
-// AfterFunc saves package context a goroutine for each context that derives from
+// AfterFunc saves package context a goroutine for each context that is derived from
 // this one.
 func (c *outlasting) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.later(), f) }

@@ -7,9 +7,9 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// A context that derives from one that has ended has ended too, although the
-// request goes on: package context panics where Done says so and Err does not.
-func TestOutlastingEnds(t *testing.T) {
+// A context that is derived from one that has ended has ended too, even if the request
+// continues. Package context panics if Done is closed and Err returns nil.
+func TestOutlasting_ContextsDerivedFromItEndWithIt(t *testing.T) {
 	type key struct{}
 	for _, test := range []struct {
 		name    string
@@ -39,9 +39,9 @@ func TestOutlastingEnds(t *testing.T) {
 	}
 }
 
-// One that nobody waited for ends as well, and one whose request has ended goes on
-// for what is left to store.
-func TestOutlastingTheRequest(t *testing.T) {
+// A context that nobody waited for ends as well. A context whose request has ended continues
+// until the upload is stored.
+func TestOutlasting_GoesOnWhenTheRequestHasEnded(t *testing.T) {
 	unwatched := outlast(context.Background())
 	unwatched.end()
 	qt.Check(t, qt.ErrorIs(unwatched.Err(), context.Canceled))

@@ -19,16 +19,17 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// The tests in this file, and these, are for defects that other registries have
-// had:
+// The tests in this file, and the following, are for defects of other registries:
 //
-//	allocation by a claimed length    TestBehaviour17_NoAllocationByClaim
-//	content in error messages         TestBehaviour17_ErrorsHaveNoContent
-//	repositories of failed calls      TestBehaviour17_BadNames, FuzzServer
-//	tags of deleted manifests         TestBehaviour06_DeleteManifestTakesItsTags
-//	null lists                        TestBehaviour14_TagsList, 15 and 16
+//	allocation by a claimed length    TestClaimedLengths_AllocateNothing
+//	content in error messages         TestErrors_HaveNoContent
+//	repositories of failed calls      TestBadNames_AreClientErrorsAndCreateNothing, FuzzServer
+//	tags of deleted manifests         TestDeleteManifest_DeletesItsTags
+//	null lists                        TestTagsList_HasThePageThatIsAskedFor,
+//	                                  TestCatalog_HasThePageThatIsAskedFor,
+//	                                  TestReferrers_AreAnIndexOfDescriptors
 
-func TestPeers_EmptyTag(t *testing.T) {
+func TestEmptyTag_IsRefused(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
@@ -39,7 +40,7 @@ func TestPeers_EmptyTag(t *testing.T) {
 	qt.Check(t, qt.HasLen(s.repositories(), 0))
 }
 
-func TestPeers_NoServerErrorForBadInput(t *testing.T) {
+func TestBadInput_IsNoServerError(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	blob := s.pushBlob("foo", helloWorld)
@@ -53,8 +54,8 @@ func TestPeers_NoServerErrorForBadInput(t *testing.T) {
 	s.do("PUT", "/v2/foo/manifests/latest", imageManifest(absent, "", nil), "Content-Type", manifestType).want(t, http.StatusNotFound)
 }
 
-// What is committed is what was checked, whoever else writes to the session.
-func TestPeers_ContentReplacedBeforeCommit(t *testing.T) {
+// Commit stores the content that it checked, whoever else writes to the session.
+func TestCommit_StoresWhatWasChecked(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	for i := range 20 {
@@ -80,7 +81,7 @@ func TestPeers_ContentReplacedBeforeCommit(t *testing.T) {
 	}
 }
 
-// A page takes from a list what it shows, and one element more.
+// A page reads from a list its own elements and one more.
 func TestListsAreLazy(t *testing.T) {
 	t.Parallel()
 	taken := 0
@@ -100,7 +101,7 @@ func TestListsAreLazy(t *testing.T) {
 	qt.Check(t, qt.Equals(taken, 1001))
 }
 
-// writerTo is a BlobReader that insists on writing itself to what takes files.
+// writerTo is a BlobReader that can only write itself, and only to an io.ReaderFrom.
 type writerTo struct{ blobReader }
 
 func (r writerTo) WriteTo(w io.Writer) (int64, error) {
@@ -111,7 +112,7 @@ func (r writerTo) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// readerFrom is a BlobWriter that insists on reading what it is to write.
+// readerFrom is a BlobWriter that can only read its content from a reader.
 type readerFrom struct{ ociregistry.BlobWriter }
 
 func (w readerFrom) ReadFrom(r io.Reader) (int64, error) {
@@ -122,9 +123,8 @@ func (w readerFrom) Write([]byte) (int, error) {
 	return 0, errors.New("Write was called, not ReadFrom")
 }
 
-// Readers that write themselves are handed the response as net/http made it,
-// which can send files without copying them. Writers that read are handed the
-// body.
+// A reader with WriteTo gets a writer that can send files without copying them. A writer
+// with ReadFrom gets the body.
 func TestContentIsNotCopied(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()

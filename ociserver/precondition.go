@@ -11,14 +11,14 @@ import (
 // etag returns the entity tag of content (RFC 9110, section 8.8.3).
 func etag(digest ociregistry.Digest) string { return `"` + string(digest) + `"` }
 
-// conditional reports whether the request depends on what is there.
+// conditional reports whether the request has a precondition.
 func (x *exchange) conditional() bool {
 	h := x.req.Header
 	return len(h["If-Match"]) > 0 || len(h["If-None-Match"]) > 0
 }
 
-// condition returns what the request's If-Match and If-None-Match headers ask
-// for (RFC 9110, section 13.1).
+// condition returns the condition in the request's If-Match and If-None-Match headers
+// (RFC 9110, section 13.1).
 func (x *exchange) condition() ociregistry.PushCondition {
 	h := x.req.Header
 	return ociregistry.PushCondition{
@@ -27,9 +27,8 @@ func (x *exchange) condition() ociregistry.PushCondition {
 	}
 }
 
-// answeredByCondition evaluates the preconditions of a request that reads, in
-// the order of RFC 9110, section 13.2.2. It reports whether that was the whole
-// answer.
+// answeredByCondition evaluates the preconditions of a request that reads, in the order
+// of RFC 9110, section 13.2.2. It reports whether it has answered the request.
 func (x *exchange) answeredByCondition(current ociregistry.Digest) (bool, error) {
 	c := x.condition()
 	if err := (ociregistry.PushCondition{IfMatch: c.IfMatch}).Check(current); err != nil {
@@ -44,14 +43,25 @@ func (x *exchange) answeredByCondition(current ociregistry.Digest) (bool, error)
 	return true, nil
 }
 
-// parseETags returns the digests in the values of an If-Match or If-None-Match
-// header, and [ociregistry.AnyManifest] for "*". Entity tags that are no digests
-// are left out, since they match nothing that is here, and so are weak ones
-// unless they count. Without the header it returns nil, and a list that is not
-// nil with it.
+// notModified evaluates the preconditions of a GET of a blob, if it has any. It reports whether
+// it has answered the request.
+func (x *exchange) notModified() (bool, error) {
+	if !x.conditional() {
+		return false, nil
+	}
+	if _, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest); err != nil {
+		return false, err
+	}
+	return x.answeredByCondition(x.Digest)
+}
+
+// parseETags returns the digests in the values of an If-Match or If-None-Match header,
+// with [ociregistry.AnyManifest] for "*". It leaves out entity tags that are no digests,
+// which match nothing here, and weak ones unless weakCount is set. The result is nil if
+// there is no header, and not nil if there is one.
 //
-// Tags without quotes are understood: digests are often copied from a header
-// that has none.
+// Entity tags without quotes are accepted, because digests are often copied from a
+// header that has no quotes.
 func parseETags(values []string, weakCount bool) []ociregistry.Digest {
 	if len(values) == 0 {
 		return nil

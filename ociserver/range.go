@@ -9,8 +9,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// wantedRanges returns the value of the Range header, if the request has one that
-// must not be ignored (RFC 9110, sections 13.1.5 and 14.2), or "".
+// wantedRanges returns the value of the Range header, or "" if there is none or it must
+// be ignored (RFC 9110, sections 13.1.5 and 14.2).
 func (x *exchange) wantedRanges() string {
 	ranges := x.req.Header["Range"]
 	if len(ranges) != 1 {
@@ -22,11 +22,11 @@ func (x *exchange) wantedRanges() string {
 	return ranges[0]
 }
 
-// getBlobRange answers with a range of a blob. Where the backend has no ranges,
-// or the size of the blob cannot be found out, it answers with the whole.
+// getBlobRange answers with a range of a blob. It answers with the whole blob if the
+// backend does not support ranges, or if the size of the blob is unknown.
 func (x *exchange) getBlobRange(rng wire.Range) error {
 	if rng.Suffix {
-		desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
+		desc, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest)
 		if err != nil {
 			return err
 		}
@@ -35,12 +35,12 @@ func (x *exchange) getBlobRange(rng wire.Range) error {
 		}
 		rng.Start = max(desc.Size-rng.Start, 0)
 	}
-	r, err := x.backend.GetBlobRange(x.ctx(), x.Repo, x.Digest, rng.Start, rng.End)
+	r, err := x.backend.GetBlobRange(x.ctx(), x.Repository, x.Digest, rng.Start, rng.End)
 	if errors.Is(err, ociregistry.ErrUnsupported) {
 		return x.getWholeBlob()
 	}
 	if errors.Is(err, ociregistry.ErrRangeInvalid) {
-		if desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest); err == nil && desc.Size >= 0 {
+		if desc, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest); err == nil && desc.Size >= 0 {
 			x.header().Set("Content-Range", wire.ContentRange{Size: desc.Size}.String())
 		}
 		return err

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// What clients with a URL parser cannot send.
-func TestBehaviour17_PathTricks(t *testing.T) {
+// Clients with a URL parser cannot send these requests.
+func TestPathTricks_ReachNothingElse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	s.pushManifest("foo", "latest", "something")
@@ -67,9 +67,8 @@ func TestBehaviour17_PathTricks(t *testing.T) {
 	qt.Check(t, qt.Equals(a.StatusCode, http.StatusNotFound))
 }
 
-// The body of a request is not taken for the next one, whether it was read or
-// not.
-func TestBehaviour17_Pipelining(t *testing.T) {
+// The body of a request is not taken for the next request, whether or not it was read.
+func TestPipelining_BodyIsNotTakenForTheNextRequest(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil)
 	d := string(digest.FromString("foo"))
@@ -90,9 +89,9 @@ func TestBehaviour17_Pipelining(t *testing.T) {
 	qt.Check(t, qt.Equals(all[len(all)-1].body, "foo"))
 }
 
-// A client that waits for "100 Continue" gets it if its body is wanted, and else
-// its answer.
-func TestBehaviour18_ExpectContinue(t *testing.T) {
+// A client that waits for "100 Continue" gets that if its body is needed, and otherwise the
+// answer.
+func TestExpectContinue_IsAnsweredWhereTheBodyIsWanted(t *testing.T) {
 	t.Parallel()
 	g := &guard{}
 	s := serve(t, &ociserver.Options{Authorize: g.authorize})
@@ -108,9 +107,8 @@ func TestBehaviour18_ExpectContinue(t *testing.T) {
 	qt.Check(t, qt.IsTrue(a.Close))
 }
 
-// The answer to a HEAD has the header that the answer to a GET has (RFC 9110,
-// section 9.3.2).
-func TestBehaviour13_HeadEqualsGet(t *testing.T) {
+// The answer to a HEAD has the same header as the answer to a GET (RFC 9110, section 9.3.2).
+func TestHead_HasTheHeaderOfGet(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	s := serveBackend(t, backend, &ociserver.Options{

@@ -9,7 +9,7 @@ import (
 )
 
 func (x *exchange) headBlob() error {
-	desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
+	desc, err := x.backend.ResolveBlob(x.ctx(), x.Repository, x.Digest)
 	if err != nil {
 		return err
 	}
@@ -22,22 +22,9 @@ func (x *exchange) headBlob() error {
 }
 
 func (x *exchange) getBlob() error {
-	// What can be answered without the content is, so that the backend does not
-	// begin to send it for nothing.
-	if x.conditional() || x.opts.LocationsForDescriptor != nil {
-		desc, err := x.backend.ResolveBlob(x.ctx(), x.Repo, x.Digest)
-		if err != nil {
+	if x.conditional() || x.opts.BlobRedirect != nil || x.opts.LocationsForDescriptor != nil {
+		if done, err := x.answeredWithoutContent(); done || err != nil {
 			return err
-		}
-		if done, err := x.answeredByCondition(x.Digest); done || err != nil {
-			return err
-		}
-		if loc, err := x.externalLocation(false, desc); err != nil {
-			return err
-		} else if loc != "" {
-			x.header().Set("Location", loc)
-			x.writeHeader(http.StatusTemporaryRedirect)
-			return nil
 		}
 	}
 	wanted := x.wantedRanges()
@@ -50,8 +37,19 @@ func (x *exchange) getBlob() error {
 	return x.getWholeBlob()
 }
 
+// answeredWithoutContent answers a GET of a blob without opening it, if possible, so that the
+// backend does not begin to send it in vain.
+func (x *exchange) answeredWithoutContent() (bool, error) {
+	for _, step := range []func() (bool, error){x.notModified, x.redirected, x.sentElsewhere} {
+		if done, err := step(); done || err != nil {
+			return done, err
+		}
+	}
+	return false, nil
+}
+
 func (x *exchange) getWholeBlob() error {
-	r, err := x.backend.GetBlob(x.ctx(), x.Repo, x.Digest)
+	r, err := x.backend.GetBlob(x.ctx(), x.Repository, x.Digest)
 	if err != nil {
 		return err
 	}
@@ -106,16 +104,16 @@ func (x *exchange) getManifest() error {
 
 func (x *exchange) openManifest() (ociregistry.BlobReader, error) {
 	if x.Tag != "" {
-		return x.backend.GetTag(x.ctx(), x.Repo, x.Tag)
+		return x.backend.GetTag(x.ctx(), x.Repository, x.Tag)
 	}
-	return x.backend.GetManifest(x.ctx(), x.Repo, x.Digest)
+	return x.backend.GetManifest(x.ctx(), x.Repository, x.Digest)
 }
 
 func (x *exchange) resolveManifest() (ociregistry.Descriptor, error) {
 	if x.Tag != "" {
-		return x.backend.ResolveTag(x.ctx(), x.Repo, x.Tag)
+		return x.backend.ResolveTag(x.ctx(), x.Repository, x.Tag)
 	}
-	return x.backend.ResolveManifest(x.ctx(), x.Repo, x.Digest)
+	return x.backend.ResolveManifest(x.ctx(), x.Repository, x.Digest)
 }
 
 func (x *exchange) setManifestHeaders(desc ociregistry.Descriptor) {
@@ -128,11 +126,10 @@ func (x *exchange) setManifestHeaders(desc ociregistry.Descriptor) {
 	}
 }
 
-// setContent sets the headers that say what content is sent. A negative size is
-// not known.
+// setContent sets the headers that describe the content. A negative size is unknown.
 //
-// Nearly every answer has them: there is one allocation for their texts, and one
-// for their values.
+// Nearly every answer has these headers, so they cost one allocation for their texts
+// and one for their values.
 func setContent(h http.Header, desc ociregistry.Descriptor) {
 	var buf [160]byte // enough for a SHA-512 digest
 	text := append(append(append(buf[:0], '"'), desc.Digest...), '"')
@@ -147,9 +144,8 @@ func setContent(h http.Header, desc ociregistry.Descriptor) {
 	}
 }
 
-// mediaType returns the media type to name content by. What is none, though some
-// registry said so, is named as what nobody knows: a browser would make something
-// of it.
+// mediaType returns the media type of the answer. If a remote registry gave a malformed
+// one, that is application/octet-stream, because a browser would guess otherwise.
 func mediaType(desc ociregistry.Descriptor) string {
 	if desc.MediaType != mediaTypeOctetStream && ociregistry.CheckMediaType(desc.MediaType) != nil {
 		return mediaTypeOctetStream

@@ -1,51 +1,52 @@
-// Package ociserver serves any [ociregistry.Interface] over HTTP: the OCI
-// distribution specification 1.1, what its main branch adds, Docker's
-// _catalog, and the parts of RFC 9110 that registries profit from (ranges,
-// entity tags, conditional requests).
+// Package ociserver serves any [ociregistry.Interface] over HTTP. It implements the
+// OCI distribution specification 1.1 and the additions of its main branch, Docker's
+// _catalog, and the parts of RFC 9110 that are useful to registries: ranges, entity
+// tags and conditional requests.
 //
 // A complete registry for a test is
 //
 //	srv := httptest.NewServer(ociserver.New(ocimem.New(), nil))
 //
-// The handler keeps no state of its own but for the room that bodies have together,
-// streams in both directions, and reads from a body no more than it can use. A client
-// that does not go on sending, or reading, is let go of in the end: see Options. The handler may be wrapped: behind
-// [http.StripPrefix] the locations that it names have the prefix that was
-// stripped, and a context with which a middleware replaces the request's ends
-// what is under way when it ends.
+// The handler streams in both directions and reads no more of a body than it can
+// use. Its only state is the memory that the manifests of all requests share. A
+// client that stops sending or reading is disconnected in the end: see [Options].
+//
+// The handler may be wrapped. Behind [http.StripPrefix], the locations in its
+// answers keep the stripped prefix. If a middleware replaces the context of a
+// request, the request ends with the new context.
 //
 // # Errors
 //
-// Every error is answered as the specification's section "Error Codes" has it,
-// with the status and the code that [ociregistry.MarshalError] finds for what
-// the backend returned. With status 429 or 503 goes the Retry-After of the
-// response in an [ociregistry.HTTPError], if there is one. A remote registry that
-// cannot be reached, or whose answers make no sense (an [ociregistry.OpError] with a
-// Registry), makes a 502, or a 504 if that took too long. A backend that panics
-// makes a 500.
+// Every error is answered in the form of the specification's section "Error Codes",
+// with the status and the code that [ociregistry.MarshalError] finds for the
+// backend's error. An answer with status 429 or 503 has the Retry-After header of
+// the response in an [ociregistry.HTTPError], if there is one. An error of a remote
+// registry (an [ociregistry.OpError] with a Registry) that has neither a code nor a
+// status is answered with 502, or with 504 if it is a timeout. A backend that panics
+// is answered with 500.
 //
-// When content cannot be read to its end, the answer that has begun cannot be
-// taken back: the connection is broken, by a panic with
-// [http.ErrAbortHandler], so that the client does not take a part for the
-// whole.
+// When content cannot be read to its end, the answer has begun and cannot be taken
+// back. The handler then breaks the connection, by a panic with
+// [http.ErrAbortHandler], so that the client does not mistake a part for the whole.
 //
-// An answer whose status is 500 or more does not tell what happened: that can have
-// paths in it, and addresses of other registries. Its message has a reference, which
-// is in the header Error-Reference as well, and in the log beside the error. Only
-// what a registry said by itself when it was not available (503) is passed on.
+// An answer whose status is 500 or more does not tell what happened, because the
+// error can contain paths and addresses of other registries. Its message contains a
+// reference, which is also in the header Error-Reference and in the log beside the
+// error. The one exception is what a registry says about itself when it is
+// unavailable (503): that is passed on.
 //
 // # Ranges
 //
-// Of a blob, a client may ask for several ranges at once, up to 1024. They are
-// answered in the order in which they were asked for, but ranges that overlap are
-// one. Ranges that are near each other cost the backend one call.
+// A client may ask for up to 1024 ranges of a blob at once. They are answered in the
+// order of the request, except that overlapping ranges are merged. Ranges that are
+// near each other cost the backend one call.
 //
 // # Browsers
 //
-// Whoever may push chooses what is stored, and of what media type. No answer acts
-// in the name of the site if it is opened in a browser: each forbids that its type
-// is guessed, and has a Content-Security-Policy by which a page has no origin, runs
-// nothing and loads nothing.
+// Everyone who may push chooses the content and its media type. An answer that is
+// opened in a browser must not act in the name of the site. So each answer forbids
+// guessing its type, and has a Content-Security-Policy that gives a page no origin
+// and lets it run and load nothing.
 package ociserver
 
 import (
@@ -60,116 +61,131 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Options has the settings of a handler. Its zero value is a good one.
+// Options has the settings of a handler. The zero value is ready to use.
 type Options struct {
 	// Authorize decides what a request may do. See [AuthorizeFunc]. If it is
-	// nil, everything may be done.
+	// nil, every request is allowed.
 	Authorize AuthorizeFunc
 
-	// OnEvent is called for each push, pull, mount and delete that succeeded,
-	// before a push, mount or delete is answered and after what is pulled was
-	// sent. The context is the request's. It may be called from many
-	// goroutines at once, and the request waits for it.
+	// OnEvent is called for each push, pull, mount and delete that succeeded:
+	// for a pull after the content was sent, for the others before the answer.
+	// The context is that of the request, which waits for the call to return.
+	// OnEvent may be called from several goroutines at once. If it is nil, there
+	// are no events.
 	OnEvent func(ctx context.Context, e Event)
 
-	// Namespace returns the backend for requests that read from a repository
-	// which the client knows by the host ns: the query parameter of that name
-	// in the specification's section "Registry Proxying". Where it returns
-	// false, the repository is unknown. If it is nil, the parameter is ignored.
-	// Authorize comes first, and finds the parameter in its request.
+	// Namespace returns the backend for requests that read and have the query
+	// parameter ns, the host by which the client knows the repository (see the
+	// specification's section "Registry Proxying"). If it returns false, the
+	// repository is unknown. If Namespace is nil, the parameter is ignored.
+	// Authorize is called before, and finds the parameter in its request.
 	Namespace func(ns string) (ociregistry.Interface, bool)
 
-	// Logger gets a record for each request that failed, at level Error where
-	// the fault is on this side, and for other oddities. No record has content,
-	// credentials or the id of an upload. If it is nil, nothing is logged.
+	// Logger receives a record for each request that failed, at level Error if
+	// the client is not to blame, and for unusual requests that succeeded. No
+	// record contains content, credentials or upload ids. If it is nil, nothing is
+	// logged.
 	Logger *slog.Logger
 
-	// AllowedOrigins are the origins of web pages that may use the registry from
-	// a browser, such as "https://ui.example.com", or "*" for all. To pages of an
-	// origin that is named, and to no others, browsers send along the credentials
-	// that they keep for the registry. If it is empty, there are none.
+	// AllowedOrigins lists the origins of web pages that may use the registry from
+	// a browser, such as "https://ui.example.com", or "*" for all. Browsers add the
+	// credentials that they keep for the registry only for origins that are listed
+	// by name. If it is empty, no other origin may use the registry.
 	AllowedOrigins []string
 
 	// MaxManifestSize is the size in bytes of the largest manifest that may be
-	// pushed: another is answered with status 413. Zero stands for
-	// DefaultMaxManifestSize; negative for no limit.
+	// pushed. A larger one is answered with status 413. Zero means
+	// DefaultMaxManifestSize. A negative value means no limit.
 	MaxManifestSize int64
 
-	// MaxBlobSize is the size in bytes of the largest blob that may be pushed:
-	// another is answered with status 413. Zero stands for no limit.
+	// MaxBlobSize is the size in bytes of the largest blob that may be pushed.
+	// A larger one is answered with status 413. Zero means no limit.
 	MaxBlobSize int64
 
-	// ManifestTimeout is how long a client may take to send a manifest. One that
-	// takes longer is answered with status 408. Zero stands for a minute; negative
-	// for no bound.
+	// ManifestTimeout is the time in which a client must send all of a manifest.
+	// One that takes longer is answered with status 408. Zero means a minute. A
+	// negative value means no limit.
 	ManifestTimeout time.Duration
 
-	// BlobTimeout is how long a client that sends a blob, or a chunk of one, may
-	// send nothing before it is answered with status 408. It may be as slow as it
-	// likes beside that. Zero stands for five minutes; negative for no bound.
+	// BlobTimeout is the time in which the next byte of a blob or a chunk must
+	// arrive. A client that sends nothing for longer is answered with status 408. A
+	// client that merely sends slowly may take any time. Zero means five minutes. A
+	// negative value means no limit.
 	BlobTimeout time.Duration
 
-	// AnswerTimeout is how long a client may take for the next part of an answer before
-	// its connection is broken: for 64 KiB, up to 1 MiB once it has been quick, or the
-	// rest. Time in which there is nothing to send does not count. Over HTTP/2 this is
-	// about each stream; for a connection of which nothing is read at all, see
-	// [http.HTTP2Config]'s WriteByteTimeout. A WriteTimeout of the [http.Server] holds
-	// as well. Zero stands for five minutes; negative for no bound.
+	// AnswerTimeout is the time in which a client must read the next part of an answer
+	// before its connection is broken: 64 KiB, up to 1 MiB for a client that has been
+	// quick, or the rest. Time in which there is nothing to send does not count. Over
+	// HTTP/2 the limit applies to each stream; for a connection of which nothing is read
+	// at all, see the WriteByteTimeout of [http.HTTP2Config]. A WriteTimeout of the
+	// [http.Server] applies as well. Zero means five minutes. A negative value means no
+	// limit.
 	AnswerTimeout time.Duration
 
-	// ManifestMemory is how many bytes of manifests may be on their way at a time:
-	// half of them in manifests of up to 64 KiB, half in larger ones, of which one
-	// by itself may be larger than that. Bytes count from when they have come. Zero
-	// stands for 32 MiB; negative for no limit.
+	// ManifestMemory is the maximum number of bytes of manifests in memory at the same
+	// time: half of them for manifests of up to 64 KiB, half for larger ones. A
+	// manifest that is the only one in its half may be larger than that. Bytes count
+	// from their arrival. Zero means 32 MiB. A negative value means no limit.
 	ManifestMemory int64
 
-	// ManifestWait is how long a manifest waits, in the middle of its body, until
-	// there is room for more of it. If there is none then, it is answered with
-	// status 503 and Retry-After. Zero stands for ten seconds; negative for no
-	// bound but ManifestTimeout.
+	// ManifestWait is the time for which a manifest waits, in the middle of its
+	// body, for ManifestMemory that others use. After that it is answered with status
+	// 503 and Retry-After. Zero means ten seconds. A negative value means no limit
+	// other than ManifestTimeout.
 	ManifestWait time.Duration
 
-	// ReferrersPageSize is how many referrers an answer lists at most; the
-	// others can be had by its Link. Zero stands for 1000. However many they
-	// are, an answer ends at 4 MiB.
+	// ReferrersPageSize is the maximum number of referrers in an answer. Its Link
+	// header leads to the others. An answer also ends at 4 MiB. Zero means 1000.
 	ReferrersPageSize int
 
 	// WriteError answers req with err in place of [ociregistry.WriteError].
 	// Headers that belong to the error, such as WWW-Authenticate and Allow, are
-	// set already. Where the answer is not to tell what happened (see Errors), err
-	// wraps that, and has the message that may be answered.
+	// already set. If the answer must not tell what happened (see the section Errors
+	// of the package), the message of err is the one for the client, and err wraps
+	// the cause.
 	WriteError func(w http.ResponseWriter, req *http.Request, err error)
 
-	// LocationForUploadID returns the URL at which the upload session with that
-	// id, which is a [ociregistry.BlobWriter]'s, goes on: for clients that are
-	// to push to another server than this one. If it is nil or returns an empty
-	// string, the session goes on here.
+	// LocationForUploadID returns the URL at which a client continues the upload
+	// session with the given ID of a [ociregistry.BlobWriter], so that clients can
+	// push to another server than this one. If it is nil or returns an empty string,
+	// the session continues here.
 	LocationForUploadID func(id string) (string, error)
 
-	// LocationsForDescriptor returns URLs from which content can be had. The
-	// first is the Location in the answer to a push, and a GET for a blob is
-	// redirected there. If it is nil or returns nothing, content is had here.
+	// BlobRedirect returns a URL, relative or not, that serves a blob, such as a presigned
+	// URL of object storage, and until when it does; the zero time means that the URL does
+	// not expire. A GET of the blob is redirected there, with the ranges that it asks for,
+	// and the answer may be kept that long. The backend was not asked before, so that
+	// storage need not be asked twice: BlobRedirect returns an error, such as
+	// [ociregistry.ErrBlobUnknown], if the blob is not in the repository. If it is nil or
+	// returns an empty string, LocationsForDescriptor decides. The URL is in no log.
+	BlobRedirect func(ctx context.Context, repo string, digest ociregistry.Digest) (location string, expires time.Time, err error)
+
+	// LocationsForDescriptor returns URLs that serve the given content. The first
+	// is the Location in the answer to a push, and a GET of a blob is redirected
+	// there. If it is nil or returns nothing, content is served here.
 	LocationsForDescriptor func(isManifest bool, desc ociregistry.Descriptor) ([]string, error)
 
-	// The options below imitate registries that do less.
+	// The options below imitate registries with fewer features.
 
-	// DisableReferrersAPI makes the referrers API unknown: it is answered with
-	// status 404, and a manifest's subject is not acknowledged. A backend whose
-	// Referrers is unsupported needs it, so that clients keep lists of their own.
+	// DisableReferrersAPI answers requests to the referrers API with status 404,
+	// and does not acknowledge the subject of a manifest. Set it for a backend whose
+	// Referrers method is unsupported, so that clients maintain the lists themselves.
 	DisableReferrersAPI bool
 
-	// DisableReferrersFiltering makes the referrers API ignore artifactType.
+	// DisableReferrersFiltering ignores the parameter artifactType of the
+	// referrers API.
 	DisableReferrersFiltering bool
 
-	// DisableSinglePostUpload makes a POST that has a whole blob begin an
-	// upload session instead, as the specification allows.
+	// DisableSinglePostUpload starts an upload session for a POST that contains a
+	// whole blob, as the specification allows.
 	DisableSinglePostUpload bool
 
-	// MaxListPageSize, if it is greater than zero, is how many elements a
-	// client may ask for in a list. To ask for more is an error, as in AWS ECR.
+	// MaxListPageSize is the maximum number of elements that a client may ask for
+	// in a list. Asking for more is an error, as in AWS ECR. Zero means no limit; a
+	// page then has at most 10,000 elements.
 	MaxListPageSize int
 
-	// IgnorePagination makes lists complete, whatever is asked for.
+	// IgnorePagination answers with complete lists, whatever page is asked for.
 	IgnorePagination bool
 
 	// OmitDigestFromTagGetResponse leaves the digest out of the answer to a GET
@@ -177,18 +193,18 @@ type Options struct {
 	OmitDigestFromTagGetResponse bool
 
 	// OmitLinkHeaderFromResponses leaves the Link header out of lists, so that
-	// clients have to use the parameter last. A list that is asked for without
-	// the parameter n is complete then.
+	// clients must use the parameter last. A list that is asked for without the
+	// parameter n is then complete.
 	OmitLinkHeaderFromResponses bool
 }
 
-// DefaultMaxManifestSize is the limit for manifests where Options has none. The
-// specification asks for this much at least.
+// DefaultMaxManifestSize is the limit for manifests in bytes when Options does not
+// say. It is the minimum that the specification asks for.
 const DefaultMaxManifestSize = 4 << 20
 
 // New returns a handler that serves backend. Its paths begin with "/v2/", so it
-// belongs at the root of a site, or behind an [http.StripPrefix]. If opts is
-// nil, it stands for the zero Options.
+// belongs at the root of a site, or behind an [http.StripPrefix]. Nil opts are
+// the zero Options.
 func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	s := &server{backend: backend}
 	if opts != nil {
@@ -203,7 +219,7 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	s.opts.ManifestTimeout = cmp.Or(s.opts.ManifestTimeout, time.Minute)
 	s.opts.BlobTimeout = cmp.Or(s.opts.BlobTimeout, 5*time.Minute)
 	s.opts.AnswerTimeout = cmp.Or(s.opts.AnswerTimeout, 5*time.Minute)
-	s.room = newRoom(cmp.Or(s.opts.ManifestMemory, 32<<20), cmp.Or(s.opts.ManifestWait, 10*time.Second))
+	s.memory = newManifestMemory(cmp.Or(s.opts.ManifestMemory, 32<<20), cmp.Or(s.opts.ManifestWait, 10*time.Second))
 	if s.opts.ReferrersPageSize <= 0 {
 		s.opts.ReferrersPageSize = defaultPageSize
 	}
@@ -213,16 +229,16 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 type server struct {
 	backend ociregistry.Interface
 	opts    Options
-	room    *room // for the manifests of all requests
+	memory  *manifestMemory // shared by all requests
 }
 
 // exchange is a request and the answer to it.
 type exchange struct {
 	wire.Request
 	opts      *Options
-	room      *room
-	backend   ociregistry.Interface // the one that the request is for
-	may       func(Access) bool     // what Options.Authorize returned; may be nil
+	memory    *manifestMemory
+	backend   ociregistry.Interface // see chooseBackend
+	may       func(Access) bool     // as Options.Authorize returned it; may be nil
 	w         http.ResponseWriter
 	req       *http.Request
 	start     time.Time
@@ -252,17 +268,17 @@ var handlers = [...]func(*exchange) error{
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	x := &exchange{opts: &s.opts, room: s.room, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
+	x := &exchange{opts: &s.opts, memory: s.memory, backend: s.backend, w: w, req: withoutAllowances(req), start: time.Now()}
 	defer x.recoverPanic()
-	x.secure()
+	x.setSecurity()
 	x.setCORS()
 	if err := x.serve(); err != nil {
 		x.fail(err)
 	}
 }
 
-// withoutAllowances returns req without what its context may allow: that is for
-// who has the backend, not for clients.
+// withoutAllowances returns req with a context that has no allowances, such as
+// [ociregistry.AllowMissing]. They are for the owner of the backend, not for clients.
 func withoutAllowances(req *http.Request) *http.Request {
 	ctx := req.Context()
 	if !ociregistry.MissingAllowed(ctx) && !ociregistry.InUseAllowed(ctx) {
@@ -271,7 +287,7 @@ func withoutAllowances(req *http.Request) *http.Request {
 	return req.WithContext(ociregistry.WithoutAllowances(ctx))
 }
 
-// serve answers the request, or returns an error before it has begun to.
+// serve answers the request, or returns an error before it begins the answer.
 func (x *exchange) serve() (err error) {
 	if x.Request, err = wire.ParseRequest(x.req.Method, x.req.URL); err != nil {
 		var other *wire.MethodError
@@ -296,20 +312,20 @@ func (x *exchange) ping() error {
 	return nil
 }
 
-// setVersion says what this is a server of, for Docker: it looks at the answer
-// to a ping, and at errors.
+// setVersion sets the header by which Docker recognizes a registry. Docker looks for
+// it in the answer to a ping and in errors.
 func (x *exchange) setVersion() {
 	x.header()["Docker-Distribution-Api-Version"] = version
 }
 
-// secure makes the answer one that does nothing in a browser.
-func (x *exchange) secure() {
+// setSecurity sets the headers that make an answer harmless in a browser.
+func (x *exchange) setSecurity() {
 	h := x.header()
 	h["X-Content-Type-Options"] = noSniff
 	h["Content-Security-Policy"] = sandbox
 }
 
-// The values of headers that do not change. They are shared by all answers.
+// Values of headers that all answers share.
 var (
 	version      = []string{"registry/2.0"}
 	noSniff      = []string{"nosniff"}
@@ -321,10 +337,10 @@ func (x *exchange) ctx() context.Context { return x.req.Context() }
 
 func (x *exchange) header() http.Header { return x.w.Header() }
 
-// writeHeader begins the answer. Errors cannot be answered from then on.
+// writeHeader begins the answer. After it, errors cannot be answered.
 func (x *exchange) writeHeader(status int) {
 	x.finishBody()
-	x.expect()
+	x.extendWriteDeadline()
 	x.begun = true
 	x.w.WriteHeader(status)
 }

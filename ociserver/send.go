@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// send answers with content of size bytes, or of unknown size if that is
-// negative, and returns how many they were. If they cannot all be sent, it
-// panics with [http.ErrAbortHandler].
+// send answers with content and returns its number of bytes. The size is negative if it is
+// unknown. If not all of the content can be sent, send panics with
+// [http.ErrAbortHandler].
 func (x *exchange) send(status int, content io.Reader, size int64) int64 {
 	return x.sendBy(status, size, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
 }
 
-// sendBy is send of what the function write writes.
+// sendBy is like send, for content that the function write writes.
 func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, error)) int64 {
 	x.writeHeader(status)
 	n, broken, err := x.writeBody(size, write)
@@ -34,27 +34,27 @@ func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, 
 	return n
 }
 
-// writeBody calls write with what sends to the client, and reports whether that was
-// broken by the client.
+// writeBody calls write with a writer to the client. It reports whether the client is to
+// blame for an error.
 func (x *exchange) writeBody(size int64, write func(io.Writer) (int64, error)) (n int64, broken bool, err error) {
-	// What fits into a buffer does not block; most manifests do.
+	// Content that fits into a buffer does not block. Most manifests do.
 	if size >= 0 && size <= 32<<10 {
 		n, err = write(x.w)
 		return n, false, err
 	}
 	s := &sender{x: x}
-	s.tie(x, (*http.ResponseController).SetWriteDeadline, nil)
-	defer s.untie()
+	s.start(x, (*http.ResponseController).SetWriteDeadline, nil)
+	defer s.stop()
 	n, err = write(s)
 	if err == nil {
-		s.expect() // what the HTTP server has still to send
+		s.extendWriteDeadline() // for what the HTTP server has yet to send
 	}
 	return n, s.broken, err
 }
 
-// cannotSend reports whether err is of the connection to the client, which may be
-// known before the request's context ends. What Linux's sendfile returns stands
-// in an error "readfrom", as do those of reading the content.
+// cannotSend reports whether err is an error of the connection to the client, which may
+// be known before the request's context ends. Errors of Linux's sendfile are wrapped in an
+// error with the operation "readfrom", as are errors of reading the content.
 func cannotSend(err error) bool {
 	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
 		switch op.Op {

@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// minPiece and maxPiece are how many bytes of an answer a client must take within
-	// the AnswerTimeout: at first, and when it has been quick. A client that takes a
-	// piece in less than a quickPart of that time gets one that is twice as large
-	// next, so that the fastest cost no more calls of the system than without a bound.
-	// One that does not gets the smallest.
+	// minPiece and maxPiece are the numbers of bytes of an answer that a client must
+	// read within the AnswerTimeout, at first and when it has been quick. The next piece
+	// is twice as large if the client has read one in less than 1/quickPart of that time,
+	// so that quick clients cost no more system calls than without a limit. Otherwise it
+	// has the smallest size.
 	minPiece  = 64 << 10
 	maxPiece  = 1 << 20
 	quickPart = 64
 
-	// filePiece is how many bytes of a file the system is asked to send at a time.
+	// filePiece is the number of bytes of a file that one system call is asked to send.
 	filePiece = 4 << 20
 )
 
-// expect gives the client time to take what is sent next. A deadline that the HTTP
-// server has set for the whole answer stays in force.
-func (x *exchange) expect() {
+// extendWriteDeadline gives the client the AnswerTimeout to read what is sent next. A
+// deadline of the HTTP server for the whole answer remains in force.
+func (x *exchange) extendWriteDeadline() {
 	d := x.opts.AnswerTimeout
 	if d <= 0 {
 		return
@@ -37,33 +37,33 @@ func (x *exchange) expect() {
 			until = last
 		}
 	}
-	http.NewResponseController(x.w).SetWriteDeadline(until) // where that is not supported, nothing can be done
+	http.NewResponseController(x.w).SetWriteDeadline(until) // if that is not supported, there is no other way
 }
 
-// sender sends an answer that may block. It does so piece by piece, each of which
-// has a deadline of its own: only so can one tell a client that is slow from one
-// that takes nothing. A file is handed over to the system all the same.
+// sender sends an answer that may block. It sends piece by piece, with a deadline for each:
+// this tells a client that is slow from one that reads nothing. Files are still sent by
+// the system.
 type sender struct {
-	leash
+	interrupter
 	x      *exchange
-	broken bool             // the client did not take what was sent
+	broken bool             // the client did not read what was sent
 	size   int              // of the last piece; 0 before the first
-	since  time.Time        // when that was begun
+	since  time.Time        // when that piece was begun
 	piece  io.LimitedReader // of a file
 }
 
-// expect is that of the exchange, unless the end of the context has set a deadline.
-func (s *sender) expect() {
-	if s.late.Load() {
+// extendWriteDeadline is that of the exchange, unless the write has been interrupted.
+func (s *sender) extendWriteDeadline() {
+	if s.interrupted.Load() {
 		return
 	}
-	s.x.expect()
-	if s.late.Load() { // since then
-		s.cut()
+	s.x.extendWriteDeadline()
+	if s.interrupted.Load() { // in the meantime
+		s.expire()
 	}
 }
 
-// next begins a piece, and returns how large it may be.
+// next begins a piece, and returns its maximum size.
 func (s *sender) next() int {
 	now, d := time.Now(), s.x.opts.AnswerTimeout
 	if s.size == 0 || d > 0 && now.Sub(s.since) > d/quickPart {
@@ -72,7 +72,7 @@ func (s *sender) next() int {
 		s.size = min(2*s.size, maxPiece)
 	}
 	s.since = now
-	s.expect()
+	s.extendWriteDeadline()
 	return s.size
 }
 
@@ -91,8 +91,8 @@ func (s *sender) Write(p []byte) (n int, err error) {
 	}
 }
 
-// ReadFrom implements [io.ReaderFrom], for files: what else src may be can keep it
-// waiting, which is not the client's fault.
+// ReadFrom implements [io.ReaderFrom]. Only files are passed on to the HTTP server: any
+// other src may block, for which the client is not to blame.
 func (s *sender) ReadFrom(src io.Reader) (n int64, err error) {
 	from := src
 	if l, ok := src.(*io.LimitedReader); ok {
@@ -122,21 +122,21 @@ func (s *sender) ReadFrom(src io.Reader) (n int64, err error) {
 	return n, nil
 }
 
-// sendFile sends the next n bytes of a file, or what it has. The client may take them
-// in several times that it is given, if it takes enough in each.
+// sendFile sends the next n bytes of a file, or all that is left of it. The client may need
+// several timeouts for them, if it reads at least minPiece bytes in each.
 func (s *sender) sendFile(w io.ReaderFrom, from io.Reader, n int64) (sent int64, err error) {
 	for sent < n {
 		s.piece = io.LimitedReader{R: from, N: n - sent}
 		before := position(from)
-		s.expect()
+		s.extendWriteDeadline()
 		m, err := w.ReadFrom(&s.piece)
 		sent += m
 		if err == nil {
 			return sent, nil
 		}
 		late := errors.Is(err, os.ErrDeadlineExceeded)
-		// What was read and not sent is lost, where the system cannot send files.
-		if !late || s.late.Load() || m < minPiece || before < 0 || position(from) != before+m {
+		// Where the system cannot send files, bytes that were read and not sent are lost.
+		if !late || s.interrupted.Load() || m < minPiece || before < 0 || position(from) != before+m {
 			s.broken = late
 			return sent, err
 		}
@@ -144,7 +144,7 @@ func (s *sender) sendFile(w io.ReaderFrom, from io.Reader, n int64) (sent int64,
 	return sent, nil
 }
 
-// position returns where a file is read next, or -1 if that cannot be told.
+// position returns the offset of a file, or -1 if it is unknown.
 func position(r io.Reader) int64 {
 	if f, ok := r.(io.Seeker); ok {
 		if at, err := f.Seek(0, io.SeekCurrent); err == nil {
@@ -154,8 +154,8 @@ func position(r io.Reader) int64 {
 	return -1
 }
 
-// systemFile is what the system may be able to send by itself: an [os.File], or
-// what has one.
+// systemFile is a file that the system may be able to send by itself: an [os.File], or a
+// type that wraps one.
 type systemFile interface {
 	syscall.Conn
 	Stat() (fs.FileInfo, error)

@@ -11,8 +11,8 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// TestCannotSend tells a client that went away from content that can't be read.
-func TestCannotSend(t *testing.T) {
+// An error of the connection to the client is not taken for one of the content.
+func TestCannotSend_IsTrueForErrorsOfTheConnection(t *testing.T) {
 	op := func(name string, err error) error { return &net.OpError{Op: name, Net: "tcp", Err: err} }
 	reset := os.NewSyscallError("sendfile", syscall.ECONNRESET)
 	tests := []struct {

@@ -59,15 +59,15 @@ type answer struct {
 	body string
 }
 
-// do makes a request. The headers are names and values in turn. The body is
-// sent with its length, as HTTP clients do.
+// do makes a request, whose body is sent with its length. The headers are alternating names
+// and values.
 func (s *site) do(method, path, body string, headers ...string) *answer {
 	s.t.Helper()
 	return s.doReader(method, path, strings.NewReader(body), headers...)
 }
 
-// doReader makes a request whose body, unless it is of a type that tells its
-// length, is sent in chunked encoding.
+// doReader makes a request. The body is sent in chunked encoding, unless net/http knows the
+// length of a reader of its type.
 func (s *site) doReader(method, path string, body io.Reader, headers ...string) *answer {
 	s.t.Helper()
 	req, err := http.NewRequest(method, s.url+path, body)
@@ -83,8 +83,7 @@ func (s *site) doReader(method, path string, body io.Reader, headers ...string) 
 	return &answer{resp, string(data)}
 }
 
-// raw sends requests as they stand on one connection, and returns the first n
-// answers.
+// raw sends requests unchanged on one connection, and returns the first n answers.
 func (s *site) raw(n int, requests string) []*answer {
 	s.t.Helper()
 	conn := s.send(requests)
@@ -92,9 +91,9 @@ func (s *site) raw(n int, requests string) []*answer {
 	return s.receive(n, conn)
 }
 
-// rawCutOff sends a request that breaks off, closes its half of the connection,
-// and returns the answer. A server takes that for a client that is gone, and ends
-// the request's context: a whole request could fail by it.
+// rawCutOff sends a request that breaks off, closes its half of the connection, and returns
+// the answer. The server assumes that the client has gone away, and ends the request's
+// context, so that a complete request could fail too.
 func (s *site) rawCutOff(request string) *answer {
 	s.t.Helper()
 	conn := s.send(request)
@@ -112,7 +111,7 @@ func (s *site) send(requests string) net.Conn {
 	return conn
 }
 
-// receive reads n answers, none of them to a HEAD.
+// receive reads n answers, none of which is to a HEAD.
 func (s *site) receive(n int, conn net.Conn) []*answer {
 	s.t.Helper()
 	r := bufio.NewReader(conn)
@@ -145,8 +144,8 @@ func (a *answer) wantError(t testing.TB, status int, code, message string) *answ
 	return a
 }
 
-// wantConcealed checks the status of an answer that has a reference and nothing
-// else to say, and returns the reference.
+// wantConcealed checks the status of an answer that contains only a reference, and returns
+// the reference.
 func (a *answer) wantConcealed(t testing.TB, status int) string {
 	t.Helper()
 	a.want(t, status)
@@ -158,7 +157,7 @@ func (a *answer) wantConcealed(t testing.TB, status int) string {
 	return reference
 }
 
-// wantHeaders checks headers, given as names and values in turn.
+// wantHeaders checks headers, which are alternating names and values.
 func (a *answer) wantHeaders(t testing.TB, headers ...string) *answer {
 	t.Helper()
 	for i := 0; i < len(headers); i += 2 {
@@ -174,14 +173,14 @@ func (s *site) pushBlob(repo, content string) ociregistry.Digest {
 	return d
 }
 
-// pushManifest pushes content of no known type, which names nothing.
+// pushManifest pushes a manifest of an unknown type, which names no content.
 func (s *site) pushManifest(repo, ref, content string) ociregistry.Digest {
 	s.t.Helper()
 	s.do("PUT", "/v2/"+repo+"/manifests/"+ref, content, "Content-Type", "application/octet-stream").want(s.t, http.StatusCreated)
 	return digest.FromString(content)
 }
 
-// imageManifest returns a manifest with that config, which is its only blob.
+// imageManifest returns a manifest whose only blob is the given config.
 func imageManifest(config, subject ociregistry.Digest, annotations map[string]string) string {
 	m := ocispec.Manifest{
 		MediaType:    ocispec.MediaTypeImageManifest,
@@ -201,7 +200,7 @@ func imageManifest(config, subject ociregistry.Digest, annotations map[string]st
 	return string(data)
 }
 
-// pushImage pushes a manifest made by imageManifest, and its config.
+// pushImage pushes a manifest of imageManifest and its config.
 func (s *site) pushImage(repo, ref string, subject ociregistry.Digest, annotations map[string]string) ociregistry.Digest {
 	s.t.Helper()
 	m := imageManifest(s.pushBlob(repo, "{}"), subject, annotations)

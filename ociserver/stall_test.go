@@ -23,7 +23,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// pipes is a network within a bubble: a listener, and what dials it.
+// pipes is a network within a synctest bubble. It is a listener and its dialer.
 type pipes struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -52,8 +52,8 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	return near, nil
 }
 
-// serveInBubble serves h, in both versions of HTTP, until the test ends, and returns
-// clients of the two. A client waits for nothing but the answer.
+// serveInBubble serves h in both versions of HTTP until the test ends, and returns a client
+// of each. The clients wait only for the answer.
 func serveInBubble(t *testing.T, h http.Handler) (p *pipes, clients map[string]*http.Client) {
 	p = &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
@@ -76,8 +76,8 @@ func serveInBubble(t *testing.T, h http.Handler) (p *pipes, clients map[string]*
 	return p, clients
 }
 
-// trickle is a body that has a byte each time an interval has passed, and nothing
-// from some time on until it is closed.
+// trickle is a body that returns a byte in each interval, and after some time nothing until
+// it is closed.
 type trickle struct {
 	interval time.Duration
 	bytes    int
@@ -116,8 +116,7 @@ var pushes = []string{
 	"PUT /v2/foo/blobs/uploads/MQ?digest=" + string(absent),
 }
 
-// TestBodiesThatStallEnd sends bodies that stop, and looks at when they are
-// answered.
+// TestBodiesThatStallEnd sends bodies that stall, and checks when they are answered.
 func TestBodiesThatStallEnd(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
@@ -168,7 +167,7 @@ func TestBodiesThatStallEnd(t *testing.T) {
 	}
 }
 
-// A blob may be slow, as long as it comes; and without limits anything may.
+// A blob may arrive slowly, and without limits any body may.
 func TestSlowBodiesArrive(t *testing.T) {
 	t.Parallel()
 	content := strings.Repeat("x", 1000)
@@ -198,7 +197,7 @@ func TestSlowBodiesArrive(t *testing.T) {
 	}
 }
 
-// The time that a backend takes is not the client's, and its connection goes on.
+// The time that a backend takes does not count as the client's, and the connection is kept.
 func TestBackendMayBeSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -232,7 +231,7 @@ func TestBackendMayBeSlow(t *testing.T) {
 	})
 }
 
-// A body that is not wanted is not waited for, whatever is answered.
+// A body that is not needed is not waited for, whatever the answer.
 func TestUnwantedBodiesThatStallEnd(t *testing.T) {
 	t.Parallel()
 	for _, framing := range []string{
@@ -296,7 +295,7 @@ func TestUnwantedBodiesThatStallEnd(t *testing.T) {
 	}
 }
 
-// Where no deadline can be set, the body is closed.
+// If no deadline can be set, the body is closed.
 func TestBodiesThatStallEndWithoutDeadlines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -335,7 +334,7 @@ func putInParts(t *testing.T, h http.Handler, tag string) *manifestInParts {
 	return m
 }
 
-// send sends n bytes. It returns when the server has them, or waits for room.
+// send sends n bytes. It returns when the server has them, or waits for memory.
 func (m *manifestInParts) send(n int) {
 	go io.WriteString(m, strings.Repeat("x", n))
 	synctest.Wait()
@@ -348,7 +347,7 @@ func (m *manifestInParts) end() int {
 	return m.w.Code
 }
 
-func TestManifestsWaitForRoom(t *testing.T) {
+func TestManifests_WaitForMemory(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	synctest.Test(t, func(t *testing.T) {
@@ -380,7 +379,7 @@ func TestManifestsWaitForRoom(t *testing.T) {
 		qt.Check(t, qt.StringContains(late.w.Body.String(), "too many manifests"))
 		qt.Check(t, qt.Equals(late.took, 10*time.Second))
 
-		// If there is room before, it goes on.
+		// If there is memory before, it continues.
 		next := putInParts(t, h, "next")
 		next.send(2 * mib)
 		time.Sleep(9 * time.Second)
@@ -388,7 +387,7 @@ func TestManifestsWaitForRoom(t *testing.T) {
 		qt.Check(t, qt.Equals(next.end(), http.StatusCreated))
 		qt.Check(t, qt.Equals(next.took, 9*time.Second))
 
-		// What stalls makes room in the end.
+		// A manifest that stalls frees its memory in the end.
 		for _, m := range large[1:] {
 			<-m.done
 			qt.Check(t, qt.Equals(m.w.Code, http.StatusRequestTimeout))
@@ -401,7 +400,7 @@ func TestManifestsWaitForRoom(t *testing.T) {
 	})
 }
 
-func TestManifestMemory(t *testing.T) {
+func TestManifestMemory_BoundsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		opts   ociserver.Options
@@ -433,7 +432,7 @@ func TestManifestMemory(t *testing.T) {
 	}
 }
 
-func TestWaitForRoomWithoutBound(t *testing.T) {
+func TestManifestWait_MayBeUnlimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := ociserver.New(ocimem.New(), &ociserver.Options{ManifestMemory: 2000, ManifestWait: -1, ManifestTimeout: -1})
@@ -448,8 +447,8 @@ func TestWaitForRoomWithoutBound(t *testing.T) {
 	})
 }
 
-// To wait for room takes of the time that a body has.
-func TestWaitForRoomEndsWithTheBody(t *testing.T) {
+// Time that a manifest waits for memory counts as time of its body.
+func TestManifestWait_CountsAsTimeOfTheBody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := ociserver.New(ocimem.New(), &ociserver.Options{ManifestMemory: 2000, ManifestTimeout: time.Minute})

@@ -29,14 +29,14 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// stallEnv tells this program to be the server of TestStalledBodiesCostLittle. Its
-// value has the kind of the backend, where that is, and how long a body may take.
+// stallEnv makes this program the server of TestStalledBodiesCostLittle. Its value has the
+// kind of the backend, its directory, and the timeout of a body.
 const stallEnv = "OCISERVER_STALL"
 
-// TestStalledBodiesCostLittle sends bodies that stop, at once and when some bytes
-// have come, to a process of its own, and looks at what memory that takes, at when
-// they are answered, and at what other clients notice of it. There are 40 bodies
-// of each kind, and 2000 with OCISERVER_FULL.
+// TestStalledBodiesCostLittle sends bodies that stall, at once or after some bytes, to a
+// separate process. It checks the memory of that process, when the bodies are answered, and
+// that other clients are not slowed down. There are 40 bodies of each kind, and 2000 with
+// OCISERVER_FULL.
 func TestStalledBodiesCostLittle(t *testing.T) {
 	if spec := os.Getenv(stallEnv); spec != "" {
 		serveStalled(t, spec)
@@ -89,9 +89,8 @@ func TestStalledBodiesCostLittle(t *testing.T) {
 	}
 }
 
-// stallAll begins requests and sends a part of each body. The function that it
-// returns waits until all have ended: they are answered, or, if the client goes on
-// sending what is not read, cut off.
+// stallAll begins requests and sends a part of each body. The returned function waits until
+// all are answered, or are cut off because the client sends more than the server reads.
 func (s *site) stallAll(method, path string, n int) (ended func()) {
 	parts := []int{0, 1, 3000, 30_000}
 	if strings.Contains(path, "manifests") {
@@ -120,8 +119,8 @@ func (s *site) stallAll(method, path string, n int) (ended func()) {
 	return answers.Wait
 }
 
-// medianPull pulls n times, and returns what it mostly takes: the best of some
-// medians, since other programs run as well.
+// medianPull pulls n times and returns the typical time. That is the best of several
+// medians, because other programs run at the same time.
 func (s *site) medianPull(path string, n int) time.Duration {
 	best := time.Hour
 	for range 3 {
@@ -160,7 +159,7 @@ func startStalled(t *testing.T, spec string) *site {
 	return &site{t: t, url: strings.TrimSpace(url), client: &http.Client{Transport: &http.Transport{}}, close: end}
 }
 
-// serveStalled is the server. It ends when its input does.
+// serveStalled is the server. It ends at the end of its standard input.
 func serveStalled(t *testing.T, spec string) {
 	var kind, limit, where string
 	fmt.Sscan(spec, &kind, &limit, &where)
@@ -208,8 +207,8 @@ func serveStalled(t *testing.T, spec string) {
 	samples.Wait()
 }
 
-// memoryInUse returns how many bytes this process has of the system: what is
-// resident, or where that is not known, what the runtime has not given back.
+// memoryInUse returns the number of bytes of memory of this process: the resident bytes, or
+// if these are unknown, the bytes that the runtime has not returned to the system.
 func memoryInUse() int64 {
 	if data, err := os.ReadFile("/proc/self/statm"); err == nil {
 		var size, resident int64

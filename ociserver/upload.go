@@ -11,21 +11,20 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// minChunkSize is how many bytes a client is asked to send at a time at least,
+// minChunkSize is the minimum number of bytes that a client is asked to send at a time,
 // unless the backend needs more.
 const minChunkSize = 8 << 10
 
-// startUpload opens an upload session: the specification's section "Pushing
-// blobs".
+// startUpload opens an upload session (specification, section "Pushing blobs").
 func (x *exchange) startUpload() error {
 	ctx := x.ctx()
 	switch {
-	case x.Digest != "": // a mount, or a single POST, that became an upload
+	case x.Digest != "": // a mount or a single POST that becomes an upload
 		ctx = ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm())
 	case x.Algorithm != "":
 		ctx = ociregistry.WithDigestAlgorithm(ctx, x.Algorithm)
 	}
-	w, err := x.backend.PushBlobChunked(ctx, x.Repo, minChunkSize)
+	w, err := x.backend.PushBlobChunked(ctx, x.Repository, minChunkSize)
 	if err != nil {
 		return err
 	}
@@ -35,16 +34,17 @@ func (x *exchange) startUpload() error {
 	return x.answerUpload(w, http.StatusAccepted)
 }
 
+// uploadStatus answers with the state of a session.
 func (x *exchange) uploadStatus() error {
-	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
+	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repository, x.UploadID, -1, 0)
 	if err != nil {
 		return err
 	}
 	return x.answerUpload(w, http.StatusNoContent)
 }
 
-// uploadChunk appends to an upload session. What has come of a chunk that
-// breaks off stays there.
+// uploadChunk appends a chunk to an upload session. If the chunk breaks off, the session
+// keeps the part that has arrived.
 func (x *exchange) uploadChunk() error {
 	ctx := outlast(x.ctx())
 	defer ctx.end()
@@ -59,8 +59,8 @@ func (x *exchange) uploadChunk() error {
 	return x.answerUpload(w, http.StatusAccepted)
 }
 
-// finishUpload appends what is left, and ends the session. If what is left
-// breaks off, the session stays.
+// finishUpload appends the last chunk and commits the session. If the chunk breaks off,
+// the session remains.
 func (x *exchange) finishUpload() error {
 	ctx := outlast(x.ctx())
 	defer ctx.end()
@@ -79,8 +79,9 @@ func (x *exchange) finishUpload() error {
 	return x.answerPushedBlob(desc, Event{Action: ActionPush, Descriptor: desc, Bytes: b.n})
 }
 
+// cancelUpload cancels a session.
 func (x *exchange) cancelUpload() error {
-	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
+	w, err := x.backend.PushBlobChunkedResume(x.ctx(), x.Repository, x.UploadID, -1, 0)
 	if err != nil {
 		return err
 	}
@@ -91,17 +92,16 @@ func (x *exchange) cancelUpload() error {
 	return nil
 }
 
-// resumeUpload opens a session at the place where the request's chunk begins,
-// and the chunk.
+// resumeUpload opens a session at the offset of the request's chunk, and the chunk.
 func (x *exchange) resumeUpload(ctx context.Context) (ociregistry.BlobWriter, *body, error) {
 	offset, length, err := x.chunk()
 	if err != nil {
 		return nil, nil, err
 	}
-	w, err := x.backend.PushBlobChunkedResume(ctx, x.Repo, x.UploadID, offset, 0)
+	w, err := x.backend.PushBlobChunkedResume(ctx, x.Repository, x.UploadID, offset, 0)
 	if offset == -1 && errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
-		// A backend may take an id that it never issued, but only at the beginning.
-		w, err = x.backend.PushBlobChunkedResume(ctx, x.Repo, x.UploadID, 0, 0)
+		// A backend may accept an id that it never issued, but only at offset 0.
+		w, err = x.backend.PushBlobChunkedResume(ctx, x.Repository, x.UploadID, 0, 0)
 	}
 	if err != nil {
 		return nil, nil, x.offerResume(err)
@@ -114,8 +114,8 @@ func (x *exchange) resumeUpload(ctx context.Context) (ociregistry.BlobWriter, *b
 	return w, b, nil
 }
 
-// chunk returns at what offset the body belongs, or -1 for the end of what is
-// there, and how long it is, or -1 if that is not said.
+// chunk returns the offset of the request's chunk, or -1 for the end of the session, and
+// its length, or -1 if that is unknown.
 func (x *exchange) chunk() (offset, length int64, err error) {
 	offset, length = -1, x.req.ContentLength
 	header := x.req.Header.Get("Content-Range")
@@ -132,48 +132,56 @@ func (x *exchange) chunk() (offset, length int64, err error) {
 	return start, end - start, nil
 }
 
-// appendChunk appends the request's body to a session. The body is copied
-// straight into a writer that is an [io.ReaderFrom].
+// appendChunk appends the request's body to a session. A writer that is an
+// [io.ReaderFrom] reads the body itself.
 func (x *exchange) appendChunk(w ociregistry.BlobWriter, b *body) error {
 	defer b.Close()
 	_, err := io.Copy(w, b)
 	return x.offerResume(b.blame(err))
 }
 
-// offerResume adds to the answer, if err is that a chunk does not continue its
-// session, where the session goes on.
+// offerResume returns err. If err says that a chunk does not continue its session, it
+// adds the state of the session to the answer. If it cannot, the client can still ask for the
+// state.
 func (x *exchange) offerResume(err error) error {
 	if !errors.Is(err, ociregistry.ErrRangeInvalid) {
 		return err
 	}
-	w, resumeErr := x.backend.PushBlobChunkedResume(x.ctx(), x.Repo, x.UploadID, -1, 0)
-	if resumeErr != nil {
-		return err
+	for range 2 {
+		w, resumeErr := x.backend.PushBlobChunkedResume(x.ctx(), x.Repository, x.UploadID, -1, 0)
+		if resumeErr != nil {
+			return err
+		}
+		id, size := w.ID(), w.Size()
+		if w.Close() == nil {
+			x.setUploadHeaders(id, size)
+			return err
+		}
+		// Another process was ahead of whoever had written what the session had here.
 	}
-	defer w.Close()
-	x.setUploadHeaders(w) // if this fails, the client can still ask
 	return err
 }
 
 // answerUpload closes w, and answers with the state of its session.
 func (x *exchange) answerUpload(w ociregistry.BlobWriter, status int) error {
-	if err := x.setUploadHeaders(w); err != nil {
-		w.Close()
-		return err
-	}
+	id, size := w.ID(), w.Size()
 	if err := w.Close(); err != nil {
+		return x.offerResume(err)
+	}
+	if err := x.setUploadHeaders(id, size); err != nil {
 		return err
 	}
 	x.writeHeader(status)
 	return nil
 }
 
-func (x *exchange) setUploadHeaders(w ociregistry.BlobWriter) error {
-	loc, err := x.uploadLocation(w.ID())
+// setUploadHeaders sets the headers that tell the state of a session.
+func (x *exchange) setUploadHeaders(id string, size int64) error {
+	loc, err := x.uploadLocation(id)
 	if err != nil {
 		return err
 	}
-	h, values := x.header(), []string{loc, wire.UploadRange(w.Size()), wire.EncodeUploadID(w.ID())}
+	h, values := x.header(), []string{loc, wire.UploadRange(size), wire.EncodeUploadID(id)}
 	h["Location"] = values[0:1:1]
 	h["Range"] = values[1:2:2]
 	h["Docker-Upload-Uuid"] = values[2:3:3]

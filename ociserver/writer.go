@@ -18,12 +18,12 @@ import (
 const (
 	mediaTypeOctetStream = "application/octet-stream"
 
-	// maxTagsPerPush is how many tags one push may set beside its ref. The
-	// specification asks for 10 at least.
+	// maxTagsPerPush is the maximum number of tags that a push may set besides its
+	// ref. The specification asks for at least 10.
 	maxTagsPerPush = 256
 )
 
-// postBlob stores a blob that came in one request.
+// postBlob stores a blob that is the body of one request.
 func (x *exchange) postBlob() error {
 	if x.opts.DisableSinglePostUpload {
 		return x.startUpload()
@@ -35,7 +35,7 @@ func (x *exchange) postBlob() error {
 	defer b.Close()
 	var desc ociregistry.Descriptor
 	if x.req.ContentLength >= 0 {
-		desc, err = x.backend.PushBlob(x.ctx(), x.Repo, ociregistry.Descriptor{
+		desc, err = x.backend.PushBlob(x.ctx(), x.Repository, ociregistry.Descriptor{
 			MediaType: mediaTypeOctetStream,
 			Digest:    x.Digest,
 			Size:      x.req.ContentLength,
@@ -49,12 +49,12 @@ func (x *exchange) postBlob() error {
 	return x.answerPushedBlob(desc, Event{Action: ActionPush, Descriptor: desc, Bytes: b.n})
 }
 
-// pushBlobOfUnknownSize needs a session, which can be cancelled when the client
-// has gone away too.
+// pushBlobOfUnknownSize stores a blob by way of a session, which it cancels if the blob
+// breaks off, even when the client has gone away.
 func (x *exchange) pushBlobOfUnknownSize(b *body) (ociregistry.Descriptor, error) {
 	ctx := outlast(x.ctx())
 	defer ctx.end()
-	w, err := x.backend.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm()), x.Repo, 0)
+	w, err := x.backend.PushBlobChunked(ociregistry.WithDigestAlgorithm(ctx, x.Digest.Algorithm()), x.Repository, 0)
 	if err != nil {
 		return ociregistry.Descriptor{}, err
 	}
@@ -65,23 +65,23 @@ func (x *exchange) pushBlobOfUnknownSize(b *body) (ociregistry.Descriptor, error
 	return w.Commit(x.Digest)
 }
 
-// mountBlob mounts a blob from another repository, or begins an upload session
-// where that cannot be done, or must not.
+// mountBlob mounts a blob from another repository. It starts an upload session if the
+// blob cannot or must not be mounted.
 func (x *exchange) mountBlob() error {
-	if x.FromRepo == "" && !x.mayPull("") {
-		return x.startUpload() // what other repositories hold is not to be found out
+	if x.FromRepository == "" && !x.mayPull("") {
+		return x.startUpload() // the client must not find out what other repositories hold
 	}
-	desc, err := x.backend.MountBlob(x.ctx(), x.FromRepo, x.Repo, x.Digest)
+	desc, err := x.backend.MountBlob(x.ctx(), x.FromRepository, x.Repository, x.Digest)
 	if cannotMount(err) {
 		return x.startUpload()
 	}
 	if err != nil {
 		return err
 	}
-	return x.answerPushedBlob(desc, Event{Action: ActionMount, From: x.FromRepo, Descriptor: desc})
+	return x.answerPushedBlob(desc, Event{Action: ActionMount, From: x.FromRepository, Descriptor: desc})
 }
 
-// cannotMount reports whether err says that a blob must be uploaded instead.
+// cannotMount reports whether err means that the blob must be uploaded instead.
 func cannotMount(err error) bool {
 	return errors.Is(err, ociregistry.ErrBlobUnknown) ||
 		errors.Is(err, ociregistry.ErrNameUnknown) ||
@@ -102,13 +102,14 @@ func (x *exchange) answerPushedBlob(desc ociregistry.Descriptor, e Event) error 
 	return nil
 }
 
-// setStored says what was stored, and where it can be had.
+// setStored sets the headers that tell what was stored, and where it is.
 func (x *exchange) setStored(loc string, desc ociregistry.Descriptor) {
 	values := []string{loc, string(desc.Digest)}
 	x.header()["Location"] = values[0:1:1]
 	x.header()["Docker-Content-Digest"] = values[1:2:2]
 }
 
+// putManifest stores a manifest.
 func (x *exchange) putManifest() error {
 	if len(x.Tags) > maxTagsPerPush {
 		return ociregistry.NewHTTPError(fmt.Errorf("more than %d tags", maxTagsPerPush), http.StatusRequestURITooLong, nil, nil)
@@ -117,13 +118,13 @@ func (x *exchange) putManifest() error {
 	if err != nil {
 		return err
 	}
-	defer b.claim.end()
+	defer b.memory.release()
 	buf, err := b.readManifest()
 	if err != nil {
 		return err
 	}
 	defer putBack(buf)
-	contents := buf.Bytes() // backends do not keep it
+	contents := buf.Bytes() // backends do not retain it
 	mediaType, err := manifestMediaType(x.req.Header.Get("Content-Type"), contents)
 	if err != nil {
 		return err
@@ -132,7 +133,7 @@ func (x *exchange) putManifest() error {
 	if x.conditional() {
 		ctx = ociregistry.WithPushCondition(ctx, x.condition())
 	}
-	desc, err := x.backend.PushManifest(ctx, x.Repo, x.Ref(), contents, mediaType, x.Tags...)
+	desc, err := x.backend.PushManifest(ctx, x.Repository, x.Ref(), contents, mediaType, x.Tags...)
 	if err != nil {
 		return err
 	}
@@ -155,8 +156,8 @@ func (x *exchange) putManifest() error {
 	return nil
 }
 
-// manifestMediaType returns the media type in a Content-Type header, without
-// its parameters; without the header, the one that the manifest itself has.
+// manifestMediaType returns the media type in a Content-Type header, without its
+// parameters. Without the header, it returns the media type in the manifest itself.
 func manifestMediaType(contentType string, contents []byte) (string, error) {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.Trim(mediaType, " \t")
@@ -164,27 +165,27 @@ func manifestMediaType(contentType string, contents []byte) (string, error) {
 		var self struct {
 			MediaType string `json:"mediaType"`
 		}
-		json.Unmarshal(contents, &self) // whatever is no JSON names no type
+		json.Unmarshal(contents, &self) // content that is not JSON has no type
 		mediaType = cmp.Or(self.MediaType, mediaTypeOctetStream)
 	}
 	return mediaType, ociregistry.CheckMediaType(mediaType)
 }
 
-// manifests has buffers for manifests that are complete.
+// manifests has buffers for complete manifests.
 var manifests = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
+// putBack returns a buffer to manifests.
 func putBack(buf *bytes.Buffer) {
-	const usual = 64 << 10 // bytes: what is more is not worth keeping
+	const usual = 64 << 10 // bytes; larger buffers are not worth keeping
 	if buf.Cap() <= usual {
 		buf.Reset()
 		manifests.Put(buf)
 	}
 }
 
-// readManifest reads a manifest, and closes its body. It reads pieces that are
-// hardly larger than what has come before, and puts them together when all are
-// there: a body that stalls has little more memory than its bytes. The buffer is to
-// be put back.
+// readManifest reads a manifest and closes the body. It reads pieces that are hardly larger
+// than all that has arrived before, and joins them in the end. So a body that stalls has
+// little more memory than its bytes. The caller must put the buffer back.
 func (b *body) readManifest() (*bytes.Buffer, error) {
 	defer b.Close()
 	var few [4]*[]byte

@@ -42,9 +42,9 @@ func discard(b testing.TB, rd ociregistry.BlobReader, err error) {
 	}
 }
 
-// inTurns times operations in turns, so that what else the machine does falls on
-// all of them. It reports the time of each, and how many times that of the first
-// the others take: the median of the turns. An operation returns the time it took.
+// inTurns times operations in turns, so that other load of the machine affects all of
+// them alike. It reports the time of each, and the ratio to that of the first: the
+// median of the turns. An operation returns the time it took.
 func inTurns(b *testing.B, names []string, ops ...func() time.Duration) {
 	times := make([][]float64, len(ops))
 	ratios := make([][]float64, len(ops))
@@ -69,7 +69,7 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// timed returns an operation that does something n times.
+// timed returns an operation that calls do n times.
 func timed(n int, f func()) func() time.Duration {
 	return func() time.Duration {
 		start := time.Now()
@@ -129,9 +129,9 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
-// benchmarkMiss compares reading the origin, a miss until the caller has all and
-// until it is stored as well, and what any cache has to do: to push the blob to the
-// cache registry as it comes from the origin.
+// benchmarkMiss compares reading the origin, a miss until the caller has everything, a
+// miss until the blob is stored as well, and the minimum for any cache: pushing the blob
+// to the cache registry while it is read from the origin.
 func benchmarkMiss(b *testing.B, origin, cache ociregistry.Interface, blob ocitest.Blob) {
 	ctx, d := b.Context(), blob.Descriptor.Digest
 	remove := func() {
@@ -171,10 +171,10 @@ func benchmarkMiss(b *testing.B, origin, cache ociregistry.Interface, blob ocite
 	})
 }
 
-// BenchmarkManyPulls pulls a blob that is not there by 300 callers at once, and
-// reports how much later they have the first byte than one who reads the origin, and
-// how many bytes the heap grows by. They go on when all have it: that nothing slows
-// down who wants to read memory would have the first keep the processors.
+// BenchmarkManyPulls lets 300 callers at once pull a blob that is not kept. It reports
+// how much later they have the first byte than a reader of the origin, and by how many
+// bytes the heap grows. They continue when all have the first byte: otherwise the first
+// of them, reading from memory, would keep the processors busy.
 func BenchmarkManyPulls(b *testing.B) {
 	const n, size = 300, 64 << 20
 	ctx, blob := b.Context(), ocitest.NewBlob(1, size)
@@ -237,8 +237,8 @@ func BenchmarkManyPulls(b *testing.B) {
 	b.ReportMetric(float64(busy.HeapSys-busy.HeapReleased)-float64(idle.HeapSys-idle.HeapReleased), "heap-bytes")
 }
 
-// paced returns r with blobs that come at so many bytes in a second, as over a
-// network.
+// paced returns r with blobs that are read at a limited rate in bytes per second, as
+// over a network.
 func paced(r ociregistry.Interface, rate float64) ociregistry.Interface {
 	c := count(r)
 	c.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader {

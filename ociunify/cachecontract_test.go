@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// over has a cache, and the origin beneath it.
+// over is a cache and its origin.
 type over struct {
 	*ociunify.Cache
 	origin ociregistry.Interface
@@ -24,7 +24,7 @@ func newCache(t testing.TB, cache, origin ociregistry.Interface, opts *ociunify.
 	return c
 }
 
-func TestCacheContract(t *testing.T) {
+func TestCache_KeepsTheContract(t *testing.T) {
 	writeThrough := ociunify.CacheOptions{WriteThrough: true}
 	memory := func(testing.TB) ociregistry.Interface { return ocimem.New() }
 	sparse := func(testing.TB) ociregistry.Interface { return ocimem.NewWithConfig(&ocimem.Config{Sparse: true}) }
@@ -44,13 +44,13 @@ func TestCacheContract(t *testing.T) {
 		{"ReadOnly", memory, memory, ociunify.CacheOptions{}},
 		{"Bounded", memory, memory, ociunify.CacheOptions{WriteThrough: true, TagTTL: time.Hour, NotFoundTTL: time.Hour, MaxBytes: 1 << 20}},
 		{"Sparse", sparse, memory, ociunify.CacheOptions{WriteThrough: true, FinishFetches: true, WholeImages: true}},
-		// A registry that knows no allowances, and does not verify what it has.
+		// A registry that knows no allowances, and does not verify what it returns.
 		{"OverUnion", memories, cached, ociunify.CacheOptions{WriteThrough: true, OriginWait: -1, MaxSpool: 1, MaxBytes: 1 << 20}},
-		// The whole tower, on directories, with no other options.
+		// A stack of caches on directories, with default options.
 		{"Directories", directory, union, writeThrough},
 	}
 	for _, test := range tests {
-		// A directory takes no ids that it did not issue.
+		// A directory accepts no upload IDs that it did not issue.
 		opts := ocitest.Options{AdoptsUploadIDs: test.name != "Directories", Absent: ocitest.Allowances}
 		if !test.opts.WriteThrough {
 			opts.Absent |= ocitest.Writes | ocitest.Deletes

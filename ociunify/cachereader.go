@@ -5,38 +5,48 @@ import (
 	"errors"
 	"io"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// visible returns an error for the repository that has the cache's records.
-func (t target) visible() error {
-	if t.repo == stateRepo {
-		return t.fail(ociregistry.ErrNameUnknown)
+// checkVisible returns [ociregistry.ErrNameUnknown] for the repository that has the
+// cache's records.
+func checkVisible(at call.Call) error {
+	if at.Repository == stateRepo {
+		return at.Wrap(ociregistry.ErrNameUnknown)
 	}
 	return nil
 }
 
-// byDigest checks the arguments of a call. Reading checks first only that the
-// repository is visible: for a hit, the cache registry has done the rest.
-func (t target) byDigest() error {
-	if err := t.checkDigest(); err != nil {
+// checkDigest checks the arguments of a call by digest. Reads begin with
+// checkVisible only: for a hit, the cache registry has checked the rest.
+func checkDigest(at call.Call) error {
+	if err := at.CheckDigest(); err != nil {
 		return err
 	}
-	return t.visible()
+	return checkVisible(at)
 }
 
-// GetBlob implements [ociregistry.Reader.GetBlob]. A hit does next to nothing, so
-// that it takes no longer than the cache registry does.
+// checkTag checks the arguments of a call by tag.
+func checkTag(at call.Call) error {
+	if err := at.CheckTag(); err != nil {
+		return err
+	}
+	return checkVisible(at)
+}
+
+// GetBlob implements [ociregistry.Reader.GetBlob]. For a hit it does little, to be as
+// fast as the cache registry.
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	if repo == stateRepo || c.fetching.Load() > 0 {
-		rd, err := c.fetchedRange(ctx, target{"GetBlob", repo, string(digest)}, 0, -1)
+		rd, err := c.fetchedRange(ctx, call.New("GetBlob", repo, string(digest)), 0, -1)
 		if err != errNoFetch {
 			return rd, err
 		}
 	}
 	rd, err := c.cachedBlob(ctx, repo, digest)
 	if err != nil {
-		return c.missedBlob(ctx, target{"GetBlob", repo, string(digest)}, err)
+		return c.missedBlob(ctx, call.New("GetBlob", repo, string(digest)), err)
 	}
 	return rd, nil
 }
@@ -56,23 +66,22 @@ func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.
 	return rd, err
 }
 
-// missedBlob returns a blob that the cache registry did not return, because of err.
-func (c *Cache) missedBlob(ctx context.Context, at target, err error) (ociregistry.BlobReader, error) {
+// missedBlob returns a blob for which the cache registry returned err.
+func (c *Cache) missedBlob(ctx context.Context, at call.Call, err error) (ociregistry.BlobReader, error) {
 	c.miss(ctx, at, err)
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
 	return c.fetchBlob(ctx, at)
 }
 
-// GetBlobRange implements [ociregistry.Reader.GetBlobRange]. The origin is asked
-// for a range of what is neither there nor being fetched; all other content of
-// the blob stays there.
+// GetBlobRange implements [ociregistry.Reader.GetBlobRange]. If the blob is neither
+// kept nor being fetched, it asks the origin for the range alone.
 func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	if offset0 == 0 && offset1 < 0 {
 		return c.GetBlob(ctx, repo, digest)
 	}
-	at := target{"GetBlobRange", repo, string(digest)}
+	at := call.New("GetBlobRange", repo, string(digest))
 	if repo == stateRepo || c.fetching.Load() > 0 {
 		rd, err := c.fetchedRange(ctx, at, offset0, offset1)
 		if err != errNoFetch {
@@ -88,10 +97,10 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 		return c.beyondEnd(ctx, at, offset0, offset1, err)
 	}
 	c.miss(ctx, at, err)
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
-	// A fetch may have begun since.
+	// A fetch may have started since.
 	rd, err = c.fetchedRange(ctx, at, offset0, offset1)
 	if err != errNoFetch {
 		return rd, err
@@ -102,9 +111,9 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 	return c.originRange(ctx, at, offset0, offset1)
 }
 
-// beyondEnd returns a range that what is kept of a blob does not have, because of err.
-// If the origin has it, what is kept is damaged.
-func (c *Cache) beyondEnd(ctx context.Context, at target, offset0, offset1 int64, err error) (ociregistry.BlobReader, error) {
+// beyondEnd returns a range for which the cache registry returned err, because its
+// blob is too short. If the origin has the range, the blob that is kept is damaged.
+func (c *Cache) beyondEnd(ctx context.Context, at call.Call, offset0, offset1 int64, err error) (ociregistry.BlobReader, error) {
 	if offset0 < 0 || offset1 >= 0 && offset1 < offset0 {
 		return nil, err
 	}
@@ -112,18 +121,18 @@ func (c *Cache) beyondEnd(ctx context.Context, at target, offset0, offset1 int64
 	if originErr != nil {
 		return nil, err
 	}
-	c.damaged(ctx, holding{kindBlob, at.repo, ociregistry.Digest(at.ref)}, err)
+	c.damaged(ctx, holding{kindBlob, at.Repository, ociregistry.Digest(at.Ref)}, err)
 	return rd, nil
 }
 
 // originRange returns a range of a blob from the origin.
-func (c *Cache) originRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	quiet := c.quiet(ctx, at)
-	rd, err := quiet.opened(c.origin.GetBlobRange(&quiet.task, at.repo, ociregistry.Digest(at.ref), offset0, offset1))
+func (c *Cache) originRange(ctx context.Context, at call.Call, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	reader := c.newOriginReader(ctx, at)
+	rd, err := reader.opened(c.origin.GetBlobRange(&reader.task, at.Repository, ociregistry.Digest(at.Ref), offset0, offset1))
 	if err != nil {
 		return nil, err
 	}
-	if rd.desc, err = plausible(at, rd.desc, ociregistry.Digest(at.ref)); err != nil {
+	if rd.desc, err = plausible(at, rd.desc, ociregistry.Digest(at.Ref)); err != nil {
 		rd.Close()
 		return nil, err
 	}
@@ -133,16 +142,17 @@ func (c *Cache) originRange(ctx context.Context, at target, offset0, offset1 int
 // errNoFetch says that a blob is not being fetched.
 var errNoFetch = errors.New("the blob is not being fetched")
 
-// fetchedRange returns a part of a blob that is being fetched, of a visible
-// repository. Of that, the cache registry need not be asked.
-func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	if err := at.visible(); err != nil {
+// fetchedRange returns a part of a blob that is being fetched, without asking the
+// cache registry. If it is not being fetched, the error is errNoFetch. It checks that
+// the repository is visible.
+func (c *Cache) fetchedRange(ctx context.Context, at call.Call, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if err := checkVisible(at); err != nil {
 		return nil, err
 	}
-	f, _, err := c.join(ctx, c.key(kindBlob, at.repo, at.ref), false)
+	f, _, err := c.join(ctx, c.key(kindBlob, at.Repository, at.Ref), false)
 	switch {
 	case err != nil:
-		return nil, at.fail(err)
+		return nil, at.Wrap(err)
 	case f == nil:
 		return nil, errNoFetch
 	}
@@ -153,8 +163,8 @@ func (c *Cache) fetchedRange(ctx context.Context, at target, offset0, offset1 in
 	return rd, err
 }
 
-// miss tells of an error of the cache registry that is more than a miss.
-func (c *Cache) miss(ctx context.Context, at target, err error) {
+// miss logs an error of the cache registry that is more than a miss.
+func (c *Cache) miss(ctx context.Context, at call.Call, err error) {
 	ignored := notFound(err) || errors.Is(err, ociregistry.ErrRangeInvalid) ||
 		errors.Is(err, ociregistry.ErrNameInvalid) || errors.Is(err, ociregistry.ErrDigestInvalid)
 	if !ignored && ctx.Err() == nil {
@@ -164,8 +174,8 @@ func (c *Cache) miss(ctx context.Context, at target, err error) {
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	at := target{"ResolveBlob", repo, string(digest)}
-	if err := at.visible(); err != nil {
+	at := call.New("ResolveBlob", repo, string(digest))
+	if err := checkVisible(at); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	desc, err := c.kept.ResolveBlob(ctx, repo, digest)
@@ -173,7 +183,7 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 		return desc, nil
 	}
 	c.miss(ctx, at, err)
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindBlob, repo, string(digest))
@@ -182,8 +192,8 @@ func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	at := target{"ResolveManifest", repo, string(digest)}
-	if err := at.visible(); err != nil {
+	at := call.New("ResolveManifest", repo, string(digest))
+	if err := checkVisible(at); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	desc, err := c.kept.ResolveManifest(ctx, repo, digest)
@@ -191,7 +201,7 @@ func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregi
 		return unwrap(desc), nil
 	}
 	c.miss(ctx, at, err)
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindManifest, repo, string(digest))
@@ -199,11 +209,11 @@ func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregi
 }
 
 // resolve asks the origin for a descriptor.
-func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
+func (c *Cache) resolve(ctx context.Context, at call.Call, k key, ask func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
 	if err := c.absent.get(k); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return c.resolves.do(ctx, c, k, func(t *task) (ociregistry.Descriptor, error) {
+	return share(ctx, c, &c.resolves, k, func(t *task) (ociregistry.Descriptor, error) {
 		want := ociregistry.Digest(k.ref)
 		before := t.wait(originIdle)
 		desc, err := ask(t, k.repo, want)
@@ -211,7 +221,7 @@ func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.
 		if err == nil {
 			return plausible(at, desc, want)
 		}
-		err = at.stalledOr(t, err)
+		err = stalledOr(t, at, err)
 		if t.Err() == nil {
 			c.absent.put(k, err, c.opts.NotFoundTTL)
 		}
@@ -221,8 +231,8 @@ func (c *Cache) resolve(ctx context.Context, at target, k key, ask func(context.
 
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	at := target{"GetManifest", repo, string(digest)}
-	if err := at.visible(); err != nil {
+	at := call.New("GetManifest", repo, string(digest))
+	if err := checkVisible(at); err != nil {
 		return nil, err
 	}
 	rd, err := c.kept.GetManifest(ctx, repo, digest)
@@ -230,14 +240,14 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 		return c.cachedManifest(repo, rd), nil
 	}
 	c.miss(ctx, at, err)
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
 	k := c.key(kindManifest, repo, string(digest))
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
-	m, err := c.manifests.do(ctx, c, k, func(t *task) (manifestContent, error) {
+	m, err := share(ctx, c, &c.manifests, k, func(t *task) (manifestContent, error) {
 		if m, err := c.readCached(t, repo, digest); err == nil {
 			return m, nil
 		}
@@ -246,7 +256,7 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 	return m.reader(err)
 }
 
-// cachedManifest returns the reader of a manifest that was found in the cache.
+// cachedManifest returns the reader of a manifest that the cache registry returned.
 func (c *Cache) cachedManifest(repo string, rd ociregistry.BlobReader) ociregistry.BlobReader {
 	desc := rd.Descriptor()
 	c.ledger.touch(kindManifest, repo, desc.Digest, rd)
@@ -264,5 +274,5 @@ type described struct {
 
 func (r *described) Descriptor() ociregistry.Descriptor { return r.desc }
 
-// WriteTo implements [io.WriterTo], since the reader may have a good one.
+// WriteTo implements [io.WriterTo]: the reader may have a fast one.
 func (r *described) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, r.BlobReader) }

@@ -3,8 +3,8 @@ package ociunify
 import (
 	"context"
 	"io"
-	"strings"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -13,8 +13,8 @@ func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushBlob(ctx, repo, desc, r)
 	}
-	at := target{"PushBlob", repo, string(desc.Digest)}
-	if err := at.byDigest(); err != nil {
+	at := call.New("PushBlob", repo, string(desc.Digest))
+	if err := checkDigest(at); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	defer c.added()
@@ -34,7 +34,7 @@ func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 		_, kept.err = w.Commit(desc.Digest)
 	}
 	if err == nil && kept.err == nil {
-		c.ledger.keep(kindBlob, repo, desc.Digest)
+		c.ledger.confirm(kindBlob, repo, desc.Digest)
 		return pushed, nil
 	}
 	if err == nil {
@@ -45,7 +45,7 @@ func (c *Cache) PushBlob(ctx context.Context, repo string, desc ociregistry.Desc
 	return pushed, err
 }
 
-// tee writes what is read from r to w, as long as that takes it.
+// tee writes what is read from r to w, until w fails.
 type tee struct {
 	r   io.Reader
 	w   io.Writer
@@ -60,7 +60,7 @@ func (t *tee) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// added is called when the origin may have something that it had not before.
+// added is called when the origin may have content that it did not have before.
 func (c *Cache) added() {
 	if c.opts.NotFoundTTL > 0 {
 		c.changes.Add(1)
@@ -68,12 +68,12 @@ func (c *Cache) added() {
 }
 
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. The session
-// is one of the origin. The blob is kept when it is read.
+// belongs to the origin. The blob is kept when it is first read.
 func (c *Cache) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushBlobChunked(ctx, repo, chunkSize)
 	}
-	if err := (target{"PushBlobChunked", repo, ""}).visible(); err != nil {
+	if err := checkVisible(call.New("PushBlobChunked", repo, "")); err != nil {
 		return nil, err
 	}
 	w, err := c.origin.PushBlobChunked(ctx, repo, chunkSize)
@@ -85,7 +85,7 @@ func (c *Cache) PushBlobChunkedResume(ctx context.Context, repo, id string, offs
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
 	}
-	if err := (target{"PushBlobChunkedResume", repo, ""}).visible(); err != nil {
+	if err := checkVisible(call.New("PushBlobChunkedResume", repo, "")); err != nil {
 		return nil, err
 	}
 	w, err := c.origin.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
@@ -99,7 +99,7 @@ func (c *Cache) uploading(w ociregistry.BlobWriter, err error) (ociregistry.Blob
 	return &uploading{w, c}, nil
 }
 
-// uploading is a session after which the origin has something more.
+// uploading is a session that calls added when it is committed.
 type uploading struct {
 	ociregistry.BlobWriter
 	cache *Cache
@@ -110,14 +110,14 @@ func (w *uploading) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, e
 	return w.BlobWriter.Commit(digest)
 }
 
-// MountBlob implements [ociregistry.Writer.MountBlob]. The blob is kept when it
-// is read.
+// MountBlob implements [ociregistry.Writer.MountBlob]. The blob is kept when it is
+// first read.
 func (c *Cache) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	if !c.opts.WriteThrough {
 		return c.Funcs.MountBlob(ctx, fromRepo, toRepo, digest)
 	}
 	for _, repo := range []string{fromRepo, toRepo} {
-		if err := (target{"MountBlob", repo, string(digest)}).visible(); err != nil {
+		if err := checkVisible(call.New("MountBlob", repo, string(digest))); err != nil {
 			return ociregistry.Descriptor{}, err
 		}
 	}
@@ -130,11 +130,11 @@ func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, conte
 	if !c.opts.WriteThrough {
 		return c.Funcs.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
 	}
-	at := target{"PushManifest", repo, ref}
-	if err := checkPush(at, tags); err != nil {
+	at := call.New("PushManifest", repo, ref)
+	if err := at.CheckPush(tags); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	if err := at.visible(); err != nil {
+	if err := checkVisible(at); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	ctx = ociregistry.WithoutAllowances(ctx) // they are about a registry, not about a cache of one
@@ -142,7 +142,7 @@ func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, conte
 	if err != nil {
 		return desc, err
 	}
-	if ref != "" && !strings.Contains(ref, ":") {
+	if call.IsTag(ref) {
 		tags = append([]string{ref}, tags...)
 	}
 	c.changes.Add(1)
@@ -160,7 +160,7 @@ func (c *Cache) DeleteBlob(ctx context.Context, repo string, digest ociregistry.
 	if !c.opts.WriteThrough {
 		return c.Funcs.DeleteBlob(ctx, repo, digest)
 	}
-	if err := (target{"DeleteBlob", repo, string(digest)}).byDigest(); err != nil {
+	if err := checkDigest(call.New("DeleteBlob", repo, string(digest))); err != nil {
 		return err
 	}
 	err := c.origin.DeleteBlob(ociregistry.WithoutAllowances(ctx), repo, digest)
@@ -176,7 +176,7 @@ func (c *Cache) DeleteManifest(ctx context.Context, repo string, digest ociregis
 	if !c.opts.WriteThrough {
 		return c.Funcs.DeleteManifest(ctx, repo, digest)
 	}
-	if err := (target{"DeleteManifest", repo, string(digest)}).byDigest(); err != nil {
+	if err := checkDigest(call.New("DeleteManifest", repo, string(digest))); err != nil {
 		return err
 	}
 	err := c.origin.DeleteManifest(ociregistry.WithoutAllowances(ctx), repo, digest)
@@ -192,7 +192,7 @@ func (c *Cache) DeleteTag(ctx context.Context, repo string, name string) error {
 	if !c.opts.WriteThrough {
 		return c.Funcs.DeleteTag(ctx, repo, name)
 	}
-	if err := (target{"DeleteTag", repo, name}).byTag(); err != nil {
+	if err := checkTag(call.New("DeleteTag", repo, name)); err != nil {
 		return err
 	}
 	err := c.origin.DeleteTag(ctx, repo, name)

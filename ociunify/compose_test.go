@@ -11,8 +11,8 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// A cache of a cache is a cache: each of them has what it needs without the other.
-func TestCache_OfACache(t *testing.T) {
+// A cache of a cache works as a cache. Each of them keeps what it needs.
+func TestCache_WorksOverAnotherCache(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -37,7 +37,7 @@ func TestCache_OfACache(t *testing.T) {
 }
 
 // The same over HTTP, with an origin that accepts requests and does not answer.
-func TestCache_OverHTTP(t *testing.T) {
+func TestCache_WorksOverHTTP(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	served := count(mem)
@@ -59,8 +59,8 @@ func TestCache_OverHTTP(t *testing.T) {
 	}
 }
 
-// A cache registry may be remote, and its content damaged there: its client finds out.
-func TestCache_OverARemoteRegistry(t *testing.T) {
+// The client of a remote cache registry finds out that content is damaged there.
+func TestCache_FindsDamageInARemoteCacheRegistry(t *testing.T) {
 	t.Parallel()
 	for name, damage := range damage {
 		ctx, mem := t.Context(), ocimem.New()

@@ -15,7 +15,7 @@ import (
 
 // The contract tests measure memory, and so are not parallel to others.
 
-func TestUnionContract(t *testing.T) {
+func TestUnion_KeepsTheContract(t *testing.T) {
 	tests := []struct {
 		name string
 		opts ociunify.Options
@@ -32,8 +32,8 @@ func TestUnionContract(t *testing.T) {
 	}
 }
 
-// newDirectory returns a registry in a directory that is as fast as it can be: in
-// memory, where the system has a place for that.
+// newDirectory returns a registry in a directory that is as fast as possible: in memory,
+// if the system has such a directory.
 func newDirectory(t testing.TB) *ocifs.Registry {
 	r, err := ocifs.New(scratch.Dir(t), &ocifs.Options{NoSync: true})
 	qt.Assert(t, qt.IsNil(err))

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// costs has a cache in memory, and calls of it.
+// costs is a cache in memory, with calls of it.
 type costs struct {
 	*Cache
 	t     *testing.T
@@ -38,18 +38,18 @@ func (c *costs) resolved(_ ociregistry.Descriptor, err error) {
 	}
 }
 
-// forget empties the cache registry of what was fetched.
+// forget deletes from the cache registry what was fetched.
 func (c *costs) forget() {
 	c.working.Wait()
 	c.kept.DeleteBlob(c.t.Context(), "foo", c.layer.Descriptor.Digest)
 	c.kept.DeleteManifest(c.t.Context(), "foo", c.image.Descriptor.Digest)
 }
 
-// That waits have bounds costs nothing as long as the origin answers. What is allowed was
-// measured of a cache that had none, with two exceptions: a range that the origin sends
-// has a context of its own and a reader, and to forget a manifest takes one more since it
-// is kept under its own media type.
-func TestCache_Allocations(t *testing.T) { // not parallel: all allocations count
+// Limits for waits cost nothing while the origin answers. The allowed numbers were
+// measured with a cache without limits, with two exceptions: a range from the origin has
+// its own context and reader, and deleting a manifest allocates once more because the
+// manifest is kept under its own media type.
+func TestCache_AllocatesNoMoreForBoundedWaits(t *testing.T) { // not parallel: all allocations count
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which empties pools
 	ctx := t.Context()
 	origin := ocimem.New()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -21,7 +20,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// damage is what can have happened to content that was kept.
+// damage has the ways in which content that is kept can be damaged.
 var damage = map[string]func([]byte) []byte{
 	"cut":          func(b []byte) []byte { return b[:len(b)/2] },
 	"without end":  func(b []byte) []byte { return b[:len(b)-1] },
@@ -32,12 +31,12 @@ var damage = map[string]func([]byte) []byte{
 	"another blob": func(b []byte) []byte { return ocitest.NewBlob(77, int64(len(b))).Bytes() },
 }
 
-// rotten is a registry whose content was damaged since it was pushed. A push of it
-// repairs it if it was deleted before.
+// rotten is a registry in which content was damaged after it was pushed. Deleting and
+// pushing it again repairs it.
 type rotten struct {
 	ociregistry.Interface
-	damage  func([]byte) []byte // nil is none
-	deleted atomic.Bool         // what was damaged
+	damage  func([]byte) []byte // nil means no damage
+	deleted atomic.Bool         // the damaged content was
 	of      ociregistry.Digest
 	deletes error
 }
@@ -108,9 +107,9 @@ func filled(t testing.TB, kept, origin ociregistry.Interface, image *ocitest.Art
 	qt.Assert(t, qt.IsNil(c.Close()))
 }
 
-// A blob that was damaged in the cache registry ends in an error, once, and is fetched
-// again then. Nobody has all bytes of what is wrong.
-func TestCache_DamagedBlobIsFetchedAgain(t *testing.T) {
+// Reading a blob that is damaged in the cache registry ends in an error, once. Then the
+// blob is fetched again. No caller gets all of the wrong bytes.
+func TestCache_FetchesADamagedBlobAgain(t *testing.T) {
 	t.Parallel()
 	for name, damage := range damage {
 		for _, bound := range []int64{0, 1 << 20} {
@@ -133,7 +132,7 @@ func TestCache_DamagedBlobIsFetchedAgain(t *testing.T) {
 				var log logLines
 				c := newCache(t, kept, origin, &ociunify.CacheOptions{MaxBytes: bound, Logger: log.logger()})
 				got, err := readBlob(ctx, c, "foo", layer.Descriptor.Digest)
-				if err == nil { // it was known before anything was given
+				if err == nil { // the damage was found before the first byte
 					sized := name == "cut" || name == "without end" || name == "longer"
 					qt.Check(t, qt.IsTrue(name == "empty" || bound > 0 && sized))
 					wantBytes(t, got, err, layer.Bytes())
@@ -152,9 +151,9 @@ func TestCache_DamagedBlobIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// Who still reads what was damaged does not take away what it was replaced by: not if the
-// same cache has replaced it, and not if another one has.
-func TestCache_LateReaderOfWhatWasReplaced(t *testing.T) {
+// A late reader of a damaged blob does not delete its replacement, whether the same cache
+// or another one has replaced it.
+func TestCache_LateReaderKeepsTheReplacement(t *testing.T) {
 	t.Parallel()
 	for name, damage := range damage {
 		for _, by := range []string{"the same cache", "another cache"} {
@@ -197,8 +196,8 @@ func lateReader(t *testing.T, damage func([]byte) []byte, elsewhere bool) {
 	qt.Check(t, qt.IsNil(other.Close()))
 }
 
-// A manifest that was damaged is fetched in the same call.
-func TestCache_DamagedManifestIsFetchedAgain(t *testing.T) {
+// A damaged manifest is fetched again in the same call.
+func TestCache_FetchesADamagedManifestInTheSameCall(t *testing.T) {
 	t.Parallel()
 	for name, damage := range damage {
 		for _, by := range []string{"digest", "tag"} {
@@ -227,8 +226,8 @@ func TestCache_DamagedManifestIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// A range of a blob that was cut does not end early without an error.
-func TestCache_RangesAreCheckedForLength(t *testing.T) {
+// A range of a truncated blob does not end early without an error.
+func TestCache_ChecksTheLengthOfRanges(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -244,8 +243,8 @@ func TestCache_RangesAreCheckedForLength(t *testing.T) {
 	qt.Check(t, qt.Equals(origin.took(), "GetBlobRange"))
 }
 
-// A range of what was cut off is the origin's, as long as that is there.
-func TestCache_RangeOfWhatWasCutOff(t *testing.T) {
+// A range beyond the end of a truncated blob comes from the origin, if that answers.
+func TestCache_ServesTheRangeOfACutBlobFromTheOrigin(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -281,8 +280,8 @@ func (r shortRanges) GetBlobRange(ctx context.Context, repo string, d ociregistr
 	return withReader{rd, io.LimitReader(rd, 5)}, nil
 }
 
-// What is damaged and cannot be deleted is as if it were not there.
-func TestCache_DamagedBlobThatStays(t *testing.T) {
+// A damaged blob that cannot be deleted counts as missing.
+func TestCache_IgnoresADamagedBlobItCannotDelete(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	image := pushed(t, mem, "foo", 1, "v1")
@@ -301,8 +300,8 @@ func TestCache_DamagedBlobThatStays(t *testing.T) {
 	}
 }
 
-// A damaged record of the cache is none.
-func TestCache_DamagedRecords(t *testing.T) {
+// The cache ignores a damaged record.
+func TestCache_IgnoresDamagedRecords(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -323,55 +322,8 @@ func TestCache_DamagedRecords(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, errBroken))
 }
 
-// What a cache reads from a registry that verifies is not hashed again, and its end is
-// held back all the same.
-func TestCache_ReaderThatVerifiesIsAsked(t *testing.T) {
-	t.Parallel()
-	ctx, mem := t.Context(), ocimem.New()
-	image := pushed(t, mem, "foo", 1, "v1")
-	layer := image.Blobs[2]
-	c := newCache(t, remote(t, mem), ocimem.New(), nil)
-	rd, err := c.GetBlob(ctx, "foo", layer.Descriptor.Digest)
-	qt.Assert(t, qt.IsNil(err))
-	dst := ocimem.New()
-	_, err = dst.PushBlob(ctx, "foo", layer.Descriptor, rd)
-	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.Equals(verified.By(rd), verified.State{Digest: layer.Descriptor.Digest, Read: layer.Descriptor.Size, Ended: true}))
-	rd.Close()
-}
-
-// A registry that can verify by itself is asked to.
-type selfVerifying struct {
-	ociregistry.Interface
-	view ociregistry.Interface
-}
-
-func (r selfVerifying) Verified() ociregistry.Interface { return r.view }
-
-func TestCache_ReadsTheVerifiedView(t *testing.T) {
-	t.Parallel()
-	ctx, mem := t.Context(), ocimem.New()
-	image := pushed(t, mem, "foo", 1, "v1")
-	kept := ocimem.New()
-	filled(t, kept, mem, image)
-	raw, view, origin := count(kept), count(kept), count(mem)
-	c := newCache(t, selfVerifying{raw, view}, origin, nil)
-	qt.Check(t, qt.IsNil(image.Verify(ctx, c, "foo")))
-	qt.Check(t, qt.Equals(raw.took(), ""))
-	view.took()
-
-	// What the view does not have is fetched, and pushed to the registry.
-	layer := image.Blobs[2].Descriptor.Digest
-	view.set("GetBlob", ociregistry.ErrBlobUnknown)
-	got, err := readBlob(ctx, c, "foo", layer)
-	wantBytes(t, got, err, image.Blobs[2].Bytes())
-	qt.Check(t, qt.IsNil(c.Close()))
-	qt.Check(t, qt.Equals(raw.took(), "PushBlob"))
-	qt.Check(t, qt.Equals(origin.took(), "GetBlob"))
-}
-
-// A file of a directory that was cut, as a disk that was full leaves it, is no blob.
-func TestCache_FileThatWasCut(t *testing.T) {
+// A file that was truncated in a directory, as by a full disk, does not count as a blob.
+func TestCache_FetchesAgainAFileThatWasCut(t *testing.T) {
 	t.Parallel()
 	ctx, mem, dir := t.Context(), ocimem.New(), t.TempDir()
 	image := pushed(t, mem, "foo", 1, "v1")
@@ -401,8 +353,8 @@ func TestCache_FileThatWasCut(t *testing.T) {
 	wantBytes(t, got, err, layer.Bytes())
 }
 
-// sizeless is a registry that does not tell the size of blobs, as one behind a proxy that
-// encodes what it passes on.
+// sizeless is a registry that does not know the size of blobs, like one behind a proxy
+// that encodes responses.
 type sizeless struct{ ociregistry.Interface }
 
 func (r sizeless) GetBlob(ctx context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
@@ -422,8 +374,8 @@ func (r sizeless) hide(rd ociregistry.BlobReader, err error) (ociregistry.BlobRe
 	return withDescriptor{rd, desc}, nil
 }
 
-// A blob of which the cache registry does not tell the size is not damaged.
-func TestCache_RegistryThatTellsNoSizes(t *testing.T) {
+// A blob whose size the cache registry does not know is not damaged.
+func TestCache_KeepsBlobsInARegistryWithoutSizes(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []int64{0, 1 << 30} {
 		ctx, mem := t.Context(), ocimem.New()
@@ -446,9 +398,9 @@ func TestCache_RegistryThatTellsNoSizes(t *testing.T) {
 	}
 }
 
-// A damaged manifest that cannot be deleted is not there for those who only ask where it
-// is, either.
-func TestCache_DamagedManifestThatStays(t *testing.T) {
+// A damaged manifest that cannot be deleted counts as missing, also when it is only
+// resolved.
+func TestCache_IgnoresADamagedManifestItCannotDelete(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	image := pushed(t, mem, "foo", 1, "v1")

@@ -3,32 +3,19 @@ package ociunify
 import (
 	"context"
 	"errors"
-	"slices"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// notFound reports whether err says that there is nothing, and nothing else: if
-// it wraps several errors, all of them have to say so.
-func notFound(err error) bool {
-	switch e := err.(type) {
-	case nil:
-		return false
-	case interface{ Unwrap() []error }:
-		errs := e.Unwrap()
-		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !notFound(err) })
-	case interface{ Unwrap() error }:
-		if inner := e.Unwrap(); inner != nil {
-			return notFound(inner)
-		}
-	}
-	return errors.Is(err, ociregistry.ErrBlobUnknown) ||
-		errors.Is(err, ociregistry.ErrManifestUnknown) ||
-		errors.Is(err, ociregistry.ErrNameUnknown)
-}
+// notFound reports whether err says that the content does not exist. If err wraps
+// several errors, all of them must say so.
+func notFound(err error) bool { return call.ErrorIsOnly(err, notFoundErrors) }
 
-// eitherNotFound returns the one of two errors that say that there is nothing
-// which knows more: a repository exists if it does in one registry.
+var notFoundErrors = []error{ociregistry.ErrBlobUnknown, ociregistry.ErrManifestUnknown, ociregistry.ErrNameUnknown}
+
+// eitherNotFound returns the more specific of two errors for which notFound returns
+// true: a repository exists if it does in one registry.
 func eitherNotFound(err0, err1 error) error {
 	if errors.Is(err0, ociregistry.ErrNameUnknown) && !errors.Is(err1, ociregistry.ErrNameUnknown) {
 		return err1
@@ -36,7 +23,7 @@ func eitherNotFound(err0, err1 error) error {
 	return err0
 }
 
-// neither returns the error of a read that both registries failed.
+// neither returns the error of a read that failed in both registries.
 func neither(err0, err1 error) error {
 	switch {
 	case notFound(err0) && notFound(err1):
@@ -49,8 +36,8 @@ func neither(err0, err1 error) error {
 	return both(err0, err1)
 }
 
-// both returns the error of something that both registries failed to do. If
-// they agree why, once is enough.
+// both returns the error of a call that failed in both registries: one of the errors
+// if they have the same reason, or else both.
 func both(err0, err1 error) error {
 	var e0, e1 ociregistry.Error
 	switch {

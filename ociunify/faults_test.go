@@ -15,10 +15,11 @@ import (
 
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// faulty reads a content up to where the fault is.
+// faulty reads content up to the fault.
 type faulty struct {
 	*gate     // which never opens
 	fault     string
@@ -39,7 +40,7 @@ func (f *faulty) Read(p []byte) (int, error) {
 		case "corrupts":
 			n, err := f.BlobReader.Read(p)
 			if n == 0 && err == io.EOF && !f.corrupted {
-				p[0], n = 'x', 1 // there is nothing left but to add something
+				p[0], n = 'x', 1 // at the end, the only possible corruption is another byte
 			}
 			if n > 0 && !f.corrupted {
 				p[0] ^= 1
@@ -51,11 +52,11 @@ func (f *faulty) Read(p []byte) (int, error) {
 	return f.gate.Read(p)
 }
 
-// TestFaultsAtEveryStage lets the origin die, stall, truncate and corrupt at every
-// stage of a miss, while several callers wait, of which some leave. Nobody gets
-// content that is wrong, everybody gets an answer, and nothing is left running: the
-// test would not end. Then all is well again.
-func TestFaultsAtEveryStage(t *testing.T) {
+// The origin dies, stalls, truncates or corrupts at every stage of a miss, while several
+// callers wait, some of which leave. No caller gets wrong content, every caller gets an
+// answer, and nothing is left running: the test would not end. When the fault is over,
+// the cache works again.
+func TestCache_SurvivesFaultsOfTheOriginAtEveryStage(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []string{"dies", "stalls", "truncates", "corrupts"} {
 		for _, method := range []string{"GetBlob", "GetManifest", "GetTag"} {
@@ -92,7 +93,7 @@ func testFault(t *testing.T, fault, method string, stage int, finish bool) {
 		want = image.Manifest
 		ask = func(ctx context.Context) ([]byte, error) { return readAll(c.GetTag(ctx, "foo", "v1")) }
 	}
-	// What ends where it should is no fault.
+	// Ending at the right place is not a fault.
 	harmless := fault == "truncates" && stage == 4
 
 	var asking sync.WaitGroup
@@ -127,8 +128,8 @@ func testFault(t *testing.T, fault, method string, stage int, finish bool) {
 	qt.Check(t, qt.IsNil(c.Close()))
 }
 
-// stingy is a cache registry whose PushBlob takes some bytes, and then fails, does
-// not end before its context, or says that all is well.
+// stingy is a cache registry whose PushBlob accepts some bytes, and then fails or claims
+// success.
 type stingy struct {
 	*ocimem.Registry
 	takes int64
@@ -147,9 +148,9 @@ func (s *stingy) PushBlob(ctx context.Context, repo string, desc ociregistry.Des
 	return ociregistry.Descriptor{}, errStingy
 }
 
-// A cache registry that stops to take a blob at any point disturbs nobody who reads
-// it, and neither does one that has not stored what it said it had.
-func TestBehaviour09_CacheStopsToTake(t *testing.T) {
+// A cache registry that stops accepting a blob at any point does not disturb its readers.
+// Neither does one that has not stored what it claims.
+func TestCache_CacheRegistryThatStopsTakingABlobDisturbsNobody(t *testing.T) {
 	t.Parallel()
 	for _, then := range []string{"fails", "lies"} {
 		for _, takes := range []int64{0, 1, 150_000, 299_999, 300_000} {
@@ -174,9 +175,9 @@ func TestBehaviour09_CacheStopsToTake(t *testing.T) {
 	}
 }
 
-// What the cache registry has is handed through: if it breaks while it is read, the
-// caller has the error. A manifest is fetched again.
-func TestBehaviour09_HitBreaks(t *testing.T) {
+// A blob of the cache registry is passed through: if reading it fails, the caller gets
+// the error. A manifest is fetched again.
+func TestCache_HitThatBreaksIsAnError(t *testing.T) {
 	t.Parallel()
 	mem, kept := ocimem.New(), ocimem.New()
 	image := pushed(t, mem, "foo", 1, "v1")
@@ -197,9 +198,9 @@ func TestBehaviour09_HitBreaks(t *testing.T) {
 	}
 }
 
-// An origin over HTTP, whose client verifies what it reads: the cache does not, and
-// nothing wrong reaches anybody all the same.
-func TestBehaviour05_FaultsOverHTTP(t *testing.T) {
+// The client of an origin over HTTP verifies content, and the cache does not. No caller
+// gets wrong content all the same.
+func TestCache_ServesNoWrongContentOfARemoteOrigin(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
 	served := count(mem)
@@ -212,7 +213,7 @@ func TestBehaviour05_FaultsOverHTTP(t *testing.T) {
 			c := newCache(t, cache, origin, nil)
 			served.setBody(func(rd ociregistry.BlobReader) ociregistry.BlobReader { return newFaulty(rd, fault, at) })
 			got, err := readBlob(t.Context(), c, "foo", layer.Descriptor.Digest)
-			// The client goes on by itself where an answer breaks off.
+			// The client resumes an answer that breaks off.
 			qt.Check(t, qt.Equals(err == nil, bytes.Equal(got, layer.Bytes())), qt.Commentf("%s at %d: %v", fault, at, err))
 			if fault == "corrupts" {
 				qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
@@ -222,4 +223,76 @@ func TestBehaviour05_FaultsOverHTTP(t *testing.T) {
 			wantBytes(t, got, err, layer.Bytes())
 		}
 	}
+}
+
+// Each call of the cache registry fails in turn, then all of them. Callers get the right
+// content all the same.
+func TestCache_ServesTheOriginWhenCacheRegistryFails(t *testing.T) {
+	t.Parallel()
+	methods := []string{
+		"", "GetBlob", "GetBlobRange", "GetManifest", "GetTag", "ResolveBlob", "ResolveManifest", "ResolveTag",
+		"PushBlob", "PushManifest", "DeleteBlob", "DeleteManifest", "DeleteTag", "Tags", "Referrers",
+	}
+	for _, method := range methods {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				mem := ocimem.New()
+				cache := count(ocimem.New())
+				image := pushed(t, mem, "foo", 1, "v1")
+				other := pushed(t, mem, "foo", 2, "v2")
+				reg := ocitest.NewRegistry(t, mem)
+				reg.MustPush("foo", ocitest.NewImage(ocitest.Spec{ArtifactType: "text/plain", Subject: &image.Descriptor}))
+				var log logLines
+				opts := &ociunify.CacheOptions{MaxBytes: 350_000, TagTTL: time.Minute, Logger: log.logger()}
+				c := ociunify.NewCache(cache, mem, opts)
+				use := func() {
+					t.Helper()
+					for _, a := range []*ocitest.Artifact{image, other} {
+						qt.Check(t, qt.IsNil(a.Verify(ctx, c, "foo")))
+						got, err := readAll(c.GetBlobRange(ctx, "foo", a.Blobs[2].Descriptor.Digest, 5, 15))
+						wantBytes(t, got, err, a.Blobs[2].Bytes()[5:15])
+						_, err = c.ResolveBlob(ctx, "foo", a.Blobs[2].Descriptor.Digest)
+						qt.Check(t, qt.IsNil(err))
+						_, err = c.ResolveManifest(ctx, "foo", a.Descriptor.Digest)
+						qt.Check(t, qt.IsNil(err))
+						synctest.Wait()
+					}
+					for range 2 {
+						wantTag(t, c, "foo", "v1", image)
+						wantTag(t, c, "foo", "v2", other)
+						_, err := c.ResolveTag(ctx, "foo", "v1")
+						qt.Check(t, qt.IsNil(err))
+					}
+					referrers, err := ociregistry.All(c.Referrers(ctx, "foo", image.Descriptor.Digest, ""))
+					qt.Check(t, qt.IsNil(err))
+					qt.Check(t, qt.HasLen(referrers, 1))
+				}
+				cache.set(method, errBroken)
+				use()
+				use()
+				if method == "" || method == "PushBlob" {
+					qt.Check(t, qt.IsTrue(log.has("cannot keep")))
+				}
+				cache.set(method, nil)
+				use()
+				qt.Check(t, qt.IsNil(c.Close()))
+			})
+		})
+	}
+}
+
+// A push to the cache registry that fails in the middle of a blob disturbs no caller.
+func TestCache_ServesTheOriginWhenCacheRegistryIsFull(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	mem := ocimem.New()
+	image := pushed(t, mem, "foo", 1, "v1")
+	var log logLines
+	c := newCache(t, ocimem.NewWithConfig(&ocimem.Config{MaxBytes: 100_000}), mem, &ociunify.CacheOptions{Logger: log.logger()})
+	for range 2 {
+		qt.Check(t, qt.IsNil(image.Verify(ctx, c, "foo")))
+	}
+	qt.Check(t, qt.IsNil(c.Close()))
+	qt.Check(t, qt.IsTrue(log.has("cannot keep a blob")))
 }

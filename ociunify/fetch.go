@@ -8,64 +8,65 @@ import (
 	"math"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// fetch is a blob on its way from the origin. Its bytes are spooled, and followed
-// there by those who want them, and by the push to the cache registry.
+// fetch is the transfer of a blob from the origin. Its bytes are spooled. The readers
+// of callers, and the push to the cache registry, follow the spool.
 type fetch struct {
 	cache  *Cache
 	key    key
-	task   task // the first caller's, which need not be there to the end
+	task   task // with the values of the first caller's context
 	spool  spool
 	window window
 
-	// Of these Cache.mu takes care.
-	readers int // who wants the blob
-	refs    int // who uses the spool: the readers and the fetch itself
+	// Guarded by Cache.mu.
+	readers int // the number of callers that read the blob
+	refs    int // the number of users of the spool: the readers and the fetch itself
 
 	mu      sync.Mutex
 	state   progress
-	changed chan struct{} // closed when those who wait should look again
-	awaited int64         // the fewest visible bytes that anyone waits for
+	changed chan struct{} // closed when waiters should look again
+	awaited int64         // the smallest number of visible bytes that anyone waits for
 }
 
-// progress says how far a fetch is.
+// progress says how far a fetch has come.
 type progress struct {
 	open    bool                   // the origin has answered
-	desc    ociregistry.Descriptor // the size is -1 as long as it is not known
-	visible int64                  // how many bytes can be read
+	desc    ociregistry.Descriptor // the size is -1 while it is not known
+	visible int64                  // the number of bytes that can be read
 	done    bool                   // err is final; if it is nil, all bytes are visible
 	err     error
 }
 
 var (
-	// errFound ends a fetch that turned out not to be needed.
+	// errFound ends a fetch of a blob that turned out to be kept.
 	errFound = errors.New("the blob is in the cache")
 
-	// errSpool ends a fetch whose bytes cannot be kept anywhere.
-	errSpool = errors.New("cannot spool")
+	// errSpool ends a fetch whose bytes cannot be spooled.
+	errSpool = errors.New("the blob cannot be spooled")
 )
 
-// fetchBlob returns a reader of a blob that is not in the cache, from the fetch
-// that is under way or from a new one.
-func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReader, error) {
-	k := c.key(kindBlob, at.repo, at.ref)
-	digest := ociregistry.Digest(at.ref)
+// fetchBlob returns a reader of a blob that is not kept, from the fetch that is under
+// way or from a new one.
+func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobReader, error) {
+	k := c.key(kindBlob, at.Repository, at.Ref)
+	digest := ociregistry.Digest(at.Ref)
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
 	for {
-		f, begins, err := c.join(ctx, k, true)
+		f, isNew, err := c.join(ctx, k, true)
 		if err != nil {
-			return nil, at.fail(err)
+			return nil, at.Wrap(err)
 		}
-		if begins {
-			// One may have ended since the cache was asked.
-			rd, err := c.cachedBlob(ctx, at.repo, digest)
+		if isNew {
+			// Another fetch may have ended since the cache registry was asked.
+			rd, err := c.cachedBlob(ctx, at.Repository, digest)
 			if err == nil {
-				c.forget(f)
+				c.unlist(f)
 				f.finish(errFound)
 				c.leave(f)
 				f.end()
@@ -77,15 +78,15 @@ func (c *Cache) fetchBlob(ctx context.Context, at target) (ociregistry.BlobReade
 		if err != errFound {
 			return rd, err
 		}
-		if rd, err := c.cachedBlob(ctx, at.repo, digest); err == nil {
+		if rd, err := c.cachedBlob(ctx, at.Repository, digest); err == nil {
 			return rd, nil
 		}
 	}
 }
 
-// join returns the fetch of a blob, for one reader. If there is none, it returns
-// a new one that the caller has to run, or nil.
-func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins bool, err error) {
+// join returns the fetch of a blob, for one more reader. If there is none, it returns
+// nil or, if begin is true, a new fetch that the caller must run.
+func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, isNew bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
 	}
@@ -99,32 +100,32 @@ func (c *Cache) join(ctx context.Context, k key, begin bool) (f *fetch, begins b
 		return nil, false, errClosed
 	}
 	if f == nil {
-		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), awaited: nobody, spool: spool{dir: c.opts.TempDir}}
+		f = &fetch{cache: c, key: k, refs: 1, changed: make(chan struct{}), awaited: noWaiter, spool: spool{dir: c.opts.TempDir}}
 		c.watch.detach(ctx, &f.task)
 		c.fetches[k] = f
 		c.fetching.Store(int64(len(c.fetches)))
 		c.working.Add(1)
-		begins = true
+		isNew = true
 	}
 	f.readers++
 	f.refs++
-	return f, begins, nil
+	return f, isNew, nil
 }
 
-// leave is called by a reader that wants no more.
+// leave is called by a reader that needs the fetch no longer.
 func (c *Cache) leave(f *fetch) {
 	p := f.progress()
 	c.mu.Lock()
 	f.readers--
 	abandoned := f.readers == 0 && !p.done && !c.opts.FinishFetches
 	if abandoned {
-		c.remove(f) // who asks now asks anew
+		c.unlistLocked(f) // later callers ask anew
 	}
 	c.mu.Unlock()
 	if abandoned {
 		f.task.stop(nil)
 	}
-	f.window.look()
+	f.window.recheck()
 	c.unref(f)
 }
 
@@ -138,14 +139,14 @@ func (c *Cache) unref(f *fetch) {
 	}
 }
 
-func (c *Cache) forget(f *fetch) {
+func (c *Cache) unlist(f *fetch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.remove(f)
+	c.unlistLocked(f)
 }
 
-// remove makes f be found no more. The lock is held.
-func (c *Cache) remove(f *fetch) {
+// unlistLocked removes f from the fetches that join returns. The lock is held.
+func (c *Cache) unlistLocked(f *fetch) {
 	if c.fetches[f.key] == f {
 		delete(c.fetches, f.key)
 		c.fetching.Store(int64(len(c.fetches)))
@@ -158,7 +159,7 @@ func (f *fetch) run() {
 	c := f.cache
 	var storing sync.WaitGroup
 	err := f.transfer(func() {
-		store := f.storing()
+		store := f.newStoreFollower()
 		storing.Go(func() { f.store(store) })
 	})
 	switch {
@@ -168,14 +169,14 @@ func (f *fetch) run() {
 		c.failed(&f.task, f.key, err)
 	}
 	if err != nil {
-		c.forget(f) // who asks after this error asks anew
+		c.unlist(f) // callers after this error ask anew
 	}
 	f.finish(err)
 	storing.Wait()
-	c.forget(f)
+	c.unlist(f)
 }
 
-// end lets go of what the fetch itself has.
+// end releases what the fetch itself uses.
 func (f *fetch) end() {
 	f.task.end()
 	f.cache.unref(f)
@@ -190,76 +191,77 @@ func (f *fetch) transfer(opened func()) error {
 	rd, err := f.cache.origin.GetBlob(&f.task, f.key.repo, d)
 	f.task.waited(before)
 	if err != nil {
-		return target{"GetBlob", f.key.repo, f.key.ref}.stalledOr(&f.task, err)
+		return stalledOr(&f.task, call.New("GetBlob", f.key.repo, f.key.ref), err)
 	}
 	f.task.reads(rd)
 	defer rd.Close()
 	defer f.task.reads(nil)
 	size := plausibleSize(rd.Descriptor().Size, d)
 	limit := f.cache.spoolSize(size)
-	f.spool.begin(size, limit)
-	f.window.begin(size, limit)
+	f.spool.init(size, limit)
+	f.window.init(size, limit)
 	f.opened(ociregistry.Descriptor{MediaType: mediaTypeBlob, Digest: d, Size: size})
 	opened()
 	return f.receive(rd, size)
 }
 
-// receive reads all that the origin sends, which must have size bytes unless size
-// is negative.
+// receive reads what the origin sends. This must be size bytes, unless size is
+// negative.
 func (f *fetch) receive(rd io.Reader, size int64) error {
-	at := target{"GetBlob", f.key.repo, f.key.ref}
+	at := call.New("GetBlob", f.key.repo, f.key.ref)
 	d := ociregistry.Digest(f.key.ref)
 	h := verified.Hash(rd, d)
-	k := &keeper{fetch: f}
-	defer k.close()
+	s := &spooler{fetch: f}
+	defer s.close()
 	for {
-		if err := f.makeRoom(&f.task, k.n+pieceSize); err != nil {
+		if err := f.makeRoom(&f.task, s.n+pieceSize); err != nil {
 			return err
 		}
-		before := f.task.wait(originIdle) // not while nobody takes what has come
-		p, err := k.read(rd)
+		before := f.task.wait(originIdle) // the time in makeRoom does not count
+		p, err := s.read(rd)
 		f.task.waited(before)
-		if size >= 0 && k.n > size {
-			return at.fail(fmt.Errorf("%w: the origin sent more", ociregistry.ErrSizeInvalid))
+		if size >= 0 && s.n > size {
+			return at.Wrap(fmt.Errorf("%w: the origin sent more than %d bytes", ociregistry.ErrSizeInvalid, size))
 		}
 		h.Write(p)
-		if err := k.keep(p); err != nil {
-			return f.unkept(at, err)
+		if err := s.store(p); err != nil {
+			return f.spoolFailed(at, err)
 		}
 		switch {
-		case err == io.EOF && k.n < size:
-			return at.fail(io.ErrUnexpectedEOF)
+		case err == io.EOF && s.n < size:
+			return at.Wrap(io.ErrUnexpectedEOF)
 		case err == io.EOF && !verified.IsSum(d, h.Sum(nil)):
-			return at.fail(fmt.Errorf("%w: the origin sent something else", ociregistry.ErrDigestInvalid))
+			return at.Wrap(fmt.Errorf("%w: the origin sent other content", ociregistry.ErrDigestInvalid))
 		case err == io.EOF:
-			if err := k.settle(); err != nil {
-				return f.unkept(at, err)
+			if err := s.flush(); err != nil {
+				return f.spoolFailed(at, err)
 			}
-			f.complete(k.n)
+			f.complete(s.n)
 			return nil
 		case err != nil:
-			return at.stalledOr(&f.task, at.fail(err))
+			return stalledOr(&f.task, at, at.Wrap(err))
 		case f.task.Err() != nil:
-			return at.stalledOr(&f.task, f.task.Err())
+			return stalledOr(&f.task, at, f.task.Err())
 		}
 	}
 }
 
-// unkept is the end of a fetch whose bytes could not be written.
-func (f *fetch) unkept(at target, err error) error {
+// spoolFailed logs why bytes cannot be spooled, and returns errSpool.
+func (f *fetch) spoolFailed(at call.Call, err error) error {
 	f.cache.warn("cannot keep a blob while it is fetched", at, err)
 	return errSpool
 }
 
-// mediaTypeBlob is the media type of blobs, which registries do not keep.
+// mediaTypeBlob is the media type of blobs: registries do not store their own.
 const mediaTypeBlob = "application/octet-stream"
 
-// storing returns a follower for store. It can be stopped if it may have to be.
-func (f *fetch) storing() *follower {
-	r := &follower{fetch: f, ctx: context.WithoutCancel(&f.task), whole: true, end: -1, behind: storeBehind}
+// newStoreFollower returns a follower for store. It can be stopped if the blob does not
+// fit in the spool.
+func (f *fetch) newStoreFollower() *follower {
+	r := &follower{fetch: f, ctx: context.WithoutCancel(&f.task), whole: true, end: -1, lag: storeLag}
 	if f.window.size > 0 {
 		r.ctx, r.stop = context.WithCancel(r.ctx)
-		r.behind = min(storeBehind, f.window.size/4)
+		r.lag = min(storeLag, f.window.size/4)
 	}
 	if f.progress().desc.Size >= 0 {
 		f.window.enter(r)
@@ -267,39 +269,39 @@ func (f *fetch) storing() *follower {
 	return r
 }
 
-// store pushes the blob to the cache registry as it comes. What was not verified
-// has no end, and is not stored. Nor is a blob of unknown size that does not fit in
-// the spool.
+// store pushes the blob to the cache registry while it is fetched. Content that is not
+// verified does not end, and so is not stored. Neither is a blob of unknown size that
+// does not fit in the spool.
 func (f *fetch) store(r *follower) {
 	if r.stop != nil {
 		defer r.stop()
 		defer f.window.leave(r)
 	}
-	c, at, ctx := f.cache, target{"PushBlob", f.key.repo, f.key.ref}, r.ctx
-	p := f.await(ctx, nobody, func(p progress) bool { return p.desc.Size >= 0 || p.done })
-	if r.desc = p.desc; r.at == 0 {
+	c, at, ctx := f.cache, call.New("PushBlob", f.key.repo, f.key.ref), r.ctx
+	p := f.await(ctx, noWaiter, func(p progress) bool { return p.desc.Size >= 0 || p.done })
+	if r.desc = p.desc; r.passed == 0 {
 		f.window.enter(r) // now that the size is known
 	}
-	h := holding{kindBlob, at.repo, p.desc.Digest}
-	if p.err != nil || !c.purge(ctx, h) || !c.ledger.reserve(ctx, kindBlob, at.repo, p.desc) {
+	h := holding{kindBlob, at.Repository, p.desc.Digest}
+	if p.err != nil || !c.purge(ctx, h) || !c.ledger.reserve(ctx, kindBlob, at.Repository, p.desc) {
 		return
 	}
-	if _, err := c.cache.PushBlob(ctx, at.repo, p.desc, r); err != nil {
+	if _, err := c.cache.PushBlob(ctx, at.Repository, p.desc, r); err != nil {
 		if p := f.progress(); p.err == nil {
 			c.warn("cannot keep a blob", at, err)
 		}
-		c.ledger.drop(ctx, kindBlob, at.repo, p.desc.Digest)
+		c.ledger.drop(ctx, kindBlob, at.Repository, p.desc.Digest)
 		return
 	}
-	c.ledger.keep(kindBlob, at.repo, p.desc.Digest)
+	c.ledger.confirm(kindBlob, at.Repository, p.desc.Digest)
 	if c.changed(f.key) {
-		c.dropBlob(ctx, at.repo, p.desc.Digest)
+		c.dropBlob(ctx, at.Repository, p.desc.Digest)
 	}
 }
 
-// storeBehind is how many bytes the push to the cache registry stays behind what was
-// fetched: those who wait for the blob come first.
-const storeBehind = 32 << 20
+// storeLag is how many bytes the push to the cache registry stays behind the fetch, in
+// favour of callers that wait for the blob.
+const storeLag = 32 << 20
 
 func (f *fetch) progress() progress {
 	f.mu.Lock()
@@ -307,7 +309,7 @@ func (f *fetch) progress() progress {
 	return f.state
 }
 
-// update changes the state, and wakes those who wait.
+// update changes the state, and wakes the waiters.
 func (f *fetch) update(change func(*progress)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -317,19 +319,19 @@ func (f *fetch) update(change func(*progress)) {
 
 func (f *fetch) wake() {
 	close(f.changed)
-	f.changed, f.awaited = make(chan struct{}), nobody
+	f.changed, f.awaited = make(chan struct{}), noWaiter
 }
 
-// nobody is what is awaited if nobody waits for bytes.
-const nobody = math.MaxInt64
+// noWaiter is the value of awaited if nobody waits for bytes.
+const noWaiter = math.MaxInt64
 
 func (f *fetch) opened(desc ociregistry.Descriptor) {
 	f.update(func(p *progress) { p.open, p.desc = true, desc })
 }
 
-// advance makes n bytes visible, but for the last: whatever a caller has of a blob,
-// without that it is nothing. Who waits for more is not woken, for that takes the
-// processor from those who have something to do.
+// advance makes all of n bytes visible but the last, without which nobody takes the
+// blob for complete. It wakes no waiters that need more bytes: that would cost
+// processor time which hashing and writing need.
 func (f *fetch) advance(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -351,9 +353,9 @@ func (f *fetch) finish(err error) {
 	}
 }
 
-// await waits until the fetch is as far as wanted, and returns how far it is. The
-// error is that of the fetch or that of the context. When more bytes are visible, it
-// looks again only if they are as many as it is told.
+// await waits until enough returns true, and returns the state of the fetch. The error
+// in it is that of the fetch or that of the context. As long as only the number of
+// visible bytes changes, await calls enough again only from visible bytes on.
 func (f *fetch) await(ctx context.Context, visible int64, enough func(progress) bool) progress {
 	for {
 		f.mu.Lock()

@@ -3,6 +3,7 @@ package ociunify_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"log/slog"
@@ -17,18 +18,18 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// counted is a registry that counts what it is asked for, and fails, stalls or
-// lies when it is told to.
+// counted is a registry that counts calls, and can be made to fail, stall or return other
+// content.
 type counted struct {
 	*ociregistry.Funcs
 	mu    sync.Mutex
 	calls []string
-	fail  map[string]error // by method; "" is all
+	fail  map[string]error // by method; "" means all
 	wait  map[string]chan struct{}
 	body  func(ociregistry.BlobReader) ociregistry.BlobReader // of GetBlob, GetManifest and GetTag
 }
 
-// count returns a registry in front of r.
+// count returns a counted registry in front of r.
 func count(r ociregistry.Interface) *counted {
 	c := &counted{fail: make(map[string]error), wait: make(map[string]chan struct{})}
 	read := func(rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
@@ -177,7 +178,7 @@ func (c *counted) call(ctx context.Context, method string) error {
 	return err
 }
 
-// set makes a method return err; "" stands for all.
+// set makes a method return err. "" means all methods.
 func (c *counted) set(method string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,7 +199,7 @@ func (c *counted) setBody(body func(ociregistry.BlobReader) ociregistry.BlobRead
 	c.body = body
 }
 
-// took returns the calls since it was last called, in order.
+// took returns the calls since the last call of took, in order.
 func (c *counted) took() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -219,7 +220,7 @@ func (c *counted) number(method string) int {
 	return n
 }
 
-// withReader is a BlobReader that reads from another place.
+// withReader is a BlobReader with other content.
 type withReader struct {
 	ociregistry.BlobReader
 	r io.Reader
@@ -235,8 +236,8 @@ type withDescriptor struct {
 
 func (r withDescriptor) Descriptor() ociregistry.Descriptor { return r.desc }
 
-// gate lets the first bytes of a reader through, and the others when it is
-// opened. Close ends what waits for that.
+// gate lets the first bytes of a reader through, and the others when it is opened. Close
+// ends a Read that waits.
 type gate struct {
 	ociregistry.BlobReader
 	left   int
@@ -314,4 +315,16 @@ func pushed(t testing.TB, r ociregistry.Interface, repo string, seed uint64, tag
 	image := ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{100, 300_000}})
 	ocitest.NewRegistry(t, r).MustPush(repo, image, tags...)
 	return image
+}
+
+var errBroken = errors.New("connection reset")
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
+
+func wantTag(t testing.TB, r ociregistry.Interface, repo, tag string, image *ocitest.Artifact) {
+	t.Helper()
+	got, err := readAll(r.GetTag(t.Context(), repo, tag))
+	wantBytes(t, got, err, image.Manifest)
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -16,37 +17,37 @@ import (
 type follower struct {
 	fetch  *fetch
 	ctx    context.Context
-	cancel context.CancelFunc // nil if this is not a caller's reader
-	stop   context.CancelFunc // of the push to the cache registry
+	cancel context.CancelFunc // nil if this is not the reader of a caller
+	stop   context.CancelFunc // ends the push to the cache registry
 	desc   ociregistry.Descriptor
-	whole  bool // it began at the beginning, and goes to the end
+	whole  bool // it reads the blob from beginning to end
 	offset int64
-	end    int64     // -1 is the end of the blob
-	behind int64     // how many visible bytes it leaves as long as there will be more
-	ended  bool      // it came to where it ends
-	hash   hash.Hash // of what was read, if it may have to go on elsewhere; or nil
+	end    int64     // -1 means the end of the blob
+	lag    int64     // the number of visible bytes to leave while more are to come
+	ended  bool      // it has reached the end
+	hash   hash.Hash // of the bytes that were read; nil if it never continues elsewhere
 
-	// Of these the window takes care.
-	at   int64 // what comes before was read
-	left bool  // it goes on elsewhere
+	// Guarded by window.mu.
+	passed int64 // the bytes before this offset were read
+	left   bool  // it must continue elsewhere
 
-	away   sync.Once     // from the fetch
-	mu     sync.Mutex    // for Close from another goroutine
-	rest   io.ReadCloser // from the origin, when the spool failed
-	closed bool
+	leaveOnce sync.Once
+	mu        sync.Mutex    // for Close from another goroutine
+	rest      io.ReadCloser // what it continues with elsewhere, or nil
+	closed    bool
 }
 
-// follow returns a reader of the bytes from offset0 to offset1, with the meaning
-// of [ociregistry.Reader.GetBlobRange], for a caller that has joined the fetch.
-// It waits until the origin has answered.
-func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (_ ociregistry.BlobReader, err error) {
+// follow returns a reader of the bytes from offset0 to offset1, which are as in
+// [ociregistry.Reader.GetBlobRange], for a caller that has joined the fetch. It waits
+// until the origin has answered.
+func (f *fetch) follow(ctx context.Context, at call.Call, offset0, offset1 int64) (_ ociregistry.BlobReader, err error) {
 	defer func() {
 		if err != nil {
 			f.cache.leave(f)
 		}
 	}()
 	p := f.await(ctx, offset0, func(p progress) bool {
-		// Where the blob ends may be seen only when it does.
+		// The size may be known only at the end.
 		return p.done || p.open && (p.desc.Size >= 0 || p.visible >= offset0)
 	})
 	size := p.desc.Size
@@ -54,7 +55,7 @@ func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (
 	case p.err != nil && (!p.open || p.err == ctx.Err()):
 		return nil, p.err
 	case offset0 < 0 || size >= 0 && offset0 > size || offset1 >= 0 && offset1 < offset0:
-		return nil, at.fail(fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, size))
+		return nil, at.Wrap(fmt.Errorf("%w: there are %d bytes", ociregistry.ErrRangeInvalid, size))
 	case size >= 0 && offset1 >= size:
 		offset1 = -1
 	}
@@ -69,7 +70,7 @@ func (f *fetch) follow(ctx context.Context, at target, offset0, offset1 int64) (
 
 func (r *follower) Descriptor() ociregistry.Descriptor { return r.desc }
 
-// Verified implements [verified.Reader]: a fetch verifies what it gets.
+// Verified implements [verified.Reader]: the fetch verifies the blob.
 func (r *follower) Verified() verified.State {
 	if !r.whole {
 		return verified.State{}
@@ -92,7 +93,7 @@ func (r *follower) read(buf []byte) (int, error) {
 		return rest.Read(buf)
 	}
 	if !r.fetch.window.pass(r, r.offset) {
-		return r.readOn(buf, errBehind)
+		return r.readElsewhere(buf, errBehind)
 	}
 	p := r.wait()
 	limit := p.visible
@@ -103,7 +104,7 @@ func (r *follower) read(buf []byte) (int, error) {
 	case r.offset < limit && r.ctx.Err() == nil:
 		n, err := r.readSpool(buf[:min(int64(len(buf)), limit-r.offset)])
 		if !r.fetch.window.pass(r, r.offset+int64(n)) {
-			return r.readOn(buf, errBehind) // what was read may have been written over
+			return r.readElsewhere(buf, errBehind) // buf may have bytes that were overwritten
 		}
 		if r.hash != nil {
 			r.hash.Write(buf[:n])
@@ -112,25 +113,25 @@ func (r *follower) read(buf []byte) (int, error) {
 	case r.end >= 0 && r.offset >= r.end, p.done && p.err == nil:
 		return 0, io.EOF
 	case p.err == errSpool:
-		return r.readOn(buf, errSpool)
+		return r.readElsewhere(buf, errSpool)
 	}
-	_, err := r.usable() // the context's error, or that it is closed
+	_, err := r.usable() // the error of the context, or fs.ErrClosed
 	if err == nil {
 		err = p.err
 	}
 	return 0, err
 }
 
-// followSize is how many bytes of a blob a caller gets at a time. It is less than
-// fetchSize, for there may be hundreds of callers.
+// followSize is the number of bytes that a caller gets at a time. It is less than
+// pieceSize, because there may be hundreds of callers.
 const followSize = 32 << 10
 
 var followBuffers = sync.Pool{New: func() any { return new([followSize]byte) }}
 
-// WriteTo implements [io.WriterTo]. It has no buffer while it waits.
+// WriteTo implements [io.WriterTo]. It holds no buffer while it waits.
 func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 	for err == nil {
-		if r.rest == nil { // or else the fetch is no longer its own
+		if r.rest == nil { // otherwise it has left the fetch
 			r.wait()
 		}
 		var m int
@@ -143,7 +144,7 @@ func (r *follower) WriteTo(w io.Writer) (n int64, err error) {
 	return n, err
 }
 
-// copyBuffered copies by way of a buffer, whatever else the two can do.
+// copyBuffered is [io.Copy] without the use of [io.WriterTo] and [io.ReaderFrom].
 func copyBuffered(w io.Writer, r io.Reader) (written int64, err error) {
 	buf := followBuffers.Get().(*[followSize]byte)
 	defer followBuffers.Put(buf)
@@ -168,7 +169,7 @@ func copyBuffered(w io.Writer, r io.Reader) (written int64, err error) {
 	return written, err
 }
 
-// copyNext copies what one Read returns.
+// copyNext copies the bytes that one Read returns.
 func (r *follower) copyNext(w io.Writer) (n int, err error) {
 	buf := followBuffers.Get().(*[followSize]byte)
 	defer followBuffers.Put(buf)
@@ -187,15 +188,16 @@ func (r *follower) wait() progress {
 	if p := r.fetch.progress(); r.readable(p) {
 		return p
 	}
-	return r.fetch.await(r.ctx, r.offset+r.behind+1, r.readable)
+	return r.fetch.await(r.ctx, r.offset+r.lag+1, r.readable)
 }
 
-// readable reports whether Read need not wait.
+// readable reports whether Read would not wait.
 func (r *follower) readable(p progress) bool {
-	return p.done || r.offset+r.behind < p.visible || r.end >= 0 && r.offset >= r.end
+	return p.done || r.offset+r.lag < p.visible || r.end >= 0 && r.offset >= r.end
 }
 
-// usable returns the reader of the rest, if there is one.
+// usable returns the reader of the rest if there is one, and an error if the follower
+// is closed or its context has ended.
 func (r *follower) usable() (rest io.Reader, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,8 +219,9 @@ func (r *follower) readSpool(buf []byte) (int, error) {
 	return r.fetch.spool.readAt(buf, r.offset)
 }
 
-// readOn reads on elsewhere, if this is a caller's reader.
-func (r *follower) readOn(buf []byte, why error) (int, error) {
+// readElsewhere leaves the fetch and continues with the cache registry or the origin.
+// Only the readers of callers do that; for others it returns why.
+func (r *follower) readElsewhere(buf []byte, why error) (int, error) {
 	if r.cancel == nil {
 		return 0, why
 	}
@@ -233,27 +236,27 @@ func (r *follower) readOn(buf []byte, why error) (int, error) {
 		r.rest = rd
 	}
 	r.mu.Unlock()
-	r.goAway()
+	r.leave()
 	return r.read(buf)
 }
 
-// open opens the rest of the content. Of a whole blob it must be known what was
-// read, so that it can be verified, or else all is read once more.
+// open opens the rest of the content. To verify a whole blob it needs the hash of what
+// was read; without that, it reads the blob again from the beginning.
 func (r *follower) open() (io.ReadCloser, error) {
-	c, at := r.fetch.cache, target{"GetBlob", r.fetch.key.repo, r.fetch.key.ref}
+	c, at := r.fetch.cache, call.New("GetBlob", r.fetch.key.repo, r.fetch.key.ref)
 	if !r.whole {
 		return c.readRange(r.ctx, at, r.offset, r.end)
 	}
-	d := ociregistry.Digest(at.ref)
+	d := ociregistry.Digest(at.Ref)
 	if r.hash != nil && r.offset > 0 {
-		return c.openRest(r.ctx, at, r.offset, &lastChecked{hash: r.hash, digest: d})
+		return c.openRest(r.ctx, at, r.offset, &verifyingReader{hash: r.hash, digest: d})
 	}
-	quiet := c.quiet(r.ctx, at)
-	rd, err := quiet.opened(c.origin.GetBlob(&quiet.task, at.repo, d))
+	reader := c.newOriginReader(r.ctx, at)
+	rd, err := reader.opened(c.origin.GetBlob(&reader.task, at.Repository, d))
 	if err != nil {
 		return nil, err
 	}
-	v := newLastChecked(rd, d)
+	v := newVerifyingReader(rd, d)
 	if _, err := io.CopyN(io.Discard, v, r.offset); err != nil {
 		rd.Close()
 		return nil, err
@@ -261,14 +264,14 @@ func (r *follower) open() (io.ReadCloser, error) {
 	return &restReader{v, rd, nil}, nil
 }
 
-// openRest opens what a check has not read of a blob, in the cache registry or else at
-// the origin.
-func (c *Cache) openRest(ctx context.Context, at target, offset int64, check *lastChecked) (io.ReadCloser, error) {
-	rd, err := c.kept.GetBlobRange(ctx, at.repo, check.digest, offset, -1)
+// openRest opens the rest of a blob, from offset, in the cache registry or else at the
+// origin. The reader verifies it with check, which has the hash of what comes before.
+func (c *Cache) openRest(ctx context.Context, at call.Call, offset int64, check *verifyingReader) (io.ReadCloser, error) {
+	rd, err := c.kept.GetBlobRange(ctx, at.Repository, check.digest, offset, -1)
 	if err == nil {
 		check.r = rd
 		return &restReader{check, rd, func(err error) {
-			c.damaged(context.WithoutCancel(ctx), holding{kindBlob, at.repo, check.digest}, err)
+			c.damaged(context.WithoutCancel(ctx), holding{kindBlob, at.Repository, check.digest}, err)
 		}}, nil
 	}
 	if rd, err = c.originRange(ctx, at, offset, -1); err != nil {
@@ -280,18 +283,18 @@ func (c *Cache) openRest(ctx context.Context, at target, offset int64, check *la
 
 // readRange returns a range of a blob from the cache registry, or else from the
 // origin.
-func (c *Cache) readRange(ctx context.Context, at target, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	if rd, err := c.kept.GetBlobRange(ctx, at.repo, ociregistry.Digest(at.ref), offset0, offset1); err == nil {
+func (c *Cache) readRange(ctx context.Context, at call.Call, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	if rd, err := c.kept.GetBlobRange(ctx, at.Repository, ociregistry.Digest(at.Ref), offset0, offset1); err == nil {
 		return rd, nil
 	}
 	return c.originRange(ctx, at, offset0, offset1)
 }
 
-// restReader reads what follows of a blob.
+// restReader reads the rest of a blob.
 type restReader struct {
 	io.Reader
 	io.Closer
-	damaged func(error) // of what is kept, or nil
+	damaged func(error) // called if what is kept is damaged; or nil
 }
 
 func (r *restReader) Read(p []byte) (int, error) {
@@ -302,9 +305,9 @@ func (r *restReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// goAway leaves the fetch.
-func (r *follower) goAway() {
-	r.away.Do(func() {
+// leave leaves the fetch and its window.
+func (r *follower) leave() {
+	r.leaveOnce.Do(func() {
 		r.fetch.cache.leave(r.fetch)
 		r.fetch.window.leave(r)
 	})
@@ -319,7 +322,7 @@ func (r *follower) Close() error {
 		return nil
 	}
 	r.cancel()
-	r.goAway()
+	r.leave()
 	if rest != nil {
 		return rest.Close()
 	}

@@ -30,8 +30,8 @@ func tagsOf(t testing.TB, r ociregistry.Interface, repo string) []string {
 	return tags
 }
 
-// A tag that was resolved by HEAD, and whose manifest was got by its digest, is served
-// and listed when the origin is down, and stays where it has moved to.
+// A tag that was resolved by HEAD, and whose manifest was read by its digest, is served
+// and listed when the origin is down, and points where it has moved.
 func TestCache_KnowsTagsFromHead(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
@@ -54,8 +54,8 @@ func TestCache_KnowsTagsFromHead(t *testing.T) {
 	pullByHead(t, c, "foo", "v1", two)
 }
 
-// A HEAD is enough where the manifest is there already.
-func TestCache_HeadMovesTagToWhatIsKept(t *testing.T) {
+// A HEAD is enough if the manifest is kept already.
+func TestCache_MovesATagToAKeptManifestByHead(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
 	origin := count(mem)
@@ -77,7 +77,7 @@ func TestCache_HeadMovesTagToWhatIsKept(t *testing.T) {
 }
 
 // Within its TTL a tag is resolved once, whether its manifest is kept or not.
-func TestCache_OneHeadWithinTTL(t *testing.T) {
+func TestCache_ResolvesATagOnceWithinItsTTL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mem := ocimem.New()
@@ -107,7 +107,7 @@ func TestCache_OneHeadWithinTTL(t *testing.T) {
 	})
 }
 
-// What was learned from HEAD yields to what is changed through the cache.
+// A change through the cache replaces what was learned from HEAD.
 func TestCache_HeadYieldsToChanges(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
@@ -127,8 +127,8 @@ func TestCache_HeadYieldsToChanges(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
 }
 
-// A tag that has gone is not brought back by its manifest.
-func TestCache_TagGoneAfterHead(t *testing.T) {
+// A deleted tag does not come back when its manifest is kept.
+func TestCache_DoesNotBringBackADeletedTag(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
 	origin := count(mem)

@@ -8,15 +8,16 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// knownTags has where tags are, as far as the origin has said so. Of a tag whose
-// manifest is not kept this is all there is.
+// knownTags remembers where tags point, as far as the origin has said so. It is all
+// that is kept of a tag whose manifest is not.
 type knownTags struct {
 	mu    sync.Mutex
 	tags  map[key]knownTag
-	await map[key][]string // by a manifest that is not kept, the tags that point at it
+	await map[key][]string // the tags that point at a manifest that is not kept
 }
 
-// knownTag is where a tag is. If it is kept, the cache registry has it there.
+// knownTag says where a tag points. If kept is set, the cache registry has that tag,
+// and the other fields are empty.
 type knownTag struct {
 	since     time.Time
 	kept      bool
@@ -35,8 +36,8 @@ func manifestKey(repo string, d ociregistry.Digest) key {
 	return key{kind: kindManifest, repo: repo, ref: string(d)}
 }
 
-// set notes that the cache registry has a tag where the origin has it. That is worth
-// knowing for some time only.
+// set notes that a tag points at the same manifest in the cache registry as at the
+// origin. It does nothing if ttl is zero: then the note would be of no use.
 func (k *knownTags) set(repo, tag string, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -46,13 +47,13 @@ func (k *knownTags) set(repo, tag string, ttl time.Duration) {
 	}
 }
 
-// expect notes where the origin has a tag whose manifest is not kept.
+// expect notes where a tag points at the origin whose manifest is not kept.
 func (k *knownTags) expect(repo, tag string, desc ociregistry.Descriptor) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	at, is := tagKey(repo, tag), knownTag{since: time.Now(), mediaType: desc.MediaType, digest: desc.Digest, size: desc.Size}
 	if was, ok := k.tags[at]; ok && !was.kept && was.digest == is.digest {
-		k.tags[at] = is // which is awaited
+		k.tags[at] = is // already in await
 		return
 	}
 	k.remove(repo, tag)
@@ -69,7 +70,7 @@ func (k *knownTags) put(at key, t knownTag) {
 	k.tags[at] = t
 }
 
-// get returns where a tag is, if the origin has said so less than ttl ago.
+// get returns where a tag points, if the origin has said so less than ttl ago.
 func (k *knownTags) get(repo, tag string, ttl time.Duration) (t knownTag, ok bool) {
 	if ttl <= 0 {
 		return t, false
@@ -80,7 +81,7 @@ func (k *knownTags) get(repo, tag string, ttl time.Duration) (t knownTag, ok boo
 	return t, ok && time.Since(t.since) < ttl
 }
 
-// awaiting returns the tags that point at a manifest that was not kept.
+// awaiting returns the tags that point at a manifest that is not kept.
 func (k *knownTags) awaiting(repo string, d ociregistry.Digest) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -93,7 +94,7 @@ func (k *knownTags) forget(repo, tag string) {
 	k.remove(repo, tag)
 }
 
-// remove takes a tag out. The lock is held.
+// remove removes a tag. The lock is held.
 func (k *knownTags) remove(repo, tag string) {
 	at := tagKey(repo, tag)
 	t, ok := k.tags[at]

@@ -9,27 +9,28 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// ledger knows what the cache registry holds, if that is to be bounded, and what
-// goes first.
+// ledger knows what the cache registry holds, if there is a limit for that, and what
+// to delete first.
 type ledger struct {
-	cache *Cache
-	max   int64         // bytes; 0 is no bound
-	sound bool          // nothing that is kept can be damaged
-	ready chan struct{} // closed when the records have been read
+	cache    *Cache
+	max      int64         // bytes; 0 means no limit
+	verified bool          // the cache registry returns no damaged content
+	ready    chan struct{} // closed when the records have been read
 
-	// latest is what was used most recently, if it is not nil. Reading it once
-	// more changes nothing.
+	// latest is the entry that was used most recently, or nil. Reading it once more
+	// changes nothing, and takes no lock.
 	latest atomic.Pointer[entry]
 
 	mu      sync.Mutex
 	entries map[holding]*entry
-	blobs   *list.List // of *entry, the most recently used first
-	others  *list.List // the same of manifests
-	held    map[ociregistry.Digest]int
-	total   int64 // bytes, each digest once
+	blobs   *list.List                 // of *entry, the most recently used first
+	others  *list.List                 // the same for manifests
+	held    map[ociregistry.Digest]int // the number of entries with a digest
+	total   int64                      // bytes, each digest once
 }
 
 // holding is a blob or a manifest of a repository.
@@ -41,9 +42,9 @@ type holding struct {
 
 type entry struct {
 	holding
-	size   int64
-	record string        // its tag among the records
-	place  *list.Element // nil as long as the content is not there
+	size    int64
+	record  string        // the tag of its record
+	element *list.Element // nil while the content is not stored
 }
 
 func (l *ledger) init(c *Cache) {
@@ -71,7 +72,7 @@ func (l *ledger) load(ctx context.Context) {
 	for tag, err := range l.cache.cache.Tags(ctx, stateRepo, "") {
 		if err != nil {
 			if !notFound(err) {
-				l.cache.warn("cannot read what is kept", target{"Tags", stateRepo, ""}, err)
+				l.cache.warn("cannot read what is kept", call.New("Tags", stateRepo, ""), err)
 			}
 			break
 		}
@@ -91,13 +92,14 @@ func (l *ledger) load(ctx context.Context) {
 	for _, i := range order {
 		if l.entries[entries[i].holding] == nil {
 			l.add(entries[i])
-			l.place(entries[i])
+			l.moveToFront(entries[i])
 		}
 	}
 }
 
 // reserve makes room for content, and records it. It reports whether the content
-// is to be kept; if so, keep or drop has to be called when it was pushed.
+// is to be kept. If so, the caller must call confirm when it has pushed the content,
+// or drop if that failed.
 func (l *ledger) reserve(ctx context.Context, k kind, repo string, desc ociregistry.Descriptor) bool {
 	if l.max <= 0 {
 		return true
@@ -134,7 +136,7 @@ func (l *ledger) reserve(ctx context.Context, k kind, repo string, desc ociregis
 	return fits && l.stillFits(e) && l.write(ctx, e)
 }
 
-// stillFits takes out an entry for which no room could be made.
+// stillFits reports whether there is room for an entry. If not, it removes the entry.
 func (l *ledger) stillFits(e *entry) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,24 +144,24 @@ func (l *ledger) stillFits(e *entry) bool {
 		return true
 	}
 	if l.entries[e.holding] == e {
-		l.take(e)
+		l.removeEntry(e)
 	}
 	return false
 }
 
-// write records an entry before there is content for it: what a crash leaves is
-// known.
+// write records an entry before its content is stored, so that content is known even
+// after a crash.
 func (l *ledger) write(ctx context.Context, e *entry) bool {
 	if err := l.cache.writeRecord(ctx, e); err != nil {
-		l.cache.warn("cannot record what is kept", target{"PushManifest", e.repo, string(e.digest)}, err)
+		l.cache.warn("cannot record what is kept", call.New("PushManifest", e.repo, string(e.digest)), err)
 		l.remove(e.holding)
 		return false
 	}
 	return true
 }
 
-// victims takes entries out until there is room for more bytes, or no entry is
-// left. The lock is held.
+// victims removes entries until there is room for need bytes, or no entry is left, and
+// returns them. The lock is held.
 func (l *ledger) victims(need int64) (victims []*entry) {
 	for l.total+need > l.max {
 		last := l.blobs.Back()
@@ -170,15 +172,16 @@ func (l *ledger) victims(need int64) (victims []*entry) {
 			break
 		}
 		e := last.Value.(*entry)
-		l.take(e)
+		l.removeEntry(e)
 		victims = append(victims, e)
 	}
 	return victims
 }
 
-// evict removes content from the cache registry. What cannot be removed still
-// counts, and is tried again when everything else has gone. If that is because a
-// manifest names it, manifests are kept from now on so that they name nothing.
+// evict deletes the content of an entry from the cache registry. Content that cannot be
+// deleted still counts, and becomes the last to be tried again. If it cannot be deleted
+// because a manifest names it, manifests are from now on kept under a media type with
+// which they name nothing.
 func (l *ledger) evict(ctx context.Context, e *entry) {
 	ctx = ociregistry.AllowInUse(context.WithoutCancel(ctx))
 	var err error
@@ -191,31 +194,31 @@ func (l *ledger) evict(ctx context.Context, e *entry) {
 		l.cache.private.Store(true)
 	}
 	if err != nil && !notFound(err) {
-		l.cache.warn("cannot make room in the cache", target{"DeleteBlob", e.repo, string(e.digest)}, err)
+		l.cache.warn("cannot make room in the cache", call.New("DeleteBlob", e.repo, string(e.digest)), err)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.entries[e.holding] == nil {
 			l.add(e)
-			l.place(e)
+			l.moveToFront(e)
 		}
 		return
 	}
 	l.cache.deleteRecord(ctx, e)
 }
 
-// keep is called when the content is there.
-func (l *ledger) keep(k kind, repo string, digest ociregistry.Digest) {
+// confirm is called when content has been stored.
+func (l *ledger) confirm(k kind, repo string, digest ociregistry.Digest) {
 	if l.max <= 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e := l.entries[holding{k, repo, digest}]; e != nil {
-		l.place(e)
+		l.moveToFront(e)
 	}
 }
 
-// drop is called when the content is not there.
+// drop is called when content has not been stored, or has been deleted.
 func (l *ledger) drop(ctx context.Context, k kind, repo string, digest ociregistry.Digest) {
 	if l.max <= 0 {
 		return
@@ -230,20 +233,20 @@ func (l *ledger) remove(h holding) *entry {
 	defer l.mu.Unlock()
 	e := l.entries[h]
 	if e != nil {
-		l.take(e)
+		l.removeEntry(e)
 	}
 	return e
 }
 
-// touch is called when content was read. It reports whether that has the size that is
-// recorded, as far as there is a record, and the cache registry tells the size.
+// touch is called when content is read. It returns false if the record has another
+// size than the reader.
 func (l *ledger) touch(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
-	return l.max <= 0 || l.used(k, repo, digest, rd)
+	return l.max <= 0 || l.recordUse(k, repo, digest, rd)
 }
 
-// used makes an entry the most recently used. What was kept before there was a
-// bound is counted from now on.
-func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
+// recordUse makes an entry the most recently used. Content that was kept when there
+// was no limit counts from now on.
+func (l *ledger) recordUse(k kind, repo string, digest ociregistry.Digest, rd ociregistry.BlobReader) bool {
 	if e := l.latest.Load(); e != nil && e.digest == digest && e.repo == repo && e.kind == k {
 		return l.fits(e, rd)
 	}
@@ -254,29 +257,30 @@ func (l *ledger) used(k kind, repo string, digest ociregistry.Digest, rd ociregi
 	}
 	l.mu.Lock()
 	e := l.entries[holding{k, repo, digest}]
-	if e != nil && e.place != nil {
-		l.place(e)
+	if e != nil && e.element != nil {
+		l.moveToFront(e)
 	}
 	l.mu.Unlock()
 	if e != nil {
 		return l.fits(e, rd)
 	}
 	size := rd.Descriptor().Size
-	if size < 0 || size > l.max || l.cache.begin() != nil {
+	if size < 0 || size > l.max || l.cache.startWork() != nil {
 		return true
 	}
 	go func() {
 		defer l.cache.working.Done()
 		if l.reserve(l.cache.ctx, k, repo, ociregistry.Descriptor{Digest: digest, Size: size}) {
-			l.keep(k, repo, digest)
+			l.confirm(k, repo, digest)
 		}
 	}()
 	return true
 }
 
-// fits reports whether what is read may be what was recorded.
+// fits reports whether a reader may have the content of an entry, by its size. The
+// cache registry need not know the size.
 func (l *ledger) fits(e *entry, rd ociregistry.BlobReader) bool {
-	if l.sound {
+	if l.verified {
 		return true
 	}
 	size := rd.Descriptor().Size
@@ -291,13 +295,13 @@ func (l *ledger) add(e *entry) {
 	}
 }
 
-// take takes an entry out. The lock is held.
-func (l *ledger) take(e *entry) {
+// removeEntry removes an entry. The lock is held.
+func (l *ledger) removeEntry(e *entry) {
 	delete(l.entries, e.holding)
 	l.latest.CompareAndSwap(e, nil)
-	if e.place != nil {
-		l.list(e).Remove(e.place)
-		e.place = nil
+	if e.element != nil {
+		l.list(e).Remove(e.element)
+		e.element = nil
 	}
 	if l.held[e.digest]--; l.held[e.digest] == 0 {
 		delete(l.held, e.digest)
@@ -305,14 +309,14 @@ func (l *ledger) take(e *entry) {
 	}
 }
 
-// place makes an entry the most recently used. The lock is held.
-func (l *ledger) place(e *entry) {
+// moveToFront makes an entry the most recently used. The lock is held.
+func (l *ledger) moveToFront(e *entry) {
 	l.latest.Store(e)
-	if e.place != nil {
-		l.list(e).MoveToFront(e.place)
+	if e.element != nil {
+		l.list(e).MoveToFront(e.element)
 		return
 	}
-	e.place = l.list(e).PushFront(e)
+	e.element = l.list(e).PushFront(e)
 }
 
 func (l *ledger) list(e *entry) *list.List {

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -16,7 +17,7 @@ func (u *union) Repositories(ctx context.Context, startAfter string) iter.Seq2[s
 
 // Tags implements [ociregistry.Lister.Tags].
 func (u *union) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	if err := (target{op: "Tags", repo: repo}).checkRepo(); err != nil {
+	if err := call.New("Tags", repo, "").CheckRepository(); err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
 	return merge(u.r[0].Tags(ctx, repo, startAfter), u.r[1].Tags(ctx, repo, startAfter), strings.Compare)
@@ -24,16 +25,16 @@ func (u *union) Tags(ctx context.Context, repo string, startAfter string) iter.S
 
 // Referrers implements [ociregistry.Lister.Referrers].
 func (u *union) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	if err := (target{"Referrers", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("Referrers", repo, string(digest)).CheckDigest(); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
 	return merge(u.r[0].Referrers(ctx, repo, digest, artifactType), u.r[1].Referrers(ctx, repo, digest, artifactType),
 		byDescriptor)
 }
 
-// merge returns the elements of two sequences in order, reading of each no more
-// than one element ahead. Of equal elements it returns the first sequence's. A
-// repository that only one registry knows is no error.
+// merge returns the elements of two sequences in order, and reads each sequence at most
+// one element ahead. Of two equal elements it returns that of the first sequence. It is
+// not an error if one of the registries does not know the repository.
 func merge[T any](seq0, seq1 iter.Seq2[T, error], compare func(a, b T) int) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		h0, h1 := newHead(seq0), newHead(seq1)
@@ -61,7 +62,7 @@ func merge[T any](seq0, seq1 iter.Seq2[T, error], compare func(a, b T) int) iter
 	}
 }
 
-// order returns which of two heads is the least: both, if they are equal.
+// order returns the lesser of two heads, or both if they are equal.
 func order[T any](h0, h1 *head[T], compare func(a, b T) int) []*head[T] {
 	if !h1.ok {
 		return []*head[T]{h0}
@@ -78,7 +79,7 @@ func order[T any](h0, h1 *head[T], compare func(a, b T) int) []*head[T] {
 	return []*head[T]{h0, h1}
 }
 
-// headsError returns why a list of two cannot begin.
+// headsError returns the error of a merged list whose sequences begin with these errors.
 func headsError(err0, err1 error) error {
 	unknown0, unknown1 := errors.Is(err0, ociregistry.ErrNameUnknown), errors.Is(err1, ociregistry.ErrNameUnknown)
 	switch {
@@ -90,7 +91,7 @@ func headsError(err0, err1 error) error {
 	return nil
 }
 
-// head is a sequence and its first element.
+// head is a sequence and its next element.
 type head[T any] struct {
 	pull func() (T, error, bool)
 	stop func()

@@ -10,16 +10,17 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// maxManifest is how large a manifest can be that goes through a cache, in
-// bytes. The specification asks registries for 4 MiB.
+// maxManifest is the maximum size in bytes of a manifest that goes through a cache.
+// The specification asks registries to accept 4 MiB.
 const maxManifest = 32 << 20
 
-// manifestContent is a manifest in memory, verified.
+// manifestContent is a verified manifest in memory.
 type manifestContent struct {
 	contents []byte
 	desc     ociregistry.Descriptor
@@ -34,7 +35,7 @@ func (m manifestContent) reader(err error) (ociregistry.BlobReader, error) {
 	return r, nil
 }
 
-// contentReader reads content that is in memory. It implements [io.WriterTo],
+// contentReader reads content in memory. It implements [io.WriterTo],
 // [io.Seeker] and [io.ReaderAt].
 type contentReader struct {
 	bytes.Reader
@@ -44,9 +45,9 @@ type contentReader struct {
 func (r *contentReader) Descriptor() ociregistry.Descriptor { return r.desc }
 func (r *contentReader) Close() error                       { return nil }
 
-// readManifest reads a manifest and verifies it against the digest that was asked
-// for, or else that which came with it.
-func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest) (m manifestContent, err error) {
+// readManifest reads a manifest, and verifies it against the digest want or, if that is
+// empty, the digest of the reader's descriptor.
+func readManifest(at call.Call, rd ociregistry.BlobReader, want ociregistry.Digest) (m manifestContent, err error) {
 	defer rd.Close()
 	m.desc = unwrap(rd.Descriptor())
 	if want == "" {
@@ -55,26 +56,26 @@ func readManifest(at target, rd ociregistry.BlobReader, want ociregistry.Digest)
 	m.contents, err = readLimited(rd, m.desc.Size)
 	switch {
 	case err != nil:
-		return m, at.fail(err)
+		return m, at.Wrap(err)
 	case len(m.contents) > maxManifest:
-		return m, at.fail(fmt.Errorf("%w: it has more than %d bytes", ociregistry.ErrManifestInvalid, maxManifest))
+		return m, at.Wrap(fmt.Errorf("%w: the manifest has more than %d bytes", ociregistry.ErrManifestInvalid, maxManifest))
 	case want == "":
 		want = digest.FromBytes(m.contents)
 	}
 	if err := ociregistry.CheckDigest(want); err != nil {
-		return m, at.fail(err)
+		return m, at.Wrap(err)
 	}
 	if !verified.IsOf(want, m.contents) {
-		return m, at.fail(fmt.Errorf("%w: the content of the manifest is another", ociregistry.ErrDigestInvalid))
+		return m, at.Wrap(fmt.Errorf("%w: the content of the manifest does not match", ociregistry.ErrDigestInvalid))
 	}
 	m.desc.Digest, m.desc.Size = want, int64(len(m.contents))
 	return m, nil
 }
 
-// readLimited reads a manifest which may have size bytes, and not much more than there
-// can be of one.
+// readLimited reads a manifest, which probably has size bytes. It stops soon after
+// maxManifest bytes.
 func readLimited(rd io.Reader, size int64) ([]byte, error) {
-	contents := make([]byte, 0, min(max(size+1, 512), 64<<10)) // one more, to see the end
+	contents := make([]byte, 0, min(max(size+1, 512), 64<<10)) // one more byte, to see the end
 	for {
 		n, err := rd.Read(contents[len(contents):cap(contents)])
 		contents = contents[:len(contents)+n]
@@ -91,7 +92,7 @@ func readLimited(rd io.Reader, size int64) ([]byte, error) {
 
 // readCached reads a manifest from the cache registry.
 func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.Digest) (manifestContent, error) {
-	at := target{"GetManifest", repo, string(digest)}
+	at := call.New("GetManifest", repo, string(digest))
 	rd, err := c.kept.GetManifest(ctx, repo, digest)
 	if err != nil {
 		return manifestContent{}, err
@@ -105,7 +106,7 @@ func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.
 
 // readTag reads the manifest that a tag points at in the cache registry.
 func (c *Cache) readTag(ctx context.Context, k key) (m manifestContent, err error) {
-	at := target{"GetTag", k.repo, k.ref}
+	at := call.New("GetTag", k.repo, k.ref)
 	rd, err := c.kept.GetTag(ctx, k.repo, k.ref)
 	if err == nil {
 		m, err = readManifest(at, c.cachedManifest(k.repo, rd), "")
@@ -117,18 +118,18 @@ func (c *Cache) readTag(ctx context.Context, k key) (m manifestContent, err erro
 	return m, nil
 }
 
-// fetchManifest gets a manifest from the origin, by its digest or by the tag that
-// k names, and keeps it, and tags that point at it.
+// fetchManifest gets a manifest from the origin, by the digest or the tag in k. It
+// keeps the manifest, and the tags, which point at it.
 func (c *Cache) fetchManifest(t *task, k key, tags ...string) (manifestContent, error) {
-	at := target{"GetManifest", k.repo, k.ref}
+	at := call.New("GetManifest", k.repo, k.ref)
 	if k.kind == kindTag {
-		at.op = "GetTag"
+		at.Op = "GetTag"
 	}
 	before := t.wait(originIdle)
 	m, err := c.originManifest(t, at, k)
 	t.waited(before)
 	if err != nil {
-		err = at.stalledOr(t, err)
+		err = stalledOr(t, at, err)
 		if t.Err() == nil || errors.Is(err, errStalled) {
 			c.failed(t, k, err)
 		}
@@ -136,13 +137,13 @@ func (c *Cache) fetchManifest(t *task, k key, tags ...string) (manifestContent, 
 	}
 	c.storeManifest(t, k, m, tags...)
 	if c.opts.WholeImages {
-		c.bringWhole(t, k.repo, m.desc.Digest)
+		c.fetchImage(t, k.repo, m.desc.Digest)
 	}
 	return m, nil
 }
 
 // originManifest reads a manifest from the origin.
-func (c *Cache) originManifest(t *task, at target, k key) (m manifestContent, err error) {
+func (c *Cache) originManifest(t *task, at call.Call, k key) (m manifestContent, err error) {
 	var rd ociregistry.BlobReader
 	want := ociregistry.Digest("")
 	if k.kind == kindTag {
@@ -171,15 +172,15 @@ func (c *Cache) originManifest(t *task, at target, k key) (m manifestContent, er
 		err = manifest.CheckUnnamed(served, m.contents)
 	}
 	if err != nil {
-		return m, at.fail(err)
+		return m, at.Wrap(err)
 	}
 	return m, nil
 }
 
-// storeManifest keeps a manifest, tags that point at it, and those that are known to,
-// unless things have changed since k was made.
+// storeManifest keeps a manifest with the given tags, and with those that are known to
+// point at it, unless something changed since k was made.
 func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tags ...string) {
-	at := target{"PushManifest", k.repo, string(m.desc.Digest)}
+	at := call.New("PushManifest", k.repo, string(m.desc.Digest))
 	if c.changed(k) || !c.purge(ctx, holding{kindManifest, k.repo, m.desc.Digest}) || !c.ledger.reserve(ctx, kindManifest, k.repo, m.desc) {
 		return
 	}
@@ -189,7 +190,7 @@ func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tag
 		c.ledger.drop(ctx, kindManifest, k.repo, m.desc.Digest)
 		return
 	}
-	c.ledger.keep(kindManifest, k.repo, m.desc.Digest)
+	c.ledger.confirm(kindManifest, k.repo, m.desc.Digest)
 	for _, tag := range tags {
 		c.validated(key{kindTag, k.repo, tag, k.changes})
 	}
@@ -199,8 +200,8 @@ func (c *Cache) storeManifest(ctx context.Context, k key, m manifestContent, tag
 	}
 }
 
-// pushKept pushes a manifest to the cache registry, under its own media type if that
-// takes it so.
+// pushKept pushes a manifest to the cache registry, under its own media type if the
+// registry accepts that.
 func (c *Cache) pushKept(ctx context.Context, repo string, m manifestContent, tags []string) error {
 	ctx = ociregistry.AllowMissing(unconditional(ctx))
 	ref, mediaType := string(m.desc.Digest), m.desc.MediaType
@@ -217,33 +218,33 @@ func (c *Cache) pushKept(ctx context.Context, repo string, m manifestContent, ta
 	return err
 }
 
-// dropBlob removes a blob from the cache registry. It reports whether that worked.
+// dropBlob deletes a blob from the cache registry. It reports whether that worked.
 func (c *Cache) dropBlob(ctx context.Context, repo string, digest ociregistry.Digest) bool {
 	if err := c.cache.DeleteBlob(ociregistry.AllowInUse(ctx), repo, digest); err != nil && !notFound(err) {
-		c.warn("cannot delete from the cache", target{"DeleteBlob", repo, string(digest)}, err)
+		c.warn("cannot delete from the cache", call.New("DeleteBlob", repo, string(digest)), err)
 		return false
 	}
 	c.ledger.drop(ctx, kindBlob, repo, digest)
 	return true
 }
 
-// dropManifest removes a manifest from the cache registry. It reports whether that
+// dropManifest deletes a manifest from the cache registry. It reports whether that
 // worked.
 func (c *Cache) dropManifest(ctx context.Context, repo string, digest ociregistry.Digest) bool {
 	if err := c.cache.DeleteManifest(ociregistry.AllowInUse(ctx), repo, digest); err != nil && !notFound(err) {
-		c.warn("cannot delete from the cache", target{"DeleteManifest", repo, string(digest)}, err)
+		c.warn("cannot delete from the cache", call.New("DeleteManifest", repo, string(digest)), err)
 		return false
 	}
 	c.ledger.drop(ctx, kindManifest, repo, digest)
 	return true
 }
 
-// dropTags removes tags from the cache registry.
+// dropTags deletes tags from the cache registry.
 func (c *Cache) dropTags(ctx context.Context, repo string, tags ...string) {
 	for _, tag := range tags {
 		c.known.forget(repo, tag)
 		if err := c.cache.DeleteTag(ctx, repo, tag); err != nil && !notFound(err) {
-			c.warn("cannot delete from the cache", target{"DeleteTag", repo, tag}, err)
+			c.warn("cannot delete from the cache", call.New("DeleteTag", repo, tag), err)
 		}
 	}
 }

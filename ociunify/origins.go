@@ -6,39 +6,41 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// OriginsOptions has the settings of [Origins]. Its zero value is a good one.
+// OriginsOptions has the settings of [Origins]. The zero value is ready to use.
 type OriginsOptions struct {
-	// RetryAfter is for how long an origin that failed is passed over. Zero stands
-	// for a minute.
+	// RetryAfter is for how long an origin that failed is not asked. Zero means one
+	// minute.
 	RetryAfter time.Duration
 
-	// OriginWait is how long an origin is waited for as long as there is another to
-	// ask: one that does not begin to answer in that time has failed. Zero stands
-	// for 5 seconds, which is less than a Cache waits; negative for no bound.
+	// OriginWait is how long to wait for an origin while there is another one to ask.
+	// An origin that does not begin to answer in time has failed. Zero means 5
+	// seconds, which is less than a [Cache] waits. A negative value means no limit.
 	OriginWait time.Duration
 
-	// Logger is told when an origin fails. Nil is silence.
+	// Logger receives a warning when an origin fails. Nil means no logging.
 	Logger *slog.Logger
 }
 
-// Origins returns a registry to read from, of several that should have the same
-// content, such as mirrors. The origins are asked in order; the first that
-// answers wins. One that does not have the content has not answered. One that
-// fails is passed over, and is not asked again for a while, unless all have
-// failed; one that denies access is asked again. A nil origin stands for one that
-// could not be made, and always fails.
+// Origins returns a read-only registry over several registries that should have the
+// same content, such as mirrors. It asks them in order, and returns the first answer;
+// an origin that does not have the content has not answered. An origin that fails is
+// not asked again for a while, unless all have failed. An origin that denies access is
+// asked again each time. A nil origin, which stands for one that could not be created,
+// is skipped. Nil opts mean the zero OriginsOptions.
 //
-// When no origin has the content, the error is that of the first if all say so,
-// else all errors are wrapped. Changes are [ociregistry.ErrUnsupported]. Nil opts
-// are the zero OriginsOptions.
-func Origins(opts *OriginsOptions, list ...ociregistry.Interface) ociregistry.Interface {
-	o := &origins{list: list, until: make([]time.Time, len(list))}
+// If all origins say that the content does not exist, the error is that of the first.
+// Otherwise the errors of those that failed are wrapped. Changes fail with
+// [ociregistry.ErrUnsupported].
+func Origins(list []ociregistry.Interface, opts *OriginsOptions) ociregistry.Interface {
+	o := &origins{list: slices.Clone(list), until: make([]time.Time, len(list))}
 	if opts != nil {
 		o.opts = *opts
 	}
@@ -61,13 +63,14 @@ type origins struct {
 	watch watch
 
 	mu    sync.Mutex
-	until []time.Time // when each origin that failed is asked again
+	until []time.Time // when to ask each origin that failed again
 }
 
-var errNoOrigin = errors.New("there is no such origin")
+// errNoOrigin is the error of calls when all origins are nil.
+var errNoOrigin = errors.New("there is no origin")
 
-// usable returns the origins to ask, by their indexes: those that have not failed
-// lately, or all.
+// usable returns the indexes of the origins to ask: those that have not failed lately,
+// or all if there are none.
 func (o *origins) usable() []int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -94,9 +97,9 @@ func (o *origins) failed(i int, err error) {
 	o.until[i] = time.Now().Add(o.opts.RetryAfter)
 }
 
-// first returns what the first origin answers. The last of them is waited for as long
-// as the context says.
-func first[T any](ctx context.Context, o *origins, at target, ask func(context.Context, ociregistry.Interface) (T, error)) (v T, err error) {
+// first returns the first answer of an origin. It waits for the last origin until ctx
+// ends.
+func first[T any](ctx context.Context, o *origins, at call.Call, ask func(context.Context, ociregistry.Interface) (T, error)) (v T, err error) {
 	var absent error
 	var failures []error
 	usable := o.usable()
@@ -105,7 +108,7 @@ func first[T any](ctx context.Context, o *origins, at target, ask func(context.C
 		if n == len(usable)-1 {
 			limit = -1
 		}
-		v, err := begun(ctx, &o.watch, at, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
+		v, err := withinLimit(ctx, &o.watch, at, limit, func(ctx context.Context) (T, error) { return ask(ctx, o.list[i]) })
 		switch {
 		case err == nil, ctx.Err() != nil, errors.Is(err, ociregistry.ErrRangeInvalid):
 			return v, err
@@ -130,8 +133,8 @@ func first[T any](ctx context.Context, o *origins, at target, ask func(context.C
 }
 
 func (o *origins) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	at := target{"GetBlob", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("GetBlob", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -140,8 +143,8 @@ func (o *origins) GetBlob(ctx context.Context, repo string, digest ociregistry.D
 }
 
 func (o *origins) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	at := target{"GetBlobRange", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("GetBlobRange", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -150,8 +153,8 @@ func (o *origins) GetBlobRange(ctx context.Context, repo string, digest ociregis
 }
 
 func (o *origins) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	at := target{"GetManifest", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("GetManifest", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return nil, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -160,8 +163,8 @@ func (o *origins) GetManifest(ctx context.Context, repo string, digest ociregist
 }
 
 func (o *origins) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	at := target{"GetTag", repo, tagName}
-	if err := at.checkTag(); err != nil {
+	at := call.New("GetTag", repo, tagName)
+	if err := at.CheckTag(); err != nil {
 		return nil, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -170,8 +173,8 @@ func (o *origins) GetTag(ctx context.Context, repo string, tagName string) (ocir
 }
 
 func (o *origins) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	at := target{"ResolveBlob", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("ResolveBlob", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -180,8 +183,8 @@ func (o *origins) ResolveBlob(ctx context.Context, repo string, digest ociregist
 }
 
 func (o *origins) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	at := target{"ResolveManifest", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("ResolveManifest", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -190,8 +193,8 @@ func (o *origins) ResolveManifest(ctx context.Context, repo string, digest ocire
 }
 
 func (o *origins) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	at := target{"ResolveTag", repo, tagName}
-	if err := at.checkTag(); err != nil {
+	at := call.New("ResolveTag", repo, tagName)
+	if err := at.CheckTag(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -200,14 +203,14 @@ func (o *origins) ResolveTag(ctx context.Context, repo string, tagName string) (
 }
 
 func (o *origins) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
-	return firstList(ctx, o, target{op: "Repositories"}, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
+	return firstList(ctx, o, call.New("Repositories", "", ""), func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
 		return r.Repositories(ctx, startAfter)
 	})
 }
 
 func (o *origins) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	at := target{op: "Tags", repo: repo}
-	if err := at.checkRepo(); err != nil {
+	at := call.New("Tags", repo, "")
+	if err := at.CheckRepository(); err != nil {
 		return ociregistry.ErrorSeq[string](err)
 	}
 	return firstList(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[string, error] {
@@ -216,8 +219,8 @@ func (o *origins) Tags(ctx context.Context, repo string, startAfter string) iter
 }
 
 func (o *origins) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	at := target{"Referrers", repo, string(digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("Referrers", repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.ErrorSeq[ociregistry.Descriptor](err)
 	}
 	return firstList(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) iter.Seq2[ociregistry.Descriptor, error] {
@@ -225,9 +228,9 @@ func (o *origins) Referrers(ctx context.Context, repo string, digest ociregistry
 	})
 }
 
-// firstList returns the list of the first origin that begins to give one. If it
-// fails later, that is an error of the list.
-func firstList[T any](ctx context.Context, o *origins, at target, ask func(context.Context, ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
+// firstList returns the list of the first origin that begins to answer. If that fails
+// later, the list ends with its error.
+func firstList[T any](ctx context.Context, o *origins, at call.Call, ask func(context.Context, ociregistry.Interface) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		list, err := first(ctx, o, at, func(ctx context.Context, r ociregistry.Interface) (*openList[T], error) {
@@ -246,9 +249,9 @@ func firstList[T any](ctx context.Context, o *origins, at target, ask func(conte
 	}
 }
 
-// openList is a list that has begun.
+// openList is a list whose first element has been read.
 type openList[T any] struct {
-	x    T // the first element, if there is any
+	x    T // the first element, if any is true
 	any  bool
 	next func() (T, error, bool)
 	end  []func()

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// answer is what an origin of any kind says for a tag.
+// answer is the answer of an origin for a tag.
 type answer struct {
 	mediaType, content string
 	named              bool // it has the digest of the content
@@ -31,8 +31,8 @@ func (a answer) desc() ociregistry.Descriptor {
 	return desc
 }
 
-// What is no manifest replaces no image, neither in what is served nor in what is kept.
-func TestCache_PageReplacesNoImage(t *testing.T) {
+// Content that is not a manifest replaces no image: it is neither served nor kept.
+func TestCache_ReplacesNoImageByAPage(t *testing.T) {
 	t.Parallel()
 	const page, list = "<!DOCTYPE html><title>Log in</title>", `{"errors":[{"code":"UNKNOWN"}]}`
 	answers := map[string]answer{
@@ -95,9 +95,9 @@ func TestCache_PageReplacesNoImage(t *testing.T) {
 	}
 }
 
-// A manifest may be of any type, if the origin names its digest; a type that says
-// nothing yields to what the content says.
-func TestCache_ManifestsOfAnyOrigin(t *testing.T) {
+// A manifest may have any media type, if the origin says its digest. The type in the
+// content replaces a generic one.
+func TestCache_AcceptsManifestsOfAnyType(t *testing.T) {
 	t.Parallel()
 	index := `{"schemaVersion":2,"manifests":[]}`
 	tests := map[string]struct {
@@ -137,9 +137,9 @@ func TestCache_ManifestsOfAnyOrigin(t *testing.T) {
 	}
 }
 
-// What an origin does not know of a size, or cannot know, never becomes the length of
+// A size that the origin does not know, or an impossible one, never becomes the length of
 // an answer.
-func TestCache_UnknownSizesAreNotPassedOn(t *testing.T) {
+func TestCache_PassesOnNoUnknownSizes(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{-1, 0} {
 		mem := ocimem.New()
@@ -188,8 +188,8 @@ func TestCache_UnknownSizesAreNotPassedOn(t *testing.T) {
 	}
 }
 
-// An origin that speaks of something else has not answered.
-func TestCache_OriginSpeaksOfAnother(t *testing.T) {
+// An origin that returns another digest has not answered.
+func TestCache_IgnoresAnswersAboutOtherContent(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	one, two := pushed(t, mem, "foo", 1), pushed(t, mem, "foo", 2)

@@ -6,11 +6,11 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// race asks two registries at once. Each is asked with a context of its own, and
-// so can be cancelled alone.
+// race asks two registries at once. Each request has its own context, so that one of
+// them can be cancelled.
 type race[T any] struct {
 	failover bool
-	drop     func(T) // lets go of an answer that is not wanted; may be nil
+	discard  func(T) // releases an answer that is not used; may be nil
 	cancel   [2]context.CancelFunc
 	answers  [2]chan answer[T]
 }
@@ -20,8 +20,8 @@ type answer[T any] struct {
 	err error
 }
 
-func newRace[T any](ctx context.Context, u *union, ask func(context.Context, ociregistry.Interface) (T, error), drop func(T)) *race[T] {
-	q := &race[T]{failover: u.opts.Failover, drop: drop}
+func newRace[T any](ctx context.Context, u *union, ask func(context.Context, ociregistry.Interface) (T, error), discard func(T)) *race[T] {
+	q := &race[T]{failover: u.opts.Failover, discard: discard}
 	for i := range q.answers {
 		ctx, cancel := context.WithCancel(ctx)
 		q.cancel[i] = cancel
@@ -34,11 +34,11 @@ func newRace[T any](ctx context.Context, u *union, ask func(context.Context, oci
 	return q
 }
 
-// finish returns the answer that counts, and whose it is. If there is none, it
-// returns why. The context of an answer is to be cancelled when it has served;
-// everything else finish has let go of.
+// finish returns the answer that counts, and which registry it is from. If there is
+// none, it returns an error. The caller must cancel the context of the answer when it
+// has used the answer; finish releases everything else.
 //
-// If ordered, the answer of r0 counts if it has one.
+// If ordered is true, the answer of r0 counts if it has one.
 func (q *race[T]) finish(ctx context.Context, ordered bool) (v T, winner int, err error) {
 	var got [2]*answer[T]
 	for {
@@ -68,8 +68,8 @@ func (q *race[T]) finish(ctx context.Context, ordered bool) (v T, winner int, er
 	return v, winner, a.err
 }
 
-// winner returns whose answer counts, or -1 if it is not decided. An error that
-// counts is an answer, too.
+// winner returns the registry whose answer counts, or -1 if that is not decided yet.
+// The answer may be an error.
 func (q *race[T]) winner(got [2]*answer[T], ordered bool) int {
 	if ordered {
 		switch {
@@ -90,20 +90,20 @@ func (q *race[T]) winner(got [2]*answer[T], ordered bool) int {
 	return -1
 }
 
-// abandon cancels a registry's answer, and lets go of it: now, if it is there, or
-// when it comes.
+// abandon cancels the request to a registry, and releases its answer: now if it has
+// come, or else when it comes.
 func (q *race[T]) abandon(i int, a *answer[T]) {
 	q.cancel[i]()
-	if q.drop == nil || a != nil && a.err != nil {
+	if q.discard == nil || a != nil && a.err != nil {
 		return
 	}
 	if a != nil {
-		q.drop(a.v)
+		q.discard(a.v)
 		return
 	}
 	go func() {
 		if a := <-q.answers[i]; a.err == nil {
-			q.drop(a.v)
+			q.discard(a.v)
 		}
 	}()
 }

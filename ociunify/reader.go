@@ -3,12 +3,13 @@ package ociunify
 import (
 	"context"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // GetBlob implements [ociregistry.Reader.GetBlob].
 func (u *union) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	if err := (target{"GetBlob", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("GetBlob", repo, string(digest)).CheckDigest(); err != nil {
 		return nil, err
 	}
 	return u.open(ctx, false, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -18,7 +19,7 @@ func (u *union) GetBlob(ctx context.Context, repo string, digest ociregistry.Dig
 
 // GetBlobRange implements [ociregistry.Reader.GetBlobRange].
 func (u *union) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	if err := (target{"GetBlobRange", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("GetBlobRange", repo, string(digest)).CheckDigest(); err != nil {
 		return nil, err
 	}
 	return u.open(ctx, false, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -28,7 +29,7 @@ func (u *union) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (u *union) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	if err := (target{"GetManifest", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("GetManifest", repo, string(digest)).CheckDigest(); err != nil {
 		return nil, err
 	}
 	return u.open(ctx, false, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -38,7 +39,7 @@ func (u *union) GetManifest(ctx context.Context, repo string, digest ociregistry
 
 // GetTag implements [ociregistry.Reader.GetTag].
 func (u *union) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	if err := (target{"GetTag", repo, tagName}).checkTag(); err != nil {
+	if err := call.New("GetTag", repo, tagName).CheckTag(); err != nil {
 		return nil, err
 	}
 	return u.open(ctx, true, func(ctx context.Context, r ociregistry.Interface) (ociregistry.BlobReader, error) {
@@ -48,7 +49,7 @@ func (u *union) GetTag(ctx context.Context, repo string, tagName string) (ocireg
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (u *union) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveBlob", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("ResolveBlob", repo, string(digest)).CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return u.resolve(ctx, false, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -58,7 +59,7 @@ func (u *union) ResolveBlob(ctx context.Context, repo string, digest ociregistry
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (u *union) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveManifest", repo, string(digest)}).checkDigest(); err != nil {
+	if err := call.New("ResolveManifest", repo, string(digest)).CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return u.resolve(ctx, false, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -68,7 +69,7 @@ func (u *union) ResolveManifest(ctx context.Context, repo string, digest ociregi
 
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
 func (u *union) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	if err := (target{"ResolveTag", repo, tagName}).checkTag(); err != nil {
+	if err := call.New("ResolveTag", repo, tagName).CheckTag(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return u.resolve(ctx, true, func(ctx context.Context, r ociregistry.Interface) (ociregistry.Descriptor, error) {
@@ -76,8 +77,8 @@ func (u *union) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 	})
 }
 
-// resolve asks for a descriptor as the policy says. If ordered, r0's answer
-// counts more than r1's.
+// resolve asks for a descriptor according to the policy. If ordered is true, the answer
+// of r0 takes precedence.
 func (u *union) resolve(ctx context.Context, ordered bool, ask func(context.Context, ociregistry.Interface) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
 	if u.opts.ReadPolicy != ReadConcurrent {
 		return sequential(ctx, u, ask)
@@ -90,8 +91,8 @@ func (u *union) resolve(ctx context.Context, ordered bool, ask func(context.Cont
 	return desc, err
 }
 
-// open asks for a reader as the policy says. If ordered, r0's answer counts more
-// than r1's.
+// open asks for a reader according to the policy. If ordered is true, the answer of r0
+// takes precedence.
 func (u *union) open(ctx context.Context, ordered bool, ask func(context.Context, ociregistry.Interface) (ociregistry.BlobReader, error)) (ociregistry.BlobReader, error) {
 	if u.opts.ReadPolicy != ReadConcurrent {
 		return sequential(ctx, u, ask)

@@ -12,12 +12,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // A record is a tag: the kind and a hash of the repository's name, the size, the
-// time in seconds since 1970, and the digest, with dots between them. It points
-// at a manifest with the repository's name.
+// time in seconds since 1970, and the digest, separated by dots. It points at a
+// manifest that contains the repository's name.
 
 const mediaTypeRepository = "application/vnd.ociunify.repository+json"
 
@@ -27,7 +28,7 @@ type repositoryRecord struct {
 
 var recordAlgorithms = map[string]digest.Algorithm{"a": digest.SHA256, "b": digest.SHA512}
 
-// recordTag returns the record of something that is kept from now on.
+// recordTag returns the record of content that is kept from now on.
 func recordTag(h holding, size int64) string {
 	algorithm := "a"
 	if h.digest.Algorithm() == digest.SHA512 {
@@ -47,8 +48,8 @@ func repoHash(repo string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
-// parseRecord returns what a record says, and when it was made. It looks up each
-// repository's name once.
+// parseRecord parses a record. It returns the entry, and the time as it is in the
+// record. It looks up the name of each repository once, and adds it to repos.
 func (l *ledger) parseRecord(ctx context.Context, tag string, repos map[string]string) (e *entry, time string, ok bool) {
 	parts := strings.Split(tag, ".")
 	if len(parts) != 4 || len(parts[0]) < 2 || len(parts[3]) < 2 {
@@ -77,7 +78,7 @@ func (c *Cache) recordedRepo(ctx context.Context, tag string) string {
 	if err != nil {
 		return ""
 	}
-	m, err := readManifest(target{"GetTag", stateRepo, tag}, rd, "")
+	m, err := readManifest(call.New("GetTag", stateRepo, tag), rd, "")
 	var r repositoryRecord
 	if err != nil || json.Unmarshal(m.contents, &r) != nil {
 		return ""
@@ -96,6 +97,6 @@ func (c *Cache) writeRecord(ctx context.Context, e *entry) error {
 
 func (c *Cache) deleteRecord(ctx context.Context, e *entry) {
 	if err := c.cache.DeleteTag(ctx, stateRepo, e.record); err != nil && !notFound(err) {
-		c.warn("cannot delete a record", target{"DeleteTag", e.repo, string(e.digest)}, err)
+		c.warn("cannot delete a record", call.New("DeleteTag", e.repo, string(e.digest)), err)
 	}
 }

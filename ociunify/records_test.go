@@ -13,7 +13,7 @@ import (
 
 // The repository with the records of a cache is unknown to each call, which asks
 // neither registry and leaves no reader open.
-func TestRecordsAreHidden(t *testing.T) {
+func TestCache_HidesItsRecords(t *testing.T) {
 	t.Parallel()
 	const records = "ociunify.cache"
 	ctx, mem := t.Context(), ocimem.New()

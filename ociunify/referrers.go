@@ -11,11 +11,12 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// referrersList is a list of referrers as it is kept.
+// referrersList is a list of referrers in the form in which it is kept.
 type referrersList struct {
 	Repository   string                   `json:"repository"`
 	Digest       ociregistry.Digest       `json:"digest"`
@@ -25,10 +26,10 @@ type referrersList struct {
 
 const mediaTypeReferrers = "application/vnd.ociunify.referrers+json"
 
-// maxReferrers is how long a list can be that is kept.
+// maxReferrers is the maximum length of a list that is kept.
 const maxReferrers = 10_000
 
-// tag returns the tag that the list has among the records.
+// tag returns the tag of the record that has the list.
 func (l referrersList) tag() string {
 	buf := make([]byte, 0, 512)
 	buf = append(append(buf, l.Repository...), 0)
@@ -37,8 +38,8 @@ func (l referrersList) tag() string {
 	return string(base64.RawURLEncoding.AppendEncode(append(buf[:0], 'r'), sum[:]))
 }
 
-// emptyLists has the lists of referrers that were empty when the origin was last asked,
-// and are not kept.
+// emptyLists remembers the lists of referrers that were empty when the origin was last
+// asked, and are not kept.
 type emptyLists struct {
 	mu   sync.Mutex
 	tags map[string]bool
@@ -59,7 +60,8 @@ func (e *emptyLists) has(tag string) bool {
 	return e.tags[tag]
 }
 
-// forget is called when a list turned out not to be empty any more, and so the list of all.
+// forget is called when a list is no longer empty. Then the list of all artifact types
+// is not empty either.
 func (e *emptyLists) forget(list referrersList) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,7 +72,7 @@ func (e *emptyLists) forget(list referrersList) {
 	}
 }
 
-// keepReferrers returns seq, of which it keeps a list when it comes to its end.
+// keepReferrers returns seq, and keeps the list when seq is read to its end.
 func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.Seq2[ociregistry.Descriptor, error]) iter.Seq2[ociregistry.Descriptor, error] {
 	return func(yield func(ociregistry.Descriptor, error) bool) {
 		k := c.key(kindTag, stateRepo, "")
@@ -78,10 +80,10 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 		for desc, err := range seq {
 			if err == nil && len(list.Referrers) <= maxReferrers {
 				if len(list.Referrers) == 0 {
-					c.none.forget(list)
+					c.emptyReferrers.forget(list)
 				}
 				own := desc
-				own.Annotations = maps.Clone(desc.Annotations) // the caller can change its own
+				own.Annotations = maps.Clone(desc.Annotations) // the caller may change desc's
 				list.Referrers = append(list.Referrers, own)
 			}
 			if !yield(desc, err) || err != nil {
@@ -94,11 +96,11 @@ func (c *Cache) keepReferrers(ctx context.Context, list referrersList, seq iter.
 	}
 }
 
-// storeReferrers keeps a list, unless it is kept already. That there are no referrers
-// is kept too, of a manifest that is kept, and else remembered: it is not the same as to
-// know of none.
+// storeReferrers keeps a list, unless it is kept already. An empty list is kept too if
+// the manifest is, and otherwise remembered: it says that there are no referrers, while
+// a missing list says nothing.
 func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
-	at := target{"Referrers", list.Repository, string(list.Digest)}
+	at := call.New("Referrers", list.Repository, string(list.Digest))
 	contents, err := json.Marshal(list)
 	if err != nil {
 		c.warn("cannot keep referrers", at, err)
@@ -112,7 +114,7 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 	found := err == nil
 	if !found && len(list.Referrers) == 0 {
 		if _, err := c.kept.ResolveManifest(ctx, list.Repository, list.Digest); err != nil {
-			c.none.add(tag) // there may be any number of what is not there
+			c.emptyReferrers.add(tag) // anyone can ask for digests that do not exist
 			return
 		}
 	}
@@ -121,13 +123,13 @@ func (c *Cache) storeReferrers(ctx context.Context, list referrersList) {
 		return
 	}
 	if found {
-		c.cache.DeleteManifest(ctx, stateRepo, old.Digest) // the tag has left it
+		c.cache.DeleteManifest(ctx, stateRepo, old.Digest) // the tag no longer points at it
 	}
 }
 
-// keptReferrers returns a list that was kept: that of the artifact type, or what
-// the list of all has of it; and what the cache registry knows beyond that. Without a
-// list it returns an error.
+// keptReferrers returns a list that is kept: that of the artifact type, or those
+// elements of the list of all types. It adds the referrers that the cache registry
+// knows besides. If no list is kept, it returns an error.
 func (c *Cache) keptReferrers(ctx context.Context, list referrersList) iter.Seq2[ociregistry.Descriptor, error] {
 	return func(yield func(ociregistry.Descriptor, error) bool) {
 		referrers, err := c.loadReferrers(ctx, list)
@@ -154,13 +156,13 @@ func byDescriptor(a, b ociregistry.Descriptor) int { return cmp.Compare(a.Digest
 func (c *Cache) loadReferrers(ctx context.Context, list referrersList) ([]ociregistry.Descriptor, error) {
 	tag := list.tag()
 	rd, err := c.kept.GetTag(ctx, stateRepo, tag)
-	if err != nil && c.none.has(tag) {
+	if err != nil && c.emptyReferrers.has(tag) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	m, err := readManifest(target{"GetTag", stateRepo, tag}, rd, "")
+	m, err := readManifest(call.New("GetTag", stateRepo, tag), rd, "")
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// Offline, a list of referrers that was never asked for is an error, one that was
-// empty is empty.
-func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
+// When the origin is down, a list of referrers that was never asked for is an error, and
+// a list that was empty is empty.
+func TestCache_DoesNotTakeUnknownReferrersForNone(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -51,7 +51,7 @@ func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
 	_, err = list(signed, "") // signatures are all that was asked for
 	qt.Check(t, qt.ErrorIs(err, errBroken))
 
-	// What does not exist leaves nothing.
+	// Nothing is kept for a manifest that does not exist.
 	origin.set("", nil)
 	records := tagsOf(t, kept, "ociunify.cache")
 	none, err = list(ocitest.NewImage(ocitest.Spec{Seed: 77}), "")
@@ -60,9 +60,9 @@ func TestCache_UnknownReferrersAreNotNone(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(tagsOf(t, kept, "ociunify.cache"), records))
 }
 
-// That a list was empty is known of what is not kept as well, as long as that is the last
-// that the origin has said.
-func TestCache_NoReferrersOfWhatIsNotKept(t *testing.T) {
+// The cache remembers that a list was empty even if the manifest is not kept, until the
+// origin says something else.
+func TestCache_RemembersEmptyReferrersOfWhatIsNotKept(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -89,7 +89,7 @@ func TestCache_NoReferrersOfWhatIsNotKept(t *testing.T) {
 		qt.Check(t, qt.ErrorIs(err, errBroken))
 	}
 
-	// Since then it was signed, which is seen by who does not read the list to its end.
+	// A signature was pushed since. A caller that reads only the start of the list sees it.
 	origin.set("", nil)
 	ocitest.NewRegistry(t, mem).MustPush("foo", ocitest.NewImage(ocitest.Spec{Seed: 3, ArtifactType: signature, Subject: &image.Descriptor}))
 	for _, artifactType := range []string{"", signature} {
@@ -104,8 +104,8 @@ func TestCache_NoReferrersOfWhatIsNotKept(t *testing.T) {
 	}
 }
 
-// A signature that was pushed through the cache since the list was kept is in it.
-func TestCache_PushedReferrersAreListedOffline(t *testing.T) {
+// A list that is kept includes a signature that was pushed through the cache later.
+func TestCache_ListsPushedReferrersOffline(t *testing.T) {
 	t.Parallel()
 	ctx, mem := t.Context(), ocimem.New()
 	origin := count(mem)
@@ -122,4 +122,80 @@ func TestCache_PushedReferrersAreListedOffline(t *testing.T) {
 	got, err := ociregistry.All(c.Referrers(ctx, "foo", image.Descriptor.Digest, ""))
 	qt.Check(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(got, want))
+}
+
+// Asking for the last page of referrers keeps the whole list.
+func TestCache_KeepsAllReferrersWhenItIsAskedForTheEnd(t *testing.T) {
+	t.Parallel()
+	mem := ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	for seed := range uint64(3) {
+		ocitest.NewRegistry(t, mem).MustPush("foo", ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{10}, ArtifactType: "a/b", Subject: &image.Descriptor}))
+	}
+	all, err := ociregistry.All(mem.Referrers(t.Context(), "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(all, 3))
+	c := newCache(t, ocimem.New(), origin, nil)
+	after := ociregistry.WithReferrersAfter(t.Context(), all[1].Digest)
+	end, err := ociregistry.All(c.Referrers(after, "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(end[len(end)-1], all[2]))
+	origin.set("", errBroken)
+	kept, err := ociregistry.All(c.Referrers(t.Context(), "foo", image.Descriptor.Digest, ""))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(kept, all))
+}
+
+func TestCache_ListsKeptReferrersWhenOriginIsDown(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	mem := ocimem.New()
+	origin := count(mem)
+	image := pushed(t, mem, "foo", 1, "v1")
+	d := image.Descriptor.Digest
+	var log logLines
+	c := newCache(t, ocimem.New(), origin, &ociunify.CacheOptions{Logger: log.logger()})
+	list := func(artifactType string) []ociregistry.Descriptor {
+		t.Helper()
+		all, err := ociregistry.All(c.Referrers(ctx, "foo", d, artifactType))
+		qt.Assert(t, qt.IsNil(err))
+		return all
+	}
+	qt.Assert(t, qt.IsNil(image.Verify(ctx, c, "foo")))
+	qt.Check(t, qt.HasLen(list(""), 0))
+
+	// Signed after it was cached.
+	signature := ocitest.NewImage(ocitest.Spec{Seed: 2, ArtifactType: "application/vnd.example.signature", Subject: &image.Descriptor, Annotations: map[string]string{"a": "b"}})
+	bom := ocitest.NewImage(ocitest.Spec{Seed: 3, ArtifactType: "application/vnd.example.bom", Subject: &image.Descriptor})
+	reg := ocitest.NewRegistry(t, mem)
+	reg.MustPush("foo", signature)
+	reg.MustPush("foo", bom)
+	cosign := "sha256-" + d.Encoded() + ".sig"
+	reg.MustPush("foo", pushed(t, mem, "foo", 4, cosign))
+	all := list("")
+	qt.Check(t, qt.HasLen(all, 2))
+	signed := list("application/vnd.example.signature")
+	qt.Check(t, qt.HasLen(signed, 1))
+	qt.Check(t, qt.DeepEquals(signed[0].Annotations, map[string]string{"a": "b"}))
+	_, err := c.GetTag(ctx, "foo", cosign)
+	qt.Check(t, qt.IsNil(err))
+
+	// A signature that cannot be fetched affects nothing else.
+	origin.set("GetManifest", errBroken)
+	qt.Check(t, qt.ErrorIs(signature.Verify(ctx, c, "foo"), errBroken))
+	qt.Check(t, qt.IsNil(image.Verify(ctx, c, "foo")))
+	wantTag(t, c, "foo", "v1", image)
+	origin.set("GetManifest", nil)
+	qt.Check(t, qt.IsNil(signature.Verify(ctx, c, "foo")))
+
+	origin.set("", errBroken)
+	qt.Check(t, qt.DeepEquals(list(""), all))
+	qt.Check(t, qt.DeepEquals(list("application/vnd.example.signature"), signed))
+	qt.Check(t, qt.HasLen(list("application/vnd.example.bom"), 1)) // from the list of all
+	qt.Check(t, qt.HasLen(list("application/vnd.example.other"), 0))
+	qt.Check(t, qt.IsNil(signature.Verify(ctx, c, "foo")))
+	_, err = c.GetTag(ctx, "foo", cosign)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(log.has("listing what is kept")))
 }

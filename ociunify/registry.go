@@ -8,70 +8,69 @@ import (
 	"github.com/seed-40b21970/oci/internal/stripes"
 	"github.com/seed-40b21970/oci/internal/verified"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Options has the settings of a union. Its zero value is a good one.
+// Options has the settings of a union. The zero value is ready to use.
 type Options struct {
-	// ReadPolicy says how content is looked for.
+	// ReadPolicy says in which order the registries are asked for content.
 	ReadPolicy ReadPolicy
 
-	// WritePolicy says where content is pushed to and deleted from.
+	// WritePolicy says which registries are changed by a push or a delete.
 	WritePolicy WritePolicy
 
-	// Failover lets one registry answer a read when the other fails with an
-	// error that does not say that there is no such content. Without it, the
-	// error is reported. Lists do not fail over: part of a list is none.
+	// Failover lets one registry answer a read when the other fails with any error
+	// but that the content does not exist. Without it, that error is returned. Lists
+	// do not fail over: half of the names would look like all of them.
 	Failover bool
 }
 
-// ReadPolicy says how content is looked for.
+// ReadPolicy says in which order the registries are asked for content.
 type ReadPolicy int
 
 const (
-	// ReadSequential asks r0, and r1 if r0 does not have it.
+	// ReadSequential asks r0, then r1 if r0 does not have the content.
 	ReadSequential ReadPolicy = iota
 
-	// ReadConcurrent asks both at once. Of content by digest, the first answer
-	// is taken, and the other registry's is cancelled; an error counts only
-	// when the other has no answer, as with Options.Failover. Of a tag, the
-	// answer of r0 is waited for, since it is the one that counts.
+	// ReadConcurrent asks both at once. For content by digest it takes the first
+	// answer and cancels the other request. An error counts only when the other
+	// registry has no answer either, as with Options.Failover. For a tag it waits
+	// for the answer of r0, which takes precedence.
 	ReadConcurrent
 )
 
-// WritePolicy says where content is pushed to and deleted from.
+// WritePolicy says which registries are changed by a push or a delete.
 type WritePolicy int
 
 const (
-	// WriteBoth changes both registries. A change has succeeded when it has in
-	// both; an error says in which of them it failed, and what the other did
-	// stays done.
+	// WriteBoth changes both registries. A change succeeds when both have made it.
+	// An error names the registry that failed. The change is not undone in the
+	// other one.
 	WriteBoth WritePolicy = iota
 
-	// WriteFirst changes r0 alone. What r1 has stays visible: deleting it is
-	// reported as if it were not there.
+	// WriteFirst changes r0 only. Content of r1 stays visible; deleting it fails as
+	// if it did not exist.
 	WriteFirst
 )
 
-// New returns a registry with the content of r0 and r1. A nil opts is the zero
+// New returns a registry with the content of r0 and r1. Nil opts mean the zero
 // Options.
 //
-// Something does not exist if both registries say so. Where they differ, r0 is
-// right: a tag that both have is what it is in r0, in reads as in lists. Lists
-// are merged as they are read, in byte order and without duplicates.
+// Content does not exist if both registries say so. Where they differ, r0 takes
+// precedence: a tag that both have points where it points in r0. Lists are merged
+// while they are read, in byte order and without duplicates.
 //
-// Changes to both registries are made in r0 first, unless they move much data;
-// what r0 refuses, r1 is not asked for. Blobs go to both at once, in one pass
-// and without being buffered. Of concurrent changes through one union, both
-// registries see those of one tag or of one upload in the same order.
+// Changes to both registries are made in r0 first, and not tried in r1 if r0
+// refuses them. Only blobs go to both at once, in one pass and without being
+// buffered. Both registries see concurrent changes of one tag, or of one upload,
+// that are made through one union in the same order.
 //
-// Upload sessions are sessions in both registries, named by both ids: the union
-// itself holds no state, so that they can be resumed through another union of
-// the same two. When one registry missed bytes that the other has, the session
-// is where the one with fewer is.
+// An upload session consists of a session in each registry, and its ID contains
+// both of theirs. The union itself has no state: a session can be resumed through
+// another union of the same registries. When one registry missed bytes that the
+// other has, the session continues where the one with fewer bytes is.
 //
-// Errors are those of r0 and r1. When both fail and not with the same sentinel,
-// both errors are wrapped.
+// Errors are those of r0 and r1. When both fail, and not with the same sentinel
+// error, both errors are wrapped.
 func New(r0, r1 ociregistry.Interface, opts *Options) ociregistry.Interface {
 	u := &union{r: [2]ociregistry.Interface{r0, r1}, locks: stripes.New()}
 	if opts != nil {
@@ -87,40 +86,7 @@ type union struct {
 	locks *stripes.Locks
 }
 
-// target says what a call is about: for its checks and its errors.
-type target struct{ op, repo, ref string }
-
-func (t target) fail(err error) error {
-	return &ociregistry.OpError{Op: t.op, Repo: t.repo, Ref: t.ref, Err: err}
-}
-
-func (t target) checkRepo() error {
-	if err := ociregistry.CheckRepository(t.repo); err != nil {
-		return t.fail(err)
-	}
-	return nil
-}
-
-// checkDigest checks the repository and the ref, which is to be a digest.
-func (t target) checkDigest() error {
-	if err := ociregistry.CheckRepositoryAndDigest(t.repo, ociregistry.Digest(t.ref)); err != nil {
-		return t.fail(err)
-	}
-	return nil
-}
-
-// checkTag checks the repository and the ref, which is a tag to be looked up.
-func (t target) checkTag() error {
-	if err := t.checkRepo(); err != nil {
-		return err
-	}
-	if !ociref.IsValidTag(t.ref) {
-		return t.fail(ociregistry.ErrManifestUnknown)
-	}
-	return nil
-}
-
-// closing is a reader with something to do when it is closed.
+// closing is a reader that calls a function when it is closed.
 type closing struct {
 	ociregistry.BlobReader
 	then func()
@@ -131,14 +97,14 @@ func (r *closing) Close() error {
 	return r.BlobReader.Close()
 }
 
-// WriteTo implements [io.WriterTo], since the reader may have a good one.
+// WriteTo implements [io.WriterTo]: the reader may have a fast one.
 func (r *closing) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, r.BlobReader) }
 
 // Verified implements [verified.Reader].
 func (r *closing) Verified() verified.State { return verified.By(r.BlobReader) }
 
-// onClose returns a reader that calls then after it was closed. It has the same
-// of [io.Seeker] and [io.ReaderAt] as rd has.
+// onClose returns a reader that calls then when it is closed. It implements
+// [io.Seeker] and [io.ReaderAt] if rd does.
 func onClose(rd ociregistry.BlobReader, then context.CancelFunc) ociregistry.BlobReader {
 	c := &closing{rd, then}
 	seeker, canSeek := rd.(io.Seeker)
@@ -164,7 +130,8 @@ func onClose(rd ociregistry.BlobReader, then context.CancelFunc) ociregistry.Blo
 	return c
 }
 
-// inRegistry makes an error tell in which of the two registries it happened.
+// inRegistry adds to err, if there is one, in which of the two registries it
+// happened.
 func inRegistry(i int, err error) error {
 	if err == nil {
 		return nil

@@ -44,7 +44,7 @@ func mediaTypeOf(t testing.TB, r ociregistry.Interface, image *ocitest.Artifact)
 	return desc.MediaType
 }
 
-// A cache keeps what any program would have pushed, before the blobs are there.
+// A cache keeps manifests as any program would push them, before their blobs.
 func TestCache_KeepsTrueMediaTypes(t *testing.T) {
 	t.Parallel()
 	registries := map[string]func(testing.TB) ociregistry.Interface{
@@ -65,17 +65,17 @@ func TestCache_KeepsTrueMediaTypes(t *testing.T) {
 			qt.Check(t, qt.Equals(mediaTypeOf(t, kept, image), image.Descriptor.MediaType))
 			qt.Check(t, qt.Equals(mediaTypeOf(t, kept, index), index.Descriptor.MediaType))
 
-			// Who copies to the same registry completes it.
-			_, err := ocicopy.Copy(ctx, ocicopy.Place{Registry: kept, Repo: "foo"}, ocicopy.Place{Registry: mem, Repo: "foo", Ref: "v1"}, nil)
+			// A copy to the same registry completes the image.
+			_, err := ocicopy.Copy(ctx, ocicopy.Place{Registry: kept, Repository: "foo"}, ocicopy.Place{Registry: mem, Repository: "foo", Ref: "v1"}, nil)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.IsNil(image.Verify(ctx, kept, "foo")))
 		})
 	}
 }
 
-// A registry that knows no allowances has manifests under a media type of the cache's,
-// and is asked once whether it does.
-func TestCache_PrivateMediaTypeWhereItIsNeeded(t *testing.T) {
+// In a registry that knows no allowances, manifests are kept under a media type of the
+// cache. The cache tries the true one once.
+func TestCache_UsesAPrivateMediaTypeOnlyWhereNeeded(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
 	inner := ocimem.New()
@@ -92,8 +92,8 @@ func TestCache_PrivateMediaTypeWhereItIsNeeded(t *testing.T) {
 	}
 }
 
-// A manifest that no registry would take is kept all the same.
-func TestCache_KeepsManifestsThatAreInvalid(t *testing.T) {
+// A manifest that every registry would refuse is kept all the same.
+func TestCache_KeepsInvalidManifests(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	content := []byte(`{"mediaType":"application/vnd.oci.image.index.v1+json","config":{}}`)
@@ -120,9 +120,9 @@ func TestCache_KeepsManifestsThatAreInvalid(t *testing.T) {
 	qt.Check(t, qt.Equals(mediaTypeOf(t, kept, image), image.Descriptor.MediaType))
 }
 
-// A manifest of the origin that is wrong about the size of a layer is what the origin
-// has, and hides neither itself nor the layer, whichever comes first.
-func TestCache_KeepsManifestsThatAreWrongAboutSizes(t *testing.T) {
+// A manifest with a wrong size of a layer is kept, and so is the layer, whichever is read
+// first.
+func TestCache_KeepsManifestsWithWrongSizes(t *testing.T) {
 	t.Parallel()
 	for name, registry := range map[string]func(testing.TB) ociregistry.Interface{
 		"memory":    func(testing.TB) ociregistry.Interface { return ocimem.New() },
@@ -166,8 +166,8 @@ func TestCache_KeepsManifestsThatAreWrongAboutSizes(t *testing.T) {
 	}
 }
 
-// What earlier versions kept is read, and gets its own media type when it is pushed or
-// fetched.
+// Manifests that earlier versions kept are read, and kept under their own media type when
+// they are next pushed or fetched.
 func TestCache_ReadsWhatEarlierVersionsKept(t *testing.T) {
 	t.Parallel()
 	ctx, mem, kept := t.Context(), ocimem.New(), ocimem.New()
@@ -199,9 +199,9 @@ func TestCache_ReadsWhatEarlierVersionsKept(t *testing.T) {
 	qt.Check(t, qt.Equals(mediaTypeOf(t, kept, image), image.Descriptor.MediaType))
 }
 
-// Blobs go although manifests name them. Where they cannot, the bound holds all the
-// same, and manifests name nothing from then on.
-func TestCache_LetsGoOfBlobsInUse(t *testing.T) {
+// Blobs are evicted although manifests name them. If the registry refuses that, MaxBytes
+// holds all the same, and manifests are from then on kept so that they name nothing.
+func TestCache_DeletesBlobsInUse(t *testing.T) {
 	t.Parallel()
 	for _, understands := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestCache_LetsGoOfBlobsInUse(t *testing.T) {
 			c := ociunify.NewCache(kept, mem, &ociunify.CacheOptions{MaxBytes: 310_000})
 			synctest.Wait()
 			for _, image := range []*ocitest.Artifact{one, two} {
-				for _, blob := range image.Blobs { // before the manifest, which then is sound
+				for _, blob := range image.Blobs { // before the manifest, which then is verified
 					got, err := readBlob(ctx, c, "foo", blob.Descriptor.Digest)
 					wantBytes(t, got, err, blob.Bytes())
 					synctest.Wait()

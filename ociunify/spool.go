@@ -6,18 +6,19 @@ import (
 	"sync"
 )
 
-// spool has the bytes of a blob as they come: the first of them in memory, what
-// follows in a file. One goroutine writes, any number read what they know is there.
+// spool has the bytes of a blob while it is fetched: the first of them in memory, the
+// others in a file. One goroutine writes. Any number of goroutines read bytes that they
+// know to be written.
 type spool struct {
 	dir    string
-	limit  int64 // how many bytes the file has at most; it begins anew then
+	limit  int64 // the maximum size of the file in bytes; it is overwritten from the start then
 	head   []byte
-	file   *os.File // of what does not fit in head; nil if there is nothing
-	remove bool     // the file could not be removed while it is open
+	file   *os.File // has the bytes after head; nil if there are none
+	remove bool     // the file could not be removed while open
 }
 
-// The size of a head, in bytes, of a blob that is small and of any other. Most blobs
-// that are many are small.
+// The size in bytes of the head, for a small blob and for any other. Where there are
+// many blobs, most are small.
 const (
 	smallHead = 32 << 10
 	largeHead = 256 << 10
@@ -28,8 +29,9 @@ var (
 	largeHeads = sync.Pool{New: func() any { return new([largeHead]byte) }}
 )
 
-// begin makes room for a blob. The size is what the origin says, or negative.
-func (s *spool) begin(size, limit int64) {
+// init makes room for a blob. The size is what the origin says, or negative if it does
+// not.
+func (s *spool) init(size, limit int64) {
 	s.limit = limit
 	if size >= 0 && size < smallHead {
 		s.head = smallHeads.Get().(*[smallHead]byte)[:]
@@ -38,7 +40,7 @@ func (s *spool) begin(size, limit int64) {
 	}
 }
 
-// writeAt writes what follows the head.
+// writeAt writes bytes that come after the head.
 func (s *spool) writeAt(p []byte, offset int64) error {
 	if s.file == nil {
 		if err := s.create(); err != nil {
@@ -56,13 +58,13 @@ func (s *spool) writeAt(p []byte, offset int64) error {
 	return nil
 }
 
-// at returns where in the file a byte is, and how many bytes can follow it there.
+// at returns the position of a byte in the file, and the room from there to the limit.
 func (s *spool) at(offset int64) (at, room int64) {
 	at = (offset - int64(len(s.head))) % s.limit
 	return at, s.limit - at
 }
 
-// create makes the file, whose name is gone at once where the system allows that.
+// create creates the file, and removes its name at once where the system allows that.
 func (s *spool) create() error {
 	f, err := os.CreateTemp(s.dir, "ociunify-*")
 	if err != nil {
@@ -72,8 +74,7 @@ func (s *spool) create() error {
 	return nil
 }
 
-// readAt reads bytes that were written, of which it may return fewer than p has
-// room for.
+// readAt reads bytes that were written. It may return fewer bytes than p has room for.
 func (s *spool) readAt(p []byte, offset int64) (int, error) {
 	if offset < int64(len(s.head)) {
 		return copy(p, s.head[offset:]), nil
@@ -87,7 +88,7 @@ func (s *spool) readAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// free lets go of the bytes. Nobody may read any more.
+// free releases the memory and the file. The spool must not be used afterwards.
 func (s *spool) free() {
 	switch len(s.head) {
 	case smallHead:

@@ -22,7 +22,7 @@ import (
 
 const spoolBound = 2 << 20
 
-// endless is a blob without end, which counts what is read of it.
+// endless is a blob without end that counts the bytes that are read.
 type endless struct {
 	desc   ociregistry.Descriptor
 	n      atomic.Int64
@@ -44,8 +44,8 @@ func (e *endless) Close() error {
 	return nil
 }
 
-// A blob without end is not read further than the spool is large when nobody takes it.
-func TestCache_SpoolIsBounded(t *testing.T) {
+// When nobody reads a blob, no more of it is fetched than the spool can hold.
+func TestCache_BoundsTheSpool(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		size  int64
@@ -75,7 +75,7 @@ func TestCache_SpoolIsBounded(t *testing.T) {
 				qt.Check(t, qt.IsTrue(blob.n.Load() <= most), qt.Commentf("%d bytes were read", blob.n.Load()))
 				qt.Check(t, qt.IsTrue(blob.n.Load() > test.bound-1<<20), qt.Commentf("%d bytes were read", blob.n.Load()))
 
-				// It goes on as far as it is read.
+				// The fetch continues as far as the blob is read.
 				n, err := io.CopyN(io.Discard, rd, 5<<20)
 				qt.Check(t, qt.IsNil(err))
 				synctest.Wait()
@@ -91,7 +91,7 @@ func TestCache_SpoolIsBounded(t *testing.T) {
 	}
 }
 
-// large has a blob that does not fit in the spool.
+// large is a cache with a blob that does not fit in the spool.
 type large struct {
 	*ociunify.Cache
 	origin *counted
@@ -125,9 +125,9 @@ func (l *large) isKept(t *testing.T) bool {
 	return err == nil
 }
 
-// A reader that is too far behind goes on elsewhere: from the cache registry when the blob is
-// there, and else from the origin. It is no less verified for that.
-func TestCache_ReaderThatIsBehindReadsOn(t *testing.T) {
+// A reader that is too far behind continues from the cache registry if the blob is kept,
+// or else from the origin. Its content is verified all the same.
+func TestCache_ReaderThatIsBehindContinuesElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, bound := range []int64{0, 4 << 20} {
 		for _, begun := range []int64{0, 1, 300_000, 1_000_000} {
@@ -157,8 +157,8 @@ func TestCache_ReaderThatIsBehindReadsOn(t *testing.T) {
 	}
 }
 
-// What the origin sends to a reader that was behind is not trusted.
-func TestCache_ReaderThatIsBehindIsNotDeceived(t *testing.T) {
+// Content that the origin sends to a reader that was behind is verified.
+func TestCache_VerifiesWhatAReaderThatIsBehindReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{MaxBytes: 4 << 20})
@@ -179,7 +179,7 @@ func TestCache_ReaderThatIsBehindIsNotDeceived(t *testing.T) {
 	})
 }
 
-// What is damaged is noticed by who reads the rest of a blob, too.
+// A reader that was behind notices damage in the rest of a blob that is kept.
 func TestCache_ReaderThatIsBehindFindsDamage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -200,8 +200,9 @@ func TestCache_ReaderThatIsBehindFindsDamage(t *testing.T) {
 	})
 }
 
-// Who comes when the beginning has gone reads by itself, a range too.
-func TestCache_LateReaderOfLargeBlob(t *testing.T) {
+// A reader that comes when the spool has lost the beginning makes its own request, also
+// for a range.
+func TestCache_LateReaderOfALargeBlobReadsOnItsOwn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{})
@@ -227,8 +228,8 @@ func TestCache_LateReaderOfLargeBlob(t *testing.T) {
 	})
 }
 
-// A reader that is alone is waited for, for any time: the origin does not stall then.
-func TestCache_LoneReaderHoldsTheOriginBack(t *testing.T) {
+// The fetch waits for its only reader for any time, and the origin does not stall then.
+func TestCache_OnlyReaderHoldsTheOriginBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{})
@@ -248,8 +249,8 @@ func TestCache_LoneReaderHoldsTheOriginBack(t *testing.T) {
 	})
 }
 
-// Many readers at different speeds, of which some leave, all have the right bytes.
-func TestCache_ReadersOfLargeBlob(t *testing.T) {
+// Many readers at different speeds, some of which leave, all get the right bytes.
+func TestCache_ReadersOfAnySpeedGetAllBytes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{})
@@ -280,7 +281,7 @@ func TestCache_ReadersOfLargeBlob(t *testing.T) {
 	})
 }
 
-// stuck is a registry that takes some of a blob and then nothing.
+// stuck is a registry that accepts some bytes of a blob and then nothing.
 type stuck struct {
 	ociregistry.Interface
 	takes int64
@@ -292,8 +293,8 @@ func (s stuck) PushBlob(ctx context.Context, repo string, desc ociregistry.Descr
 	return ociregistry.Descriptor{}, ctx.Err()
 }
 
-// A cache registry that takes nothing is not waited for for ever.
-func TestCache_CacheRegistryThatIsStuck(t *testing.T) {
+// The fetch does not wait for ever for a cache registry that accepts nothing.
+func TestCache_DoesNotWaitForACacheRegistryThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	for _, takes := range []int64{0, 1, 3 << 20} {
 		synctest.Test(t, func(t *testing.T) {
@@ -312,8 +313,8 @@ func TestCache_CacheRegistryThatIsStuck(t *testing.T) {
 	}
 }
 
-// A fetch that is to be finished goes on without readers, if the blob is kept.
-func TestCache_LargeBlobIsFinished(t *testing.T) {
+// With FinishFetches, a fetch continues without readers if the blob is kept.
+func TestCache_FinishesALargeBlobWithoutReaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{FinishFetches: true})
@@ -326,7 +327,7 @@ func TestCache_LargeBlobIsFinished(t *testing.T) {
 }
 
 // A large blob of unknown size is passed on, and not kept.
-func TestCache_LargeBlobOfUnknownSize(t *testing.T) {
+func TestCache_PassesOnALargeBlobOfUnknownSize(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{})
@@ -344,9 +345,9 @@ func TestCache_LargeBlobOfUnknownSize(t *testing.T) {
 	})
 }
 
-// A reader that has left a fetch for a request of its own does not wait for the fetch,
-// which another reader may hold back for ever.
-func TestCache_ReaderThatReadsOnIsFree(t *testing.T) {
+// A reader that has left a fetch for its own request does not wait for the fetch, which
+// another reader may hold back for ever.
+func TestCache_ReaderWithItsOwnRequestDoesNotWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLarge(t, ociunify.CacheOptions{MaxBytes: 1 << 20}) // it is not kept

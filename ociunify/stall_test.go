@@ -24,7 +24,7 @@ func took(f func()) time.Duration {
 	return time.Since(start)
 }
 
-// stalling has a cache, what it has kept, and calls about that.
+// stalling is a cache, the content that it keeps, and calls for that content.
 type stalling struct {
 	*ociunify.Cache
 	origin *counted
@@ -66,7 +66,7 @@ func (s *stalling) calls(t *testing.T) map[string]func() {
 	}
 }
 
-// stall makes the origin stall until what it returns is called.
+// stall makes the origin stall until the returned function is called.
 func (s *stalling) stall() (recover func()) {
 	var open []chan struct{}
 	for _, method := range []string{"ResolveTag", "GetTag", "GetManifest", "GetBlob", "GetBlobRange", "ResolveBlob", "ResolveManifest", "Tags", "Referrers", "Repositories"} {
@@ -82,8 +82,8 @@ func (s *stalling) stall() (recover func()) {
 	}
 }
 
-// What is kept is served when the origin has said nothing for the bound, and at once for
-// some time after that.
+// The cache serves what it keeps when the origin has not answered within OriginWait, and
+// at once for some time after that.
 func TestCache_ServesWhatIsKeptWhenOriginStalls(t *testing.T) {
 	t.Parallel()
 	for wait, want := range map[time.Duration]time.Duration{0: 10 * time.Second, time.Second: time.Second} {
@@ -106,7 +106,7 @@ func TestCache_ServesWhatIsKeptWhenOriginStalls(t *testing.T) {
 					call()
 					synctest.Wait()
 
-					// It has answered: nobody is served what is old any more.
+					// The origin has answered: no caller gets old content any more.
 					if method == "GetTag" || method == "ResolveTag" {
 						s.image = pushed(t, s.mem, "foo", 2, "v1")
 						call()
@@ -118,7 +118,7 @@ func TestCache_ServesWhatIsKeptWhenOriginStalls(t *testing.T) {
 }
 
 // One call at a time asks an origin that stalls.
-func TestCache_OneProbeOfOriginThatStalls(t *testing.T) {
+func TestCache_ProbesAStalledOriginByOneCallAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStalling(t, nil)
@@ -147,9 +147,9 @@ func TestCache_OneProbeOfOriginThatStalls(t *testing.T) {
 	})
 }
 
-// A stall that nothing was asked about for a while is forgotten; where the origin stalls
-// for one repository, others wait for a short time only, and are fresh if they can be.
-func TestCache_StallsAreRemembered(t *testing.T) {
+// A stall is forgotten after a while without calls. Calls about other repositories wait
+// for a shorter time, and get fresh content if the origin answers.
+func TestCache_RemembersStallsForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStalling(t, nil)
@@ -178,8 +178,8 @@ func TestCache_StallsAreRemembered(t *testing.T) {
 	})
 }
 
-// Without a bound, the origin is waited for.
-func TestCache_NoBoundOfOriginWait(t *testing.T) {
+// Without a limit, calls wait for the origin.
+func TestCache_NegativeOriginWaitIsNoLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStalling(t, &ociunify.CacheOptions{OriginWait: -1})
@@ -249,8 +249,8 @@ func TestCache_StallIsAnErrorWhenNothingIsKept(t *testing.T) {
 	}
 }
 
-// A tag that is kept is nothing to serve if its manifest cannot be read: then the origin
-// is waited for as if nothing were kept.
+// A tag that is kept cannot be served if its manifest cannot be read: then the cache waits
+// for the origin as if nothing were kept.
 func TestCache_WaitsWhenWhatIsKeptCannotBeRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -270,9 +270,9 @@ func TestCache_WaitsWhenWhatIsKeptCannotBeRead(t *testing.T) {
 	})
 }
 
-// A body that stalls ends the fetch, or the range; time in which nobody reads does not
-// count.
-func TestCache_BodyThatStalls(t *testing.T) {
+// A body that stalls ends the fetch, or the read of a range. Time in which nobody reads
+// does not count.
+func TestCache_EndsAFetchWhoseBodyStalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStalling(t, nil)
@@ -291,8 +291,8 @@ func TestCache_BodyThatStalls(t *testing.T) {
 	})
 }
 
-// A tag whose new manifest does not come is served as it is kept, within the same bound.
-func TestCache_ManifestStallsAfterHead(t *testing.T) {
+// A tag whose new manifest does not come in time is served as it is kept.
+func TestCache_ServesTheOldManifestWhenTheNewOneStalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStalling(t, nil)
@@ -307,8 +307,8 @@ func TestCache_ManifestStallsAfterHead(t *testing.T) {
 	})
 }
 
-// An origin of several that stalls is passed over, and not asked again for a while; what
-// another one has is read without a bound.
+// An origin that stalls is passed over, and not asked again for a while. There is no limit
+// for reading the content of another one.
 func TestOrigins_PassOverWhatStalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -343,7 +343,7 @@ func TestOrigins_PassOverWhatStalls(t *testing.T) {
 		}
 		for name, call := range calls {
 			// The first of them is not the last that can be asked.
-			r := ociunify.Origins(nil, one, two)
+			r := ociunify.Origins([]ociregistry.Interface{one, two}, nil)
 			qt.Check(t, qt.IsNil(call(r)), qt.Commentf("%s", name))
 			one.took()
 			qt.Check(t, qt.IsNil(call(r)))
@@ -352,14 +352,14 @@ func TestOrigins_PassOverWhatStalls(t *testing.T) {
 			}
 		}
 
-		c := ociunify.NewCache(ocimem.New(), ociunify.Origins(nil, one, two), nil)
+		c := ociunify.NewCache(ocimem.New(), ociunify.Origins([]ociregistry.Interface{one, two}, nil), nil)
 		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), 5*time.Second))
 		qt.Check(t, qt.Equals(took(func() { wantTag(t, c, "foo", "v1", image) }), 0))
 		qt.Check(t, qt.IsNil(c.Close()))
 	})
 }
 
-// slowTags is a registry whose tags take some time to be listed.
+// slowTags is a registry that lists tags slowly.
 type slowTags struct {
 	ociregistry.Interface
 	begin, rest time.Duration
@@ -383,9 +383,9 @@ func (r slowTags) Tags(ctx context.Context, repo, after string) iter.Seq2[string
 	}
 }
 
-// A list that begins while it is found out whether one is kept is not broken off, and one
-// that begins when that is decided comes too late.
-func TestCache_ListThatBeginsAtTheLastMoment(t *testing.T) {
+// A list that begins while the cache looks for a kept one is not broken off. One that
+// begins after that decision comes too late.
+func TestCache_DoesNotBreakOffAListThatBeginsAtTheLastMoment(t *testing.T) {
 	t.Parallel()
 	for _, kept := range []time.Duration{time.Second, 200 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {

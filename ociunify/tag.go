@@ -5,42 +5,35 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// byTag checks the arguments of a call.
-func (t target) byTag() error {
-	if err := t.checkTag(); err != nil {
-		return err
-	}
-	return t.visible()
-}
-
 // GetTag implements [ociregistry.Reader.GetTag].
 func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	at := target{"GetTag", repo, tagName}
-	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok && known.kept { // then the arguments are good
+	at := call.New("GetTag", repo, tagName)
+	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok && known.kept { // the arguments are valid
 		rd, err := c.kept.GetTag(ctx, repo, tagName)
 		if err == nil {
 			return c.cachedManifest(repo, rd), nil
 		}
 		c.miss(ctx, at, err)
 	}
-	if err := at.byTag(); err != nil {
+	if err := checkTag(at); err != nil {
 		return nil, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
 		return nil, err
 	}
-	m, err := c.tags.do(ctx, c, k, func(t *task) (manifestContent, error) { return c.revalidate(t, k) })
+	m, err := share(ctx, c, &c.tags, k, func(t *task) (manifestContent, error) { return c.revalidate(t, k) })
 	return m.reader(err)
 }
 
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
 func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	at := target{"ResolveTag", repo, tagName}
-	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok { // then the arguments are good
+	at := call.New("ResolveTag", repo, tagName)
+	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok { // the arguments are valid
 		if !known.kept {
 			return known.desc(), ctx.Err()
 		}
@@ -50,37 +43,39 @@ func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (oc
 		}
 		c.miss(ctx, at, err)
 	}
-	if err := at.byTag(); err != nil {
+	if err := checkTag(at); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	return c.resolves.do(ctx, c, k, func(t *task) (ociregistry.Descriptor, error) { return c.resolveTag(t, k) })
+	return share(ctx, c, &c.resolves, k, func(t *task) (ociregistry.Descriptor, error) { return c.resolveTag(t, k) })
 }
 
-// resolveTag asks the origin where a tag is. If that fails, it is where it is kept.
+// resolveTag asks the origin where a tag points. If the origin fails, it returns where
+// the tag points in the cache registry.
 func (c *Cache) resolveTag(t *task, k key) (ociregistry.Descriptor, error) {
 	kept, err := c.kept.ResolveTag(t, k.repo, k.ref)
 	if err != nil {
-		c.miss(t, target{"ResolveTag", k.repo, k.ref}, err)
+		c.miss(t, call.New("ResolveTag", k.repo, k.ref), err)
 		return c.learnTag(t, k, ociregistry.Descriptor{})
 	}
 	kept = unwrap(kept)
-	desc, err := orStalled(c, t, target{"ResolveTag", k.repo, k.ref}, func(t *task) (ociregistry.Descriptor, error) {
+	desc, err := orStalled(c, t, call.New("ResolveTag", k.repo, k.ref), func(t *task) (ociregistry.Descriptor, error) {
 		return c.learnTag(t, k, kept)
 	})
-	if c.insteadOf(t, k, err) {
+	if c.servesKept(t, k, err) {
 		return kept, nil
 	}
 	return desc, err
 }
 
-// askTag asks the origin where a tag is, which is kept as from, or not at all. A tag that
-// is gone there goes here.
+// askTag asks the origin where a tag points. It deletes a tag that no longer exists at
+// the origin. In the cache registry the tag points at from, which is zero if it is not
+// kept.
 func (c *Cache) askTag(t *task, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
-	at := target{"ResolveTag", k.repo, k.ref}
+	at := call.New("ResolveTag", k.repo, k.ref)
 	before := t.wait(originIdle)
 	desc, err := c.origin.ResolveTag(t, k.repo, k.ref)
 	t.waited(before)
@@ -88,7 +83,7 @@ func (c *Cache) askTag(t *task, k key, from ociregistry.Descriptor) (ociregistry
 		return plausible(at, desc, "")
 	}
 	if t.Err() != nil {
-		return desc, at.stalledOr(t, err)
+		return desc, stalledOr(t, at, err)
 	}
 	c.absent.put(k, err, c.opts.NotFoundTTL)
 	if notFound(err) {
@@ -100,9 +95,8 @@ func (c *Cache) askTag(t *task, k key, from ociregistry.Descriptor) (ociregistry
 	return desc, err
 }
 
-// learnTag asks the origin where a tag is, which is kept as from, or not at all. Where
-// the manifest is kept that it points at now, the tag is so as well; and otherwise
-// when the manifest is.
+// learnTag is askTag, and moves the tag in the cache registry if the manifest that it
+// points at now is kept. Otherwise the tag moves when that manifest is kept.
 func (c *Cache) learnTag(t *task, k key, from ociregistry.Descriptor) (ociregistry.Descriptor, error) {
 	to, err := c.askTag(t, k, from)
 	if err != nil || ociregistry.CheckDigest(to.Digest) != nil {
@@ -116,25 +110,25 @@ func (c *Cache) learnTag(t *task, k key, from ociregistry.Descriptor) (ociregist
 	if c.changed(k) {
 		c.known.forget(k.repo, k.ref)
 	}
-	// This comes second, since whoever keeps the manifest from now on knows of the tag.
+	// This comes after expect: whoever keeps the manifest from now on knows the tag.
 	if m, err := c.readCached(t, k.repo, to.Digest); err == nil {
 		c.storeManifest(t, k, m, k.ref)
 	}
 	return to, nil
 }
 
-// insteadOf reports whether what is kept of a tag is served, because the origin
-// failed with err.
-func (c *Cache) insteadOf(ctx context.Context, k key, err error) bool {
+// servesKept reports whether to serve what is kept of a tag, because the origin failed
+// with err.
+func (c *Cache) servesKept(ctx context.Context, k key, err error) bool {
 	if !down(err) || ctx.Err() != nil && !errors.Is(err, errStalled) {
 		return false
 	}
-	c.warn("the origin failed; serving what is kept", target{"GetTag", k.repo, k.ref}, err)
+	c.warn("the origin failed; serving what is kept", call.New("GetTag", k.repo, k.ref), err)
 	return true
 }
 
-// revalidate returns the manifest that a tag points at. Of one that is kept, and can be
-// read, it asks the origin only whether it has moved.
+// revalidate returns the manifest that a tag points at. If the tag is kept and can be
+// read, it asks the origin only whether the tag has moved.
 func (c *Cache) revalidate(t *task, k key) (manifestContent, error) {
 	known, ok := c.known.get(k.repo, k.ref, c.opts.TagTTL)
 	var to ociregistry.Descriptor // if it is known
@@ -151,10 +145,10 @@ func (c *Cache) revalidate(t *task, k key) (manifestContent, error) {
 	return c.fetchTag(t, k)
 }
 
-// unlessMoved returns what is kept of a tag, or what that points at now: at to, if that
-// is known.
+// unlessMoved returns the manifest that is kept of a tag, or the one that it points at
+// now. That is to, or unknown if to is zero.
 func (c *Cache) unlessMoved(t *task, k key, kept *manifestContent, to ociregistry.Descriptor) (manifestContent, error) {
-	m, err := orStalled(c, t, target{"GetTag", k.repo, k.ref}, func(t *task) (m manifestContent, err error) {
+	m, err := orStalled(c, t, call.New("GetTag", k.repo, k.ref), func(t *task) (m manifestContent, err error) {
 		to := to
 		if to.Digest == "" {
 			to, err = c.askTag(t, k, kept.desc)
@@ -164,17 +158,17 @@ func (c *Cache) unlessMoved(t *task, k key, kept *manifestContent, to ociregistr
 		}
 		return m, err
 	})
-	if c.insteadOf(t, k, err) {
+	if c.servesKept(t, k, err) {
 		return *kept, nil
 	}
 	return m, err
 }
 
-// moveTag returns the manifest that a tag points at, now that the origin has said
-// where it is, and points the tag in the cache there.
+// moveTag returns the manifest at which a tag points according to the origin, and moves
+// the tag in the cache registry.
 func (c *Cache) moveTag(t *task, k key, from manifestContent, to ociregistry.Descriptor) (manifestContent, error) {
 	if ociregistry.CheckDigest(to.Digest) != nil {
-		return c.fetchTag(t, k) // the origin does not say
+		return c.fetchTag(t, k) // the origin did not say
 	}
 	if to.Digest == from.desc.Digest {
 		c.validated(k)
@@ -187,17 +181,18 @@ func (c *Cache) moveTag(t *task, k key, from manifestContent, to ociregistry.Des
 	}
 	m, err = c.fetchManifest(t, key{kindManifest, k.repo, string(to.Digest), k.changes}, k.ref)
 	if notFound(err) {
-		return c.fetchTag(t, k) // it has moved on
+		return c.fetchTag(t, k) // the tag has moved again
 	}
 	return m, err
 }
 
-// fetchTag gets a tag's manifest from the origin.
+// fetchTag gets the manifest of a tag from the origin.
 func (c *Cache) fetchTag(t *task, k key) (manifestContent, error) {
 	return c.fetchManifest(t, k, k.ref)
 }
 
-// validated notes that a tag is now known to be what it is in the cache.
+// validated notes that a tag points at the same manifest in the cache registry as at the
+// origin.
 func (c *Cache) validated(k key) {
 	c.known.set(k.repo, k.ref, c.opts.TagTTL)
 	if c.changed(k) {

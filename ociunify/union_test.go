@@ -20,8 +20,8 @@ import (
 	"github.com/seed-40b21970/oci/ociunify"
 )
 
-// What a read of a tag and of a blob gives for each pair of answers.
-func TestUnionReads(t *testing.T) {
+// The results of reading a tag and a blob for each pair of answers.
+func TestUnion_ReadsByPolicy(t *testing.T) {
 	t.Parallel()
 	const has, hasNot = "has", "has not"
 	answers := map[string]error{has: nil, hasNot: nil, "fails": errBroken}
@@ -96,8 +96,8 @@ func (r closeCounter) Close() error {
 	return r.BlobReader.Close()
 }
 
-// The slower registry's request is cancelled, and its reader closed.
-func TestUnionCancelsTheLoser(t *testing.T) {
+// The request to the slower registry is cancelled, and its reader closed.
+func TestUnion_CancelsTheSlowerRegistry(t *testing.T) {
 	t.Parallel()
 	for loser := range 2 {
 		synctest.Test(t, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestUnionCancelsTheLoser(t *testing.T) {
 			synctest.Wait()
 			qt.Check(t, qt.Equals(open, 0))
 
-			// One that answers too late, since it does not look at its context.
+			// A registry that ignores its context, and answers too late.
 			late := ociregistry.Funcs{GetBlob_: func(_ context.Context, repo string, d ociregistry.Digest) (ociregistry.BlobReader, error) {
 				<-cancelled
 				open++
@@ -141,7 +141,7 @@ func TestUnionCancelsTheLoser(t *testing.T) {
 	}
 }
 
-func TestUnionConflictingTags(t *testing.T) {
+func TestUnion_TagsOfTheFirstRegistryWin(t *testing.T) {
 	t.Parallel()
 	for _, read := range []ociunify.ReadPolicy{ociunify.ReadSequential, ociunify.ReadConcurrent} {
 		r0, r1 := ocimem.New(), ocimem.New()
@@ -167,8 +167,8 @@ func TestUnionConflictingTags(t *testing.T) {
 	}
 }
 
-// A list is whole, or ends with an error: also when one registry fails later.
-func TestUnionListsFail(t *testing.T) {
+// A list is complete or ends with an error, even if one registry fails late.
+func TestUnion_ListsAreWholeOrFail(t *testing.T) {
 	t.Parallel()
 	mem := ocimem.New()
 	pushed(t, mem, "foo", 1, "a", "b", "c")
@@ -197,7 +197,7 @@ func refuseAfter(n int64) ociregistry.Interface {
 	}
 }
 
-func TestUnionPushFailsOnOneSide(t *testing.T) {
+func TestUnion_PushNamesTheRegistryThatFailed(t *testing.T) {
 	t.Parallel()
 	blob := ocitest.NewBlob(1, 1<<20)
 	for _, after := range []int64{0, 1, 100_000, 1 << 20} {
@@ -221,8 +221,8 @@ func TestUnionPushFailsOnOneSide(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrSizeInvalid))
 }
 
-// A registry that has a blob need not read it again.
-func TestUnionPushThatIsNotRead(t *testing.T) {
+// A registry that has the blob need not read it from the caller.
+func TestUnion_PushNeedsNoReadByARegistryThatHasTheBlob(t *testing.T) {
 	t.Parallel()
 	blob := ocitest.NewBlob(1, 1<<20)
 	has := &ociregistry.Funcs{PushBlob_: func(_ context.Context, _ string, desc ociregistry.Descriptor, _ io.Reader) (ociregistry.Descriptor, error) {
@@ -241,8 +241,8 @@ func TestUnionPushThatIsNotRead(t *testing.T) {
 	qt.Check(t, qt.IsNil(err))
 }
 
-// What r0 refuses, r1 is not asked for; what r1 refuses is said to be its error.
-func TestUnionChangesInOrder(t *testing.T) {
+// If r0 refuses a change, r1 is not asked. If r1 refuses it, the error names r1.
+func TestUnion_ChangesTheFirstRegistryFirst(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	calls := map[string]func(ociregistry.Interface, *ocitest.Artifact) error{
@@ -283,8 +283,8 @@ func TestUnionChangesInOrder(t *testing.T) {
 	}
 }
 
-// What only one registry has can be deleted and mounted.
-func TestUnionOfDifferentContent(t *testing.T) {
+// Content that only one registry has can be deleted and mounted.
+func TestUnion_DeletesAndMountsWhatOnlyOneRegistryHas(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	for side := range 2 {
@@ -311,7 +311,7 @@ func TestUnionOfDifferentContent(t *testing.T) {
 	}
 }
 
-// failingWriter fails as often as it is told to.
+// failingWriter fails the given number of times.
 type failingWriter struct {
 	ociregistry.BlobWriter
 	failures *int
@@ -325,8 +325,9 @@ func (w failingWriter) Write(p []byte) (int, error) {
 	return w.BlobWriter.Write(p)
 }
 
-// An upload goes on where the registry with fewer bytes is, through another union.
-func TestUnionUploadsRecover(t *testing.T) {
+// An upload resumes at the offset of the registry with fewer bytes, also through another
+// union.
+func TestUnion_ResumesAnUploadWhereTheSlowerRegistryIs(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	blob := ocitest.NewBlob(1, 10_000)

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked].
 func (u *union) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
-	at := target{"PushBlobChunked", repo, ""}
-	if err := at.checkRepo(); err != nil {
+	at := call.New("PushBlobChunked", repo, "")
+	if err := at.CheckRepository(); err != nil {
 		return nil, err
 	}
 	return u.openUpload(ctx, at, func(i int) (ociregistry.BlobWriter, error) {
@@ -23,8 +24,8 @@ func (u *union) PushBlobChunked(ctx context.Context, repo string, chunkSize int)
 
 // PushBlobChunkedResume implements [ociregistry.Writer.PushBlobChunkedResume].
 func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
-	at := target{"PushBlobChunkedResume", repo, id}
-	if err := at.checkRepo(); err != nil {
+	at := call.New("PushBlobChunkedResume", repo, id)
+	if err := at.CheckRepository(); err != nil {
 		return nil, err
 	}
 	if u.opts.WritePolicy == WriteFirst {
@@ -32,12 +33,12 @@ func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offs
 	}
 	ids, ok := splitID(id)
 	if !ok {
-		return nil, at.fail(ociregistry.ErrBlobUploadUnknown)
+		return nil, at.Wrap(ociregistry.ErrBlobUploadUnknown)
 	}
-	// While another writer writes, the two sessions are not at one offset.
+	// While another writer writes, the two sessions have different offsets.
 	unlock, err := u.locks.Lock(ctx, uploadKey(repo, id))
 	if err != nil {
-		return nil, at.fail(err)
+		return nil, at.Wrap(err)
 	}
 	defer unlock()
 	w, err := u.openUpload(ctx, at, func(i int) (ociregistry.BlobWriter, error) {
@@ -48,33 +49,33 @@ func (u *union) PushBlobChunkedResume(ctx context.Context, repo, id string, offs
 	}
 	if offset != -1 && offset != w.Size() {
 		w.Close()
-		return nil, at.fail(fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, w.Size()))
+		return nil, at.Wrap(fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, w.Size()))
 	}
 	return w, nil
 }
 
 // openUpload opens a session in each registry that is written to.
-func (u *union) openUpload(ctx context.Context, at target, open func(i int) (ociregistry.BlobWriter, error)) (ociregistry.BlobWriter, error) {
+func (u *union) openUpload(ctx context.Context, at call.Call, open func(i int) (ociregistry.BlobWriter, error)) (ociregistry.BlobWriter, error) {
 	w0, err := open(0)
 	if err != nil || u.opts.WritePolicy == WriteFirst {
 		return w0, err
 	}
 	w1, err := open(1)
 	if err != nil {
-		if at.op == "PushBlobChunked" {
-			w0.Cancel() // nobody else knows of it
+		if at.Op == "PushBlobChunked" {
+			w0.Cancel() // nobody else knows its ID
 		} else {
 			w0.Close()
 		}
-		return nil, at.fail(inRegistry(1, err))
+		return nil, at.Wrap(inRegistry(1, err))
 	}
-	return &writer{ctx: ctx, union: u, repo: at.repo, w: [2]ociregistry.BlobWriter{w0, w1}, offset: min(w0.Size(), w1.Size())}, nil
+	return &writer{ctx: ctx, union: u, repo: at.Repository, w: [2]ociregistry.BlobWriter{w0, w1}, offset: min(w0.Size(), w1.Size())}, nil
 }
 
 var idEncoding = base64.RawURLEncoding.Strict()
 
-// joinID makes one id of those of two sessions: the length of the first, the
-// first and the second.
+// joinID makes one ID of those of two sessions: the length of the first, the first, and
+// the second.
 func joinID(id0, id1 string) string {
 	b := binary.AppendUvarint(nil, uint64(len(id0)))
 	b = append(b, id0...)
@@ -97,9 +98,8 @@ func splitID(id string) (ids [2]string, ok bool) {
 
 func uploadKey(repo, id string) string { return repo + " " + id }
 
-// writer writes to two sessions, of which one may be ahead: what that has
-// already is not written to it again. Whether it is the same is found out by
-// Commit.
+// writer writes to two sessions, one of which may be ahead: it does not write the bytes
+// to it again that it already has. Commit finds out whether they are the same.
 type writer struct {
 	ctx   context.Context
 	union *union
@@ -108,7 +108,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	offset int64
-	failed error // what a Write failed with: nothing can follow it
+	failed error // the error of a Write, after which no other call can succeed
 }
 
 func (w *writer) ID() string     { return joinID(w.w[0].ID(), w.w[1].ID()) }
@@ -123,14 +123,14 @@ func (w *writer) Size() int64 {
 func (w *writer) Write(p []byte) (int, error) {
 	unlock, err := w.lock()
 	if err != nil {
-		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+		return 0, call.New("Write", w.repo, w.ID()).Wrap(err)
 	}
 	defer unlock()
 	w.mu.Lock()
 	offset, err := w.offset, w.failed
 	w.mu.Unlock()
 	if err != nil {
-		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+		return 0, call.New("Write", w.repo, w.ID()).Wrap(err)
 	}
 	err = w.each(func(i int) error {
 		ahead := min(max(w.w[i].Size()-offset, 0), int64(len(p)))
@@ -141,7 +141,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	if err != nil {
 		w.failed = err
-		return 0, target{"Write", w.repo, w.ID()}.fail(err)
+		return 0, call.New("Write", w.repo, w.ID()).Wrap(err)
 	}
 	w.offset = offset + int64(len(p))
 	return len(p), nil
@@ -151,23 +151,23 @@ func (w *writer) lock() (unlock func(), err error) {
 	return w.union.locks.Lock(w.ctx, uploadKey(w.repo, w.ID()))
 }
 
-// Commit implements [ociregistry.BlobWriter.Commit]. It commits in both
-// registries, and waits for both.
+// Commit implements [ociregistry.BlobWriter.Commit]. It commits in both registries at
+// once, and waits for both.
 func (w *writer) Commit(digest ociregistry.Digest) (desc ociregistry.Descriptor, err error) {
-	at := target{"Commit", w.repo, string(digest)}
+	at := call.New("Commit", w.repo, string(digest))
 	if err := ociregistry.CheckDigest(digest); err != nil {
-		return desc, at.fail(err)
+		return desc, at.Wrap(err)
 	}
 	unlock, err := w.lock()
 	if err != nil {
-		return desc, at.fail(err)
+		return desc, at.Wrap(err)
 	}
 	defer unlock()
 	w.mu.Lock()
 	err = w.failed
 	w.mu.Unlock()
 	if err != nil {
-		return desc, at.fail(err)
+		return desc, at.Wrap(err)
 	}
 	var descs [2]ociregistry.Descriptor
 	err = w.each(func(i int) (err error) {
@@ -175,7 +175,7 @@ func (w *writer) Commit(digest ociregistry.Digest) (desc ociregistry.Descriptor,
 		return err
 	})
 	if err != nil {
-		return desc, at.fail(err)
+		return desc, at.Wrap(err)
 	}
 	return descs[0], nil
 }
@@ -188,7 +188,7 @@ func (w *writer) Close() error {
 	return w.each(func(i int) error { return w.w[i].Close() })
 }
 
-// each does something in both registries at once.
+// each calls do for both sessions at once.
 func (w *writer) each(do func(i int) error) error {
 	var err1 error
 	var doing sync.WaitGroup

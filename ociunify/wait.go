@@ -8,50 +8,51 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 const (
-	// defaultOriginWait is what CacheOptions.OriginWait stands for by default.
+	// defaultOriginWait is the default of CacheOptions.OriginWait.
 	defaultOriginWait = 10 * time.Second
 
-	// stallMemory is for how long after a stall nobody waits for the origin who can
-	// be served without it.
+	// stallMemory is for how long after a stall calls that can be served without the
+	// origin do not wait for it.
 	stallMemory = 30 * time.Second
 
-	// originIdle is how long an origin may say nothing when there is nothing to serve
-	// instead. It is longer than what clients of registries wait for on their own.
+	// originIdle is how long to wait for an origin that sends nothing when nothing is
+	// kept. Clients of registries usually wait less.
 	originIdle = 5 * time.Minute
 )
 
-// errStalled is for an origin that says nothing for too long. It is a failure, as
-// other errors that are no answer.
+// errStalled is the error for an origin that sends nothing for too long. Like other
+// errors that are not an answer, it counts as a failure of the origin.
 var errStalled = fmt.Errorf("the origin does not answer: %w", os.ErrDeadlineExceeded)
 
-// stalledOr returns err, or errStalled if that is why ctx has ended.
-func (t target) stalledOr(ctx context.Context, err error) error {
+// stalledOr returns err, or errStalled if that is the cause of the end of ctx.
+func stalledOr(ctx context.Context, at call.Call, err error) error {
 	if err != nil && context.Cause(ctx) == errStalled {
-		return t.fail(errStalled)
+		return at.Wrap(errStalled)
 	}
 	return err
 }
 
-// begun returns what ask returns, or errStalled if that takes longer than limit, which
-// is none if it is negative. What is then read of it may take any time.
-func begun[T any](ctx context.Context, w *watch, at target, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
+// withinLimit returns the result of ask, or errStalled if ask takes longer than limit. A
+// negative limit means no limit. Reading the result may take any time.
+func withinLimit[T any](ctx context.Context, w *watch, at call.Call, limit time.Duration, ask func(context.Context) (T, error)) (v T, err error) {
 	if limit < 0 {
 		return ask(ctx)
 	}
 	t := new(task)
-	w.begin(ctx, t)
+	w.start(ctx, t)
 	before := t.wait(limit)
 	v, err = ask(t)
 	t.waited(before)
 	if err != nil {
 		defer t.end()
-		return v, at.stalledOr(t, err)
+		return v, stalledOr(t, at, err)
 	}
-	var unread func() // closes what there is still to read; nil if there is nothing
+	var unread func() // closes the result, if it is something to read
 	switch x := any(v).(type) {
 	case ociregistry.BlobReader:
 		x = onClose(x, t.end)
@@ -65,24 +66,24 @@ func begun[T any](ctx context.Context, w *watch, at target, limit time.Duration,
 	default:
 		t.end()
 	}
-	if unread != nil && context.Cause(t) == errStalled { // reading would fail, and not say why
+	if unread != nil && context.Cause(t) == errStalled { // reading would fail with another error
 		unread()
 		var none T
-		return none, at.fail(errStalled)
+		return none, at.Wrap(errStalled)
 	}
 	return v, nil
 }
 
-// patience knows how long to wait for an origin if there is something to serve
-// instead. Where the origin has stalled, by the name of the repository, it is not
-// waited for again for a while, but asked in the background by one call at a time.
-// An origin may be several, and so a stall elsewhere only makes the wait short.
+// patience knows how long to wait for an origin when something is kept. After a stall,
+// calls about the same repository do not wait for a while, and one of them at a time
+// asks the origin in the background. Calls about other repositories wait less, but do
+// wait: the origin may consist of several registries.
 type patience struct {
 	limit time.Duration // negative is no limit
 
 	mu     sync.Mutex
 	stalls map[string]*stall
-	latest time.Time // when all stalls are forgotten
+	latest time.Time // when all stalls are over
 }
 
 type stall struct {
@@ -90,11 +91,11 @@ type stall struct {
 	probing bool
 }
 
-// impatient is by how many times the wait is shorter if the origin stalls elsewhere.
-const impatient = 10
+// stallDivisor divides the wait if the origin has stalled for another repository.
+const stallDivisor = 10
 
-// wait returns for how long a call about a repository may wait. It is 0 if the call is
-// to be served without the origin.
+// wait returns how long a call about a repository may wait for the origin. Zero means
+// that the call should be served without it.
 func (p *patience) wait(repo string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,13 +105,13 @@ func (p *patience) wait(repo string) time.Duration {
 	}
 	delete(p.stalls, repo)
 	if now.Before(p.latest) {
-		return p.limit / impatient
+		return p.limit / stallDivisor
 	}
 	return p.limit
 }
 
-// beginProbe reports whether the caller is to ask the origin about a repository for
-// which it stalled. It must call endProbe then.
+// beginProbe reports whether the caller should ask the origin about a repository for
+// which it has stalled. If so, the caller must call endProbe.
 func (p *patience) beginProbe(repo string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,7 +123,7 @@ func (p *patience) beginProbe(repo string) bool {
 	return true
 }
 
-// endProbe notes how a probe ended. If the origin has answered, all is well again.
+// endProbe notes the end of a probe. If the origin has answered, it forgets all stalls.
 func (p *patience) endProbe(repo string, answered bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -134,7 +135,7 @@ func (p *patience) endProbe(repo string, answered bool) {
 	p.add(repo)
 }
 
-// stalled notes that the origin has stalled.
+// stalled notes that the origin has stalled for a repository.
 func (p *patience) stalled(repo string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,36 +151,37 @@ func (p *patience) add(repo string) {
 	p.stalls[repo] = &stall{until: p.latest}
 }
 
-// orStalled returns what ask returns, which asks the origin about something that is
-// kept, or soon errStalled. The task has then ended.
-func orStalled[T any](c *Cache, t *task, at target, ask func(*task) (T, error)) (v T, err error) {
+// orStalled returns the result of ask, which asks the origin about something that is
+// kept, or errStalled after a short wait. In that case the task has ended.
+func orStalled[T any](c *Cache, t *task, at call.Call, ask func(*task) (T, error)) (v T, err error) {
 	if c.patience.limit < 0 {
 		return ask(t)
 	}
-	limit := c.patience.wait(at.repo)
+	limit := c.patience.wait(at.Repository)
 	if limit == 0 {
 		c.probe(t, at, func(t *task) error {
 			_, err := ask(t)
 			return err
 		})
-		return v, at.fail(errStalled)
+		return v, at.Wrap(errStalled)
 	}
 	before := t.wait(limit)
 	v, err = ask(t)
 	t.waited(before)
-	if err = at.stalledOr(t, err); errors.Is(err, errStalled) {
-		c.patience.stalled(at.repo)
+	if err = stalledOr(t, at, err); errors.Is(err, errStalled) {
+		c.patience.stalled(at.Repository)
 	}
 	return v, err
 }
 
-// probe asks the origin in the background, unless another call does.
-func (c *Cache) probe(ctx context.Context, at target, ask func(*task) error) {
-	if !c.patience.beginProbe(at.repo) {
+// probe asks the origin in the background, unless another probe of the repository is
+// under way.
+func (c *Cache) probe(ctx context.Context, at call.Call, ask func(*task) error) {
+	if !c.patience.beginProbe(at.Repository) {
 		return
 	}
-	if c.begin() != nil {
-		c.patience.endProbe(at.repo, false)
+	if c.startWork() != nil {
+		c.patience.endProbe(at.Repository, false)
 		return
 	}
 	t := c.detach(ctx)
@@ -187,7 +189,7 @@ func (c *Cache) probe(ctx context.Context, at target, ask func(*task) error) {
 		defer c.working.Done()
 		defer t.end()
 		t.wait(c.patience.limit)
-		err := at.stalledOr(t, ask(t))
-		c.patience.endProbe(at.repo, !errors.Is(err, errStalled) && t.Err() == nil)
+		err := stalledOr(t, at, ask(t))
+		c.patience.endProbe(at.Repository, !errors.Is(err, errStalled) && t.Err() == nil)
 	}()
 }

@@ -7,44 +7,44 @@ import (
 	"time"
 )
 
-// watch ends what waits for an origin that says nothing for too long. One timer does
-// that for all tasks, since most of them end long before it fires.
+// watch ends tasks that wait for an origin for too long. It has one timer for all of
+// them, because most tasks end long before it fires.
 type watch struct {
 	mu     sync.Mutex
 	closed bool
-	first  *task       // of those that wait, and of those that are detached
+	first  *task       // of the list of tasks that wait or are detached
 	timer  *time.Timer // nil before the first wait
 	fires  time.Time   // when the timer fires; zero if it does not
 }
 
-// task is something that is done for callers, and the context to do it with.
+// task is work that is done for callers, and its context.
 type task struct {
 	context.Context
 	cancel context.CancelCauseFunc
 	watch  *watch
 
-	// owner is told instead when the task has waited for too long, if it is not nil.
+	// owner, if not nil, is called when the task has waited for too long, and decides
+	// whether the task ends.
 	owner interface{ stalled() }
 
-	// Of these watch.mu takes care.
+	// Guarded by watch.mu.
 	detached   bool      // it ends when the watch is closed
-	until      time.Time // when it has waited for too long; zero if it does not wait
-	expired    bool      // it has
+	until      time.Time // the end of the wait; zero if it does not wait
+	expired    bool      // it has waited for too long
 	reading    io.Closer // what it reads, closed when the task is stopped; or nil
 	listed     bool
 	prev, next *task
 }
 
-// begin begins a task that ends with a context.
-func (w *watch) begin(ctx context.Context, t *task) {
+// start starts a task that ends with ctx.
+func (w *watch) start(ctx context.Context, t *task) {
 	t.watch = w
 	t.Context, t.cancel = context.WithCancelCause(ctx)
 }
 
-// detach begins a task with the values of a context, which ends when the watch is
-// closed.
+// detach starts a task with the values of ctx that ends when the watch is closed.
 func (w *watch) detach(ctx context.Context, t *task) {
-	w.begin(context.WithoutCancel(ctx), t)
+	w.start(context.WithoutCancel(ctx), t)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t.detached = true
@@ -54,7 +54,7 @@ func (w *watch) detach(ctx context.Context, t *task) {
 	w.add(t)
 }
 
-// close ends the tasks that are detached.
+// close ends the detached tasks.
 func (w *watch) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -75,9 +75,9 @@ func (t *task) end() {
 	t.cancel(nil)
 }
 
-// wait notes that the origin is waited for, which it may be for so long at most: then
-// the task ends with errStalled. An earlier end of a wait that goes on stays. It is
-// returned, and to be given to waited.
+// wait starts to wait for the origin. After limit, the task ends with errStalled. Waits
+// can be nested: an earlier end of the outer one stays in effect. The caller passes the
+// returned value to waited.
 func (t *task) wait(limit time.Duration) (before time.Time) {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
@@ -88,7 +88,7 @@ func (t *task) wait(limit time.Duration) (before time.Time) {
 	return before
 }
 
-// waitOn gives more time to a wait that has expired, if it goes on.
+// waitOn extends a wait that has expired, if it has not ended.
 func (t *task) waitOn(limit time.Duration) {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
@@ -97,14 +97,14 @@ func (t *task) waitOn(limit time.Duration) {
 	}
 }
 
-// waitUntil begins a wait. The lock is held.
+// waitUntil sets the end of a wait. The lock is held.
 func (t *task) waitUntil(until time.Time) {
 	t.until, t.expired = until, false
 	t.watch.add(t)
 	t.watch.arm(until)
 }
 
-// waited notes that the origin has answered. A wait that was going on before goes on.
+// waited ends a wait: the origin has answered. The outer wait, if there is one, continues.
 func (t *task) waited(before time.Time) {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
@@ -114,7 +114,7 @@ func (t *task) waited(before time.Time) {
 	}
 }
 
-// add lists a task. The lock is held.
+// add adds a task to the list. The lock is held.
 func (w *watch) add(t *task) {
 	if t.listed {
 		return
@@ -126,7 +126,7 @@ func (w *watch) add(t *task) {
 	w.first = t
 }
 
-// remove takes a task out. The lock is held.
+// remove removes a task from the list. The lock is held.
 func (w *watch) remove(t *task) {
 	if !t.listed {
 		return
@@ -142,7 +142,7 @@ func (w *watch) remove(t *task) {
 	t.listed, t.prev, t.next = false, nil, nil
 }
 
-// arm sees to it that the timer fires at a time, or before. The lock is held.
+// arm makes the timer fire at the given time or earlier. The lock is held.
 func (w *watch) arm(at time.Time) {
 	if !w.fires.IsZero() && !at.Before(w.fires) {
 		return
@@ -155,7 +155,7 @@ func (w *watch) arm(at time.Time) {
 	w.timer.Reset(time.Until(at))
 }
 
-// fire ends the tasks that have waited for too long.
+// fire expires the tasks that have waited for too long.
 func (w *watch) fire() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -182,15 +182,15 @@ func (t *task) expire() {
 	t.stopped(errStalled)
 }
 
-// stop ends the context of a task, and a Read that is going on, whether that sees the
-// context end or not.
+// stop ends the context of a task, and closes what the task reads: a Read in progress
+// need not notice the end of the context.
 func (t *task) stop(cause error) {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()
 	t.stopped(cause)
 }
 
-// stopped stops a task. The lock is held.
+// stopped is stop with the lock held.
 func (t *task) stopped(cause error) {
 	t.cancel(cause)
 	if t.reading != nil {
@@ -199,7 +199,7 @@ func (t *task) stopped(cause error) {
 	}
 }
 
-// reads notes what the task reads from now on, or nil.
+// reads sets what the task reads from now on, or nil.
 func (t *task) reads(rd io.Closer) {
 	t.watch.mu.Lock()
 	defer t.watch.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// endedAfter returns how long it takes until a task ends, and why it does.
+// endedAfter returns how long it takes until a task ends, and the cause.
 func endedAfter(t *task) (time.Duration, error) {
 	start := time.Now()
 	<-t.Done()
@@ -55,7 +55,7 @@ func TestWatch_EndsWhatWaitsForTooLong(t *testing.T) {
 					other.wait(limit)
 				}
 				of := new(task)
-				w.begin(t.Context(), of)
+				w.start(t.Context(), of)
 				test.do(of)
 				after, err := endedAfter(of)
 				qt.Check(t, qt.Equals(after, test.want))
@@ -66,13 +66,13 @@ func TestWatch_EndsWhatWaitsForTooLong(t *testing.T) {
 	}
 }
 
-// A task that is not detached is not held on to when it does not wait, even if nobody
-// ends it; one that is ends with the watch.
-func TestWatch_HoldsWhatWaitsOrIsDetached(t *testing.T) {
+// The watch keeps no task that neither waits nor is detached, even if nobody ends it. A
+// detached task ends with the watch.
+func TestWatch_HoldsOnlyTasksThatWaitOrAreDetached(t *testing.T) {
 	t.Parallel()
 	var w watch
 	own, detached, late := new(task), new(task), new(task)
-	w.begin(t.Context(), own)
+	w.start(t.Context(), own)
 	own.waited(own.wait(time.Hour))
 	qt.Check(t, qt.IsNil(w.first))
 	own.wait(time.Hour)
@@ -93,8 +93,8 @@ func TestWatch_HoldsWhatWaitsOrIsDetached(t *testing.T) {
 	qt.Check(t, qt.IsNil(w.first))
 }
 
-// What a task reads is closed with it, so that a Read ends that does not see the
-// context end; and at once if the task has ended before.
+// Stopping a task closes what it reads, so that a Read that does not notice the end of the
+// context ends too. If the task has ended before, that is closed at once.
 func TestTask_ClosesWhatItReads(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*watch, *task){

@@ -8,43 +8,42 @@ import (
 	"time"
 )
 
-// window bounds the spool of a blob that does not fit in it. The spool has the bytes
-// that were fetched last. The slowest of the callers' readers holds the fetch back, but
-// not when another one waits for more: then those that are as far behind as the spool
-// is large leave, and go on elsewhere. The push to the cache registry holds the fetch
-// back as well, as long as it takes anything.
+// window bounds the spool of a blob that does not fit in it. The spool has the most
+// recent bytes. The slowest reader of a caller makes the fetch pause, unless another
+// reader waits for more bytes: then readers that are too far behind leave, and continue
+// elsewhere. The push to the cache registry makes the fetch pause as well, as long as
+// the registry accepts anything.
 type window struct {
 	size int64 // bytes; 0 if the blob fits
 
 	mu        sync.Mutex
-	start     int64 // what comes before has gone
+	start     int64 // the bytes before it are no longer in the spool
 	followers map[*follower]bool
-	moved     chan struct{} // closed when a follower has moved, come or gone; nil if nobody waits
+	moved     chan struct{} // closed when a follower moves, enters or leaves; nil if nobody waits
 }
 
 const (
-	// defaultSpool is what CacheOptions.MaxSpool stands for by default.
+	// defaultSpool is the default of CacheOptions.MaxSpool.
 	defaultSpool = 256 << 20
 
-	// leastSpool is the least that works: what is read, what is written, and as much
-	// for those who follow.
+	// leastSpool is the minimum: one piece that is read, one that is written, and as
+	// much for the followers.
 	leastSpool = 4 * pieceSize
 
-	// storeWait is how long the cache registry may take nothing of a blob until the
-	// fetch goes on without it.
+	// storeWait is how long the fetch pauses for a cache registry that accepts nothing.
 	storeWait = 30 * time.Second
 )
 
 var (
-	// errBehind is for a follower that was too far behind.
-	errBehind = errors.New("the blob comes faster than it is read")
+	// errBehind is the error of a follower that is too far behind.
+	errBehind = errors.New("the blob is read too slowly")
 
-	// errUnwanted ends a fetch of what nobody reads and what is not kept.
-	errUnwanted = errors.New("nobody wants the blob")
+	// errUnwanted ends a fetch of a blob that nobody reads and that is not kept.
+	errUnwanted = errors.New("nobody reads the blob")
 )
 
-// spoolSize returns how many bytes of a blob are spooled. The size of the blob is what
-// the origin says, or negative.
+// spoolSize returns the maximum number of bytes of a blob to spool. The size of the blob
+// is what the origin says, or negative if it does not.
 func (c *Cache) spoolSize(size int64) int64 {
 	limit := c.opts.MaxSpool
 	switch {
@@ -54,26 +53,26 @@ func (c *Cache) spoolSize(size int64) int64 {
 		limit = math.MaxInt64
 	}
 	if c.opts.MaxBytes > 0 && (size < 0 || size > c.opts.MaxBytes) {
-		limit = min(limit, c.opts.MaxBytes) // it will not be kept
+		limit = min(limit, c.opts.MaxBytes) // the blob will not be kept
 	}
 	return max(limit, leastSpool)
 }
 
-// begin is called before there are followers.
-func (w *window) begin(size, spool int64) {
+// init is called before there are followers.
+func (w *window) init(size, spool int64) {
 	if size < 0 || size > spool {
 		w.size = spool
 	}
 }
 
-// enter adds a follower, which has left at once if it is too far behind.
+// enter adds a follower. One that is too far behind must leave at once.
 func (w *window) enter(r *follower) {
 	if w.size == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.at = r.offset; r.at < w.start {
+	if r.passed = r.offset; r.passed < w.start {
 		r.left = true
 		return
 	}
@@ -92,21 +91,21 @@ func (w *window) leave(r *follower) {
 	w.wake()
 }
 
-// pass notes that a follower has all bytes before an offset. It reports whether they
-// were still there.
+// pass notes that a follower has read all bytes before an offset. It returns false if
+// the follower must leave, because the spool may no longer have those bytes.
 func (w *window) pass(r *follower, offset int64) bool {
 	if w.size == 0 {
 		return true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	r.at = offset
+	r.passed = offset
 	w.wake()
 	return !r.left
 }
 
-// look makes the fetch look again whether it has to wait.
-func (w *window) look() {
+// recheck makes the fetch check again whether it must wait.
+func (w *window) recheck() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.wake()
@@ -138,20 +137,20 @@ func (f *fetch) makeRoom(ctx context.Context, end int64) error {
 	return nil
 }
 
-// advance lets go of the bytes before start, of those before visible that can be read.
-// If it cannot yet, it returns a channel to wait for, and the push to the cache registry
-// if that alone is the reason.
+// advance discards the bytes before start. Those before visible can be read. If it must
+// wait, it returns a channel to wait for, and the follower of the push to the cache
+// registry if that is the only reason.
 func (w *window) advance(start, visible int64) (moved chan struct{}, byStore *follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	waits := false // somebody waits for more
+	waits := false // a reader waits for more bytes
 	for r := range w.followers {
-		waits = waits || r.cancel != nil && r.at >= visible
+		waits = waits || r.cancel != nil && r.passed >= visible
 	}
 	holds := len(w.followers) == 0
 	for r := range w.followers {
 		switch {
-		case r.at >= start:
+		case r.passed >= start:
 		case r.cancel == nil:
 			byStore = r
 		case waits:
@@ -178,7 +177,8 @@ func (w *window) expel(r *follower) {
 	delete(w.followers, r)
 }
 
-// await waits until a follower has moved, or for the cache registry no longer.
+// await waits until a follower moves. If it waits for the cache registry, it expels that
+// after storeWait.
 func (w *window) await(ctx context.Context, moved chan struct{}, byStore *follower) error {
 	var late <-chan time.Time
 	if byStore != nil {
@@ -199,8 +199,8 @@ func (w *window) await(ctx context.Context, moved chan struct{}, byStore *follow
 	return nil
 }
 
-// unwanted reports whether nobody reads the blob. It is then not kept either, if this
-// is asked because there are no followers.
+// unwanted reports whether no caller reads the blob. If there are no followers at all,
+// the blob is not kept either.
 func (f *fetch) unwanted() bool {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()

@@ -5,31 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// PushBlob implements [ociregistry.Writer.PushBlob]. The content is read once, as
-// fast as the slower registry takes it; when one fails, the other's push is
-// broken off.
+// PushBlob implements [ociregistry.Writer.PushBlob]. It reads the content once, as fast
+// as the slower registry accepts it. When one registry fails, the push to the other is
+// ended too.
 func (u *union) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, r io.Reader) (ociregistry.Descriptor, error) {
-	at := target{"PushBlob", repo, string(desc.Digest)}
-	if err := at.checkDigest(); err != nil {
+	at := call.New("PushBlob", repo, string(desc.Digest))
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	if desc.Size < 0 {
-		return ociregistry.Descriptor{}, at.fail(fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid))
+		return ociregistry.Descriptor{}, at.Wrap(fmt.Errorf("%w: negative size", ociregistry.ErrSizeInvalid))
 	}
 	if u.opts.WritePolicy == WriteFirst {
 		return u.r[0].PushBlob(ctx, repo, desc, r)
 	}
 	if err := u.pushBoth(ctx, repo, desc, r); err != nil {
-		return ociregistry.Descriptor{}, at.fail(err)
+		return ociregistry.Descriptor{}, at.Wrap(err)
 	}
 	return desc, nil
 }
@@ -44,7 +43,7 @@ func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Desc
 		readers[i], pipes[i] = io.Pipe()
 	}
 	var errs [2]error
-	var first error // of the registries' errors, that which the other's push was broken off for
+	var first error // the error because of which the push to the other registry was ended
 	var once sync.Once
 	var pushing sync.WaitGroup
 	for i := range pipes {
@@ -83,11 +82,11 @@ func (u *union) pushBoth(ctx context.Context, repo string, desc ociregistry.Desc
 
 var (
 	errOtherFailed = errors.New("the other registry has failed")
-	errPushed      = errors.New("the registry needs no more of the content")
+	errPushed      = errors.New("the registry needs no more content")
 )
 
-// fanOut writes what r has to all pipes, or as long as one is open. A pipe whose
-// reader was closed with errPushed wants no more.
+// fanOut copies r to all pipes, until all of them are closed. A pipe whose reader was
+// closed with errPushed needs no more content.
 func fanOut(ctx context.Context, r io.Reader, pipes []*io.PipeWriter) error {
 	buf := make([]byte, 32<<10)
 	for {
@@ -109,7 +108,7 @@ func fanOut(ctx context.Context, r io.Reader, pipes []*io.PipeWriter) error {
 	}
 }
 
-// writeAll writes p to all pipes at once, and reports whether one has taken it.
+// writeAll writes p to all pipes at once, and reports whether one has accepted it.
 func writeAll(p []byte, pipes []*io.PipeWriter) bool {
 	var other error
 	var writing sync.WaitGroup
@@ -119,16 +118,16 @@ func writeAll(p []byte, pipes []*io.PipeWriter) bool {
 	return err == nil || other == nil
 }
 
-// MountBlob implements [ociregistry.Writer.MountBlob]. When only one registry
-// can mount the blob, it is copied to the other.
+// MountBlob implements [ociregistry.Writer.MountBlob]. If only one registry can mount
+// the blob, it copies the blob to the other.
 func (u *union) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	at := target{"MountBlob", toRepo, string(digest)}
+	at := call.New("MountBlob", toRepo, string(digest))
 	if fromRepo != "" {
-		if err := (target{"MountBlob", fromRepo, string(digest)}).checkRepo(); err != nil {
+		if err := call.New("MountBlob", fromRepo, string(digest)).CheckRepository(); err != nil {
 			return ociregistry.Descriptor{}, err
 		}
 	}
-	if err := at.checkDigest(); err != nil {
+	if err := at.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	desc, err0 := u.r[0].MountBlob(ctx, fromRepo, toRepo, digest)
@@ -146,37 +145,37 @@ func (u *union) MountBlob(ctx context.Context, fromRepo, toRepo string, digest o
 	case notFound(err1):
 		return desc, u.copyBlob(ctx, 1, at)
 	}
-	return ociregistry.Descriptor{}, at.fail(inRegistry(1, err1))
+	return ociregistry.Descriptor{}, at.Wrap(inRegistry(1, err1))
 }
 
-// copyBlob gives a blob of one registry to the other, which is to.
-func (u *union) copyBlob(ctx context.Context, to int, at target) error {
-	rd, err := u.r[1-to].GetBlob(ctx, at.repo, ociregistry.Digest(at.ref))
+// copyBlob copies a blob to one registry from the other one.
+func (u *union) copyBlob(ctx context.Context, to int, at call.Call) error {
+	rd, err := u.r[1-to].GetBlob(ctx, at.Repository, ociregistry.Digest(at.Ref))
 	if err != nil {
-		return at.fail(inRegistry(1-to, err))
+		return at.Wrap(inRegistry(1-to, err))
 	}
 	defer rd.Close()
-	if _, err := u.r[to].PushBlob(ctx, at.repo, rd.Descriptor(), rd); err != nil {
-		return at.fail(inRegistry(to, err))
+	if _, err := u.r[to].PushBlob(ctx, at.Repository, rd.Descriptor(), rd); err != nil {
+		return at.Wrap(inRegistry(to, err))
 	}
 	return nil
 }
 
-// PushManifest implements [ociregistry.Writer.PushManifest]. A
-// [ociregistry.PushCondition] is checked against what the union shows.
+// PushManifest implements [ociregistry.Writer.PushManifest]. It checks an
+// [ociregistry.PushCondition] against the content of the union.
 func (u *union) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
-	at := target{"PushManifest", repo, ref}
-	if err := checkPush(at, tags); err != nil {
+	at := call.New("PushManifest", repo, ref)
+	if err := at.CheckPush(tags); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	unlock, err := u.locks.Lock(ctx, pushKeys(repo, ref, tags)...)
 	if err != nil {
-		return ociregistry.Descriptor{}, at.fail(err)
+		return ociregistry.Descriptor{}, at.Wrap(err)
 	}
 	defer unlock()
 	conditional, err := u.condition(ctx, repo, ref, contents)
 	if err != nil {
-		return ociregistry.Descriptor{}, at.fail(err)
+		return ociregistry.Descriptor{}, at.Wrap(err)
 	}
 	desc, err := u.r[0].PushManifest(conditional, repo, ref, contents, mediaType, tags...)
 	if err != nil || u.opts.WritePolicy == WriteFirst {
@@ -184,33 +183,9 @@ func (u *union) PushManifest(ctx context.Context, repo string, ref string, conte
 	}
 	_, err = u.r[1].PushManifest(unconditional(ctx), repo, ref, contents, mediaType, tags...)
 	if err != nil {
-		return ociregistry.Descriptor{}, at.fail(inRegistry(1, err))
+		return ociregistry.Descriptor{}, at.Wrap(inRegistry(1, err))
 	}
 	return desc, nil
-}
-
-// checkPush checks the repository, the ref, which is a tag, a digest or empty,
-// and the tags of a push.
-func checkPush(at target, tags []string) error {
-	switch {
-	case strings.Contains(at.ref, ":"):
-		if err := at.checkDigest(); err != nil {
-			return err
-		}
-	default:
-		if err := at.checkRepo(); err != nil {
-			return err
-		}
-		if at.ref != "" {
-			tags = append([]string{at.ref}, tags...)
-		}
-	}
-	for _, tag := range tags {
-		if !ociref.IsValidTag(tag) {
-			return at.fail(fmt.Errorf("%w: invalid tag %.128q", ociregistry.ErrManifestInvalid, tag))
-		}
-	}
-	return nil
 }
 
 func pushKeys(repo, ref string, tags []string) []string {
@@ -221,9 +196,9 @@ func pushKeys(repo, ref string, tags []string) []string {
 	return keys
 }
 
-// condition returns a context for a push to r0, under the condition that the
-// caller gave. Where r0 has nothing for ref, the condition is about what r1 has,
-// and r0 has to stay as it is.
+// condition returns a context for a push to r0 with the condition of the caller. If r0
+// has nothing for ref, it checks the condition against r1, and returns a context with
+// the condition that r0 still has nothing.
 func (u *union) condition(ctx context.Context, repo, ref string, contents []byte) (context.Context, error) {
 	c := ociregistry.PushConditionFrom(ctx)
 	if c.IfMatch == nil && c.IfNoneMatch == nil {
@@ -243,10 +218,10 @@ func (u *union) condition(ctx context.Context, repo, ref string, contents []byte
 	return ociregistry.WithPushCondition(ctx, absent), nil
 }
 
-// resolveRef returns the digest of what ref is in r, where an empty ref stands
-// for the manifest itself.
+// resolveRef returns the digest that ref resolves to in r. An empty ref means the
+// manifest itself.
 func resolveRef(ctx context.Context, r ociregistry.Interface, repo, ref string, contents []byte) (ociregistry.Digest, error) {
-	if ref != "" && !strings.Contains(ref, ":") {
+	if call.IsTag(ref) {
 		desc, err := r.ResolveTag(ctx, repo, ref)
 		return desc.Digest, err
 	}
@@ -257,7 +232,7 @@ func resolveRef(ctx context.Context, r ociregistry.Interface, repo, ref string, 
 	return desc.Digest, err
 }
 
-// unconditional returns a context without the caller's condition.
+// unconditional returns ctx without the condition of the caller.
 func unconditional(ctx context.Context) context.Context {
 	if c := ociregistry.PushConditionFrom(ctx); c.IfMatch == nil && c.IfNoneMatch == nil {
 		return ctx

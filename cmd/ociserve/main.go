@@ -4,74 +4,97 @@
 //
 //	ociserve [flags]
 //	ociserve verify [-repair] [-sparse] directory
+//	ociserve gc [-dry-run] [-json] [-delay duration] [-untagged] [-dangling] [-policy file] directory
 //
-// It listens on localhost:5000, and serves what -dir, -layout, -proxy, -cache or
-// -mem say.
-// It serves until it is interrupted, and then lets the requests that are under way
-// finish. The requests are logged to standard error.
+// It listens on localhost:5000, and serves what -dir, -layout, -proxy, -cache or -mem
+// say, until it is interrupted. It then lets the requests in progress finish. Requests
+// are logged to standard error.
 //
 // The flags that say what to serve are:
 //
 //	-mem
-//		serve memory, which is the default: all is gone when the program ends
+//		serve a registry in memory, which is the default: all is gone when the
+//		program ends
 //	-dir path
 //		serve a directory, which has an OCI image layout for each repository
-//		and is made if it is not there
+//		and is created if it does not exist
 //	-layout path
 //		serve one directory with an OCI image layout as the only repository
 //	-repo name
 //		the repository that -layout serves (default the last element of its path)
 //	-proxy host
-//		serve what another registry has, which may have a port: each request
-//		becomes requests to it, and nothing is kept here, upload sessions
-//		included. http://host is a registry without TLS
+//		serve another registry, whose host may have a port: each request becomes
+//		requests to it, and nothing is kept here, not even upload sessions.
+//		http://host means a registry without TLS
 //	-cache host
-//		serve what another registry has, and keep what was pulled, in memory or
-//		in -dir. Tags are looked up there each time; when it does not answer
-//		within 10 seconds, what is kept is served. Pushes and deletes are refused
+//		serve another registry, and keep what was pulled in memory or in -dir.
+//		Tags are looked up there each time. If it does not answer within 10
+//		seconds, what is kept is served. Pushes and deletes are refused
 //	-whole platforms
-//		let -cache fetch all of an image, with its signatures, when its manifest
-//		is asked for: of several platforms those of a list, such as
-//		linux/amd64,linux/arm64, or "all"
+//		let -cache fetch a whole image, with its signatures, when its manifest is
+//		asked for. Platforms is "all" or a list such as linux/amd64,linux/arm64,
+//		which chooses from an image for several platforms
 //	-mirror file
-//		rules for what -cache is to serve from other places, and what it is to
-//		keep up to date: see below
+//		rules for what -cache serves from other registries, and what it keeps up
+//		to date: see below
 //
-// A proxy and a cache use the credentials that Docker and Podman keep for the
-// host, for whoever can reach them.
+// A proxy and a cache use the credentials that Docker and Podman keep for the host, and the
+// certificates in their directories certs.d, on behalf of everyone who can reach the program.
 //
 // The flags for memory and directories are:
 //
 //	-sparse
-//		accept manifests whose blobs are absent, and deletes of blobs in use
+//		accept manifests whose blobs are missing, and deletes of blobs in use
 //	-immutable
 //		refuse to move or delete tags
 //	-max-bytes n
-//		refuse pushes beyond n bytes in all, or with -cache let go of what was
-//		not read for longest (default no limit)
+//		refuse pushes beyond a total of n bytes, or with -cache delete what was not
+//		read for the longest time (default no limit)
 //	-max-uploads n
 //		refuse to begin more than n uploads at a time (default 100000); a negative
-//		number is no limit
+//		number means no limit
 //
-// The flags for directories are the following, the first also for a proxy:
+// The flags for directories are the following. The first is also for a proxy:
 //
 //	-read-only
 //		refuse all pushes and deletes, and write nothing
 //	-no-sync
 //		do not wait for the disk: faster, but a power cut may lose what was pushed
 //	-verify-reads
-//		compare blobs with their digests when they are first read, so that none
-//		that is damaged is served as a whole
+//		compare blobs with their digests when they are first read, so that no
+//		damaged blob is served completely
+//
+// The flags to collect garbage, in memory or directories, are:
+//
+//	-gc-interval duration
+//		collect garbage at once and then each time this has passed, such as 24h
+//		(default never)
+//	-gc-delay duration, -gc-untagged, -gc-dangling, -gc-policy file
+//		those of ociserve gc: see below
 //
 // The other flags are:
 //
 //	-addr host:port
-//		the address to listen on; port 0 picks a free one (default localhost:5000)
+//		the address to listen on; port 0 picks a free one (default localhost:5000).
+//		A socket that systemd passes to the program is used instead
+//	-tls-cert file, -tls-key file
+//		serve with TLS: the certificate, followed by those that lead to its root, and
+//		its key. The files are read again when they have changed
 //	-allow-origin origin
 //		let web pages of an origin, such as https://ui.example.com, use the
-//		registry from a browser; * is for those of all. It can be repeated
+//		registry from a browser; * means all origins. It can be repeated
+//	-upload-max n
+//		refuse blobs of more than n bytes (default no limit)
+//	-timeout duration
+//		end requests whose client neither sends nor reads anything for this long
+//		(default 5m); a negative duration means no limit
 //	-quiet
 //		do not log requests, only problems
+//	-log-format format
+//		log text, which is the default, or json
+//
+// The program serves HTTP/1.1 and HTTP/2, the latter without TLS too. GET /healthz answers
+// with status 200 as long as it serves.
 //
 // # Rules
 //
@@ -99,196 +122,116 @@
 //		]
 //	}
 //
-// Each source is a registry, written as for -cache; without one it is that which
-// is cached. It is given up for a while when nothing came from it for the time that
-// stall says, five minutes if it is not given and never if it is negative, and delays
-// no other source. A field that is unknown is an error.
+// Each source is a registry in the form of -cache. Without a registry, the source is the
+// one that is cached. A source from which nothing arrives for the time stall is not asked
+// again for a while. The default is five minutes, and a negative time means no limit. A
+// source that stalls does not delay others. An unknown field is an error.
 //
-// The rules of a source are those of ocicopy.Rule, of which the first that matches a
-// repository counts. They have these fields, of which the first must be given:
+// The rules of a source are those of ocicopy.Rule. The first rule that matches a
+// repository applies. A rule has these fields, of which only the first is required:
 //
 //	repositories
-//		a pattern of names: * is anything within an element, and ** any number of
-//		elements; a slash at the end is short for /**, one at the beginning says nothing
+//		a pattern of names: * matches anything within an element, and ** any number
+//		of elements; a slash at the end is short for /**, and one at the beginning
+//		has no meaning
 //	destination
-//		is put before the name here, with a slash between
+//		a prefix of the name here, which is followed by a slash
 //	strip
-//		true takes away what the pattern has before its first wildcard
+//		true removes the part of the pattern before its first wildcard from the name
 //	tags
-//		an object that chooses tags: match is a regular expression, semver true is
-//		for versions (1.0 and v1 are some too), newest is how many of the highest
+//		an object that chooses tags: match is a regular expression, semver true
+//		chooses semantic versions, including short forms such as 1.0 and v1, and
+//		newest is the number of the highest versions to choose
 //	platforms
-//		a list such as ["linux/amd64", "linux/arm/v7"] of those to copy
+//		a list of the platforms to copy, such as ["linux/amd64", "linux/arm/v7"]
 //	dropOthers
-//		true makes new indexes, with other digests, of those platforms alone
+//		true makes new indexes of only those platforms, which have other digests
 //	onlySigned, signatureTypes
-//		true leaves out what has no signature, of these types if they are given
+//		true leaves out images without a signature, of these types if they are given
 //	withoutReferrers
-//		true leaves out signatures and all else that refers to images
+//		true leaves out signatures and everything else that refers to images
 //	skipBrokenReferrers
-//		true copies images without those of their signatures that cannot be read in
-//		full, and says so in the log; otherwise such an image is not copied
+//		true copies an image without those of its signatures that cannot be read
+//		completely, and logs that; otherwise such an image is not copied
 //	delete
 //		true deletes tags here that are gone at the source
 //
-// What the rules choose is copied when the program starts and then at each interval,
-// which is an hour if it is not given, and so is there before it is asked for; but
-// what is onDemand is fetched and kept when it is asked for. A repository that a
-// rule leads to has the tags that the rule chooses and comes from its source alone
-// (newest counts for copies only, and so do platforms without dropOthers). Other
+// The content that the rules choose is copied when the program starts and then at each
+// interval, which is an hour by default, so that it is present before it is asked for. The
+// content of a source with onDemand is fetched and kept when it is asked for. A repository
+// that a rule leads to has the tags that the rule chooses, and comes only from its source.
+// (The field newest, and platforms without dropOthers, apply only to copies.) Other
 // repositories come from the registry that is cached.
 //
-// What was copied counts for -max-bytes when it is read.
+// Copied content counts for -max-bytes after it was first read.
 //
 // # Verification
 //
-// Verify reads all that a directory has, as -dir or -layout serve it, and prints what
-// is wrong: content that is not what its digest says, or is missing, and what cannot
-// be read. Nothing is changed, and the directory may be served meanwhile. With
-// -repair, what is damaged is moved to .ocifs/damaged in the directory, where nothing
-// reads it, so that the next push, or the next pull through a cache, brings it anew;
-// an index.json that is damaged, or gone, is made from the manifests that are there,
-// without their tags. Content that is missing stays so. With -sparse it is not told
-// of, if manifests name it: the directory of a cache has not all.
+// Verify reads the whole content of a directory that -dir or -layout serve, and prints what
+// is wrong: content that does not match its digest, is missing or cannot be read. It
+// changes nothing, and the directory may be served at the same time.
 //
-// Its exit status is 0 if nothing is wrong any more, and 1 if something is left.
+// With -repair, it moves damaged content to .ocifs/damaged in the directory, where nothing
+// reads it, so that the next push, or the next pull through a cache, replaces it. If an
+// index.json is damaged or missing, it makes a new one from the manifests that are present,
+// without their tags. It cannot restore missing content.
+//
+// With -sparse, it does not report missing content that manifests name, because the
+// directory of a cache does not have all of that.
+//
+// Its exit status is 0 if nothing is wrong or everything was repaired, and 1 otherwise.
+//
+// # Garbage
+//
+// Gc removes what a directory that -dir or -layout serve does not need, and prints what it
+// removes and why. The directory may be served at the same time. Blobs that no manifest
+// names are garbage, and so are upload sessions that nobody continues. These flags say what
+// else is:
+//
+//	-untagged
+//		manifests that no tag, index or subject keeps
+//	-dangling
+//		referrers, such as signatures, whose subject is gone, with their tags
+//	-policy file
+//		what policies say, for the repositories that they match
+//
+// Garbage stays for -delay, an hour by default. It counts from when content was last
+// pushed, mounted or reported as present, or lost what kept it, so that clients can finish
+// what they have begun. With -dry-run, nothing is removed. With -json, each thing that is
+// removed is an object in JSON, and a last object counts them.
+//
+// A file of policies is a JSON object such as this one:
+//
+//	{
+//		"policies": [
+//			{
+//				"repositories": ["team/**"],
+//				"untagged": true, "untaggedDelay": "24h",
+//				"dangling": true,
+//				"keep": [
+//					{"semver": true, "newest": 10},
+//					{"match": "^main-", "lastPushed": 5, "pushedWithin": "30d"},
+//					{"pulledWithin": "90d"}
+//				]
+//			}
+//		]
+//	}
+//
+// The first policy that matches a repository applies to it. Its fields are those of
+// ocigc.Policy. Repositories are patterns as in the rules of -mirror, of which one must
+// match. A tag is kept if one of the rules in keep holds, of which all fields must hold;
+// without rules, all tags are kept. Match, semver and newest are as in the tags of -mirror.
+// LastPushed is a number of tags, those that were pushed last. PushedWithin and pulledWithin
+// are durations such as 12h or 30d.
+//
+// The exit status is 0 if all that is garbage was removed, or printed, and 1 otherwise.
 //
 // # Exit status
 //
-// The exit status is 0 after an interrupt, 1 when serving failed or a directory
-// could not be brought up to date at the end, and 2 for flags that make no sense.
+// The exit status is 0 after an interrupt, 1 if serving failed or a directory could not be
+// brought up to date at the end, and 2 for invalid flags.
 package main
 
-import (
-	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"io"
-	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
+import "github.com/seed-40b21970/oci/internal/serve"
 
-	"github.com/seed-40b21970/oci/ociserver"
-)
-
-// drainTime is how long requests may take to finish after an interrupt.
-const drainTime = 30 * time.Second
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second interrupt finds no handler, and ends the program at once.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
-
-// run is the program. It returns the exit status.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "verify" {
-		return runVerify(ctx, args[1:], stdout, stderr)
-	}
-	cfg, err := parseFlags(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		fmt.Fprintf(stderr, "ociserve: %v\nRun 'ociserve -help' for usage.\n", err)
-		return 2
-	}
-	if err := serve(ctx, cfg, stdout, stderr); err != nil {
-		fmt.Fprintf(stderr, "ociserve: %v\n", err)
-		return 1
-	}
-	return 0
-}
-
-// serve serves until ctx ends.
-func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
-	// Every request has its record; the handler tells of problems alone.
-	problems := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	requests := problems
-	if !cfg.quiet {
-		requests = slog.New(slog.NewTextHandler(stderr, nil))
-	}
-	listener, err := net.Listen("tcp", cfg.addr)
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("%s is in use by another program; choose another address with -addr", cfg.addr)
-		}
-		return err
-	}
-	backend, err := cfg.open(problems, requests)
-	if err != nil {
-		listener.Close()
-		return err
-	}
-	server := &http.Server{
-		Handler: logRequests(ociserver.New(backend, &ociserver.Options{
-			Logger:         problems,
-			AllowedOrigins: cfg.allowedOrigins,
-		}), requests),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(problems.Handler(), slog.LevelWarn),
-	}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	greet(stdout, cfg, visibleAddr(cfg.addr, listener.Addr()))
-	select {
-	case err = <-served:
-	case <-ctx.Done():
-		requests.Info("shutting down")
-		err = drain(server)
-	}
-	if closeErr := backend.Close(); closeErr != nil {
-		err = errors.Join(err, fmt.Errorf("closing the registry: %w", closeErr))
-	}
-	return err
-}
-
-// drain lets the requests that are under way finish.
-func drain(server *http.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		server.Close()
-		return fmt.Errorf("requests were cut off at shutdown: %w", err)
-	}
-	return nil
-}
-
-// visibleAddr returns the address for clients: the host that was asked for, and
-// the port that was given.
-func visibleAddr(asked string, bound net.Addr) string {
-	host, _, _ := net.SplitHostPort(asked)
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "localhost"
-	}
-	_, port, _ := net.SplitHostPort(bound.String())
-	return net.JoinHostPort(host, port)
-}
-
-// greet says what is served and where, and how to use it.
-func greet(w io.Writer, cfg config, addr string) {
-	fmt.Fprintf(w, "Serving %s on http://%s/v2/\n\n", cfg.what(), addr)
-	if cfg.origin.host != "" {
-		fmt.Fprintf(w, "Pull through it, by the names that repositories have there:\n  crane pull %s/REPOSITORY:TAG image.tar\n", addr)
-	} else if !cfg.disk.ReadOnly {
-		repo := cfg.repo
-		if repo == "" {
-			repo = "alpine"
-		}
-		fmt.Fprintf(w, `Push to it with any of:
-  crane copy alpine:latest %[1]s/%[2]s:latest
-  skopeo copy --dest-tls-verify=false docker://alpine:latest docker://%[1]s/%[2]s:latest
-  regctl registry set --tls disabled %[1]s && regctl image copy alpine:latest %[1]s/%[2]s:latest
-  oras push --plain-http %[1]s/%[2]s:notes README.md
-  docker tag alpine:latest %[1]s/%[2]s:latest && docker push %[1]s/%[2]s:latest
-`, addr, repo)
-	}
-	fmt.Fprintf(w, "List what it has:\n  curl http://%s/v2/_catalog\n\n", addr)
-}
+func main() { serve.Main() }

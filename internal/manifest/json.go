@@ -9,32 +9,31 @@ import (
 	"unicode/utf8"
 )
 
-// A reader reads JSON (RFC 8259) once, from the left to the right, and tells
-// its caller about the values that it asks for. It exists because a registry
-// reads every manifest that is pushed, wants a few strings of it, and would
-// spend more time in encoding/json than in all the rest of the push. It accepts
+// A reader reads JSON (RFC 8259) in one pass, and returns the values that its caller asks
+// for. A registry reads every manifest that is pushed, needs a few strings of it, and would
+// spend more time in encoding/json than in all the rest of the push. The reader accepts
 // exactly what [encoding/json.Valid] accepts.
 //
-// The strings that it returns are parts of its text wherever that has them
-// unescaped, so they cost no memory of their own.
+// The strings that it returns are substrings of its text, which need no memory of their
+// own, unless they have escapes.
 type reader struct {
 	text  string
 	pos   int
 	depth int
 }
 
-// maxDepth is how deep arrays and objects may nest, as in encoding/json.
+// maxDepth bounds the nesting of arrays and objects, as in encoding/json.
 const maxDepth = 10000
 
 var errSyntax = errors.New("not well-formed JSON")
 
-// errType is for a value that is of another type than its field.
+// errType is the error for a value of another type than its field requires.
 type errType struct{ field string }
 
 func (e *errType) Error() string { return fmt.Sprintf("its field %s has the wrong JSON type", e.field) }
 
-// document reads the object that is the whole text. It calls field with the
-// key of each of its members, whose value field must read.
+// document reads the whole text, which must be an object. It calls field with the key of
+// each member, whose value field must read.
 func (r *reader) document(field func(key string) error) error {
 	if r.next() != '{' {
 		return errors.New("not a JSON object")
@@ -48,7 +47,7 @@ func (r *reader) document(field func(key string) error) error {
 	return nil
 }
 
-// located returns err, and where the text is not well formed if it says that.
+// located adds the position to a syntax error, and returns other errors unchanged.
 func (r *reader) located(err error) error {
 	if err == errSyntax {
 		return fmt.Errorf("%w near byte %d", err, r.pos)
@@ -56,7 +55,7 @@ func (r *reader) located(err error) error {
 	return err
 }
 
-// next returns the byte that the next token begins with, or 0 at the end.
+// next returns the first byte of the next token, or 0 at the end.
 func (r *reader) next() byte {
 	for r.pos < len(r.text) {
 		switch c := r.text[r.pos]; c {
@@ -69,7 +68,7 @@ func (r *reader) next() byte {
 	return 0
 }
 
-// token reads the byte c, after spaces.
+// token reads the byte c, and white space before it.
 func (r *reader) token(c byte) error {
 	if r.next() != c || r.pos == len(r.text) {
 		return errSyntax
@@ -78,7 +77,7 @@ func (r *reader) token(c byte) error {
 	return nil
 }
 
-// null reads null, if that is what comes.
+// null reads null if it is next, and reports whether it is.
 func (r *reader) null() (bool, error) {
 	if r.next() != 'n' {
 		return false, nil
@@ -162,7 +161,7 @@ func (r *reader) skip() error {
 	}
 }
 
-// number reads a number and returns it as it is written.
+// number reads a number and returns its text.
 func (r *reader) number() (string, error) {
 	start := r.pos
 	r.accept("-")
@@ -181,7 +180,7 @@ func (r *reader) number() (string, error) {
 	return r.text[start:r.pos], nil
 }
 
-// accept reads one of the bytes, if one comes.
+// accept reads the next byte if it is one of bytes, and reports whether it is.
 func (r *reader) accept(bytes string) bool {
 	if r.pos == len(r.text) || strings.IndexByte(bytes, r.text[r.pos]) < 0 {
 		return false
@@ -222,7 +221,7 @@ func (r *reader) skipString() (escaped bool, err error) {
 	}
 }
 
-// plain has the bytes that stand for themselves in a string: all but quotes,
+// plain has the bytes that stand for themselves in a string: all except quotation marks,
 // backslashes and control characters.
 var plain = func() (plain [256]bool) {
 	for c := ' '; c < 256; c++ {
@@ -247,7 +246,7 @@ func (r *reader) skipEscape() error {
 	return errSyntax
 }
 
-// string reads a string and returns what it means.
+// string reads a string and returns its value.
 func (r *reader) string() (string, error) {
 	start := r.pos
 	escaped, err := r.skipString()
@@ -261,7 +260,7 @@ func (r *reader) string() (string, error) {
 	return s, nil
 }
 
-// unescape returns what a well-formed string between quotes means.
+// unescape returns the value of a well-formed string without its quotation marks.
 func unescape(s string) string {
 	var b strings.Builder
 	for s != "" {
@@ -280,7 +279,7 @@ func unescape(s string) string {
 		c := hex4(s[1:])
 		s = s[5:]
 		if utf16.IsSurrogate(c) {
-			// Only together with the second half does it mean something.
+			// Only a pair of surrogates is a character.
 			c2 := rune(utf8.RuneError)
 			if strings.HasPrefix(s, `\u`) {
 				c2 = utf16.DecodeRune(c, hex4(s[2:]))
@@ -301,8 +300,7 @@ func hex4(s string) rune {
 	return rune(n)
 }
 
-// The functions below read the value of a field into where it belongs. A null
-// leaves that as it is.
+// The functions below read the value of a field, and store it unless it is null.
 
 func (r *reader) stringField(field string, into *string) error {
 	if null, err := r.null(); null || err != nil {
@@ -329,7 +327,7 @@ func (r *reader) intField(field string, into *int64) error {
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
-		return &errType{field} // not an integer, or not of this world
+		return &errType{field} // not an integer, or too large
 	}
 	*into = n
 	return nil
@@ -355,8 +353,8 @@ func (r *reader) objectField(field string, member func(key string) error) error 
 	return r.object(member)
 }
 
-// wrongType reads a value that is not of the field's type, if it is well formed
-// at all.
+// wrongType reads a value of another type than the field requires, and returns an errType,
+// or the error of a value that is not well formed.
 func (r *reader) wrongType(field string) error {
 	if err := r.skip(); err != nil {
 		return err

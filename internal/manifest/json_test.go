@@ -116,7 +116,7 @@ func FuzzReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.ToValidUTF8(text, "") != text {
-			// Keys that differ in what is not UTF-8 are one key to encoding/json.
+			// To encoding/json, keys that differ only in invalid UTF-8 are equal.
 			_, err := readAny(text)
 			if json.Valid([]byte(text)) != (err == nil) {
 				t.Errorf("%q: %v", text, err)
@@ -154,7 +154,7 @@ func FuzzDescriptor(f *testing.F) {
 			qt.Assert(t, qt.Equals(compact, Ref{}))
 			return
 		}
-		// With a space in front it is not compact any more.
+		// With a space, it is no longer compact.
 		g := reader{text: "{ " + strings.TrimPrefix(text, "{")}
 		qt.Assert(t, qt.IsNil(g.descriptor("", &general)))
 		qt.Assert(t, qt.Equals(compact, general))

@@ -1,11 +1,11 @@
 package manifest
 
-// ReadIndex reads the index.json of an image layout. It calls entry with each
-// element of manifests, and field with the name and the value of each other
-// field, as they are written: they are well-formed JSON, and parts of text.
+// ReadIndex reads the index.json of an image layout. It calls entry with each element of
+// manifests, and field with the name and value of each other field. The values are
+// well-formed JSON, and substrings of text.
 //
-// The error tells where text is not an object of that kind. By then some of it
-// may have been told.
+// ReadIndex returns an error, with the position, if text is not such an object. It may have
+// called entry and field before.
 func ReadIndex(text string, entry func(value string), field func(name, value string)) error {
 	r := reader{text: text}
 	value := func() (string, error) {

@@ -1,10 +1,11 @@
-// Package manifest reads what a registry must know of a manifest: what it
-// names, what it is about, and how it is listed as a referrer.
+// Package manifest parses what a registry must know about a manifest: the content that it
+// names, its subject, and its description in a list of referrers.
 package manifest
 
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Media types that image-spec has no constants for.
+// Media types for which image-spec has no constants.
 const (
 	MediaTypeDockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
 	MediaTypeDockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -23,7 +24,7 @@ const (
 	MediaTypeOCIArtifact        = "application/vnd.oci.artifact.manifest.v1+json"
 )
 
-// mediaTypes are those that Parse understands, the most common first.
+// mediaTypes has the media types that Parse understands, the most common first.
 var mediaTypes = []string{
 	ocispec.MediaTypeImageManifest,
 	ocispec.MediaTypeImageIndex,
@@ -33,8 +34,8 @@ var mediaTypes = []string{
 	MediaTypeOCIArtifact,
 }
 
-// Known reports whether Parse understands mediaType, and returns its own copy of
-// the string.
+// Known reports whether Parse understands mediaType, and returns a constant string that is
+// equal to it.
 func Known(mediaType string) (own string, ok bool) {
 	i := slices.Index(mediaTypes, mediaType)
 	if i < 0 {
@@ -43,14 +44,23 @@ func Known(mediaType string) (own string, ok bool) {
 	return mediaTypes[i], true
 }
 
-// IsIndex reports whether a manifest of mediaType names manifests.
+// OwnMediaType returns a copy of mediaType that shares no memory with it. The types that
+// Parse understands have one copy each.
+func OwnMediaType(mediaType string) string {
+	if own, ok := Known(mediaType); ok {
+		return own
+	}
+	return strings.Clone(mediaType)
+}
+
+// IsIndex reports whether manifests of mediaType name other manifests.
 func IsIndex(mediaType string) bool {
 	return mediaType == ocispec.MediaTypeImageIndex || mediaType == MediaTypeDockerManifestList
 }
 
-// isArtifact reports whether mediaType is that of an artifact manifest. The types
-// that programs write these from have no way to leave the field mediaType out: it
-// is empty where they do not set it.
+// isArtifact reports whether mediaType is that of an artifact manifest. Programs encode
+// these from types that cannot omit the field mediaType, which is empty if they do not
+// set it.
 func isArtifact(mediaType string) bool {
 	return mediaType == MediaTypeORASArtifact || mediaType == MediaTypeOCIArtifact
 }
@@ -60,17 +70,17 @@ type Ref struct {
 	MediaType string
 	Size      int64 // in bytes
 
-	// Digest is well formed. It can be of an algorithm that is not supported;
-	// then it cannot be verified, and no repository has what it names.
+	// Digest is well formed. If its algorithm is not supported, it cannot be
+	// verified, and no repository has the content.
 	Digest ociregistry.Digest
 
-	// Elsewhere says that the content need not be in the repository: the layer
-	// is non-distributable, or the descriptor has URLs to fetch it from.
+	// Elsewhere means that the content need not be in the repository: the layer is
+	// non-distributable, or the descriptor has URLs to fetch it from.
 	Elsewhere bool
 }
 
-// CheckSize returns an error that wraps [ociregistry.ErrManifestInvalid] if the
-// content that r names has another size than r says.
+// CheckSize returns an error that wraps [ociregistry.ErrManifestInvalid] if size, that of
+// the content, is not the size in r.
 func (r *Ref) CheckSize(size int64) error {
 	if r.Size == size {
 		return nil
@@ -78,31 +88,31 @@ func (r *Ref) CheckSize(size int64) error {
 	return invalid("it names %s with %d bytes, which has %d", r.Digest, r.Size, size)
 }
 
-// Info is what Parse finds in a manifest. Of an unknown media type it is zero.
+// Info is the result of Parse. It is zero for an unknown media type.
 type Info struct {
 	Blobs     []Ref // config, layers, or an artifact's blobs
 	Manifests []Ref // the children of an index
 
-	// Subject is the digest of the manifest that this one is about, or "". It
-	// can be of any algorithm, as that of a Ref.
+	// Subject is the digest of the subject, or "". Like that of a Ref, it can be of
+	// any algorithm.
 	Subject ociregistry.Digest
 
-	// ArtifactType is the type that the manifest is listed with as a referrer:
-	// its artifactType, else, of an image, the media type of its config
+	// ArtifactType is the artifact type of the manifest in a list of referrers: its
+	// artifactType field, or else, for an image, the media type of its config
 	// (distribution specification, section "Listing Referrers").
 	ArtifactType string
 
-	// Annotations are those of a manifest that has a subject, for the same
-	// list. Of others they are left out.
+	// Annotations has the annotations of a manifest that has a subject, for a list
+	// of referrers. It is nil for other manifests.
 	Annotations map[string]string
 }
 
-// Parse checks the contents of a manifest and returns what a registry must
-// know of it. All errors wrap [ociregistry.ErrManifestInvalid]; none carries
-// content. The strings of the result may be parts of contents.
+// Parse checks the contents of a manifest, and returns what a registry must know about it.
+// All errors wrap [ociregistry.ErrManifestInvalid]; none contains content. The strings of
+// the result may be substrings of contents.
 //
-// Contents of a media type that is not [Known] are not looked at.
-// No media type and no contents are errors for every type.
+// Parse does not check contents of a media type that is not [Known]. An empty media type
+// and empty contents are errors.
 func Parse(mediaType, contents string) (Info, error) {
 	if mediaType == "" {
 		return Info{}, invalid("no media type")
@@ -123,10 +133,10 @@ func Parse(mediaType, contents string) (Info, error) {
 	return f.info(mediaType)
 }
 
-// TypeOf returns the media type that contents have by themselves, whatever they are
-// served as: that of their mediaType field, and without one that of the image or
-// the index whose fields they have. It is empty for what has the fields of both, and
-// for all that is no manifest of a [Known] media type.
+// TypeOf returns the media type that contents have, whatever their Content-Type: that of
+// their mediaType field, or without one, that of an image or an index, by their fields. It
+// is empty for contents with the fields of both, and for those that are not a manifest of
+// a [Known] media type.
 func TypeOf(contents string) string {
 	f, err := parseFields(contents)
 	mediaType := f.mediaType
@@ -148,16 +158,39 @@ func TypeOf(contents string) string {
 	return own
 }
 
-// MayHaveSubject reports whether it is worth parsing a manifest for its subject.
-// Few have one, and a name in JSON is spelled with a backslash or as it is. The
-// rest of the word is looked for because few other words of a manifest have a u,
-// which makes it fast.
+// GuessType returns a media type for content of which somebody says that it is a manifest,
+// and not of which type: the one that it has in it, known or not, or that of what it looks
+// like, or that of any bytes.
+func GuessType(contents string) string {
+	var fields struct {
+		MediaType string          `json:"mediaType"`
+		Config    json.RawMessage `json:"config"`
+		Manifests json.RawMessage `json:"manifests"`
+	}
+	if json.Unmarshal([]byte(contents), &fields) != nil {
+		return "application/octet-stream"
+	}
+	switch {
+	case fields.MediaType != "":
+		return fields.MediaType
+	case fields.Manifests != nil:
+		return ocispec.MediaTypeImageIndex
+	case fields.Config != nil:
+		return ocispec.MediaTypeImageManifest
+	}
+	return "application/octet-stream"
+}
+
+// MayHaveSubject reports whether a manifest may have a subject, without parsing it. Few
+// manifests have one. JSON spells the name of the field either plainly or with a
+// backslash. The search omits the first letter because the letter u is rarer, which makes
+// it fast.
 func MayHaveSubject(contents []byte) bool {
 	return bytes.Contains(contents, []byte(`ubject"`)) || bytes.IndexByte(contents, '\\') >= 0
 }
 
-// fields has the fields of all the known media types, but for those that a
-// registry does not look at. The digests are not checked yet.
+// fields has the fields of all the known media types that a registry needs. Their digests
+// are not checked yet.
 type fields struct {
 	hasMediaType, hasConfig, hasManifests, hasSubject bool
 
@@ -168,11 +201,11 @@ type fields struct {
 	blobs        []Ref
 	manifests    []Ref
 	subject      Ref
-	annotations  string // as they are written
+	annotations  string // the JSON text
 }
 
-// parseFields reads the fields of a manifest. Keys are compared exactly; of
-// several that are equal the last counts.
+// parseFields reads the fields of a manifest. It compares keys exactly. The last of equal
+// keys counts.
 func parseFields(contents string) (fields, error) {
 	var f fields
 	r := reader{text: contents}
@@ -246,9 +279,9 @@ func (r *reader) descriptor(field string, ref *Ref) error {
 	return err
 }
 
-// compactDescriptor reads a descriptor that is written as most are: without
-// spaces, and with a mediaType, a digest and a size in this order and nothing
-// else. Of any other it reads nothing, and reports false.
+// compactDescriptor reads a descriptor in the most common form: without spaces, and with
+// exactly a mediaType, a digest and a size in this order. It reads nothing and reports
+// false for any other.
 func (r *reader) compactDescriptor(ref *Ref) bool {
 	mediaType, rest, ok1 := cutPlain(r.text[r.pos:], `{"mediaType":"`)
 	digest, rest, ok2 := cutPlain(rest, `,"digest":"`)
@@ -256,9 +289,9 @@ func (r *reader) compactDescriptor(ref *Ref) bool {
 	if !ok1 || !ok2 || !ok3 {
 		return false
 	}
-	const most = 18 // digits, so that the size cannot overflow
+	const maxDigits = 18 // so that the size cannot overflow
 	n, size := 0, int64(0)
-	for n < len(rest) && n < most && '0' <= rest[n] && rest[n] <= '9' {
+	for n < len(rest) && n < maxDigits && '0' <= rest[n] && rest[n] <= '9' {
 		size = 10*size + int64(rest[n]-'0')
 		n++
 	}
@@ -270,8 +303,8 @@ func (r *reader) compactDescriptor(ref *Ref) bool {
 	return true
 }
 
-// cutPlain cuts prefix, which ends in the quote that begins a string, and the
-// string, if nothing in it has to be unescaped.
+// cutPlain cuts prefix, which ends with the quotation mark before a string, and the string
+// with the mark after it, if the string has no escapes.
 func cutPlain(text, prefix string) (value, rest string, ok bool) {
 	text, ok = strings.CutPrefix(text, prefix)
 	n := 0
@@ -284,7 +317,7 @@ func cutPlain(text, prefix string) (value, rest string, ok bool) {
 	return text[:n], text[n+1:], true
 }
 
-// annotationsField reads annotations into a map, if that is not nil.
+// annotationsField reads annotations, and stores them in a map unless that is nil.
 func (r *reader) annotationsField(field string, into map[string]string) error {
 	return r.objectField(field, func(key string) error {
 		var value string
@@ -296,7 +329,7 @@ func (r *reader) annotationsField(field string, into map[string]string) error {
 	})
 }
 
-// parseAnnotations returns annotations that were read before.
+// parseAnnotations returns the annotations in a text that annotationsField has read before.
 func parseAnnotations(text string) map[string]string {
 	annotations := make(map[string]string)
 	r := reader{text: text}
@@ -307,7 +340,7 @@ func parseAnnotations(text string) map[string]string {
 	return annotations
 }
 
-// info returns what the fields mean in a manifest of mediaType.
+// info returns the Info for the fields of a manifest of mediaType.
 func (f *fields) info(mediaType string) (info Info, err error) {
 	switch mediaType {
 	case ocispec.MediaTypeImageManifest, MediaTypeDockerManifest:
@@ -342,48 +375,19 @@ func (f *fields) info(mediaType string) (info Info, err error) {
 	return info, nil
 }
 
-// check checks the digests and sizes of refs.
+// check checks the digests and sizes of refs. A digest by an algorithm that is not
+// supported is no reason to refuse the manifest: what it names is not here, and may
+// not have to be.
 func check(what string, refs []Ref) error {
 	for i := range refs {
 		switch {
-		case !wellFormed(string(refs[i].Digest)):
+		case !ociref.IsDigest(string(refs[i].Digest)):
 			return invalid("%s %d has no valid digest", what, i)
 		case refs[i].Size < 0:
 			return invalid("%s %d has a negative size", what, i)
 		}
 	}
 	return nil
-}
-
-// maxForeignDigest, in bytes, is far beyond any hash. Digests go into headers.
-const maxForeignDigest = 255
-
-// wellFormed reports whether a manifest may name something by the digest s. An
-// algorithm that is not supported is no reason to refuse the manifest
-// (image-spec, section "Digests"): what it names is not here, and may not have
-// to be.
-func wellFormed(s string) bool {
-	if ociref.IsValidDigest(s) {
-		return true
-	}
-	algorithm, encoded, _ := strings.Cut(s, ":")
-	if algorithm == "sha256" || algorithm == "sha512" || len(s) > maxForeignDigest {
-		return false
-	}
-	separated := true
-	for _, c := range []byte(algorithm) {
-		switch {
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-			separated = false
-		case !separated && strings.IndexByte("+._-", c) >= 0:
-			separated = true
-		default:
-			return false
-		}
-	}
-	return !separated && encoded != "" && !strings.ContainsFunc(encoded, func(c rune) bool {
-		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && !strings.ContainsRune("=_-", c)
-	})
 }
 
 // NonDistributable reports whether content of mediaType may be absent from a

@@ -18,8 +18,7 @@ const (
 	digC = digest.Digest("sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc")
 )
 
-// manifest returns a text with A, B and C in angle brackets made descriptors'
-// fields.
+// text returns s with the fields of descriptors in place of <A>, <B> and <C>.
 func text(s string) string {
 	return strings.NewReplacer(
 		"<A>", `"mediaType":"a/a","size":1,"digest":"`+string(digA)+`"`,
@@ -169,7 +168,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestMalformedDigests(t *testing.T) {
+func TestParseRefusesMalformedDigests(t *testing.T) {
 	t.Parallel()
 	for _, d := range []string{
 		"", ":", "x", "x:", ":x", "sha256:abc", "sha512:" + string(digA[7:]), "sha256:" + strings.ToUpper(string(digA[7:])),
@@ -181,6 +180,23 @@ func TestMalformedDigests(t *testing.T) {
 	}
 	_, err := Parse(ocispec.MediaTypeImageIndex, `{"subject":{"digest":"a:`+strings.Repeat("x", 253)+`"}}`)
 	qt.Check(t, qt.IsNil(err))
+}
+
+func TestGuessType(t *testing.T) {
+	t.Parallel()
+	const bytes = "application/octet-stream"
+	for _, test := range []struct{ contents, want string }{
+		{`{"mediaType":"a/b","config":{}}`, "a/b"},
+		{`{"mediaType":"","config":{}}`, ocispec.MediaTypeImageManifest},
+		{`{"config":{},"manifests":[]}`, ocispec.MediaTypeImageIndex},
+		{`{"layers":[]}`, bytes},
+		{`{"mediaType":1}`, bytes},
+		{`[]`, bytes},
+		{`text`, bytes},
+		{``, bytes},
+	} {
+		qt.Check(t, qt.Equals(GuessType(test.contents), test.want), qt.Commentf("%s", test.contents))
+	}
 }
 
 func TestTypeOf(t *testing.T) {
@@ -210,9 +226,9 @@ func TestTypeOf(t *testing.T) {
 	}
 }
 
-// Programs store artifact manifests whose mediaType is empty. Of other types an empty
-// one is not their own.
-func TestParseOfEmptyMediaType(t *testing.T) {
+// Programs push artifact manifests whose field mediaType is empty. For other types that is
+// an error.
+func TestParseAcceptsEmptyMediaTypeOfArtifactsOnly(t *testing.T) {
 	t.Parallel()
 	const text = `{"mediaType":"","artifactType":"a/b","config":{"digest":"sha512-256:00","size":0},"manifests":[],"blobs":[]}`
 	for _, mediaType := range mediaTypes {

@@ -2,11 +2,11 @@ package manifest
 
 import "strings"
 
-// ReadNames reads one field of an object, which has an array of strings: the
-// answer that lists tags or repositories (specification, section "Listing
-// Tags"). A field that is null, or is not there, has none.
+// ReadNames reads a field of a JSON object that is an array of strings, as in a list of
+// tags or repositories (specification, section "Listing Tags"). It returns nil if the field
+// is null or missing.
 //
-// What it returns are parts of text, unless they have escapes there.
+// The results are substrings of text, unless they have escapes there.
 func ReadNames(text, field string) (names []string, err error) {
 	r := reader{text: text}
 	err = r.document(func(key string) error {

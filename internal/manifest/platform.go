@@ -12,18 +12,17 @@ import (
 type Entry struct {
 	Ref  Ref
 	Text json.RawMessage
-	Runs bool // its platform was chosen
-	Kept bool // it runs, or belongs to what does
+	Runs bool // its platform is one of those asked for
+	Kept bool // it runs, or belongs to an entry that does
 }
 
-// attests is the annotation by which BuildKit says which image of the same index a
-// manifest with attestations is about. That has a platform of its own, which is
-// unknown.
+// attests is the annotation in which BuildKit names the image, of the same index, that a
+// manifest with attestations is about. The platform of such a manifest is "unknown".
 const attests = "vnd.docker.reference.digest"
 
-// Choose finds the entries of an index that are for one of platforms, those that are
-// about these, and the indexes among them that do not say what they are for. The error
-// wraps [ociregistry.ErrManifestInvalid].
+// Choose returns the entries of an index. Those that are for one of platforms, those that
+// are about these, and indexes without a platform are Kept. The error wraps
+// [ociregistry.ErrManifestInvalid].
 func Choose(index []byte, children []Ref, platforms []ocispec.Platform) ([]Entry, error) {
 	unreadable := invalid("its platforms cannot be read")
 	var fields map[string]json.RawMessage
@@ -62,8 +61,8 @@ func Choose(index []byte, children []Ref, platforms []ocispec.Platform) ([]Entry
 	return entries, nil
 }
 
-// MatchesPlatform reports whether p is one of platforms, whose empty fields match
-// everything.
+// MatchesPlatform reports whether p matches one of platforms. Empty fields of these match
+// anything.
 func MatchesPlatform(p ocispec.Platform, platforms []ocispec.Platform) bool {
 	for _, want := range platforms {
 		if matches(p.OS, want.OS) && matches(p.Architecture, want.Architecture) &&
@@ -76,8 +75,8 @@ func MatchesPlatform(p ocispec.Platform, platforms []ocispec.Platform) bool {
 
 func matches(has, want string) bool { return want == "" || has == want }
 
-// Variant returns the variant of p. Of arm64 there is one alone, v8, which may or
-// may not be written (OCI image specification, "Platform Variants").
+// Variant returns the variant of p. It returns "" for the only variant of arm64, v8, which
+// platforms may omit (OCI image specification, "Platform Variants").
 func Variant(p ocispec.Platform) string {
 	if p.Architecture == "arm64" && p.Variant == "v8" {
 		return ""

@@ -7,21 +7,21 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What is served for a tag need not be a manifest: gateways answer with a page to log
-// in, proxies with an error that they keep, and all that with success. Of what is
-// asked for by its digest, that decides. By a tag, a manifest is
+// The response to a request for a tag need not be a manifest, even if its status is a
+// success: gateways send login pages, and proxies cached errors. For a request by digest,
+// the digest decides. For a request by tag, contents count as a manifest if
 //
-//   - what a registry has named the digest of, whatever its type and contents;
-//   - what passes CheckNamed, where a digest came along, but perhaps not from a
-//     registry: whoever passes content on can compute one;
-//   - what passes CheckUnnamed, where nobody has named a digest.
+//   - a registry has sent their digest, whatever their type; or
+//   - CheckNamed accepts them, and a digest came with them, perhaps not from a registry:
+//     anybody who forwards content can compute one; or
+//   - CheckUnnamed accepts them, and no digest came with them.
 //
-// A media type is page, vague, or specific; those that are [Known] are specific.
+// A media type is that of a page, vague, or specific. [Known] ones are specific.
 
-const space = " \t\r\n" // of JSON
+const space = " \t\r\n" // in JSON
 
-// base returns a media type without its parameters. What is no media type, such as
-// two of them, is cut off as well.
+// base returns a media type without its parameters, and without anything else that may
+// follow it, such as a second media type.
 func base(mediaType string) string {
 	mediaType = strings.TrimLeft(mediaType, " \t")
 	if i := strings.IndexAny(mediaType, ";, \t"); i >= 0 {
@@ -30,7 +30,7 @@ func base(mediaType string) string {
 	return mediaType
 }
 
-// known is [Known] for a media type in any case, with parameters, which mean nothing.
+// known is like [Known]. It ignores case and parameters.
 func known(mediaType string) (own string, ok bool) {
 	if own, ok = Known(mediaType); !ok {
 		own, ok = Known(strings.ToLower(base(mediaType)))
@@ -38,21 +38,21 @@ func known(mediaType string) (own string, ok bool) {
 	return own, ok
 }
 
-// IsPage reports whether a media type is that of a page for a browser, with or without
-// parameters. That something is served as one proves neither a manifest nor a blob.
+// IsPage reports whether a media type, with or without parameters, is that of a page for a
+// browser. Content of such a type need be neither a manifest nor a blob.
 func IsPage(mediaType string) bool {
 	b := base(mediaType)
 	return strings.EqualFold(b, "text/html") || strings.EqualFold(b, "application/xhtml+xml")
 }
 
-// vague are the media types, beside those of pages, that anything can have.
+// vague has the media types, besides those of pages, that any content can have.
 var vague = [...]string{
 	"application/octet-stream", "application/json", "text/plain",
 	"application/problem+json", "application/problem+xml", "application/xml", "text/xml",
 }
 
-// IsVague reports whether a media type says less of a manifest than its contents may:
-// it is that of a page, or one that anything can have, or it is none.
+// IsVague reports whether the contents of a manifest may say more about their type than a
+// media type does: it is that of a page, one that any content can have, or invalid.
 func IsVague(mediaType string) bool {
 	if _, ok := known(mediaType); ok {
 		return false
@@ -66,9 +66,9 @@ func IsVague(mediaType string) bool {
 	return IsPage(mediaType) || ociregistry.CheckMediaType(mediaType) != nil
 }
 
-// ServedType returns the media type of a manifest that is served as mediaType. A vague
-// one yields to the specific one that the contents say they have, or else to that
-// which [TypeOf] finds. One that is [Known] has no parameters any more.
+// ServedType returns the media type of a manifest whose Content-Type is mediaType. A vague
+// one yields to a specific one in the contents, or else to the result of [TypeOf].
+// ServedType removes the parameters of a [Known] one.
 func ServedType(mediaType string, contents []byte) string {
 	if own, ok := known(mediaType); ok {
 		return own
@@ -86,11 +86,11 @@ func ServedType(mediaType string, contents []byte) string {
 	return mediaType
 }
 
-// CheckNamed returns an error that wraps [ociregistry.ErrManifestInvalid] if contents
-// that came with their digest, and by a tag, are not those of a manifest as far as can
-// be told. They may be of any type, and no JSON; but not nothing, a page or an error.
-// An object or markup of a vague type is taken for one of these, unless it is a
-// manifest by itself.
+// CheckNamed returns an error that wraps [ociregistry.ErrManifestInvalid] if contents that
+// were requested by tag, and came with their digest, do not seem to be a manifest. They may
+// be of any type, and need not be JSON, but must not be empty, a page or an error. JSON
+// objects and markup of a vague type count as one of these, unless they have the fields of
+// a manifest.
 func CheckNamed(mediaType string, contents []byte) error {
 	text := string(contents)
 	s := read(text)
@@ -111,8 +111,8 @@ func CheckNamed(mediaType string, contents []byte) error {
 	return nil
 }
 
-// CheckUnnamed is [CheckNamed] for contents of which nobody has named the digest. They
-// have to be a manifest by themselves, and are none if they are served as a page.
+// CheckUnnamed is like [CheckNamed], for contents that came without a digest. They must have
+// the fields of a manifest, and not the media type of a page.
 func CheckUnnamed(mediaType string, contents []byte) error {
 	switch {
 	case IsPage(mediaType):
@@ -129,7 +129,7 @@ func isProblem(mediaType string) bool {
 	return strings.EqualFold(b, "application/problem+json") || strings.EqualFold(b, "application/problem+xml")
 }
 
-// looksLikePage reports whether a text begins as a page does.
+// looksLikePage reports whether a text begins like a page.
 func looksLikePage(text string) bool {
 	for _, start := range []string{"<!doctype html", "<html"} {
 		if len(text) >= len(start) && strings.EqualFold(text[:len(start)], start) {
@@ -139,16 +139,16 @@ func looksLikePage(text string) bool {
 	return false
 }
 
-// signs are what contents show of what they are.
+// signs has the indications of what contents are.
 type signs struct {
 	isObject   bool
-	isManifest bool   // it has a field that only manifests have
-	isError    bool   // it has a field that errors have
-	mediaType  string // the value of that field; may be empty
+	isManifest bool   // they have a field that only manifests have
+	isError    bool   // they have a field that errors have
+	mediaType  string // the value of the field mediaType; may be empty
 }
 
-// read reads a text that need not even be JSON. A field whose value is of another type
-// than a manifest's is no sign of one; what it names is not looked at.
+// read returns the signs of a text, which need not be JSON. A field whose value has another
+// type than in a manifest is no sign of one. Apart from that, read ignores values.
 func read(text string) (s signs) {
 	r := reader{text: text}
 	err := r.document(func(key string) error {

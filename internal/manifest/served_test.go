@@ -9,7 +9,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestKindsOfMediaTypes(t *testing.T) {
+func TestMediaTypesArePagesVagueOrSpecific(t *testing.T) {
 	t.Parallel()
 	const page, vague, specific = "page", "vague", "specific"
 	for mediaType, want := range map[string]string{
@@ -17,9 +17,9 @@ func TestKindsOfMediaTypes(t *testing.T) {
 		"Text/HTML":                             page,
 		" text/html":                            page,
 		"text/html; charset=utf-8":              page,
-		"text/html;charset=utf-8;charset=utf-8": page, // which package mime does not parse
+		"text/html;charset=utf-8;charset=utf-8": page, // package mime does not parse it
 		"text/html ; x":                         page,
-		"text/html,application/json":            page, // as two headers are made one
+		"text/html,application/json":            page, // two headers joined to one
 		"application/xhtml+xml":                 page,
 
 		"":                                vague,
@@ -30,7 +30,7 @@ func TestKindsOfMediaTypes(t *testing.T) {
 		"application/xml":                 vague,
 		"text/xml":                        vague,
 		"application/problem+json":        vague,
-		"json":                            vague, // none at all
+		"json":                            vague, // not a media type
 		"application/json,text/html":      vague,
 		"text/ht\nml":                     vague,
 
@@ -48,9 +48,9 @@ func TestKindsOfMediaTypes(t *testing.T) {
 	}
 }
 
-// What is served for a tag is a manifest if its digest was named, but for what is none
-// of any type, or else if it is one by itself.
-func TestWhatIsServedForATag(t *testing.T) {
+// Contents for a tag are a manifest if they came with a digest, and are not obviously
+// something else; without a digest, if they have the fields of one.
+func TestServedForTagIsAManifestOrAnError(t *testing.T) {
 	t.Parallel()
 	const (
 		page  = "<!DOCTYPE html><title>Log in</title>"
@@ -72,11 +72,11 @@ func TestWhatIsServedForATag(t *testing.T) {
 		{"application/json", `{"mediaType":"","blobs":[]}`, true, true},
 		{"application/json", `{"config":{"size":2,"digest":"sha256:x"}}`, true, true},
 		{"application/json", `{"errors":[],"manifests":[]}`, true, true},
-		{ocispec.MediaTypeImageManifest, index, true, true}, // Parse tells
+		{ocispec.MediaTypeImageManifest, index, true, true}, // Parse finds the error
 		{"text/html", index, true, false},
 		{"text/html;charset=a;charset=b", index, true, false},
 
-		// Of fields, the value counts too, and the case.
+		// The values and the case of fields count, too.
 		{"application/json", `{"schemaVersion":0}`, false, false},
 		{"application/json", `{"schemaVersion":null,"mediaType":null,"manifests":null}`, false, false},
 		{"application/json", `{"mediaType":""}`, false, false},
@@ -84,7 +84,7 @@ func TestWhatIsServedForATag(t *testing.T) {
 		{"application/json", `{"SchemaVersion":2}`, false, false},
 		{"application/json", `{"config":{"theme":"dark"}}`, false, false},
 
-		// Of any type.
+		// Contents of any type.
 		{"text/plain", "hello", true, false},
 		{"text/x-custom", "hello", true, false},
 		{"application/octet-stream", "\x00\xff", true, false},
@@ -113,7 +113,7 @@ func TestWhatIsServedForATag(t *testing.T) {
 		{"application/problem+json", `{"detail":"no"}`, false, false},
 		{"application/problem+json", `no`, false, false},
 
-		// What no manifest can be.
+		// Contents that cannot be a manifest.
 		{"application/json", "", false, false},
 		{"text/plain", "", false, false},
 		{ocispec.MediaTypeImageIndex, "", false, false},
@@ -151,13 +151,13 @@ func TestVagueTypeYieldsToTheContents(t *testing.T) {
 		{"application/problem+json", bare, ocispec.MediaTypeImageIndex},
 		{"text/plain; charset=utf-8", bare, ocispec.MediaTypeImageIndex},
 
-		// Not to another vague one, nor to none.
+		// A vague type does not yield to another one, or to none.
 		{"application/json", `{"mediaType":"text/html"}`, "application/json"},
 		{"application/json", `{"mediaType":"x"}`, "application/json"},
 		{"application/json", `{"mediaType":3}`, "application/json"},
 		{"text/plain", "hello", "text/plain"},
 
-		// A specific one does not yield.
+		// A specific type does not yield.
 		{custom, bare, custom},
 		{"text/x-custom", `{"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}`, "text/x-custom"},
 		{ocispec.MediaTypeImageIndex, `{"mediaType":"` + custom + `"}`, ocispec.MediaTypeImageIndex},
@@ -168,8 +168,8 @@ func TestVagueTypeYieldsToTheContents(t *testing.T) {
 	}
 }
 
-// It is asked of every answer.
-func TestKindOfMediaTypeCostsNoMemory(t *testing.T) {
+// Clients and servers call these for every response.
+func TestKindOfMediaTypeDoesNotAllocate(t *testing.T) {
 	n := testing.AllocsPerRun(100, func() {
 		for _, mediaType := range []string{ocispec.MediaTypeImageManifest, "text/html; charset=utf-8", "application/octet-stream", "text/x-custom"} {
 			IsPage(mediaType)

@@ -8,16 +8,16 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// IsSum reports whether a digest, which is well formed, has the sum of a hash of its
-// algorithm. It allocates nothing.
+// IsSum reports whether the encoded part of d, which must be well formed, is the given sum
+// of its algorithm. It does not allocate.
 func IsSum(d digest.Digest, sum []byte) bool {
 	var text [2 * sha512.Size]byte
 	return string(hex.AppendEncode(text[:0], sum)) == d.Encoded()
 }
 
-// IsOf reports whether a digest, which is well formed, is that of data.
+// IsOf reports whether d, which must be well formed, is the digest of data.
 func IsOf(d digest.Digest, data []byte) bool {
-	if d.Algorithm() == digest.SHA256 { // without a hash on the heap
+	if d.Algorithm() == digest.SHA256 { // avoids a hash on the heap
 		sum := sha256.Sum256(data)
 		return IsSum(d, sum[:])
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/verified"
 )
 
-func TestIsOf(t *testing.T) {
+func TestIsOfAndIsSumCompareDigests(t *testing.T) {
 	t.Parallel()
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		d := alg.FromString("content")

@@ -1,11 +1,10 @@
-// Package verified lets content that goes from one registry to another be hashed
-// once on its way, not once by each. To hash takes longer than anything else that
-// is done with bytes.
+// Package verified avoids hashing content twice when it is copied from one registry to
+// another. Hashing takes longer than anything else that happens to the bytes.
 //
-// A [Reader] compares what it reads with a digest. A registry that is pushed to
-// takes the bytes as they come, counts them, and asks the reader at the end whether
-// these were all, and right. Nobody outside of this module can be such a reader, so
-// that nothing is trusted that was not checked.
+// A [Reader] verifies the content that it reads against a digest. The destination of a
+// copy counts the bytes, and asks the reader at the end whether these were all of the
+// content, and right. Types outside this module cannot be such readers, so that nothing is
+// trusted that was not checked.
 package verified
 
 import (
@@ -18,23 +17,23 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Reader is a reader that verifies what it reads. Whoever has asked it for its State
-// before the first Read and after [io.EOF], and was given as many bytes as it then
-// says, has the content of the digest.
+// Reader is a reader that verifies what it reads. A caller that calls Verified before the
+// first Read and after [io.EOF], and has received as many bytes as the State then says, has
+// the content of the digest.
 type Reader interface {
 	io.Reader
 	Verified() State
 }
 
-// State is how far a [Reader] is. The zero State is that of one that does not verify
-// what it reads, for what reason ever.
+// State is the progress of a [Reader]. The zero State means that the reader does not verify
+// what it reads.
 type State struct {
 	Digest digest.Digest
-	Read   int64 // how many bytes were read, from the beginning and in their order
-	Ended  bool  // they are the content of the digest
+	Read   int64 // how many bytes were read, in order from the beginning
+	Ended  bool  // these are all of the content, and match Digest
 }
 
-// By returns the state of r, which may be any reader.
+// By returns the State of r, or the zero State if r is not a [Reader].
 func By(r io.Reader) State {
 	if v, ok := r.(Reader); ok {
 		return v.Verified()
@@ -42,10 +41,10 @@ func By(r io.Reader) State {
 	return State{}
 }
 
-// Hash returns a hash for the content that is about to be read from r, to compare
-// its sum with d. If r verifies the same, it hashes nothing, and has a sum, which is
-// that of d, only when r has ended and the hash was given all that r has read. Only
-// Write, Sum and Size may be used of it.
+// Hash returns a hash for the content that is about to be read from r, whose sum is to be
+// compared with d. If r verifies the content against d itself, the hash only counts bytes:
+// its sum is that of d if r has ended and everything that r has read was written to the
+// hash, and is empty otherwise. Only the methods Write, Sum and Size may be used.
 func Hash(r io.Reader, d digest.Digest) hash.Hash {
 	h := d.Algorithm().Hash()
 	if v, ok := r.(Reader); ok && v.Verified() == (State{Digest: d}) {
@@ -54,7 +53,7 @@ func Hash(r io.Reader, d digest.Digest) hash.Hash {
 	return h
 }
 
-// borrowed is a hash that has the sum of somebody else.
+// borrowed is a hash whose sum is that of a Reader.
 type borrowed struct {
 	hash.Hash
 	from   Reader
@@ -67,7 +66,7 @@ func (b *borrowed) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Sum appends nothing where there is no sum.
+// Sum appends nothing if there is no sum.
 func (b *borrowed) Sum(p []byte) []byte {
 	if b.from.Verified() != (State{b.digest, b.n, true}) {
 		return p
@@ -79,19 +78,18 @@ func (b *borrowed) Sum(p []byte) []byte {
 	return append(p, sum...)
 }
 
-// Registry is a registry that may have been damaged since it was pushed to, such
-// as one in files, and can find that out.
+// Registry is a registry, such as one in files, whose content can be damaged after a push,
+// and that can detect the damage.
 type Registry interface {
 	ociregistry.Interface
 
-	// Verified returns a view of the registry in which no blob or manifest ends
-	// well that is not the content of its digest. The size of what is read is
-	// compared on each read. The digest is compared the first time that content
-	// is read from beginning to end, while it is read: the last byte is held back
-	// until then. Ranges are compared by size alone.
+	// Verified returns a view of the registry whose readers return [io.EOF] only at
+	// the end of content that matches its digest. They check the size each time.
+	// They check the digest the first time that content is read from beginning to
+	// end, before they return the last byte. For ranges they check only the size.
 	//
-	// What is damaged answers [ociregistry.ErrBlobUnknown] or
-	// [ociregistry.ErrManifestUnknown] once that is known, and can be pushed anew.
-	// A registry that cannot be damaged is the view itself.
+	// Calls for content that is known to be damaged return
+	// [ociregistry.ErrBlobUnknown] or [ociregistry.ErrManifestUnknown], and a push
+	// replaces it. A registry that cannot be damaged returns itself.
 	Verified() ociregistry.Interface
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/verified"
 )
 
-// reader says whatever it is told to say.
+// reader is a verified.Reader with any state.
 type reader struct {
 	io.Reader
 	state verified.State
@@ -21,7 +21,7 @@ type reader struct {
 
 func (r *reader) Verified() verified.State { return r.state }
 
-func TestHash(t *testing.T) {
+func TestHashHasSumOfReader(t *testing.T) {
 	t.Parallel()
 	const text = "some content"
 	d, other := digest.FromString(text), digest.FromString("other content")
@@ -65,7 +65,7 @@ func TestHash(t *testing.T) {
 	}
 }
 
-func TestHashOfAnyReader(t *testing.T) {
+func TestHashOfOtherReaderHashes(t *testing.T) {
 	t.Parallel()
 	d := digest.SHA512.FromString("text")
 	h := verified.Hash(strings.NewReader("text"), d)

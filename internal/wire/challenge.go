@@ -1,20 +1,23 @@
 package wire
 
-import "strings"
+import (
+	"strings"
 
-// Challenge is one challenge of a response's WWW-Authenticate headers (RFC 9110,
-// section 11.3). It has parameters or a token68, or neither.
+	"github.com/seed-40b21970/oci/internal/httpfield"
+)
+
+// Challenge is a challenge in a response's WWW-Authenticate headers (RFC 9110,
+// section 11.3). It has parameters, a token68, or neither.
 type Challenge struct {
 	Scheme  string            // in lower case
-	Params  map[string]string // by their names in lower case
+	Params  map[string]string // the keys are in lower case
 	Token68 string
 }
 
-// ParseChallenges returns the challenges in the values of WWW-Authenticate
-// headers, each of which can have several. Of a parameter that is repeated, the
-// first counts. Values need not be quoted where RFC 9110 says so, since some
-// registries leave that out of URLs; what is not well formed beyond that is
-// passed over.
+// ParseChallenges returns the challenges in the values of WWW-Authenticate headers, each of
+// which can have several. The first of a repeated parameter counts. Parameters that
+// RFC 9110 requires to be quoted need not be, since some registries do not quote URLs.
+// ParseChallenges skips other malformed challenges.
 func ParseChallenges(values []string) []Challenge {
 	var list []Challenge
 	for _, s := range values {
@@ -35,8 +38,8 @@ func ParseChallenges(values []string) []Challenge {
 	return list
 }
 
-// cutChallenge cuts the challenge that s begins with. The rest is empty or
-// begins with a comma.
+// cutChallenge cuts a challenge from the beginning of s. The rest is empty or begins with
+// a comma.
 func cutChallenge(s string) (c Challenge, rest string, ok bool) {
 	scheme, rest := cutStrictToken(s)
 	after := strings.TrimLeft(rest, " \t")
@@ -54,8 +57,8 @@ func cutChallenge(s string) (c Challenge, rest string, ok bool) {
 	return c, rest, c.Token68 != "" && atElementEnd(rest)
 }
 
-// cutAuthParams cuts the parameters that s begins with, up to the next
-// challenge. There are none if it returns nil.
+// cutAuthParams cuts parameters from the beginning of s, up to the next challenge. It
+// returns nil if there are none.
 func cutAuthParams(s string) (params map[string]string, rest string) {
 	rest = s
 	for {
@@ -94,8 +97,8 @@ func cutAuthParam(s string) (name, value, rest string, ok bool) {
 	return name, value, s, ok && atElementEnd(s)
 }
 
-// cutToken68 cuts a token68 (RFC 9110, section 11.2) and the white space behind
-// it.
+// cutToken68 cuts a token68 (RFC 9110, section 11.2) and the white space after it from the
+// beginning of s.
 func cutToken68(s string) (token, rest string) {
 	end := 0
 	for end < len(s) && isToken68(s[end]) {
@@ -110,25 +113,14 @@ func cutToken68(s string) (token, rest string) {
 	return s[:end], strings.TrimLeft(s[end:], " \t")
 }
 
-// cutStrictToken cuts the token that s begins with (RFC 9110, section 5.6.2).
+// cutStrictToken cuts a token from the beginning of s (RFC 9110, section 5.6.2).
 func cutStrictToken(s string) (token, rest string) {
-	end := 0
-	for end < len(s) && isTokenByte(s[end]) {
-		end++
-	}
+	end := httpfield.TokenLen(s)
 	return s[:end], s[end:]
 }
 
 func atElementEnd(s string) bool { return s == "" || s[0] == ',' }
 
-func isTokenByte(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
-}
-
 func isToken68(c byte) bool {
-	return isAlphanumeric(c) || strings.IndexByte("-._~+/", c) >= 0
-}
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z'
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || strings.IndexByte("-._~+/", c) >= 0
 }

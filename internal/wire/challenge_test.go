@@ -26,7 +26,7 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`BEARER Realm = "https://auth.example.com/token" , SERVICE=s,, scope	=	"repository:a:pull,push" `}, []Challenge{bearer}},
 		{[]string{`bearer realm=https://auth.example.com/token,service=s,scope="repository:a:pull,push"`}, []Challenge{bearer}},
 
-		// Several, in one value and in several.
+		// Several challenges in one value, and in several.
 		{[]string{`Basic realm="r", Bearer realm="https://auth.example.com/token",service="s",scope="repository:a:pull,push"`}, []Challenge{basic, bearer}},
 		{[]string{`Basic realm=r`, `Bearer realm="https://auth.example.com/token",service="s",scope="repository:a:pull,push"`}, []Challenge{basic, bearer}},
 		{[]string{`Negotiate, Basic realm="r"`}, []Challenge{{Scheme: "negotiate"}, basic}},
@@ -46,7 +46,7 @@ func TestParseChallenges(t *testing.T) {
 		{[]string{`Basic realm=""`}, []Challenge{{Scheme: "basic", Params: params{"realm": ""}}}},
 		{[]string{`Basic realm="r", realm="other"`}, []Challenge{basic}},
 
-		// What is not well formed is passed over.
+		// Malformed challenges are skipped.
 		{[]string{`Basic realm="unterminated`}, nil},
 		{[]string{`Basic realm="r", scope="unterminated`}, []Challenge{basic}},
 		{[]string{`realm="x", Basic realm="r"`}, []Challenge{basic}},

@@ -8,10 +8,9 @@ func NextLink(target string) string {
 	return "<" + target + `>; rel="next"`
 }
 
-// ParseNextLink returns the target of the first link with the relation "next"
-// in the values of a response's Link headers, as it stands there. Links that
-// are not well formed are passed over, and so are those with an anchor: they
-// are about something else than the response.
+// ParseNextLink returns the target of the first link with the relation "next" in the
+// values of a response's Link headers, without resolving it. It skips malformed links, and
+// those with an anchor, whose context is not the response.
 func ParseNextLink(values []string) (target string, ok bool) {
 	for _, s := range values {
 		for s != "" {
@@ -40,8 +39,8 @@ func hasRelation(rel, want string) bool {
 	return false
 }
 
-// parseLink parses the first link of a list and returns the rest of the list.
-// A link that is not well formed has no target.
+// parseLink parses the first link of a list, and returns the rest of the list. A malformed
+// link has no target.
 func parseLink(s string) (l link, rest string) {
 	s = strings.TrimLeft(s, " \t,")
 	if !strings.HasPrefix(s, "<") {
@@ -68,15 +67,14 @@ func parseLink(s string) (l link, rest string) {
 		}
 		switch {
 		case strings.EqualFold(name, "rel") && !seenRel:
-			l.rel, seenRel = value, true // of several, the first counts
+			l.rel, seenRel = value, true // the first one counts
 		case strings.EqualFold(name, "anchor"):
 			l.anchored = true
 		}
 	}
 }
 
-// parseParam parses a parameter of a link, which may be without a value, or
-// empty.
+// parseParam parses a parameter of a link, which may lack a value, or be empty.
 func parseParam(s string) (name, value, rest string, ok bool) {
 	name, s = cutToken(strings.TrimLeft(s, " \t"))
 	s = strings.TrimLeft(s, " \t")
@@ -92,8 +90,8 @@ func parseParam(s string) (name, value, rest string, ok bool) {
 	return name, value, s, true
 }
 
-// cutToken cuts what stands before a delimiter. It takes more for a token than
-// RFC 9110, section 5.6.2, does.
+// cutToken cuts the text before a delimiter from the beginning of s. It accepts more than
+// the tokens of RFC 9110, section 5.6.2.
 func cutToken(s string) (token, rest string) {
 	if i := strings.IndexAny(s, " \t=;,\""); i >= 0 {
 		return s[:i], s[i:]
@@ -101,8 +99,7 @@ func cutToken(s string) (token, rest string) {
 	return s, ""
 }
 
-// cutQuoted cuts the quoted string that s begins with (RFC 9110, section
-// 5.6.4).
+// cutQuoted cuts a quoted string from the beginning of s (RFC 9110, section 5.6.4).
 func cutQuoted(s string) (value, rest string, ok bool) {
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
@@ -121,7 +118,7 @@ func cutQuoted(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// skipElement returns what follows the next comma that is not quoted: the next
+// skipElement returns the text after the next comma that is not quoted, which is the next
 // element of a list (RFC 9110, section 5.6.1).
 func skipElement(s string) (rest string) {
 	for s != "" {

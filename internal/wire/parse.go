@@ -13,12 +13,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// ErrNotFound is for a path that is none of the API's: it is a 404.
+// ErrNotFound is the error for a path that is not in the API. Its status is 404.
 var ErrNotFound error = ociregistry.NewHTTPError(errors.New("page not found"), http.StatusNotFound, nil, nil)
 
-// MethodError is for a method that a path of the API does not have. It is an
-// [ociregistry.HTTPError] with status 405. OPTIONS is such a method: what it asks
-// for is in the error.
+// MethodError is the error for a method that a path of the API does not have. It is an
+// [ociregistry.HTTPError] with status 405. A server can answer OPTIONS, which is such a
+// method, with Allow.
 type MethodError struct {
 	Allow string // the methods that the path has, for the header of that name
 }
@@ -28,14 +28,13 @@ func (e *MethodError) StatusCode() int          { return http.StatusMethodNotAll
 func (e *MethodError) Response() *http.Response { return nil }
 func (e *MethodError) ResponseBody() []byte     { return nil }
 
-// BadRequest returns an error with status 400 and no code, for what the
-// specification has no code for.
+// BadRequest returns an error with status 400 and no code, for errors that have no code in
+// the specification.
 func BadRequest(msg string) error {
 	return ociregistry.NewHTTPError(errors.New(msg), http.StatusBadRequest, nil, nil)
 }
 
-// route has what can be done with a path of one form: for each method, the
-// kind of the request.
+// A route has the methods of the paths of one form, each with the kind of request.
 type route []struct {
 	method string
 	kind   Kind
@@ -83,13 +82,11 @@ func (rt route) kind(method string) (Kind, error) {
 
 // ParseRequest returns the request that method and u make.
 //
-// HEAD is taken for GET where the API does not tell them apart. An element of
-// the path may be percent-encoded, but no slash: a "%2F" is not found, rather
-// than taken for the border of two elements.
+// It treats HEAD as GET where the API does not distinguish them. The elements of the path
+// may be percent-encoded, but slashes may not: a path with "%2F" is not found.
 //
-// The errors are fit to be answered: [ErrNotFound], a [*MethodError], an error
-// with status 400 for a query that cannot be understood, and what
-// [Request.Check] returns.
+// A server can return the errors to its client: [ErrNotFound], a [*MethodError], an error
+// with status 400 for a malformed query, and those of [Request.Check].
 func ParseRequest(method string, u *url.URL) (Request, error) {
 	rt, repo, ref := parsePath(u)
 	if rt == nil {
@@ -99,16 +96,12 @@ func ParseRequest(method string, u *url.URL) (Request, error) {
 	if err != nil {
 		return Request{}, err
 	}
-	r := Request{Kind: kind, Repo: repo, ListN: -1}
+	r := Request{Kind: kind, Repository: repo, ListN: -1}
 	switch kind {
 	case Referrers, BlobGet, BlobHead, BlobDelete:
 		r.Digest = ociregistry.Digest(ref)
 	case ManifestGet, ManifestHead, ManifestPut, ManifestDelete:
-		if strings.Contains(ref, ":") {
-			r.Digest = ociregistry.Digest(ref)
-		} else {
-			r.Tag = ref
-		}
+		r.SetRef(ref)
 	case UploadStatus, UploadChunk, UploadFinish, UploadCancel:
 		r.UploadID = DecodeUploadID(ref)
 	}
@@ -127,9 +120,9 @@ func ParseRequest(method string, u *url.URL) (Request, error) {
 	return r, nil
 }
 
-// parsePath returns the route that a path takes, the repository in it, and its
-// last element where that is not fixed. It looks from the right, since the
-// names of repositories may have elements such as "blobs" and "uploads".
+// parsePath returns the route of a path, the repository in it, and its last element if
+// that is variable. It parses from the right, since names of repositories may have
+// elements such as "blobs" and "uploads".
 func parsePath(u *url.URL) (rt route, repo, ref string) {
 	if strings.Contains(u.RawPath, "%2F") || strings.Contains(u.RawPath, "%2f") {
 		return nil, "", ""
@@ -185,7 +178,7 @@ func cutLast(path string) (before, last string, ok bool) {
 	return path[:i], path[i+1:], true
 }
 
-// setQuery sets the fields that are in the query for a request of r's kind.
+// setQuery sets the fields that a request of r's kind has in its query.
 func (r *Request) setQuery(q url.Values) error {
 	switch r.Kind {
 	case Catalog, TagsList:
@@ -214,12 +207,12 @@ func (r *Request) setQuery(q url.Values) error {
 	return nil
 }
 
-// setUploadStart tells apart what a POST to uploads can be.
+// setUploadStart distinguishes the kinds of POST to uploads.
 func (r *Request) setUploadStart(q url.Values) {
 	if mount := q.Get("mount"); mount != "" {
 		r.Kind = BlobMount
 		r.Digest = ociregistry.Digest(mount)
-		r.FromRepo = q.Get("from")
+		r.FromRepository = q.Get("from")
 		return
 	}
 	r.Algorithm = digest.Algorithm(q.Get("digest-algorithm"))
@@ -229,16 +222,16 @@ func (r *Request) setUploadStart(q url.Values) {
 	}
 }
 
-// Strict, so that there is one spelling of each id.
+// uploadIDEncoding is strict, so that each id has one spelling.
 var uploadIDEncoding = base64.RawURLEncoding.Strict()
 
-// EncodeUploadID returns id as it stands in a path: base64url without padding
+// EncodeUploadID returns id in the form that paths have: base64url without padding
 // (RFC 4648, section 5).
 func EncodeUploadID(id string) string {
 	return uploadIDEncoding.EncodeToString([]byte(id))
 }
 
-// DecodeUploadID returns the id that EncodeUploadID made elem of, or "".
+// DecodeUploadID returns the id that EncodeUploadID encodes as elem, or "".
 func DecodeUploadID(elem string) string {
 	if len(elem) > uploadIDEncoding.EncodedLen(maxUploadID) || strings.ContainsAny(elem, "\r\n") {
 		return "" // the decoder would skip line ends

@@ -7,19 +7,17 @@ import (
 	"strings"
 )
 
-// Range is one range of bytes as the Range header of a request asks for it
-// (RFC 9110, section 14.1.2).
+// Range is a range of bytes in the Range header of a request (RFC 9110,
+// section 14.1.2).
 type Range struct {
-	// Start is the offset of the first byte; of a suffix, how many of the last
-	// bytes are meant.
+	// Start is the offset of the first byte, or for a suffix, the number of bytes.
 	Start int64
 
 	// End is the offset after the last byte, or -1 for the end of the content.
-	// It may be less than Start: that is for whoever knows the content to
-	// refuse.
+	// It may be less than Start; whoever knows the content must check that.
 	End int64
 
-	// Suffix says that the range is the last Start bytes. End is -1.
+	// Suffix means that the range is the last Start bytes. End is -1.
 	Suffix bool
 }
 
@@ -34,11 +32,11 @@ func (r Range) String() string {
 	return fmt.Sprintf("bytes=%d-%d", r.Start, r.End-1)
 }
 
-// ParseRange parses the value of a request's Range header that has one range. It
-// reports false for one that a server is to ignore: a unit other than bytes, or
-// what is no range at all.
+// ParseRange parses the value of a request's Range header that has one range. It reports
+// false for a value that a server must ignore: one with a unit other than bytes, or a
+// malformed one.
 //
-// Offsets that are out of this world stand for the greatest offset.
+// It returns the largest int64 for an offset that is larger.
 func ParseRange(s string) (Range, bool) {
 	spec, ok := cutUnit(s, '=')
 	if !ok {
@@ -48,9 +46,8 @@ func ParseRange(s string) (Range, bool) {
 }
 
 // ParseRanges parses the value of a request's Range header, which may have several
-// ranges, and returns them in the order in which they stand there. It reports false
-// for one that a server is to ignore, as ParseRange does, also if it is one of the
-// ranges that is none.
+// ranges, and returns them in their order. Like ParseRange, it reports false for a value
+// that a server must ignore. One malformed range suffices for that.
 func ParseRanges(s string) ([]Range, bool) {
 	set, ok := cutUnit(s, '=')
 	if !ok {
@@ -59,7 +56,7 @@ func ParseRanges(s string) ([]Range, bool) {
 	var ranges []Range
 	for spec := range strings.SplitSeq(set, ",") {
 		if spec = trimSpace(spec); spec == "" {
-			continue // an element of a list may be left out (RFC 9110, section 5.6.1)
+			continue // lists may have empty elements (RFC 9110, section 5.6.1)
 		}
 		r, ok := parseRangeSpec(spec)
 		if !ok {
@@ -96,12 +93,11 @@ func parseRangeSpec(spec string) (Range, bool) {
 	return Range{Start: start, End: end + 1}, true
 }
 
-// ContentRange is the Content-Range header of a response (RFC 9110, section
-// 14.4).
+// ContentRange is the Content-Range header of a response (RFC 9110, section 14.4).
 type ContentRange struct {
-	// Start and End are the offsets of the first byte, and after the last. If
-	// they are equal, the range that was asked for could not be satisfied: the
-	// response has status 416.
+	// Start is the offset of the first byte, and End the offset after the last.
+	// If they are equal, the requested range is not satisfiable, and the response
+	// has status 416.
 	Start, End int64
 
 	// Size is the size of the whole content in bytes, or -1 if it is unknown.
@@ -121,8 +117,8 @@ func (r ContentRange) String() string {
 	return fmt.Sprintf("bytes %d-%d/%s", r.Start, r.End-1, size)
 }
 
-// ParseContentRange parses the Content-Range header of a response. It reports
-// false if it is not valid; also if it contradicts itself.
+// ParseContentRange parses the Content-Range header of a response. It reports false if the
+// header is malformed or inconsistent.
 func ParseContentRange(s string) (ContentRange, bool) {
 	spec, ok := cutUnit(s, ' ')
 	if !ok {
@@ -148,17 +144,17 @@ func ParseContentRange(s string) (ContentRange, bool) {
 	return r, true
 }
 
-// ChunkRange returns the Content-Range header of a request that uploads the
-// bytes from start up to but not including end, of which there must be some:
-// the specification's section "Pushing a blob in chunks".
+// ChunkRange returns the Content-Range header of a request that uploads the bytes from
+// start up to but not including end, at least one (specification, section "Pushing a blob
+// in chunks").
 func ChunkRange(start, end int64) string {
 	return fmt.Sprintf("%d-%d", start, end-1)
 }
 
-// ParseChunkRange parses the Content-Range header of a request that uploads a
-// chunk, such as "0-2", and returns the offsets of the first byte and after the
-// last. Since some clients write it, RFC 9110's "bytes 0-2/10" is understood as
-// well, and so is an empty chunk, as in "3-2".
+// ParseChunkRange parses the Content-Range header of a request that uploads a chunk, such
+// as "0-2". It returns the offset of the first byte, and the offset after the last. It
+// also accepts the form of RFC 9110, "bytes 0-2/10", which some clients send, and an empty
+// chunk, such as "3-2".
 func ParseChunkRange(s string) (start, end int64, ok bool) {
 	if spec, ok := cutUnit(s, ' '); ok {
 		s = spec
@@ -169,18 +165,18 @@ func ParseChunkRange(s string) (start, end int64, ok bool) {
 	return parseBounds(bounds)
 }
 
-// UploadRange returns the Range header of a response that says how many bytes
-// an upload session has. For none it is what it is for one byte, "0-0": the
-// specification knows no other.
+// UploadRange returns the Range header of a response that says how many bytes an upload
+// session has. It is "0-0" both for no bytes and for one: the specification has no other
+// form.
 func UploadRange(size int64) string {
 	return "0-" + strconv.FormatInt(max(size-1, 0), 10)
 }
 
-// ParseUploadRange parses the Range header of a response and returns how many
-// bytes the upload session has. Of "0-0", which means none or one, it returns
-// 1.
+// ParseUploadRange parses the Range header of a response, and returns the number of bytes
+// that the upload session has. It returns 1 for "0-0", which means none or one.
 //
-// The forms "bytes=0-9" and, for none, "0--1" are in use as well.
+// It also accepts the forms "bytes=0-9" and, for no bytes, "0--1", which some registries
+// send.
 func ParseUploadRange(s string) (size int64, ok bool) {
 	if spec, ok := cutUnit(s, '='); ok {
 		s = spec
@@ -208,8 +204,7 @@ func parseBounds(s string) (start, end int64, ok bool) {
 	return start, end + 1, true
 }
 
-// parseOffset parses decimal digits. What is greater than the greatest offset
-// is taken for it.
+// parseOffset parses decimal digits. It returns the largest int64 for a larger number.
 func parseOffset(s string) (n int64, ok bool) {
 	for i := range len(s) {
 		digit := int64(s[i]) - '0'

@@ -182,7 +182,7 @@ func FuzzParseRange(f *testing.F) {
 			t.Fatalf("%q: %+v", s, r)
 		}
 		if r.End == 0 {
-			return // no header says so
+			return // no header can say so
 		}
 		again, ok := ParseRange(r.String())
 		if !ok || again != r {

@@ -1,14 +1,13 @@
-// Package wire is the grammar of the distribution API as HTTP carries it:
-// requests as methods and URLs, ranges, and links. The server reads with it
-// what the client writes with it, and the other way round.
+// Package wire has the grammar of the distribution API in HTTP: methods and URLs of
+// requests, ranges, links, challenges and warnings. Servers parse with it what clients
+// write with it, and the other way round.
 //
-// The names in a request that was parsed are well formed: a server that parses
-// its requests here passes nothing else to its backend. No parser allocates by
-// what it is told of sizes.
+// The names in a parsed request are well formed, so that a server that parses its
+// requests here passes nothing else to its backend. No parser allocates memory by a size
+// that the text claims.
 package wire
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"unicode"
@@ -16,17 +15,18 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Kind says what a request wants. The comments give the endpoint's number in
-// the specification's section "Endpoints".
+// Kind is the kind of a request. The comments have the number of the endpoint in the
+// specification's section "Endpoints".
 type Kind int
 
 const (
 	Ping           Kind = iota // end-1
-	Catalog                    // GET /v2/_catalog, which is Docker's
+	Catalog                    // GET /v2/_catalog, of Docker's API
 	TagsList                   // end-8
 	Referrers                  // end-12
 	BlobGet                    // end-2
@@ -69,53 +69,53 @@ var methods = [...]string{
 // Method returns the HTTP method of requests of kind k.
 func (k Kind) Method() string { return methods[k] }
 
-// maxUploadID bounds the bytes of an upload id. It leaves room for the URL that
-// a backend may use as one.
+// maxUploadID bounds the length of an upload id, in bytes. A backend may use a URL as an
+// id.
 const maxUploadID = 4096
 
-// Request is a request of the distribution API. Fields that its Kind has no use
-// for are zero, but for ListN.
+// Request is a request of the distribution API. Fields that its Kind does not use are
+// zero, except ListN.
 type Request struct {
 	Kind Kind
 
-	// Repo is the repository, of all kinds but Ping and Catalog.
-	Repo string
+	// Repository is the repository, for all kinds except Ping and Catalog.
+	Repository string
 
-	// Digest is that of the blob, of the subject for Referrers, or of the
-	// manifest where it is not asked for by tag.
+	// Digest is the digest of the blob, of the subject for Referrers, or of a
+	// manifest without Tag.
 	Digest ociregistry.Digest
 
-	// Tag is the tag of a manifest that is not asked for by digest.
+	// Tag is the tag of a manifest without Digest.
 	Tag string
 
-	// Tags are the further tags that ManifestPut sets.
+	// Tags has further tags for ManifestPut to set.
 	Tags []string
 
-	// FromRepo is the repository that BlobMount mounts from, or empty for any.
-	FromRepo string
+	// FromRepository is the repository that BlobMount mounts from, or empty for any.
+	FromRepository string
 
-	// UploadID names the session for UploadStatus, UploadChunk, UploadFinish
-	// and UploadCancel. In a URL it is encoded: see EncodeUploadID.
+	// UploadID is the id of the session for UploadStatus, UploadChunk,
+	// UploadFinish and UploadCancel. URLs have it encoded: see EncodeUploadID.
 	UploadID string
 
-	// Algorithm is the one that UploadStart announces, or empty.
+	// Algorithm is the digest algorithm that UploadStart announces, or empty.
 	Algorithm digest.Algorithm
 
-	// ListN is how many elements Catalog and TagsList want, or negative where
-	// that is not said.
+	// ListN is the number of elements that Catalog and TagsList ask for. A negative
+	// value means that the request does not say.
 	ListN int
 
-	// ListLast is the element after which Catalog, TagsList and Referrers
-	// begin, or empty. For Referrers, which the specification gives no
-	// parameters to page by, it is the digest of a referrer.
+	// ListLast is the element after which Catalog, TagsList and Referrers begin,
+	// or empty. For Referrers, whose paging has no parameters in the
+	// specification, it is the digest of a referrer.
 	ListLast string
 
 	// ArtifactType is the type that Referrers asks for, or empty for all.
 	ArtifactType string
 
-	// Namespace is the host that the client knows the repository by, for the
-	// kinds that read from one: the specification's section "Registry
-	// Proxying". It is not checked.
+	// Namespace is the host under which the client knows the repository, for the
+	// kinds that read from one (specification, section "Registry Proxying").
+	// Check does not check it.
 	Namespace string
 }
 
@@ -127,18 +127,28 @@ func (r *Request) Ref() string {
 	return string(r.Digest)
 }
 
-// Check checks the names in r, in the order that [ociregistry.Interface] asks
-// for, and returns the error that its methods return for the first that is not
-// well formed: it wraps [ociregistry.ErrNameInvalid], ErrDigestInvalid,
-// ErrManifestInvalid, ErrManifestUnknown or ErrBlobUploadUnknown.
+// SetRef sets Tag or Digest to what Ref is to return.
+func (r *Request) SetRef(ref string) {
+	if call.IsDigest(ref) {
+		r.Tag, r.Digest = "", ociregistry.Digest(ref)
+	} else {
+		r.Tag, r.Digest = ref, ""
+	}
+}
+
+// Check checks the names in r, in the order that [ociregistry.Interface] requires. For the
+// first one that is not well formed, it returns the error that the methods of the
+// Interface return, which wraps [ociregistry.ErrNameInvalid],
+// [ociregistry.ErrDigestInvalid], [ociregistry.ErrManifestInvalid],
+// [ociregistry.ErrManifestUnknown] or [ociregistry.ErrBlobUploadUnknown].
 func (r *Request) Check() error {
 	if r.Kind != Ping && r.Kind != Catalog {
-		if err := ociregistry.CheckRepository(r.Repo); err != nil {
+		if err := ociregistry.CheckRepository(r.Repository); err != nil {
 			return err
 		}
 	}
-	if r.FromRepo != "" {
-		if err := ociregistry.CheckRepository(r.FromRepo); err != nil {
+	if r.FromRepository != "" {
+		if err := ociregistry.CheckRepository(r.FromRepository); err != nil {
 			return err
 		}
 	}
@@ -184,13 +194,13 @@ func (r *Request) checkRef() error {
 }
 
 func (r *Request) checkTag(tag string) error {
-	switch {
-	case ociref.IsValidTag(tag):
-		return nil
-	case r.Kind == ManifestPut:
-		return fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
+	if r.Kind == ManifestPut {
+		return call.CheckTagsToSet(tag)
 	}
-	return ociregistry.ErrManifestUnknown // a tag that cannot be is not there
+	if !ociref.IsValidTag(tag) {
+		return ociregistry.ErrManifestUnknown // it cannot exist
+	}
+	return nil
 }
 
 // validUploadID reports whether id could name a session of some backend.

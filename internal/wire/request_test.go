@@ -18,7 +18,7 @@ const (
 	sha512Foo = "sha512:f7fbba6e0636f890e56fbbf3283e524c6fa3204ae298382d624741d0dc6638326e282c41be5e4254d8820772c5518a2c5a8c0c7f7eda19594a7eb539453e1ed7"
 )
 
-// requests has for each request the form in which URL writes it.
+// requests has requests, each with the form that URL returns.
 var requests = []struct {
 	url  string
 	want Request
@@ -26,40 +26,40 @@ var requests = []struct {
 	{"/v2/", Request{Kind: Ping, ListN: -1}},
 	{"/v2/_catalog", Request{Kind: Catalog, ListN: -1}},
 	{"/v2/_catalog?n=10&last=foo%2Fbar", Request{Kind: Catalog, ListN: 10, ListLast: "foo/bar"}},
-	{"/v2/foo/tags/list", Request{Kind: TagsList, Repo: "foo", ListN: -1}},
-	{"/v2/foo/bar/tags/list?n=0&ns=docker.io", Request{Kind: TagsList, Repo: "foo/bar", ListN: 0, Namespace: "docker.io"}},
-	{"/v2/foo/referrers/" + fooDigest, Request{Kind: Referrers, Repo: "foo", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/tags/list", Request{Kind: TagsList, Repository: "foo", ListN: -1}},
+	{"/v2/foo/bar/tags/list?n=0&ns=docker.io", Request{Kind: TagsList, Repository: "foo/bar", ListN: 0, Namespace: "docker.io"}},
+	{"/v2/foo/referrers/" + fooDigest, Request{Kind: Referrers, Repository: "foo", Digest: fooDigest, ListN: -1}},
 	{
 		"/v2/foo/referrers/" + fooDigest + "?artifactType=application%2Fx%2By&last=sha256%3A12",
-		Request{Kind: Referrers, Repo: "foo", Digest: fooDigest, ArtifactType: "application/x+y", ListLast: "sha256:12", ListN: -1},
+		Request{Kind: Referrers, Repository: "foo", Digest: fooDigest, ArtifactType: "application/x+y", ListLast: "sha256:12", ListN: -1},
 	},
-	{"/v2/foo/blobs/" + fooDigest, Request{Kind: BlobGet, Repo: "foo", Digest: fooDigest, ListN: -1}},
-	{"/v2/foo/blobs/" + sha512Foo, Request{Kind: BlobHead, Repo: "foo", Digest: sha512Foo, ListN: -1}},
-	{"/v2/foo/blobs/" + fooDigest, Request{Kind: BlobDelete, Repo: "foo", Digest: fooDigest, ListN: -1}},
-	{"/v2/foo/blobs/uploads/", Request{Kind: UploadStart, Repo: "foo", ListN: -1}},
-	{"/v2/foo/blobs/uploads/?digest-algorithm=sha512", Request{Kind: UploadStart, Repo: "foo", Algorithm: digest.SHA512, ListN: -1}},
-	{"/v2/foo/blobs/uploads/?digest=" + url.QueryEscape(fooDigest), Request{Kind: BlobPost, Repo: "foo", Digest: fooDigest, ListN: -1}},
-	{"/v2/foo/blobs/uploads/?mount=" + url.QueryEscape(fooDigest), Request{Kind: BlobMount, Repo: "foo", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/" + fooDigest, Request{Kind: BlobGet, Repository: "foo", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/" + sha512Foo, Request{Kind: BlobHead, Repository: "foo", Digest: sha512Foo, ListN: -1}},
+	{"/v2/foo/blobs/" + fooDigest, Request{Kind: BlobDelete, Repository: "foo", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/uploads/", Request{Kind: UploadStart, Repository: "foo", ListN: -1}},
+	{"/v2/foo/blobs/uploads/?digest-algorithm=sha512", Request{Kind: UploadStart, Repository: "foo", Algorithm: digest.SHA512, ListN: -1}},
+	{"/v2/foo/blobs/uploads/?digest=" + url.QueryEscape(fooDigest), Request{Kind: BlobPost, Repository: "foo", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/uploads/?mount=" + url.QueryEscape(fooDigest), Request{Kind: BlobMount, Repository: "foo", Digest: fooDigest, ListN: -1}},
 	{
 		"/v2/foo/blobs/uploads/?mount=" + url.QueryEscape(fooDigest) + "&from=bar%2Fbaz",
-		Request{Kind: BlobMount, Repo: "foo", Digest: fooDigest, FromRepo: "bar/baz", ListN: -1},
+		Request{Kind: BlobMount, Repository: "foo", Digest: fooDigest, FromRepository: "bar/baz", ListN: -1},
 	},
-	{"/v2/foo/blobs/uploads/MQ", Request{Kind: UploadStatus, Repo: "foo", UploadID: "1", ListN: -1}},
-	{"/v2/foo/blobs/uploads/aHR0cHM6Ly94L3k_ej0x", Request{Kind: UploadChunk, Repo: "foo", UploadID: "https://x/y?z=1", ListN: -1}},
-	{"/v2/foo/blobs/uploads/MQ?digest=" + url.QueryEscape(fooDigest), Request{Kind: UploadFinish, Repo: "foo", UploadID: "1", Digest: fooDigest, ListN: -1}},
-	{"/v2/foo/blobs/uploads/MQ", Request{Kind: UploadCancel, Repo: "foo", UploadID: "1", ListN: -1}},
-	{"/v2/foo/manifests/latest", Request{Kind: ManifestGet, Repo: "foo", Tag: "latest", ListN: -1}},
-	{"/v2/foo/manifests/" + fooDigest + "?ns=docker.io%3A443", Request{Kind: ManifestHead, Repo: "foo", Digest: fooDigest, Namespace: "docker.io:443", ListN: -1}},
-	{"/v2/foo/manifests/" + fooDigest + "?tag=a&tag=b", Request{Kind: ManifestPut, Repo: "foo", Digest: fooDigest, Tags: []string{"a", "b"}, ListN: -1}},
-	{"/v2/foo/manifests/v1", Request{Kind: ManifestDelete, Repo: "foo", Tag: "v1", ListN: -1}},
+	{"/v2/foo/blobs/uploads/MQ", Request{Kind: UploadStatus, Repository: "foo", UploadID: "1", ListN: -1}},
+	{"/v2/foo/blobs/uploads/aHR0cHM6Ly94L3k_ej0x", Request{Kind: UploadChunk, Repository: "foo", UploadID: "https://x/y?z=1", ListN: -1}},
+	{"/v2/foo/blobs/uploads/MQ?digest=" + url.QueryEscape(fooDigest), Request{Kind: UploadFinish, Repository: "foo", UploadID: "1", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/uploads/MQ", Request{Kind: UploadCancel, Repository: "foo", UploadID: "1", ListN: -1}},
+	{"/v2/foo/manifests/latest", Request{Kind: ManifestGet, Repository: "foo", Tag: "latest", ListN: -1}},
+	{"/v2/foo/manifests/" + fooDigest + "?ns=docker.io%3A443", Request{Kind: ManifestHead, Repository: "foo", Digest: fooDigest, Namespace: "docker.io:443", ListN: -1}},
+	{"/v2/foo/manifests/" + fooDigest + "?tag=a&tag=b", Request{Kind: ManifestPut, Repository: "foo", Digest: fooDigest, Tags: []string{"a", "b"}, ListN: -1}},
+	{"/v2/foo/manifests/v1", Request{Kind: ManifestDelete, Repository: "foo", Tag: "v1", ListN: -1}},
 
 	// Names that look like other parts of a path.
-	{"/v2/foo/blobs/manifests/latest", Request{Kind: ManifestGet, Repo: "foo/blobs", Tag: "latest", ListN: -1}},
-	{"/v2/manifests/manifests/list", Request{Kind: ManifestGet, Repo: "manifests", Tag: "list", ListN: -1}},
-	{"/v2/foo/blobs/uploads/tags/list", Request{Kind: TagsList, Repo: "foo/blobs/uploads", ListN: -1}},
-	{"/v2/foo/blobs/uploads/blobs/uploads/", Request{Kind: UploadStart, Repo: "foo/blobs/uploads", ListN: -1}},
-	{"/v2/tags/list/tags/list", Request{Kind: TagsList, Repo: "tags/list", ListN: -1}},
-	{"/v2/uploads/blobs/" + fooDigest, Request{Kind: BlobGet, Repo: "uploads", Digest: fooDigest, ListN: -1}},
+	{"/v2/foo/blobs/manifests/latest", Request{Kind: ManifestGet, Repository: "foo/blobs", Tag: "latest", ListN: -1}},
+	{"/v2/manifests/manifests/list", Request{Kind: ManifestGet, Repository: "manifests", Tag: "list", ListN: -1}},
+	{"/v2/foo/blobs/uploads/tags/list", Request{Kind: TagsList, Repository: "foo/blobs/uploads", ListN: -1}},
+	{"/v2/foo/blobs/uploads/blobs/uploads/", Request{Kind: UploadStart, Repository: "foo/blobs/uploads", ListN: -1}},
+	{"/v2/tags/list/tags/list", Request{Kind: TagsList, Repository: "tags/list", ListN: -1}},
+	{"/v2/uploads/blobs/" + fooDigest, Request{Kind: BlobGet, Repository: "uploads", Digest: fooDigest, ListN: -1}},
 }
 
 func TestParseRequest(t *testing.T) {
@@ -82,13 +82,13 @@ func TestParseRequestOtherForms(t *testing.T) {
 	}{
 		{"GET", "/v2", Request{Kind: Ping, ListN: -1}},
 		{"HEAD", "/v2/", Request{Kind: Ping, ListN: -1}},
-		{"HEAD", "/v2/foo/tags/list", Request{Kind: TagsList, Repo: "foo", ListN: -1}},
-		{"HEAD", "/v2/foo/blobs/uploads/MQ", Request{Kind: UploadStatus, Repo: "foo", UploadID: "1", ListN: -1}},
-		{"POST", "/v2/foo/blobs/uploads", Request{Kind: UploadStart, Repo: "foo", ListN: -1}},
-		{"POST", "/v2/foo/blobs/uploads?digest=&mount=&x=y", Request{Kind: UploadStart, Repo: "foo", ListN: -1}},
-		{"GET", "/v2/foo/blobs/sha256%3A" + fooDigest[7:], Request{Kind: BlobGet, Repo: "foo", Digest: fooDigest, ListN: -1}},
-		{"GET", "/v2/foo/tags/list?n=007", Request{Kind: TagsList, Repo: "foo", ListN: 7}},
-		{"DELETE", "/v2/foo/manifests/v1?ns=docker.io&n=x", Request{Kind: ManifestDelete, Repo: "foo", Tag: "v1", ListN: -1}},
+		{"HEAD", "/v2/foo/tags/list", Request{Kind: TagsList, Repository: "foo", ListN: -1}},
+		{"HEAD", "/v2/foo/blobs/uploads/MQ", Request{Kind: UploadStatus, Repository: "foo", UploadID: "1", ListN: -1}},
+		{"POST", "/v2/foo/blobs/uploads", Request{Kind: UploadStart, Repository: "foo", ListN: -1}},
+		{"POST", "/v2/foo/blobs/uploads?digest=&mount=&x=y", Request{Kind: UploadStart, Repository: "foo", ListN: -1}},
+		{"GET", "/v2/foo/blobs/sha256%3A" + fooDigest[7:], Request{Kind: BlobGet, Repository: "foo", Digest: fooDigest, ListN: -1}},
+		{"GET", "/v2/foo/tags/list?n=007", Request{Kind: TagsList, Repository: "foo", ListN: 7}},
+		{"DELETE", "/v2/foo/manifests/v1?ns=docker.io&n=x", Request{Kind: ManifestDelete, Repository: "foo", Tag: "v1", ListN: -1}},
 	}
 	for _, test := range tests {
 		u, err := url.Parse(test.url)
@@ -200,8 +200,7 @@ func TestMethodErrorListsMethods(t *testing.T) {
 	}
 }
 
-// A client checks what it is about to ask for with the errors of the contract.
-func TestCheck(t *testing.T) {
+func TestCheckReturnsErrorsOfTheContract(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		request Request
@@ -209,23 +208,23 @@ func TestCheck(t *testing.T) {
 	}{
 		{Request{Kind: Ping}, nil},
 		{Request{Kind: Catalog}, nil},
-		{Request{Kind: BlobGet, Repo: "../x", Digest: "bad"}, ociregistry.ErrNameInvalid},
-		{Request{Kind: BlobMount, Repo: "foo", FromRepo: "../x", Digest: "bad"}, ociregistry.ErrNameInvalid},
-		{Request{Kind: BlobMount, Repo: "foo", Digest: "bad"}, ociregistry.ErrDigestInvalid},
-		{Request{Kind: ManifestGet, Repo: "foo"}, ociregistry.ErrDigestInvalid},
-		{Request{Kind: ManifestGet, Repo: "foo", Tag: "../x"}, ociregistry.ErrManifestUnknown},
-		{Request{Kind: ManifestPut, Repo: "foo", Tag: "../x"}, ociregistry.ErrManifestInvalid},
-		{Request{Kind: ManifestPut, Repo: "foo", Tag: "x", Tags: []string{"a b"}}, ociregistry.ErrManifestInvalid},
-		{Request{Kind: UploadCancel, Repo: "foo"}, ociregistry.ErrBlobUploadUnknown},
-		{Request{Kind: UploadStart, Repo: "foo", Algorithm: "md5"}, ociregistry.ErrDigestInvalid},
+		{Request{Kind: BlobGet, Repository: "../x", Digest: "bad"}, ociregistry.ErrNameInvalid},
+		{Request{Kind: BlobMount, Repository: "foo", FromRepository: "../x", Digest: "bad"}, ociregistry.ErrNameInvalid},
+		{Request{Kind: BlobMount, Repository: "foo", Digest: "bad"}, ociregistry.ErrDigestInvalid},
+		{Request{Kind: ManifestGet, Repository: "foo"}, ociregistry.ErrDigestInvalid},
+		{Request{Kind: ManifestGet, Repository: "foo", Tag: "../x"}, ociregistry.ErrManifestUnknown},
+		{Request{Kind: ManifestPut, Repository: "foo", Tag: "../x"}, ociregistry.ErrManifestInvalid},
+		{Request{Kind: ManifestPut, Repository: "foo", Tag: "x", Tags: []string{"a b"}}, ociregistry.ErrManifestInvalid},
+		{Request{Kind: UploadCancel, Repository: "foo"}, ociregistry.ErrBlobUploadUnknown},
+		{Request{Kind: UploadStart, Repository: "foo", Algorithm: "md5"}, ociregistry.ErrDigestInvalid},
 	}
 	for _, test := range tests {
 		qt.Check(t, qt.ErrorIs(test.request.Check(), test.want), qt.Commentf("%+v", test.request))
 	}
 }
 
-// FuzzParseRequest checks that what is parsed is well formed, and that its URL
-// is parsed to the same again.
+// FuzzParseRequest checks that parsed requests are well formed, and that parsing their URL
+// returns the same request.
 func FuzzParseRequest(f *testing.F) {
 	for _, r := range requests {
 		f.Add(r.want.Kind.Method(), r.url)
@@ -265,9 +264,8 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
-// Parsing a request without a query allocates nothing but the request's parts
-// that are decoded.
-func TestParseRequestAllocates(t *testing.T) {
+// Parsing a request without a query allocates only the parts that it must decode.
+func TestParseRequestAllocatesDecodedPartsOnly(t *testing.T) {
 	u, err := url.Parse("/v2/library/debian/blobs/" + fooDigest)
 	qt.Assert(t, qt.IsNil(err))
 	allocs := testing.AllocsPerRun(100, func() {

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// URL returns the path and the query of a request that Check accepts, as in
-// "/v2/foo/tags/list?n=10". [ParseRequest] makes the same request of it.
+// URL returns the path and the query of a request that Check accepts, such as
+// "/v2/foo/tags/list?n=10". [ParseRequest] returns the same request for it.
 func (r *Request) URL() string {
 	var b urlBuilder
-	b.Grow(64 + len(r.Repo) + len(r.Digest) + len(r.ListLast))
-	b.path("/v2/", r.Repo)
+	b.Grow(64 + len(r.Repository) + len(r.Digest) + len(r.ListLast))
+	b.path("/v2/", r.Repository)
 	switch r.Kind {
 	case Catalog:
 		b.path("_catalog")
@@ -31,7 +31,7 @@ func (r *Request) URL() string {
 	switch r.Kind {
 	case BlobMount:
 		b.query("mount", string(r.Digest))
-		b.query("from", r.FromRepo)
+		b.query("from", r.FromRepository)
 	case BlobPost, UploadFinish:
 		b.query("digest", string(r.Digest))
 	}
@@ -60,7 +60,7 @@ func (b *urlBuilder) path(parts ...string) {
 	}
 }
 
-// query adds a parameter that is not empty.
+// query adds a parameter, unless its value is empty.
 func (b *urlBuilder) query(name, value string) {
 	if value == "" {
 		return

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// account is who we are to a registry. It may be nobody.
+// An account is an identity at a registry, possibly the anonymous one.
 type account struct {
 	entry  ConfigEntry
-	basic  []string // the Authorization header that has the username and password, or nil
-	bearer []string // the one that has the access token, or nil
+	basic  []string // the Authorization header with the username and password, or nil
+	bearer []string // the one with the access token, or nil
 
-	// Those that are guarded by the registry's mu:
-	refused bool      // it is to be seen whether there is another
-	until   time.Time // but not before this
+	// The registry's mu guards these.
+	refused bool      // ask the Config whether there is another
+	until   time.Time // but not before this time
 
 	mu      sync.Mutex
 	refresh string
-	warned  bool // that it was refused
+	warned  bool // that the account was refused
 }
 
 func newAccount(entry ConfigEntry) *account {
@@ -34,15 +34,15 @@ func newAccount(entry ConfigEntry) *account {
 	return a
 }
 
-// basicAuth returns the value of the header (RFC 7617, section 2).
+// basicAuth returns the value of an Authorization header (RFC 7617, section 2).
 func basicAuth(username, password string) string { return "Basic " + userPass(username, password) }
 
 func userPass(username, password string) string {
 	return base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
 }
 
-// hasSecretIn reports whether s has any of the account's secrets in it, as they
-// are or as they are sent.
+// hasSecretIn reports whether s contains any of the account's secrets, plain or as
+// they are sent.
 func (a *account) hasSecretIn(s string) bool {
 	refresh := a.refreshToken()
 	for _, secret := range []string{a.entry.Password, a.entry.AccessToken, a.entry.RefreshToken, refresh} {
@@ -59,15 +59,15 @@ func (a *account) refreshToken() string {
 	return a.refresh
 }
 
-// setRefreshToken replaces the refresh token by a new one that a token server
-// gave: the old one may be good no longer (RFC 6749, section 6).
+// setRefreshToken replaces the refresh token by a new one from a token server: the old
+// one may no longer be valid (RFC 6749, section 6).
 func (a *account) setRefreshToken(refresh string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refresh = refresh
 }
 
-// isFirstWarning reports whether it is called for the first time.
+// isFirstWarning reports whether this is its first call.
 func (a *account) isFirstWarning() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,28 +76,29 @@ func (a *account) isFirstWarning() bool {
 	return first
 }
 
-// accountOf returns the key for the account that a repository is used with.
-func (t *transport) accountOf(repo string) string {
+// accountKey returns the key of the account for a repository.
+func (t *transport) accountKey(repo string) string {
 	if _, ok := t.config.(RepositoryConfig); ok {
 		return repo
 	}
 	return ""
 }
 
-// maxAccounts bounds the accounts that are kept for one registry.
+// maxAccounts bounds how many accounts of one registry are cached.
 const maxAccounts = 1024
 
-// account returns an account of the registry. The Config is asked if it is not
-// known, or was refused; as long as that says the same, the account is the same.
+// account returns an account of the registry. It asks the Config if the account is not
+// cached or was refused. While the Config returns the same entry, the account stays the
+// same.
 func (r *registry) account(ctx context.Context, key string) (*account, error) {
 	r.mu.Lock()
 	acct := r.accounts[key]
-	known := acct != nil && (!acct.refused || time.Now().Before(acct.until))
+	usable := acct != nil && (!acct.refused || time.Now().Before(acct.until))
 	r.mu.Unlock()
-	if known {
+	if usable {
 		return acct, nil
 	}
-	return r.accountCalls.do(ctx, key, func(context.Context) (*account, error) {
+	return r.accountCalls.Do(ctx, key, func(context.Context) (*account, error) {
 		entry, err := r.t.entry(r.origin.host, key)
 		if err != nil {
 			return nil, err
@@ -113,30 +114,30 @@ func (r *registry) account(ctx context.Context, key string) (*account, error) {
 		}
 		acct := newAccount(entry)
 		r.accounts[key] = acct
-		r.needless = nil // which others were refused
+		r.excess = nil // another account was refused
 		return acct, nil
 	})
 }
 
-// refuse is for an account that was refused: by the next time it may have been
-// replaced.
-func (r *registry) refuse(acct *account) {
+// markRefused notes that an account was refused, so that the Config is asked again: it
+// may have been replaced by then.
+func (r *registry) markRefused(acct *account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	acct.refused, acct.until = true, time.Time{}
 }
 
-// refuseForAWhile is for an account that is of no use for what the registry wants,
-// where it may be that it is not asked for. Many such requests may follow, and to ask
-// the Config can be expensive.
-func (r *registry) refuseForAWhile(acct *account) {
+// markUseless notes that an account cannot meet what the registry wants, if it wants
+// anything. The Config is not asked again for refusalMemory: many such requests may
+// follow, and asking can be expensive.
+func (r *registry) markUseless(acct *account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	acct.refused, acct.until = true, time.Now().Add(refusalMemory)
 }
 
-// accept takes back refuse.
-func (r *registry) accept(acct *account) {
+// unmarkRefused undoes markRefused.
+func (r *registry) unmarkRefused(acct *account) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	acct.refused = false

@@ -6,43 +6,42 @@ import (
 	"strings"
 )
 
-// Config knows the credentials for registries. Its methods are called from many
-// goroutines at once, and may block, but not for ever: they are given no context.
+// Config knows the credentials for registries. Its methods must be safe for concurrent
+// use. They may block, but must return eventually: they have no context.
 type Config interface {
-	// EntryForRegistry returns the credentials for a registry, which is given
-	// by its host, with the port if that is not the scheme's own. If there are
-	// none, it returns the zero ConfigEntry and no error.
+	// EntryForRegistry returns the credentials for the registry at host, which
+	// includes the port unless that is the scheme's default. If there are none,
+	// it returns the zero ConfigEntry and a nil error.
 	EntryForRegistry(host string) (ConfigEntry, error)
 }
 
-// RepositoryConfig is a [Config] that can have other credentials for parts of a
+// RepositoryConfig is a [Config] that can have separate credentials for parts of a
 // registry.
 type RepositoryConfig interface {
 	Config
 
-	// EntryForRepository returns the credentials for a repository; those for
-	// its registry, if it has no others.
+	// EntryForRepository returns the credentials for a repository, or those for
+	// its registry if the repository has none of its own.
 	EntryForRepository(host, repo string) (ConfigEntry, error)
 }
 
-// ConfigEntry has the credentials for a registry: some of its fields, or none.
-// Printed or logged, in any way that package fmt or log/slog has, it shows no
-// secrets.
+// ConfigEntry has the credentials for a registry. Any of its fields may be empty.
+// Packages fmt and log/slog do not print its secrets, whatever the verb or handler.
 type ConfigEntry struct {
-	// RefreshToken is an OAuth2 refresh token: what Docker calls an identity
-	// token. It is sent to the registry's token server alone.
+	// RefreshToken is an OAuth2 refresh token, which Docker calls an identity
+	// token. It is sent to the registry's token server only.
 	RefreshToken string
 
-	// AccessToken is a bearer token that the registry itself takes: what
-	// Docker calls a registry token.
+	// AccessToken is a bearer token for the registry itself, which Docker calls
+	// a registry token.
 	AccessToken string
 
-	// Username and Password are sent to the registry, or to its token server.
+	// Username and Password are sent to the registry or to its token server.
 	Username string
 	Password string
 }
 
-// String names the fields that are set, and shows the username.
+// String returns the names of the fields that are set, and the username.
 func (e ConfigEntry) String() string {
 	var parts []string
 	if e.Username != "" {
@@ -63,10 +62,10 @@ func (e ConfigEntry) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Format writes what String returns, whatever the verb.
+// Format implements [fmt.Formatter]. It writes the result of String for all verbs.
 func (e ConfigEntry) Format(f fmt.State, _ rune) { f.Write([]byte(e.String())) }
 
-// LogValue returns what String does.
+// LogValue implements [slog.LogValuer]. It returns the result of String.
 func (e ConfigEntry) LogValue() slog.Value { return slog.StringValue(e.String()) }
 
 // isZero reports whether e has no credentials.

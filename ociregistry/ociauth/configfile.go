@@ -13,15 +13,15 @@ import (
 	"syscall"
 )
 
-// ConfigFile has credentials as Docker and Podman keep them: in files, and in
-// credential helpers that the files name. It is a [RepositoryConfig].
+// ConfigFile has the credentials that Docker and Podman keep in files, and in the
+// credential helpers that these name. It implements [RepositoryConfig].
 type ConfigFile struct {
-	sources []*source // the first that has credentials counts
+	sources []*source // the first one with credentials counts
 	helpers *helpers
 }
 
-// Load loads what is there of the following. For each registry or repository, the
-// first of them that has credentials counts:
+// Load loads the following sources. For each registry or repository, the first one that
+// has credentials counts:
 //
 //   - the JSON in $DOCKER_AUTH_CONFIG
 //   - the file $REGISTRY_AUTH_FILE; or else $XDG_RUNTIME_DIR/containers/auth.json
@@ -29,19 +29,19 @@ type ConfigFile struct {
 //   - $XDG_CONFIG_HOME/containers/auth.json, or ~/.config/containers/auth.json
 //   - $DOCKER_CONFIG/config.json, or ~/.docker/config.json
 //
-// That is the order in which Docker (the first and the last) and Podman (all but
-// the first) look. What is not there, or has nothing in it but white space, is
-// passed over; what cannot be read or parsed is an error.
+// Docker (which uses the first and the last) and Podman (all but the first) look in the
+// same order. Load skips a source that does not exist, or has nothing in it but white
+// space. It returns an error for a source that cannot be read or parsed.
 //
-// Credential helpers are run by runner, or by [ExecHelper] if it is nil. The files
-// are read once; helpers are run when their credentials are wanted.
+// The runner runs credential helpers. Nil means [ExecHelper]. Load reads the files once;
+// helpers run when their credentials are needed.
 func Load(runner HelperRunner) (*ConfigFile, error) {
 	return LoadWithEnv(runner, nil)
 }
 
-// LoadWithEnv is [Load] with other environment variables than this process's, in
-// the form of [os.Environ]. Unless runner is given, helpers get them too. If env is
-// nil, they are this process's.
+// LoadWithEnv is like [Load], with env as the environment, in the form of [os.Environ].
+// If runner is nil, helpers run in it, too. A nil env means the environment of the
+// current process.
 func LoadWithEnv(runner HelperRunner, env []string) (*ConfigFile, error) {
 	if runner == nil {
 		runner = ExecHelperWithEnv(env)
@@ -80,29 +80,29 @@ func (c *ConfigFile) add(name string, data []byte) error {
 	return nil
 }
 
-// isAbsent reports whether err is that of a file that is not there, or is below
-// something that is not a directory.
+// isAbsent reports whether err says that a file does not exist, or is below something
+// that is not a directory.
 func isAbsent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // EntryForRegistry implements [Config].
 //
-// In each source, of the keys that stand for the host, the host itself goes before
-// https://host/v1/, that before https://host/v2/, and that before all others; several
-// others with different credentials are an error, which names them.
+// Several keys of a source can stand for a host. The host itself takes precedence over
+// https://host/v1/, that over https://host/v2/, and that over all others. Several others
+// with different credentials are an error, which names them.
 //
-// A credential helper for the host (credHelpers), else the one for
-// all (credsStore), goes before what the source has itself (auths). A helper for
-// all that is not installed is passed over, as if it had nothing. Other failures
-// of helpers are reported if there are no credentials elsewhere.
+// The credential helper for the host (credHelpers), or else the one for all hosts
+// (credsStore), takes precedence over the entries in the source (auths). If the helper
+// for all hosts is not installed, it counts as one without credentials. Other failures
+// of helpers are errors if no source has credentials.
 func (c *ConfigFile) EntryForRegistry(host string) (ConfigEntry, error) {
 	return c.EntryForRepository(host, "")
 }
 
-// EntryForRepository implements [RepositoryConfig]. Keys of auths that name a part
-// of the registry (example.com/team/app, example.com/team), the longest first, go
-// before all that is for the whole registry.
+// EntryForRepository implements [RepositoryConfig]. Keys of auths that name a part of the
+// registry (example.com/team/app, example.com/team), the longest first, take precedence
+// over everything for the whole registry.
 func (c *ConfigFile) EntryForRepository(host, repo string) (ConfigEntry, error) {
 	host = normalizeHost(host)
 	var failed error
@@ -118,10 +118,10 @@ func (c *ConfigFile) EntryForRepository(host, repo string) (ConfigEntry, error) 
 	return ConfigEntry{}, failed
 }
 
-// variables are environment variables, in the form of [os.Environ].
+// variables has environment variables, in the form of [os.Environ].
 type variables []string
 
-// get returns the value of a variable, of which the last counts.
+// get returns the value of a variable. The last one of that name counts.
 func (vars variables) get(name string) string {
 	value := ""
 	for _, v := range vars {
@@ -132,7 +132,8 @@ func (vars variables) get(name string) string {
 	return value
 }
 
-// files returns the names of the files that may have credentials.
+// files returns the names of the files that may have credentials, in order of
+// precedence.
 func (vars variables) files() []string {
 	home := vars.get("HOME")
 	if runtime.GOOS == "windows" {
@@ -150,7 +151,7 @@ func (vars variables) files() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" })
 }
 
-// below returns the path of something in dir, or "" if there is no dir.
+// below joins dir and elem. It returns "" if dir is empty.
 func below(dir string, elem ...string) string {
 	if dir == "" {
 		return ""

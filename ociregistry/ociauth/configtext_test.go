@@ -14,7 +14,7 @@ import (
 
 const byteOrderMark = "\ufeff"
 
-// The places that credentials are looked for in, by what writes one.
+// The sources of credentials, each with a function that writes one.
 var places = map[string]func(h *home, content string){
 	"config.json":         func(h *home, content string) { h.write(".docker/config.json", content) },
 	"auth.json":           func(h *home, content string) { h.write("run/containers/auth.json", content) },
@@ -38,7 +38,7 @@ func TestLoadTakesEmptyFilesForNone(t *testing.T) {
 			}
 			entry, err := h.load(nil).EntryForRegistry("registry.test")
 			qt.Check(t, qt.IsNil(err))
-			// What comes later is found.
+			// Later sources are still used.
 			qt.Check(t, qt.Equals(entry.Username == "next", place != "config.json"), qt.Commentf("%s: %q", place, content))
 		}
 	}
@@ -55,7 +55,7 @@ func TestLoadSkipsByteOrderMark(t *testing.T) {
 	}
 }
 
-// What is no text in UTF-8 is still an error, which names the file.
+// A file in another encoding than UTF-8 is an error that names the file.
 func TestLoadRefusesOtherEncodings(t *testing.T) {
 	t.Parallel()
 	for _, content := range []string{"\xff\xfe{\x00}\x00", "\x00", byteOrderMark + byteOrderMark + "{}", "{}" + byteOrderMark} {
@@ -66,8 +66,8 @@ func TestLoadRefusesOtherEncodings(t *testing.T) {
 	}
 }
 
-// A file that is there and cannot be read may have credentials. A link to nothing is
-// none.
+// A file that exists and cannot be read may have credentials. A dangling link is as good
+// as no file.
 func TestLoadRefusesUnreadableFiles(t *testing.T) {
 	t.Parallel()
 	for place, name := range map[string]string{"config.json": ".docker/config.json", "auth.json": "run/containers/auth.json"} {
@@ -75,7 +75,7 @@ func TestLoadRefusesUnreadableFiles(t *testing.T) {
 			h := newHome(t)
 			h.write(filepath.Join(filepath.Dir(name), "other"), "")
 			if err := os.Symlink(h.path(target), h.path(name)); err != nil {
-				t.Logf("no links here: %v", err) // a directory stands for them in TestBehaviour30_BadFiles
+				t.Logf("no links here: %v", err) // TestLoadErrorsShowNoContent has a directory instead
 				return
 			}
 			_, err := ociauth.LoadWithEnv(nil, h.env)
@@ -172,7 +172,7 @@ func TestKeysThatAgreeAreNoContradiction(t *testing.T) {
 	qt.Check(t, qt.Equals(entry, ociauth.ConfigEntry{Username: "user", Password: "pass"}))
 }
 
-// Docker's login with a browser keeps its own tokens beside the credentials.
+// Docker's browser login keeps its own tokens beside the credentials.
 func TestSessionTokensAreNoCredentials(t *testing.T) {
 	t.Parallel()
 	for _, repo := range []string{"", "v1/access-token", "v1/refresh-token/x"} {
@@ -189,7 +189,7 @@ func TestSessionTokensAreNoCredentials(t *testing.T) {
 	}
 }
 
-// Of the keys of credHelpers the same one goes first.
+// Keys of credHelpers have the same precedence as keys of auths.
 func TestHelperOfTheExactKeyGoesFirst(t *testing.T) {
 	t.Parallel()
 	runner := func(name, serverURL string) (ociauth.ConfigEntry, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// A client that has the credentials that docker login and podman login have kept.
+// This client uses the credentials that docker login and podman login have stored.
 func Example() {
 	config, err := ociauth.Load(nil)
 	if err != nil {
@@ -65,8 +65,7 @@ func ExampleConfig() {
 	// 200 OK
 }
 
-// A program that is going to push asks for the token that it needs for that when
-// it reads.
+// A program that reads before it pushes asks for a token for both in advance.
 func ExampleContextWithScope() {
 	ctx := ociauth.ContextWithScope(context.Background(), ociauth.NewScope(
 		ociauth.ResourceScope{ResourceType: ociauth.TypeRepository, Resource: "team/app", Action: ociauth.ActionPull},

@@ -8,55 +8,55 @@ import (
 	"slices"
 )
 
-// maxSends bounds how often one request is sent: without credentials, with a
-// token that turns out to be revoked, with a token for all that was wanted, and
-// with one for what the registry asked for. One more is for chance.
+// maxSends bounds how often one request is sent: without credentials, with a token
+// that turns out to be revoked, with a token for all that was wanted, with one for
+// what the registry asked for, and once more for good measure.
 const maxSends = 5
 
-// exchange is a request with all that it takes to get it answered.
+// An exchange is one request of a caller with all that the transport sends for it.
 type exchange struct {
 	t        *transport
 	req      *http.Request
 	required Scope
-	registry *registry // nil while nothing is known of it
-	account  *account  // the last one that was asked for
+	registry *registry // nil while nothing is known about it
+	account  *account  // the last one that the exchange looked up
 	sent     bool
-	bare     bool  // it was sent without credentials
-	asked    offer // the last one that was to be met
+	bare     bool  // the request was sent without credentials
+	offer    offer // the last one that the exchange tried to meet
 
-	// What is not to be tried again: what the registry refused fresh tokens for,
-	// and the token server a token; and the last word of the latter.
+	// refused has the keys not to try again: of new tokens that the registry refused,
+	// and of tokens that the token server refused. refusal is its last such error.
 	refused []tokenKey
 	refusal error
 }
 
-// credential is what a request is sent with.
+// A credential authenticates one request.
 type credential struct {
 	header []string // the Authorization header, or nil for none
 
-	// One of these says where it comes from.
+	// One of these has the header.
 	token   *token
 	account *account
 
-	fresh bool // the token was not there before
+	isNew bool // the token was fetched for this request
 }
 
 func newExchange(t *transport, req *http.Request) *exchange {
 	return &exchange{t: t, req: req, required: requiredScope(req), registry: t.registry(originOf(req.URL))}
 }
 
-// do gets the request answered: with the stored credentials, or else, where that
-// is allowed, without them.
+// do returns the response to the request: with the stored credentials, or else, where
+// that is allowed, without them.
 func (x *exchange) do() (*http.Response, error) {
 	if tok := x.publicToken(); tok != nil {
 		resp, err := x.send(credential{header: tok.header, token: tok})
-		if err != nil || believed(resp) || passes(resp) {
+		if err != nil || isBelieved(resp) || isTemporary(resp) {
 			return resp, err
 		}
 		discard(resp)
 		x.registry.drop(tok)
 	}
-	cred, err := x.foresee()
+	cred, err := x.predict()
 	if err != nil {
 		if !x.sent && x.req.Body != nil {
 			x.req.Body.Close()
@@ -70,9 +70,9 @@ func (x *exchange) do() (*http.Response, error) {
 	return resp, err
 }
 
-// foresee returns the credential that the registry is going to ask for, as far
-// as it is known from the Config and from earlier requests.
-func (x *exchange) foresee() (credential, error) {
+// predict returns the credential that the registry is going to ask for, as far as that
+// is known from the Config and from earlier requests.
+func (x *exchange) predict() (credential, error) {
 	direct := !crossesOrigins(x.req)
 	if x.registry == nil && x.t.config != nil && direct {
 		x.registry = x.t.addRegistry(originOf(x.req.URL))
@@ -83,9 +83,9 @@ func (x *exchange) foresee() (credential, error) {
 	if tok := x.registry.cached(x.required); tok != nil {
 		return credential{header: tok.header, token: tok}, nil
 	}
-	o := x.registry.current()
+	o := x.registry.lastOffer()
 	if o.isZero() && direct {
-		return x.unasked()
+		return x.unchallenged()
 	}
 	cred, err := x.meet(o, credential{})
 	if isRefusal(err) {
@@ -94,18 +94,18 @@ func (x *exchange) foresee() (credential, error) {
 	return cred, err
 }
 
-// unasked returns what a registry gets that has not asked for anything: an access
-// token, over https.
-func (x *exchange) unasked() (credential, error) {
-	acct, err := x.ask()
+// unchallenged returns the credential for a registry that has not sent a challenge:
+// an access token, if the registry is reached over https.
+func (x *exchange) unchallenged() (credential, error) {
+	acct, err := x.lookUpAccount()
 	if err != nil || acct.bearer == nil || x.registry.origin.scheme != "https" {
 		return credential{}, err
 	}
 	return credential{header: acct.bearer, account: acct}, nil
 }
 
-// ask returns the account that the request is made with.
-func (x *exchange) ask() (*account, error) {
+// lookUpAccount returns the account for the request.
+func (x *exchange) lookUpAccount() (*account, error) {
 	acct, err := x.registry.account(x.req.Context(), x.accountKey())
 	if err == nil {
 		x.account = acct
@@ -113,14 +113,14 @@ func (x *exchange) ask() (*account, error) {
 	return acct, err
 }
 
-func (x *exchange) accountKey() string { return x.t.accountOf(targetRepository(x.req, x.required)) }
+func (x *exchange) accountKey() string { return x.t.accountKey(targetRepository(x.req, x.required)) }
 
-// hasStored reports whether the request is made with stored credentials, whether
-// or not they were sent.
+// hasStored reports whether there are stored credentials for the request, sent or
+// not.
 func (x *exchange) hasStored() bool { return x.account != nil && !x.account.entry.isZero() }
 
-// authenticate sends the request with cred, and then with what the registry asks
-// for. It returns the last answer with what it was sent with.
+// authenticate sends the request with cred, and then with what the registry asks for.
+// It returns the last response, and the credential that it answers.
 func (x *exchange) authenticate(cred credential) (*http.Response, credential, error) {
 	for sends := 1; ; sends++ {
 		resp, err := x.send(cred)
@@ -128,9 +128,9 @@ func (x *exchange) authenticate(cred credential) (*http.Response, credential, er
 			return nil, cred, err
 		}
 		o := x.learn(resp, cred)
-		hidden := false // the response does not say what the registry wants
+		hidden := false // the response has no challenge, but there may be one
 		if len(resp.Header["Www-Authenticate"]) == 0 && x.hides(resp, cred) {
-			setAside(resp)
+			bufferBody(resp)
 			hidden = true
 			if o, err = x.registry.probe(x.req); err != nil {
 				return nil, cred, err
@@ -143,18 +143,18 @@ func (x *exchange) authenticate(cred credential) (*http.Response, credential, er
 		if o.isZero() || sends == maxSends || !x.canSendAgain() {
 			return resp, cred, nil
 		}
-		setAside(resp)
+		bufferBody(resp)
 		next, err := x.meet(o, cred)
 		if err != nil {
 			return nil, cred, err
 		}
 		if next.header == nil {
 			switch {
-			case x.joins():
+			case x.needsOthers():
 			case hidden:
-				x.registry.refuseForAWhile(x.account)
+				x.registry.markUseless(x.account)
 			default:
-				x.registry.refuse(x.account)
+				x.registry.markRefused(x.account)
 			}
 			return resp, cred, nil
 		}
@@ -162,7 +162,7 @@ func (x *exchange) authenticate(cred credential) (*http.Response, credential, er
 	}
 }
 
-// send sends the request, or a copy of it with the credential.
+// send sends the request, or a copy of it that has the credential.
 func (x *exchange) send(cred credential) (*http.Response, error) {
 	req := x.req
 	if cred.header != nil || x.sent {
@@ -194,9 +194,9 @@ func (x *exchange) canSendAgain() bool {
 	return x.req.Body == nil || x.req.Body == http.NoBody || x.req.GetBody != nil
 }
 
-// learn returns what a response that asks for authentication offers, and remembers
-// it for the next requests to the registry. It drops a token that should have been
-// enough, and an account that was refused.
+// learn returns the offer of a response that asks for authentication, and remembers it
+// for later requests to the registry. It drops a token that should have sufficed, and
+// marks an account as refused.
 func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	if resp.StatusCode != http.StatusUnauthorized && !x.hides(resp, cred) {
 		return offer{}
@@ -204,31 +204,30 @@ func (x *exchange) learn(resp *http.Response, cred credential) offer {
 	o := readOffer(x.req.URL, resp.Header)
 	if !o.isZero() {
 		x.registry = x.t.addRegistry(originOf(x.req.URL))
-		x.registry.setCurrent(o)
+		x.registry.setLastOffer(o)
 	}
-	if cred.account != nil && !x.joins() {
-		x.registry.refuse(cred.account)
+	if cred.account != nil && !x.needsOthers() {
+		x.registry.markRefused(cred.account)
 	}
 	if tok := cred.token; tok != nil {
 		if o.bearer == nil || tok.scope.Contains(x.needed(o.bearer)) {
 			x.registry.drop(tok)
 		}
-		if cred.fresh {
+		if cred.isNew {
 			x.refused = append(x.refused, tok.key)
 		}
 	}
 	return o
 }
 
-// needed returns what a token must be good for to meet a challenge.
+// needed returns the scope that a token must have to meet a challenge.
 func (x *exchange) needed(b *bearer) Scope { return b.scope.Union(x.required) }
 
-// joins reports whether the request needs something of other repositories too, as a
-// mount does. When such a request is refused, the credentials may be good.
-func (x *exchange) joins() bool { return x.own().Len() < x.required.Len() }
+// needsOthers reports whether the request also needs access to other repositories, as
+// a mount does. The credentials may still be valid when such a request is refused.
+func (x *exchange) needsOthers() bool { return x.own().Len() < x.required.Len() }
 
-// own returns what the request needs, without what it needs of other repositories
-// than the one that it is about.
+// own returns the required scope without other repositories than the request's own.
 func (x *exchange) own() Scope {
 	repo := targetRepository(x.req, x.required)
 	var own []ResourceScope
@@ -240,11 +239,11 @@ func (x *exchange) own() Scope {
 	return newScope(own)
 }
 
-// meet returns a credential that meets an offer and is not the one that was
-// refused; one without a header, if there is none.
+// meet returns a credential that meets an offer and is not the refused one. If there is
+// none, the credential has no header.
 func (x *exchange) meet(o offer, refused credential) (credential, error) {
-	x.asked = o
-	acct, err := x.ask()
+	x.offer = o
+	acct, err := x.lookUpAccount()
 	if err != nil {
 		return credential{}, err
 	}
@@ -263,9 +262,9 @@ func (x *exchange) meet(o offer, refused credential) (credential, error) {
 	return own, nil
 }
 
-// fetch gets a token that meets a challenge: for all that is wanted, or else for
-// what the challenge asks for, or else for what the request needs of its own
-// repository. With the last a mount is no mount, but it may become an upload.
+// fetch gets a token that meets a challenge: for all that is wanted, or else for what
+// the challenge asks for, or else for what the request needs of its own repository. The
+// last does not suffice for a mount, but the registry may open an upload instead.
 func (x *exchange) fetch(b *bearer) (credential, error) {
 	needed := x.needed(b)
 	if tok := x.registry.cached(needed); tok != nil {
@@ -275,21 +274,21 @@ func (x *exchange) fetch(b *bearer) (credential, error) {
 	if desired := ScopeFromContext(x.req.Context()); !desired.IsUnlimited() {
 		scopes[0] = needed.Union(desired)
 	}
-	if x.joins() {
+	if x.needsOthers() {
 		scopes = append(scopes, x.own())
 	}
 	account := x.accountKey()
-	var refused []tokenKey // now
+	var refused []tokenKey // by this call
 	for i, s := range scopes {
 		key := newTokenKey(b, s, account)
-		if slices.Contains(x.refused, key) || i < len(scopes)-1 && x.registry.wasRefused(key) {
+		if slices.Contains(x.refused, key) || i < len(scopes)-1 && x.registry.isExcess(key) {
 			continue
 		}
 		tok, err := x.registry.token(x.req.Context(), b, s, key, x.req.UserAgent())
 		if err == nil {
-			x.registry.refusedInVain(refused)
+			x.registry.noteExcess(refused)
 			x.refusal = nil
-			return credential{header: tok.header, token: tok, fresh: true}, nil
+			return credential{header: tok.header, token: tok, isNew: true}, nil
 		}
 		if !isRefusal(err) {
 			return credential{}, err
@@ -301,8 +300,8 @@ func (x *exchange) fetch(b *bearer) (credential, error) {
 	return credential{}, x.refusal
 }
 
-// leastScope returns what a challenge asks for, or if it does not say, what is
-// required.
+// leastScope returns the scope that a challenge asks for, or the required one if it
+// names none.
 func leastScope(b *bearer, required Scope) Scope {
 	if b.scope.IsEmpty() {
 		return required
@@ -310,19 +309,19 @@ func leastScope(b *bearer, required Scope) Scope {
 	return b.scope
 }
 
-// setAside reads what a response has to say, which may still be wanted, so that
-// its connection is free for the request of a token.
-func setAside(resp *http.Response) {
-	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxAside))
+// bufferBody reads the body of a response, which the caller may still want, into
+// memory, so that its connection is free for a token request.
+func bufferBody(resp *http.Response) {
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(data))
 }
 
-// maxAside is how many bytes of a response are read; the body is an error.
-const maxAside = 64 << 10
+// maxErrorBody bounds how much of an error response is read, in bytes.
+const maxErrorBody = 64 << 10
 
-// discard ends a response that is not wanted.
+// discard closes a response that nobody wants, so that its connection can be reused.
 func discard(resp *http.Response) {
-	io.CopyN(io.Discard, resp.Body, maxAside)
+	io.CopyN(io.Discard, resp.Body, maxErrorBody)
 	resp.Body.Close()
 }

@@ -61,7 +61,7 @@ func TestFallbackCanBeForbidden(t *testing.T) {
 			for range 2 {
 				fails(t, t.Context(), strict)
 			}
-			// By the context, also when others have a public token.
+			// The context forbids it, too, even if there is a public token.
 			qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusOK))
 			fails(t, ociauth.ContextWithoutFallback(t.Context()), client)
 			qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusOK))
@@ -69,7 +69,7 @@ func TestFallbackCanBeForbidden(t *testing.T) {
 	}
 }
 
-// What needs no credentials is no fallback.
+// A request for which there are no credentials is not a fallback.
 func TestForbiddenFallbackLeavesAnonymousReading(t *testing.T) {
 	t.Parallel()
 	for _, c := range []ociauth.Config{nil, config{}} {
@@ -80,8 +80,9 @@ func TestForbiddenFallbackLeavesAnonymousReading(t *testing.T) {
 	}
 }
 
-// The credentials of one repository are no others'. They come from a helper here.
-func TestRefusedCredentialsOfOneRepository(t *testing.T) {
+// The refusal of one repository's credentials does not concern others'. They come from a
+// helper here.
+func TestRefusedCredentialsConcernOneRepository(t *testing.T) {
 	t.Parallel()
 	s := &tokenServer{answer: func(w http.ResponseWriter, req *http.Request) bool {
 		if user, _, ok := req.BasicAuth(); ok && user != "helped" {
@@ -110,7 +111,7 @@ func TestRefusedCredentialsOfOneRepository(t *testing.T) {
 		"GET https://registry.test/v2/bar/manifests/x Bearer t2 200")
 }
 
-// Many who are refused at once ask once with the credentials, and once without.
+// Concurrent requests share one token request with the credentials, and one without.
 func TestRefusalAndPublicTokenAreShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +125,7 @@ func TestRefusalAndPublicTokenAreShared(t *testing.T) {
 	})
 }
 
-// A context that ends while the public token is waited for is the error.
+// The error is that of a context that ends while the request waits for a public token.
 func TestFallbackEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,8 +144,8 @@ func TestFallbackEndsWithContext(t *testing.T) {
 	})
 }
 
-// Public content may be elsewhere. Nothing goes there.
-func TestPublicContentBehindRedirect(t *testing.T) {
+// No credentials go to the host that has the public content.
+func TestPublicContentIsReadBehindRedirect(t *testing.T) {
 	t.Parallel()
 	s := refusesStored(http.StatusUnauthorized, ``)
 	w := bearerWorld(s)
@@ -169,8 +170,7 @@ func TestPublicContentBehindRedirect(t *testing.T) {
 	qt.Check(t, qt.Equals(count(log, "GET https://registry.test/v2/foo/blobs/x Bearer t1 307"), 2))
 }
 
-// All of it over HTTP/2, with the challenge asked for first.
-func TestFallbackAndProbeOverHTTP2(t *testing.T) {
+func TestFallbackAndProbeWorkOverHTTP2(t *testing.T) {
 	t.Parallel()
 	s := refusesStored(http.StatusUnauthorized, ``)
 	mux := http.NewServeMux()

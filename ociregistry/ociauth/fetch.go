@@ -21,20 +21,20 @@ const (
 	maxTokenAnswer = 128 << 10 // bytes
 	maxTokenError  = 8 << 10   // bytes
 
-	// A token without a lifetime has this one (Token Authentication
-	// Specification, section "Token Response Fields").
+	// defaultLifetime is the lifetime of a token whose server does not say (Token
+	// Authentication Specification, section "Token Response Fields").
 	defaultLifetime = time.Minute
 
-	// A longer lifetime is not believed.
+	// maxLifetime bounds the lifetime that a token server can claim.
 	maxLifetime = 24 * time.Hour
 
-	// A token is not used in the last tenth of its lifetime, or in this time if
-	// that is shorter: the registry's clock may be ahead, and a request waits on
-	// its way.
+	// maxMargin bounds the margin at the end of a token's lifetime in which the token
+	// is no longer used, which is otherwise a tenth of the lifetime: the registry's
+	// clock may be ahead, and a request takes time to arrive.
 	maxMargin = 30 * time.Second
 )
 
-// tokenRequest asks the realm of a challenge for a token.
+// A tokenRequest asks the realm of a challenge for a token.
 type tokenRequest struct {
 	r         *registry
 	b         *bearer
@@ -42,10 +42,10 @@ type tokenRequest struct {
 	userAgent string
 }
 
-// send asks for a token with the credentials of acct: with a refresh token as
-// OAuth2 has it, by POST; with a username and password, or with nothing, by GET.
-// A realm that has no POST gets the refresh token as a password. The token has no
-// key and no scope yet.
+// send asks for a token with the credentials of acct: with a refresh token by POST, as
+// OAuth2 specifies; with a username and password, or without credentials, by GET. A
+// realm that does not take POST gets the refresh token as a password. The returned token
+// has no key and no scope yet.
 func (q tokenRequest) send(ctx context.Context, acct *account) (*token, error) {
 	if !acct.entry.isZero() && !q.r.origin.trusts(q.b.realm) {
 		return nil, fmt.Errorf("%w: credentials are not sent to the token server %s: it is not https", ociregistry.ErrUnauthorized, q.b.realm.Host)
@@ -64,7 +64,7 @@ func (q tokenRequest) send(ctx context.Context, acct *account) (*token, error) {
 	return q.get(ctx, acct, []string{basicAuth(acct.entry.Username, refresh)})
 }
 
-// isNoPost reports whether err is the answer of a realm that has no POST.
+// isNoPost reports whether err is the response of a realm that does not take POST.
 func isNoPost(err error) bool {
 	var herr ociregistry.HTTPError
 	if !errors.As(err, &herr) {
@@ -89,7 +89,7 @@ func (r *registry) setNoPost(realm *url.URL) {
 	r.noPost = realm.String()
 }
 
-// get is the request of the Token Authentication Specification.
+// get sends the request of the Token Authentication Specification.
 func (q tokenRequest) get(ctx context.Context, acct *account, auth []string) (*token, error) {
 	u := *q.b.realm
 	params := u.Query()
@@ -110,8 +110,8 @@ func (q tokenRequest) get(ctx context.Context, acct *account, auth []string) (*t
 	return q.do(req, acct)
 }
 
-// post is the request of the OAuth2 Token Authentication Specification, and of
-// RFC 6749, section 6.
+// post sends the request of the OAuth2 Token Authentication Specification (RFC 6749,
+// section 6).
 func (q tokenRequest) post(ctx context.Context, acct *account, refresh string) (*token, error) {
 	form := url.Values{
 		"grant_type":    {"refresh_token"},
@@ -137,15 +137,15 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 		req.Header.Set("User-Agent", q.userAgent)
 	}
 	client := http.Client{Transport: q.r.t.base, CheckRedirect: checkRedirect}
-	asked := time.Now()
+	start := time.Now()
 	timeout := q.r.t.timeout
 	if timeout > 0 {
-		ctx, cancel := context.WithTimeoutCause(req.Context(), timeout, errLate)
+		ctx, cancel := context.WithTimeoutCause(req.Context(), timeout, errTokenTimeout)
 		defer cancel()
 		req = req.WithContext(ctx)
 	}
 	late := func(err error) error {
-		if context.Cause(req.Context()) == errLate {
+		if context.Cause(req.Context()) == errTokenTimeout {
 			return fmt.Errorf("waited %v for the answer: %w", timeout, os.ErrDeadlineExceeded)
 		}
 		return err
@@ -154,7 +154,7 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 	if err != nil {
 		var uerr *url.Error
 		if errors.As(err, &uerr) {
-			err = uerr.Err // the URL is long and says little
+			err = uerr.Err // without the URL, which is long and says little
 		}
 		return nil, q.wrap(late(err))
 	}
@@ -172,20 +172,19 @@ func (q tokenRequest) do(req *http.Request, acct *account) (*token, error) {
 	lifetime := a.lifetime()
 	return &token{
 		header:  []string{"Bearer " + a.token()},
-		expires: asked.Add(lifetime - min(lifetime/10, maxMargin)),
+		expires: start.Add(lifetime - min(lifetime/10, maxMargin)),
 	}, nil
 }
 
-// errLate is why the context of a token request has ended, if that is not the
-// caller's doing.
-var errLate = errors.New("the token server takes too long")
+// errTokenTimeout is the cause of a context that ends because of TokenTimeout.
+var errTokenTimeout = errors.New("the token server takes too long")
 
 func (q tokenRequest) wrap(err error) error {
 	return fmt.Errorf("token from %s: %w", q.b.realm.Host, err)
 }
 
-// checkRedirect follows redirects, but takes credentials nowhere else: those in
-// a body would be sent again by status 307 and 308, and dropped by others.
+// checkRedirect follows redirects, but takes credentials to no other origin. A client
+// would resend credentials in a body for status 307 and 308, and drop them for others.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first, last := via[0], via[len(via)-1]
 	if last.URL.Scheme == "https" && req.URL.Scheme == "http" {
@@ -202,7 +201,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// tokenAnswer is the answer of a token server.
+// tokenAnswer is the response of a token server.
 type tokenAnswer struct {
 	Token        string          `json:"token"`
 	AccessToken  string          `json:"access_token"`
@@ -219,7 +218,7 @@ func readAnswer(body io.Reader) (*tokenAnswer, error) {
 		return nil, fmt.Errorf("the answer is larger than %d bytes", maxTokenAnswer)
 	}
 	var a tokenAnswer
-	if json.Unmarshal(data, &a) != nil { // its error could have a part of the token
+	if json.Unmarshal(data, &a) != nil { // the error could contain a part of the token
 		return nil, errors.New("the answer is not the JSON of a token")
 	}
 	if !isTokenText(a.token()) {
@@ -228,7 +227,7 @@ func readAnswer(body io.Reader) (*tokenAnswer, error) {
 	return &a, nil
 }
 
-// token returns the token, which goes by two names.
+// token returns the token, which has either of two names.
 func (a *tokenAnswer) token() string {
 	if a.Token != "" {
 		return a.Token
@@ -241,8 +240,8 @@ func isTokenText(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
 }
 
-// lifetime returns how long the token is good for. A number in quotes is one
-// too, as some token servers have it.
+// lifetime returns how long the token is valid. Some token servers put the number in
+// quotes.
 func (a *tokenAnswer) lifetime() time.Duration {
 	seconds, err := strconv.ParseFloat(strings.Trim(string(a.ExpiresIn), `"`), 64)
 	if err != nil || !(seconds > 0) {
@@ -251,7 +250,7 @@ func (a *tokenAnswer) lifetime() time.Duration {
 	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// statusError returns the error for a response that has no token.
+// statusError returns the error for a response with an error status.
 func statusError(resp *http.Response, acct *account) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxTokenError))
 	reason, grantInvalid := readReason(body, acct)
@@ -276,9 +275,9 @@ func because(err ociregistry.Error, reason string) error {
 	return ociregistry.NewError(reason, err.Code(), nil)
 }
 
-// readReason returns what a token server says about its refusal, in any of the
-// forms that are in use, and whether that is OAuth2's word for bad credentials
-// (RFC 6749, section 5.2). A reason that repeats a secret is not repeated.
+// readReason returns the reason that a token server gives for its refusal, in any of
+// the forms in use, and whether that is OAuth2's code for bad credentials (RFC 6749,
+// section 5.2). It omits a reason that contains a secret.
 func readReason(body []byte, acct *account) (reason string, grantInvalid bool) {
 	var e struct {
 		Error            string                  `json:"error"`
@@ -306,10 +305,10 @@ func readReason(body []byte, acct *account) (reason string, grantInvalid bool) {
 	return printable(reason), e.Error == "invalid_grant"
 }
 
-// printable returns the start of s without what could disturb a terminal.
+// printable returns the start of s, with spaces in place of unprintable characters.
 func printable(s string) string {
-	const most = 256 // bytes
-	s = strings.ToValidUTF8(s[:min(len(s), most)], "")
+	const maxLen = 256 // bytes
+	s = strings.ToValidUTF8(s[:min(len(s), maxLen)], "")
 	return strings.Map(func(c rune) rune {
 		if !strconv.IsPrint(c) {
 			return ' '

@@ -11,38 +11,41 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed-40b21970/oci/internal/flight"
 )
 
-// HelperRunner asks the credential helper with the given name, which is without
-// the prefix "docker-credential-", for the credentials of a server. If the helper
-// has none, it returns the zero ConfigEntry and no error; if there is no such
-// helper, an error that is [ErrHelperNotFound]. It is called from many goroutines
-// at once.
+// HelperRunner asks the credential helper with the given name, without the prefix
+// "docker-credential-", for the credentials for a server. If the helper has none, it
+// returns the zero ConfigEntry and a nil error. If there is no such helper, it returns
+// an error that matches [ErrHelperNotFound]. It must be safe for concurrent use.
 type HelperRunner = func(helperName string, serverURL string) (ConfigEntry, error)
 
-// ErrHelperNotFound is for a credential helper that is not installed.
+// ErrHelperNotFound is returned by a [HelperRunner] if a credential helper is not
+// installed.
 var ErrHelperNotFound = errors.New("credential helper not found")
 
 const (
-	// A helper may ask a person; but one that hangs must not hang the program.
+	// helperTimeout is long enough for a helper that asks a person, and keeps one
+	// that hangs from hanging the program.
 	helperTimeout = time.Minute
 
 	maxHelperAnswer = 64 << 10 // bytes
 
-	// identityUsername stands in for the username where the secret is a
-	// refresh token (Docker's credential helper protocol).
+	// identityUsername is the username of a secret that is a refresh token (Docker's
+	// credential helper protocol).
 	identityUsername = "<token>"
 )
 
-// ExecHelper is a [HelperRunner] that runs the program docker-credential-NAME, for
-// a minute at most. What the program writes is never part of an error.
+// ExecHelper is a [HelperRunner] that runs the program docker-credential-NAME, for at
+// most a minute. Its errors never contain the output of the program.
 func ExecHelper(helperName, serverURL string) (ConfigEntry, error) {
 	return ExecHelperWithEnv(nil)(helperName, serverURL)
 }
 
-// ExecHelperWithEnv returns an [ExecHelper] whose programs get the given
-// environment, in the form of [os.Environ]. If it is nil, they get this process's.
-// The program is looked for in this process's PATH.
+// ExecHelperWithEnv returns a function like [ExecHelper] that runs programs in the given
+// environment, in the form of [os.Environ]. A nil env means the environment of the
+// current process, whose PATH is used to find the program in any case.
 func ExecHelperWithEnv(env []string) HelperRunner {
 	return func(helperName, serverURL string) (ConfigEntry, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), helperTimeout)
@@ -53,7 +56,7 @@ func ExecHelperWithEnv(env []string) HelperRunner {
 
 func execHelper(ctx context.Context, env []string, helperName, serverURL string) (ConfigEntry, error) {
 	if helperName == "" || strings.ContainsAny(helperName, `/\`) {
-		return ConfigEntry{}, fmt.Errorf("%w: %q is not a name of one", ErrHelperNotFound, helperName)
+		return ConfigEntry{}, fmt.Errorf("%w: %q is not a valid name", ErrHelperNotFound, helperName)
 	}
 	program := "docker-credential-" + helperName
 	cmd := exec.CommandContext(ctx, program, "get")
@@ -80,14 +83,14 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 	return entry, nil
 }
 
-// parseHelperAnswer parses what a helper writes. If that is nothing, it has no
+// parseHelperAnswer parses the output of a helper. A helper that writes nothing has no
 // credentials.
 func parseHelperAnswer(data []byte) (ConfigEntry, error) {
 	var answer struct{ Username, Secret string }
 	if data = trimText(data); len(data) == 0 {
 		return ConfigEntry{}, nil
 	}
-	if json.Unmarshal(data, &answer) != nil { // its error could have a part of the secret
+	if json.Unmarshal(data, &answer) != nil { // the error could contain a part of the secret
 		return ConfigEntry{}, errors.New("the answer is not the JSON of credentials")
 	}
 	if answer.Username == identityUsername {
@@ -96,14 +99,14 @@ func parseHelperAnswer(data []byte) (ConfigEntry, error) {
 	return ConfigEntry{Username: answer.Username, Password: answer.Secret}, nil
 }
 
-// saysNotFound reports whether a helper that failed says that it has no
-// credentials, which the protocol has no other way for.
+// saysNotFound reports whether the output of a helper that failed means that it has no
+// credentials. The protocol has no other way to say so.
 func saysNotFound(answer []byte) bool {
 	return bytes.Contains(bytes.ToLower(answer), []byte("credentials not found"))
 }
 
-// boundedBuffer is a [bytes.Buffer] that fails a program that writes too much. It
-// has no ReadFrom, which would take all.
+// boundedBuffer is a [bytes.Buffer] that fails when a program writes too much. It has no
+// ReadFrom method, which would read without a bound.
 type boundedBuffer struct{ buf bytes.Buffer }
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
@@ -113,14 +116,14 @@ func (b *boundedBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// helperMemory is for how long the answer of a helper is good for others who
-// ask: those who pull from many repositories of a registry at once.
+// helperMemory is how long the answer of a helper is cached, for programs that pull from
+// many repositories of a registry at once.
 const helperMemory = 10 * time.Second
 
-// helpers runs credential helpers.
+// helpers runs credential helpers, and caches their answers.
 type helpers struct {
 	run   HelperRunner
-	calls group[helperKey, ConfigEntry]
+	calls flight.Group[helperKey, ConfigEntry]
 
 	mu      sync.Mutex
 	answers map[helperKey]helperAnswer
@@ -138,30 +141,30 @@ func newHelpers(run HelperRunner) *helpers {
 }
 
 func (h *helpers) get(key helperKey) (ConfigEntry, error) {
-	if entry, ok := h.remembered(key); ok {
+	if entry, ok := h.cached(key); ok {
 		return entry, nil
 	}
-	return h.calls.do(context.Background(), key, func(context.Context) (ConfigEntry, error) {
-		if entry, ok := h.remembered(key); ok {
+	return h.calls.Do(context.Background(), key, func(context.Context) (ConfigEntry, error) {
+		if entry, ok := h.cached(key); ok {
 			return entry, nil
 		}
 		entry, err := h.run(key.name, key.serverURL)
 		if err != nil {
 			return ConfigEntry{}, err
 		}
-		h.remember(key, entry)
+		h.add(key, entry)
 		return entry, nil
 	})
 }
 
-func (h *helpers) remembered(key helperKey) (ConfigEntry, bool) {
+func (h *helpers) cached(key helperKey) (ConfigEntry, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	a, ok := h.answers[key]
 	return a.entry, ok && time.Now().Before(a.until)
 }
 
-func (h *helpers) remember(key helperKey, entry ConfigEntry) {
+func (h *helpers) add(key helperKey, entry ConfigEntry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()

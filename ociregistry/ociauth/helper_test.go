@@ -15,7 +15,7 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// The test program is also the credential helper, when it is told what to do.
+// helperMode is the variable that makes the test program behave like a credential helper.
 const helperMode = "OCIAUTH_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -60,7 +60,7 @@ func helper(mode string) int {
 	return 0
 }
 
-// installHelper makes the test program be found as docker-credential-test.
+// installHelper puts the test program into the PATH as docker-credential-test.
 func installHelper(t *testing.T) {
 	t.Helper()
 	self, err := os.Executable()
@@ -76,7 +76,7 @@ func installHelper(t *testing.T) {
 	t.Setenv("PATH", dir)
 }
 
-func TestBehaviour30_ExecHelper(t *testing.T) {
+func TestExecHelperReadsAnswers(t *testing.T) {
 	installHelper(t)
 	tests := []struct {
 		mode string
@@ -116,7 +116,7 @@ func TestBehaviour30_ExecHelper(t *testing.T) {
 }
 
 // The environment that was given is used for both, files and helpers.
-func TestBehaviour30_LoadWithEnvRunsHelpers(t *testing.T) {
+func TestLoadWithEnvGivesHelpersItsEnvironment(t *testing.T) {
 	installHelper(t)
 	env := append(os.Environ(), helperMode+"=user", `DOCKER_AUTH_CONFIG={"credsStore":"test"}`)
 	c, err := LoadWithEnv(nil, env)
@@ -126,7 +126,7 @@ func TestBehaviour30_LoadWithEnvRunsHelpers(t *testing.T) {
 	qt.Check(t, qt.Equals(entry.Password, "of registry.test"))
 }
 
-func TestBehaviour30_SlowHelper(t *testing.T) {
+func TestSlowHelperIsStopped(t *testing.T) {
 	installHelper(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// choice is the value for a registry, or a part of one, of those that the keys of
-// a file give it.
+// A choice is the value for a registry, or a part of one, among the values that a file
+// has for it under different keys.
 type choice[T comparable] struct {
 	value T
-	keys  []string // the first has the value; the others have different ones
+	keys  []string // the first has the value; the others, of equal rank, have different ones
 }
 
-// choose returns the choices by normalized key. Values that are zero are none.
+// choose returns the choices by normalized key. It ignores zero values.
 //
-// The key that is the host itself goes first. The next are the host in capitals or
-// with a slash, https://host/v1/, https://host/v2/, and last all other ways to write it.
+// The key that is the host itself takes precedence, followed by the host in capitals or
+// with a slash, https://host/v1/, https://host/v2/, and all other ways to write it.
 func choose[T comparable](values map[string]T) map[string]choice[T] {
 	var zero T
 	chosen := make(map[string]choice[T])
@@ -29,9 +29,9 @@ func choose[T comparable](values map[string]T) map[string]choice[T] {
 		name := normalizeKey(key)
 		c, found := chosen[name]
 		switch {
-		case !found || keyOrder(key, name) < keyOrder(c.keys[0], name):
+		case !found || keyRank(key, name) < keyRank(c.keys[0], name):
 			chosen[name] = choice[T]{value, []string{key}}
-		case keyOrder(key, name) == keyOrder(c.keys[0], name) && value != c.value:
+		case keyRank(key, name) == keyRank(c.keys[0], name) && value != c.value:
 			c.keys = append(c.keys, key)
 			chosen[name] = c
 		}
@@ -39,7 +39,7 @@ func choose[T comparable](values map[string]T) map[string]choice[T] {
 	return chosen
 }
 
-// err returns an error if no key goes before the others.
+// err returns an error if no key takes precedence over the others.
 func (c choice[T]) err() error {
 	if len(c.keys) < 2 {
 		return nil
@@ -47,8 +47,8 @@ func (c choice[T]) err() error {
 	return fmt.Errorf("the keys %q stand for the same and have different credentials", c.keys)
 }
 
-// keyOrder returns the place of a key among those for a name. The lowest goes first.
-func keyOrder(key, name string) int {
+// keyRank ranks a key among those for a name. The lowest rank takes precedence.
+func keyRank(key, name string) int {
 	if key == name {
 		return 0
 	}
@@ -67,21 +67,21 @@ func keyOrder(key, name string) int {
 	return 4
 }
 
-// isSessionKey reports whether a key is one of those under which Docker's login
-// with a browser keeps its own tokens, https://index.docker.io/v1/access-token. They
-// are no credentials for the registry.
+// isSessionKey reports whether Docker's browser login keeps its own tokens under a key,
+// such as https://index.docker.io/v1/access-token. These are not credentials for the
+// registry.
 func isSessionKey(key string) bool {
 	return strings.HasSuffix(key, "/access-token") || strings.HasSuffix(key, "/refresh-token")
 }
 
 const (
 	dockerHost      = "docker.io"
-	dockerServerURL = "https://index.docker.io/v1/" // Docker's own key for it
+	dockerServerURL = "https://index.docker.io/v1/" // Docker's own key for dockerHost
 )
 
-// normalizeKey returns the host, or host/path, that a key of a file stands for:
-// without the scheme, and without the paths of the registry protocols, which old
-// versions of docker login have written.
+// normalizeKey returns the host, or host/path, that a key of a file stands for. It
+// removes the scheme, and the paths of the registry protocols, which old versions of
+// docker login wrote.
 func normalizeKey(key string) string {
 	if _, after, ok := strings.Cut(key, "://"); ok {
 		key = after
@@ -95,7 +95,7 @@ func normalizeKey(key string) string {
 	return host + "/" + path
 }
 
-// normalizeHost returns the one name of a host that has several.
+// normalizeHost returns the canonical name of a host.
 func normalizeHost(host string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
 	switch host {

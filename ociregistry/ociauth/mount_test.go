@@ -21,9 +21,9 @@ const (
 	scopeOfMount = "repository:dst:pull,push repository:src:pull"
 )
 
-// mountRegistry is a registry that answers a mount with 201 if the token is good for
-// the source too, and else with the given status; what needs no more than the
-// destination, with 202. Its challenges ask for what challenge returns.
+// mountRegistry is a registry that answers a mount with 201 if the token is valid for
+// the source, too, and otherwise with the given status. It answers requests that need
+// the destination only with 202. Its challenges name the scope that challenge returns.
 type mountRegistry struct {
 	tokens    *tokenServer
 	otherwise int
@@ -56,20 +56,20 @@ func allOfMount(req *http.Request) string {
 
 func onlyDestination(req *http.Request) string { return neededScope(req) }
 
-// joined reports whether a request for a token is for both repositories.
+// joined reports whether a token request is for both repositories.
 func joined(req *http.Request) bool { return len(req.URL.Query()["scope"]) > 1 }
 
-// A mount asks for a token for two repositories. If there is none, one for the
-// destination will do: the registry may open an upload. Whatever becomes of it, the
-// upload that follows works, without another token.
-func TestMountWithoutTokenForTheSource(t *testing.T) {
+// A mount asks for a token for two repositories. If there is none, a token for the
+// destination is sent: the registry may open an upload. In any case, the upload that
+// follows works without another token.
+func TestMountWithoutTokenForTheSourceOpensUpload(t *testing.T) {
 	t.Parallel()
 	refuses := func(status int) func(*tokenServer, http.ResponseWriter, *http.Request) bool {
 		return func(_ *tokenServer, w http.ResponseWriter, req *http.Request) bool {
 			return joined(req) && respond(w, status, map[string]string{"error": "invalid_scope"})
 		}
 	}
-	// grants gives for both a token that is good for one, or for none.
+	// grants issues a token for both that is valid for one of them, or for none.
 	grants := func(scope string) func(*tokenServer, http.ResponseWriter, *http.Request) bool {
 		return func(s *tokenServer, w http.ResponseWriter, req *http.Request) bool {
 			if !joined(req) {
@@ -128,9 +128,8 @@ func TestMountWithoutTokenForTheSource(t *testing.T) {
 	}
 }
 
-// Neither does what follows need the credentials to be found anew, when the token server
-// has refused the mount.
-func TestRefusedMountWithConfigThatFailsLater(t *testing.T) {
+// After the token server has refused a mount, later requests do not need the Config.
+func TestRefusedMountNeedsNoSecondLookAtConfig(t *testing.T) {
 	t.Parallel()
 	s := new(tokenServer)
 	s.answer = func(w http.ResponseWriter, req *http.Request) bool {
@@ -152,8 +151,7 @@ func TestRefusedMountWithConfigThatFailsLater(t *testing.T) {
 	}
 }
 
-// With all that it needs, a mount is a mount.
-func TestMountWithTokenForBoth(t *testing.T) {
+func TestMountWithTokenForBothMounts(t *testing.T) {
 	t.Parallel()
 	s := new(tokenServer)
 	w := &world{hosts: map[string]http.Handler{registryURL: mountRegistry{s, 401, allOfMount}, "https://auth.test": s}}
@@ -172,8 +170,7 @@ func TestMountWithTokenForBoth(t *testing.T) {
 		upload+uploadsOfDst+" Bearer t1 202")
 }
 
-// Credentials that a mount was refused with are good for the rest: they are not asked
-// for again.
+// The credentials of a refused mount stay in use for other requests.
 func TestRefusedMountKeepsCredentials(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -9,14 +9,14 @@ import (
 	"github.com/seed-40b21970/oci/internal/wire"
 )
 
-// offer has the ways to authenticate that a response's challenges offer. Other
-// schemes than Bearer and Basic are left out.
+// An offer has the ways to authenticate that the challenges of a response name. It
+// ignores other schemes than Bearer and Basic.
 type offer struct {
-	bearer *bearer // nil if there is none that can be used
+	bearer *bearer // nil if there is no usable one
 	basic  bool
 }
 
-// bearer is a Bearer challenge: where to get a token, and for what (the
+// bearer is a Bearer challenge: where to get a token, and for which scope (the
 // distribution registry's "Token Authentication Specification").
 type bearer struct {
 	realm   *url.URL
@@ -42,9 +42,9 @@ func readOffer(u *url.URL, header http.Header) offer {
 	return o
 }
 
-// readBearer returns nil for a challenge without a realm that can be asked. A registry
-// that does not know that it is reached by https, and names itself by http, is asked
-// by https.
+// readBearer returns nil for a challenge without a usable realm. A registry behind a
+// proxy may not know that clients reach it by https, and name itself by http: the realm
+// is then reached by https.
 func readBearer(u *url.URL, c wire.Challenge) *bearer {
 	if c.Params["realm"] == "" {
 		return nil
@@ -60,9 +60,9 @@ func readBearer(u *url.URL, c wire.Challenge) *bearer {
 	return &bearer{realm: realm, service: c.Params["service"], scope: ParseScope(c.Params["scope"])}
 }
 
-// trusts reports whether credentials for a registry may be sent to a realm that
-// it named: over https to any; over plain HTTP only on the registry's own host,
-// and only if the registry itself is used over plain HTTP.
+// trusts reports whether credentials for a registry may be sent to a realm that it
+// named: to any over https; over plain HTTP only on the registry's own host or where
+// both are on this machine, and only if the registry itself is used over plain HTTP.
 func (o origin) trusts(realm *url.URL) bool {
 	if realm.Scheme == "https" {
 		return true

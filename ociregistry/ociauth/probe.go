@@ -7,12 +7,12 @@ import (
 	"net/url"
 )
 
-// Some registries answer those who send no credentials as if there were nothing,
-// and do not say how to authenticate. At /v2/ they do (distribution specification,
-// section "Determining Support").
+// Some registries answer requests without credentials as if there were nothing, and
+// send no challenge. They do send one at /v2/ (distribution specification, section
+// "Determining Support").
 
-// hides reports whether a response may be what a registry tells only those who send
-// no credentials. After a redirect, somebody else may have answered.
+// hides reports whether a response may differ for a request with credentials. After a
+// redirect, another server may have answered.
 func (x *exchange) hides(resp *http.Response, cred credential) bool {
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
@@ -22,30 +22,30 @@ func (x *exchange) hides(resp *http.Response, cred credential) bool {
 	return cred.header == nil && x.req.Response == nil && x.refusal == nil && x.hasStored()
 }
 
-// probe returns how the registry wants to be authenticated to. If that is not known,
-// it asks once, by a request without credentials like req. Others who want to know
-// wait for the answer. It is remembered even if it has no challenge.
+// probe returns the registry's offer. If there is none yet, it asks the registry once,
+// by a request without credentials to the host of req. Concurrent callers share the
+// request. The answer is remembered even if it has no challenge.
 func (r *registry) probe(req *http.Request) (offer, error) {
-	if o := r.current(); !o.isZero() || r.probed.Load() {
+	if o := r.lastOffer(); !o.isZero() || r.probed.Load() {
 		return o, nil
 	}
-	return r.probeCalls.do(req.Context(), struct{}{}, func(ctx context.Context) (offer, error) {
+	return r.probeCalls.Do(req.Context(), struct{}{}, func(ctx context.Context) (offer, error) {
 		if r.probed.Load() {
-			return r.current(), nil // somebody asked just before
+			return r.lastOffer(), nil // another caller asked just before
 		}
 		o, err := r.sendProbe(ctx, req)
 		if err != nil {
 			return offer{}, fmt.Errorf("asking %s how to authenticate: %w", r.origin.host, err)
 		}
 		if !o.isZero() {
-			r.setCurrent(o)
+			r.setLastOffer(o)
 		}
 		r.probed.Store(true)
 		return o, nil
 	})
 }
 
-// sendProbe sends the request for the registry of req.
+// sendProbe asks the host of req for its challenge at /v2/.
 func (r *registry) sendProbe(ctx context.Context, req *http.Request) (offer, error) {
 	u := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: "/v2/"}
 	probe, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -60,7 +60,7 @@ func (r *registry) sendProbe(ctx context.Context, req *http.Request) (offer, err
 		return offer{}, err
 	}
 	discard(resp)
-	if passes(resp) {
+	if isTemporary(resp) {
 		return offer{}, httpError(nil, resp)
 	}
 	return readOffer(probe.URL, resp.Header), nil

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// silent is a registry that tells who has no credentials nothing but a status. At
-// /v2/ it says what it wants.
+// silent is a registry that answers requests without credentials with a status and no
+// challenge. It sends its challenge at /v2/.
 type silent struct {
 	status    int
 	allow     func(*http.Request) bool
@@ -75,7 +75,7 @@ func TestChallengeIsAskedForWhereTheAnswerHasNone(t *testing.T) {
 						qt.Assert(t, qt.IsTrue(len(log) > 2))
 						qt.Check(t, qt.Equals(log[0], fmt.Sprintf("%s %s/v2/foo/manifests/x?a=b %d", method, url, status)))
 						qt.Check(t, qt.Equals(log[1], "GET "+url+"/v2/ 401"))
-						send() // knows it
+						send() // the challenge is known now
 						log = w.take()
 						qt.Assert(t, qt.HasLen(log, 1))
 						qt.Check(t, qt.IsTrue(strings.HasSuffix(log[0], "200")))
@@ -86,7 +86,7 @@ func TestChallengeIsAskedForWhereTheAnswerHasNone(t *testing.T) {
 	}
 }
 
-// An answer that says what it wants, whatever its status, makes the question needless.
+// A response with a challenge makes the probe needless, whatever its status.
 func TestChallengeOfRefusalIsMet(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{401, 403, 404} {
@@ -101,7 +101,7 @@ func TestChallengeOfRefusalIsMet(t *testing.T) {
 	}
 }
 
-// That there is no challenge is remembered too.
+// The transport also remembers that there is no challenge.
 func TestChallengeIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []http.HandlerFunc{
@@ -131,7 +131,7 @@ func TestChallengeIsAskedForOnce(t *testing.T) {
 	}
 }
 
-// With the credentials, the answer is the registry's.
+// A response to a request with credentials is final.
 func TestAbsenceAfterProbeIsAbsence(t *testing.T) {
 	t.Parallel()
 	w := onlyRegistry(silent{404, allowNobody, `Basic realm="x"`})
@@ -161,7 +161,7 @@ func TestNothingIsAskedAfterRedirect(t *testing.T) {
 			mux.Handle("/v2/foo/blobs/x", http.RedirectHandler(target, http.StatusTemporaryRedirect))
 			mux.Handle("/", silent{status, allowBasic, `Basic realm="x"`})
 			everywhere := configFunc(func(host string) (ociauth.ConfigEntry, error) {
-				qt.Check(t, qt.Equals(host, "registry.test")) // and no other
+				qt.Check(t, qt.Equals(host, "registry.test")) // no other host
 				return ociauth.ConfigEntry{Username: "user", Password: "pass"}, nil
 			})
 			w := &world{hosts: map[string]http.Handler{registryURL: mux, "https://cdn.test": mux, "http://cdn.test": mux}}
@@ -175,7 +175,7 @@ func TestNothingIsAskedAfterRedirect(t *testing.T) {
 	}
 }
 
-// What the registry wants, and nobody has, is not asked for again.
+// A challenge of an unknown scheme is known not to be met, and needs no probe.
 func TestUnknownChallengeIsAChallenge(t *testing.T) {
 	t.Parallel()
 	w := onlyRegistry(challenged{
@@ -186,7 +186,7 @@ func TestUnknownChallengeIsAChallenge(t *testing.T) {
 	w.wantLog(t, "GET "+manifestOfFoo+" 401")
 }
 
-// A registry that cannot answer has not said that there is nothing.
+// A probe without an answer does not prove that there is nothing.
 func TestProbeThatFailsIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{429, 500, 503} {
@@ -212,7 +212,6 @@ func TestProbeThatFailsIsAnError(t *testing.T) {
 	}
 }
 
-// Many who want to know ask once.
 func TestProbeIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -222,7 +221,7 @@ func TestProbeIsShared(t *testing.T) {
 			case req.URL.Path == "/v2/":
 				time.Sleep(time.Second)
 			case strings.HasPrefix(req.URL.Path, "/v2/late/") && req.Header.Get("Authorization") == "":
-				time.Sleep(2 * time.Second) // by then it is known what the registry wants
+				time.Sleep(2 * time.Second) // the challenge is known by then
 			}
 			registry.ServeHTTP(w, req)
 		}))
@@ -231,8 +230,8 @@ func TestProbeIsShared(t *testing.T) {
 	})
 }
 
-// A body that cannot be sent again goes with the next request.
-func TestProbeBesideBodyThatIsGone(t *testing.T) {
+// A body that cannot be sent again is sent with the next request.
+func TestBodyThatIsGoneIsAuthenticatedAtTheNextRequest(t *testing.T) {
 	t.Parallel()
 	w := onlyRegistry(silent{404, allowBasic, `Basic realm="x"`})
 	client := newClient(w, userPass)

@@ -46,7 +46,7 @@ func newLogger() (*slog.Logger, func() []string) {
 
 const (
 	manifestOfFoo  = "https://registry.test/v2/foo/manifests/x"
-	warningOfFoo   = "WARN: stored credentials were refused; what is public is read without them: registry.test: "
+	warningOfFoo   = "WARN: stored credentials were refused; reading public content without them: registry.test: "
 	refreshOfFoo   = "POST https://auth.test/token client_id=ociauth&grant_type=refresh_token&refresh_token=refresh&scope=repository%3Afoo%3Apull&service=registry.test"
 	passwordForFoo = tokenForFoo + " Basic user:pass"
 )
@@ -82,11 +82,11 @@ func TestRefusedCredentialsDoNotBlockWhatIsPublic(t *testing.T) {
 				qt.Check(t, qt.Equals(do(t, t.Context(), client, method, "/v2/foo/manifests/x"), http.StatusOK))
 				w.wantLog(t, manifest+" 401", test.asked, tokenForFoo+" 200", manifest+" Bearer t1 200")
 
-				// The token is good for the next, and the server is left in peace.
+				// The token serves the next request without another token request.
 				qt.Check(t, qt.Equals(do(t, t.Context(), client, method, "/v2/foo/manifests/x"), http.StatusOK))
 				w.wantLog(t, manifest+" Bearer t1 200")
 
-				// What the registry then refuses is tried with the credentials again.
+				// When the registry refuses the token, the credentials are tried again.
 				s.revoke()
 				qt.Check(t, qt.Equals(do(t, t.Context(), client, method, "/v2/foo/manifests/x"), http.StatusOK))
 				w.wantLog(t,
@@ -223,8 +223,8 @@ func TestRefusalBesideTransientStatusIsTransient(t *testing.T) {
 	}
 }
 
-// It does so once, too, where the registry is not well for anyone.
-func TestTransientStatusBeforeAndAfterFallback(t *testing.T) {
+// The status is reported once, even if the registry is down for all requests.
+func TestTransientStatusIsReportedOnceAfterFallback(t *testing.T) {
 	t.Parallel()
 	s := refusesStored(http.StatusUnauthorized, ``)
 	w := bearerWorld(s)
@@ -246,8 +246,7 @@ func TestTransientStatusBeforeAndAfterFallback(t *testing.T) {
 	qt.Check(t, qt.Equals(get(t, client, "/v2/bar/manifests/x"), http.StatusOK))
 }
 
-// A token server that is not well has refused nothing, and neither has one that was
-// asked for the wrong thing.
+// A token server that is down, or was asked for the wrong scope, has refused nothing.
 func TestOtherErrorsOfTokenServersAreNoRefusals(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{400, 404, 408, 429, 500, 502, 503, 504} {
@@ -269,7 +268,7 @@ func TestRefusedCredentialsBlockWhatIsNotReading(t *testing.T) {
 		{"POST", "/v2/foo/blobs/uploads/"},
 		{"PATCH", "/v2/foo/blobs/uploads/1"},
 		{"GET", "/v2/foo/blobs/uploads/1"},
-		{"GET", "/v2/"}, // asks whether the credentials are good
+		{"GET", "/v2/"}, // asks whether the credentials are valid
 	}
 	for _, test := range tests {
 		s := refusesStored(http.StatusUnauthorized, ``)
@@ -279,7 +278,7 @@ func TestRefusedCredentialsBlockWhatIsNotReading(t *testing.T) {
 			challenge: func(*http.Request) []string { return []string{`Bearer realm="https://auth.test/token"`} },
 		}
 		client := newClient(w, userPass)
-		get(t, client, "/v2/foo/manifests/x") // there is a public token after this
+		get(t, client, "/v2/foo/manifests/x") // makes a public token available
 		w.take()
 		req, err := http.NewRequestWithContext(t.Context(), test.method, registryURL+test.path, nil)
 		qt.Assert(t, qt.IsNil(err))
@@ -293,13 +292,13 @@ func TestRefusedCredentialsBlockWhatIsNotReading(t *testing.T) {
 
 // Basic credentials and registry tokens that the registry itself refuses are done
 // without in the same way.
-func TestCredentialsThatTheRegistryRefuses(t *testing.T) {
+func TestCredentialsRefusedByRegistryDoNotBlockWhatIsPublic(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name      string
 		entry     ociauth.ConfigEntry
 		challenge string
-		sent      string // the credentials, in the clear
+		sent      string // the credentials, in clear
 	}{
 		{"a password", ociauth.ConfigEntry{Username: "user", Password: "pass"}, `Basic realm="x"`, "Basic user:pass"},
 		{"a registry token", ociauth.ConfigEntry{AccessToken: "static"}, `Bearer realm="https://auth.test/token"`, "Bearer static"},
@@ -320,7 +319,7 @@ func TestCredentialsThatTheRegistryRefuses(t *testing.T) {
 			client := &http.Client{Transport: ociauth.NewStdTransport(ociauth.StdTransportParams{
 				Config: config{"registry.test": test.entry}, Transport: w, Logger: logger,
 			})}
-			get(t, client, "/v2/private/manifests/x") // the challenge is known after this
+			get(t, client, "/v2/private/manifests/x") // makes the challenge known
 			w.take()
 			sent := "GET " + manifestOfFoo + " " + test.sent + " 401"
 			for range 2 {
@@ -332,11 +331,11 @@ func TestCredentialsThatTheRegistryRefuses(t *testing.T) {
 			}
 			qt.Check(t, qt.DeepEquals(messages(), []string{warningOfFoo + "401 Unauthorized: unauthorized: authentication required"}))
 
-			// What anyone is refused is the registry's first answer.
+			// If the second request is refused, the first response is returned.
 			public = http.StatusNotFound
 			qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusUnauthorized))
 
-			// What may pass is told beside that.
+			// The error for a temporary status has both reasons.
 			public = http.StatusServiceUnavailable
 			_, err := client.Get(manifestOfFoo)
 			var herr ociregistry.HTTPError

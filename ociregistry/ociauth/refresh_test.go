@@ -15,7 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestRefreshWhereThereIsNoPost(t *testing.T) {
+func TestRefreshTokenIsSentByGetWhereThereIsNoPost(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented} {
 		s := &tokenServer{answer: func(w http.ResponseWriter, req *http.Request) bool {
@@ -34,7 +34,7 @@ func TestRefreshWhereThereIsNoPost(t *testing.T) {
 			"GET https://auth.test/token?scope=repository%3Afoo%3Apull&service=registry.test Basic user:refresh 200",
 			"GET https://registry.test/v2/foo/manifests/x Bearer t1 200")
 
-		// It is known the next time.
+		// The transport remembers that.
 		qt.Check(t, qt.Equals(get(t, client, "/v2/bar/manifests/x"), http.StatusOK))
 		w.wantLog(t,
 			"GET https://auth.test/token?scope=repository%3Abar%3Apull&service=registry.test Basic user:refresh 200",
@@ -60,14 +60,14 @@ func TestRefreshTokenIsReplaced(t *testing.T) {
 	qt.Check(t, qt.Equals(get(t, client, "/v2/foo/manifests/x"), http.StatusOK))
 	qt.Check(t, qt.Equals(get(t, client, "/v2/bar/manifests/x"), http.StatusOK))
 
-	// It is not lost with the access to something that is refused.
+	// The refusal of one scope does not lose the refresh token.
 	_, err := client.Get(registryURL + "/v2/secret/manifests/x")
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDenied)))
 	qt.Check(t, qt.Equals(get(t, client, "/v2/baz/manifests/x"), http.StatusOK))
 }
 
-// A refresh token that another request has used up meanwhile is no refusal.
-func TestRefreshTokenIsUsedUp(t *testing.T) {
+// A refresh token that another request used up meanwhile is no refusal.
+func TestUsedUpRefreshTokenIsReplaced(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var used atomic.Bool

@@ -3,17 +3,17 @@ package ociauth
 import "time"
 
 const (
-	// refusalMemory is for how long a token server is not asked again for a token that
-	// it refused, where another one would do; and the Config not for an account that
-	// could not do what the registry wants.
+	// refusalMemory is how long the transport does not ask a token server again for a
+	// token that it refused, if another token sufficed, and how long it does not ask the
+	// Config again for an account that could not meet what the registry wants.
 	refusalMemory = time.Minute
 
 	// maxRefusals bounds how many refusals are remembered for one registry.
 	maxRefusals = 1024
 )
 
-// refusals are the tokens that a token server has refused, by until when nobody asks
-// for them again.
+// refusals has the keys of tokens that a token server refused, each with the time until
+// which nobody asks again.
 type refusals map[tokenKey]time.Time
 
 // note adds keys.
@@ -26,20 +26,21 @@ func (r *refusals) note(keys []tokenKey, now time.Time) {
 	}
 }
 
-// has reports whether a key was refused.
+// has reports whether a key was refused lately.
 func (r *refusals) has(key tokenKey, now time.Time) bool { return now.Before((*r)[key]) }
 
-// wasRefused reports whether there is no use in asking for a token with a key, if
-// another one will do.
-func (r *registry) wasRefused(key tokenKey) bool {
+// isExcess reports whether the token server lately refused a token with a key for more
+// than was needed.
+func (r *registry) isExcess(key tokenKey) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.needless.has(key, time.Now())
+	return r.excess.has(key, time.Now())
 }
 
-// refusedInVain notes that tokens were refused in whose place another one will do.
-func (r *registry) refusedInVain(keys []tokenKey) {
+// noteExcess notes that the token server refused tokens, and that one for less
+// sufficed.
+func (r *registry) noteExcess(keys []tokenKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.needless.note(keys, time.Now())
+	r.excess.note(keys, time.Now())
 }

@@ -37,7 +37,7 @@ func TestRefusedTokenIsNotAskedForWithEachMount(t *testing.T) {
 					}
 					qt.Check(t, qt.Equals(forBoth, 1))
 
-					// Of another repository it is not known.
+					// The refusal says nothing about another repository.
 					if otherwise == 202 {
 						do(t, t.Context(), client, "POST", strings.ReplaceAll(mountFromSrc, "src", "third"))
 						qt.Check(t, qt.Equals(forBoth, 2))

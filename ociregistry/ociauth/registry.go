@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/flight"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// registry is what a transport knows of one registry.
+// registry is what a transport knows about one registry.
 type registry struct {
 	t      *transport
 	origin origin
@@ -19,25 +20,25 @@ type registry struct {
 	mu       sync.Mutex
 	offer    offer // of its last challenge; zero if there was none
 	tokens   tokens
-	public   tokens              // those that anyone gets, where the stored credentials were refused
-	accounts map[string]*account // by repository, as accountOf has it
-	noPost   string              // the realm that is known not to take POST
-	needless refusals            // of tokens for more than was needed
+	public   tokens              // got without the stored credentials, which were refused
+	accounts map[string]*account // by accountKey
+	noPost   string              // a realm that is known not to take POST
+	excess   refusals            // of tokens for more than was needed
 
 	hasPublic atomic.Bool // public has had a token
-	probed    atomic.Bool // it was asked how to authenticate
+	probed    atomic.Bool // the registry was asked how to authenticate
 
-	tokenCalls   group[tokenKey, *token]
-	accountCalls group[string, *account]
-	probeCalls   group[struct{}, offer]
+	tokenCalls   flight.Group[tokenKey, *token]
+	accountCalls flight.Group[string, *account]
+	probeCalls   flight.Group[struct{}, offer]
 }
 
 func newRegistry(t *transport, o origin) *registry {
 	return &registry{t: t, origin: o, accounts: make(map[string]*account)}
 }
 
-// current returns the registry's last offer, without the scope that it was for.
-func (r *registry) current() offer {
+// lastOffer returns the registry's last offer, without its scope.
+func (r *registry) lastOffer() offer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.offer
@@ -47,28 +48,28 @@ func (r *registry) current() offer {
 	return o
 }
 
-// setCurrent sets the registry's last offer.
-func (r *registry) setCurrent(o offer) {
+// setLastOffer sets the registry's last offer.
+func (r *registry) setLastOffer(o offer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.offer = o
 }
 
-// cached returns a token that is at hand and good for s, or nil.
+// cached returns a cached token that is valid for s, or nil.
 func (r *registry) cached(s Scope) *token {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.tokens.find(s, time.Now())
 }
 
-// cachedPublic is cached for public tokens.
+// cachedPublic is like cached, for public tokens.
 func (r *registry) cachedPublic(s Scope) *token {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.public.find(s, time.Now())
 }
 
-// drop forgets a token that was refused.
+// drop removes a token that was refused.
 func (r *registry) drop(tok *token) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,8 +80,8 @@ func (r *registry) drop(tok *token) {
 	}
 }
 
-// keep adds a token to those at hand.
-func (r *registry) keep(tok *token) {
+// add adds a token to the cached ones.
+func (r *registry) add(tok *token) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if tok.key.public {
@@ -91,29 +92,29 @@ func (r *registry) keep(tok *token) {
 	}
 }
 
-// token gets a new token for s from the realm of b, and keeps it. Whoever wants
-// the same at the same time gets the same.
+// token gets a new token for s from the realm of b, and caches it. Concurrent callers
+// with the same key share one request.
 func (r *registry) token(ctx context.Context, b *bearer, s Scope, key tokenKey, userAgent string) (*token, error) {
-	return r.tokenCalls.do(ctx, key, func(ctx context.Context) (*token, error) {
+	return r.tokenCalls.Do(ctx, key, func(ctx context.Context) (*token, error) {
 		cached := r.cached
 		if key.public {
 			cached = r.cachedPublic
 		}
 		if tok := cached(s); tok != nil {
-			return tok, nil // somebody got it just before
+			return tok, nil // another caller got it just before
 		}
 		tok, err := tokenRequest{r, b, s, userAgent}.sendFor(ctx, key)
 		if err != nil {
 			return nil, err
 		}
 		tok.key, tok.scope = key, s
-		r.keep(tok)
+		r.add(tok)
 		return tok, nil
 	})
 }
 
-// sendFor asks for a token with the credentials that belong to the key. Those that
-// are refused are tried again if they have been replaced.
+// sendFor asks for a token with the credentials that belong to the key. If they are
+// refused and have been replaced meanwhile, it asks again with the new ones.
 func (q tokenRequest) sendFor(ctx context.Context, key tokenKey) (*token, error) {
 	if key.public {
 		return q.send(ctx, newAccount(ConfigEntry{}))
@@ -127,11 +128,11 @@ func (q tokenRequest) sendFor(ctx context.Context, key tokenKey) (*token, error)
 	if !isRefusal(err) {
 		return tok, err
 	}
-	q.r.refuse(acct)
+	q.r.markRefused(acct)
 	renewed, renewErr := q.r.account(ctx, key.account)
 	switch {
 	case renewErr != nil:
-		q.r.accept(acct) // it may be good for something else
+		q.r.unmarkRefused(acct) // it may be valid for something else
 		return nil, err
 	case renewed == acct && acct.refreshToken() == refresh:
 		return nil, err
@@ -139,8 +140,8 @@ func (q tokenRequest) sendFor(ctx context.Context, key tokenKey) (*token, error)
 	return q.send(ctx, renewed)
 }
 
-// isRefusal reports whether err is a token server's no to what it was asked, or
-// to who asked.
+// isRefusal reports whether err is a token server's refusal of what it was asked for,
+// or of the account.
 func isRefusal(err error) bool {
 	if err == nil {
 		return false

@@ -34,8 +34,7 @@ func TestRegistryTokenGoesAlongFromTheFirstRequest(t *testing.T) {
 	}
 }
 
-// Over plain HTTP it is sent to who asks for it.
-func TestRegistryTokenOverPlainHTTP(t *testing.T) {
+func TestRegistryTokenOverPlainHTTPIsSentWhenAskedFor(t *testing.T) {
 	t.Parallel()
 	const url = "http://registry.test/v2/foo/manifests/x"
 	w := &world{hosts: map[string]http.Handler{"http://registry.test": challenged{
@@ -49,9 +48,8 @@ func TestRegistryTokenOverPlainHTTP(t *testing.T) {
 	w.wantLog(t, "GET "+url+" 401", "GET "+url+" Bearer static 200")
 }
 
-// A redirect leads to another registry, or storage, that has asked for nothing; on the
-// same origin, it leads to the same.
-func TestRegistryTokenAfterRedirect(t *testing.T) {
+// Another registry or storage, which has asked for nothing, gets no token.
+func TestRegistryTokenFollowsRedirectsOnItsOriginOnly(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ to, want string }{
 		{"https://cdn.test/x", "GET https://cdn.test/x 200"},
@@ -75,7 +73,6 @@ func TestRegistryTokenAfterRedirect(t *testing.T) {
 	}
 }
 
-// A registry that wants a password instead gets it.
 func TestRegistryTokenGivesWayToPassword(t *testing.T) {
 	t.Parallel()
 	userpass := "user:pass"
@@ -91,7 +88,7 @@ func TestRegistryTokenGivesWayToPassword(t *testing.T) {
 }
 
 // A token that has been replaced is used after the old one is refused.
-func TestReplacedRegistryToken(t *testing.T) {
+func TestReplacedRegistryTokenIsUsed(t *testing.T) {
 	t.Parallel()
 	good := "first"
 	w := &world{hosts: map[string]http.Handler{registryURL: challenged{

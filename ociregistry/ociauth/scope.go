@@ -7,8 +7,18 @@ import (
 	"strings"
 )
 
-// The types of resources and the actions that registries know, as in
+// Resource types and actions that registries know, as in
 // "repository:foo/bar:pull,push".
+//
+// Packages ociserver and ocifilter have words of their own for what these permit:
+//
+//	ociauth       ociserver     ocifilter
+//	ActionPull    ActionPull    AccessRead, and AccessList of tags and referrers
+//	ActionPush    ActionPush    AccessWrite
+//	ActionDelete  ActionDelete  AccessDelete
+//	CatalogScope  ActionList    AccessList of "*"
+//
+// What pushes is asked to have [ActionPull] too: registries expect both.
 const (
 	TypeRepository = "repository"
 	TypeRegistry   = "registry"
@@ -18,27 +28,27 @@ const (
 	ActionDelete = "delete"
 )
 
-// CatalogScope is what it takes to list the repositories of a registry.
+// CatalogScope is the scope for listing the repositories of a registry.
 var CatalogScope = ResourceScope{ResourceType: TypeRegistry, Resource: "catalog", Action: "*"}
 
 // ResourceScope is one action on one resource.
 type ResourceScope struct {
 	// ResourceType is [TypeRepository], [TypeRegistry], or another type that
 	// the registry knows. If Resource and Action are empty, it is a whole
-	// scope that is not of the form type:resource:actions.
+	// scope that does not have the form type:resource:actions.
 	ResourceType string
 
-	// Resource is the name of the resource: of a repository, for
-	// [TypeRepository].
+	// Resource is the name of the resource; for [TypeRepository], the
+	// repository's.
 	Resource string
 
-	// Action is one action, such as [ActionPull]. The action "*" is one like
-	// the others here: what else it comprises only the registry knows.
+	// Action is one action, such as [ActionPull]. This package does not
+	// interpret the action "*": only the registry knows what it includes.
 	Action string
 }
 
-// Compare returns -1, 0 or 1 as r sorts before, with or after r1: by type, then
-// by resource, then by action.
+// Compare returns -1 if r sorts before r1, 0 if they are equal, and 1 otherwise. It
+// compares by type, then by resource, then by action.
 func (r ResourceScope) Compare(r1 ResourceScope) int {
 	return cmp.Or(
 		strings.Compare(r.ResourceType, r1.ResourceType),
@@ -47,15 +57,15 @@ func (r ResourceScope) Compare(r1 ResourceScope) int {
 	)
 }
 
-// Equal reports whether r and r1 are the same.
+// Equal reports whether r and r1 are equal.
 func (r ResourceScope) Equal(r1 ResourceScope) bool { return r == r1 }
 
-// Scope is a set of [ResourceScope]s: what a token is good for, or needed for.
-// The zero Scope is the empty set. A Scope does not change.
+// Scope is an immutable set of [ResourceScope]s: those that a token is valid for, or
+// that a request needs. The zero value is the empty set.
 type Scope struct {
 	unlimited bool
-	items     []ResourceScope // in order, each once
-	original  string          // as it was written, if it was parsed
+	items     []ResourceScope // sorted, without duplicates
+	original  string          // the text, if it was parsed
 }
 
 // NewScope returns the set of the given ResourceScopes.
@@ -63,19 +73,18 @@ func NewScope(rss ...ResourceScope) Scope {
 	return newScope(slices.Clone(rss))
 }
 
-// newScope is NewScope, and keeps items.
+// newScope is like NewScope, and takes ownership of items.
 func newScope(items []ResourceScope) Scope {
 	slices.SortFunc(items, ResourceScope.Compare)
 	return Scope{items: slices.Compact(items)}
 }
 
-// ParseScope parses a scope as it stands in challenges and token requests:
-// elements of the form type:resource:action,action,… with spaces between them
-// (the distribution registry's "Token Scope Documentation"). The resource may
-// have colons. An element of another form becomes the ResourceType of a
-// ResourceScope that has nothing else.
+// ParseScope parses a scope in the form that challenges and token requests have:
+// elements type:resource:action,action,… separated by spaces (the distribution
+// registry's "Token Scope Documentation"). The resource may contain colons. An element
+// of another form becomes a ResourceScope that has a ResourceType only.
 //
-// The result's String is s until [Scope.Canonical] is asked for.
+// The String method of the result returns s; see [Scope.Canonical].
 func ParseScope(s string) Scope {
 	var items []ResourceScope
 	for _, field := range strings.Fields(s) {
@@ -94,8 +103,8 @@ func ParseScope(s string) Scope {
 	return scope
 }
 
-// UnlimitedScope returns the scope that contains all others. It cannot be asked
-// for: it stands for whatever a token may be good for.
+// UnlimitedScope returns the scope that contains all others. It is never sent to a
+// token server: it stands for whatever a token may be valid for.
 func UnlimitedScope() Scope { return Scope{unlimited: true} }
 
 // IsUnlimited reports whether s is the [UnlimitedScope].
@@ -112,8 +121,8 @@ func (s Scope) Len() int {
 	return len(s.items)
 }
 
-// Iter returns the elements of s, in the order of [ResourceScope.Compare]. The
-// unlimited scope has none to show.
+// Iter returns an iterator over the elements of s, in the order of
+// [ResourceScope.Compare]. It yields nothing for the unlimited scope.
 func (s Scope) Iter() iter.Seq[ResourceScope] { return slices.Values(s.items) }
 
 // Holds reports whether r is an element of s.
@@ -125,7 +134,7 @@ func (s Scope) Holds(r ResourceScope) bool {
 	return found
 }
 
-// Contains reports whether s holds all elements of s1.
+// Contains reports whether all elements of s1 are elements of s.
 func (s Scope) Contains(s1 Scope) bool {
 	if s.unlimited || s1.unlimited {
 		return s.unlimited
@@ -138,14 +147,13 @@ func (s Scope) Contains(s1 Scope) bool {
 	return true
 }
 
-// Equal reports whether s and s1 have the same elements, however they are
-// written.
+// Equal reports whether s and s1 have the same elements, however they were written.
 func (s Scope) Equal(s1 Scope) bool {
 	return s.unlimited == s1.unlimited && slices.Equal(s.items, s1.items)
 }
 
-// Union returns the elements of both sets. If one of them contains the other,
-// it is returned as it is, s before s1.
+// Union returns the union of s and s1. If one of them contains the other, Union returns
+// it unchanged, preferring s.
 func (s Scope) Union(s1 Scope) Scope {
 	switch {
 	case s.Contains(s1):
@@ -156,16 +164,15 @@ func (s Scope) Union(s1 Scope) Scope {
 	return newScope(slices.Concat(s.items, s1.items))
 }
 
-// Canonical returns the same set, written in one way: in order, with the actions
-// on one resource together.
+// Canonical returns the same set in canonical form: its String method sorts the
+// elements and joins the actions on one resource.
 func (s Scope) Canonical() Scope {
 	s.original = ""
 	return s
 }
 
-// String returns the scope as it is written in a token request; a scope that was
-// parsed, as it was written before. For the unlimited scope, which is not to be
-// written there, it is "*".
+// String returns s in the form that [ParseScope] parses. For a parsed scope it returns
+// the original text, and for the unlimited scope "*".
 func (s Scope) String() string {
 	if s.unlimited {
 		return "*"
@@ -190,7 +197,7 @@ func (s Scope) String() string {
 	return b.String()
 }
 
-// opaque reports whether r is not of the form type:resource:action.
+// opaque reports whether r does not have the form type:resource:action.
 func (r ResourceScope) opaque() bool { return r.Resource == "" && r.Action == "" }
 
 func (r ResourceScope) sameResource(r1 ResourceScope) bool {

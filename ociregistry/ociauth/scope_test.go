@@ -45,7 +45,7 @@ func TestParseScope(t *testing.T) {
 	}
 }
 
-func TestScopeSets(t *testing.T) {
+func TestScopesAreSets(t *testing.T) {
 	t.Parallel()
 	pull := ociauth.ParseScope("repository:foo:pull")
 	both := ociauth.ParseScope("repository:foo:push,pull")
@@ -91,7 +91,7 @@ func TestNewScopeCopies(t *testing.T) {
 	qt.Check(t, qt.Equals(items[1].ResourceType, "a"))
 }
 
-func TestContexts(t *testing.T) {
+func TestContextCarriesScopeAndRequestInfo(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	qt.Check(t, qt.IsTrue(ociauth.ScopeFromContext(ctx).IsEmpty()))

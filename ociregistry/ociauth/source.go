@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// source is one file of credentials, or what stands in for one. The keys of its
+// A source is one file of credentials, or a variable in place of one. The keys of its
 // maps are normalized.
 type source struct {
-	name    string // for errors
+	name    string // for error messages
 	auths   map[string]choice[authResult]
 	helpers map[string]choice[string]
-	store   string // the helper for all other registries, or empty
+	store   string // the helper for all other registries, or ""
 }
 
 // authData is an element of "auths" in a file.
@@ -28,13 +28,13 @@ type authData struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// authResult is an element of "auths" decoded.
+// authResult is a decoded element of "auths", or the error of decoding it.
 type authResult struct {
 	entry ConfigEntry
 	err   error
 }
 
-// parseSource parses a file. One without anything in it has no credentials.
+// parseSource parses a file. An empty file has no credentials.
 func parseSource(name string, data []byte) (*source, error) {
 	var file struct {
 		Auths       map[string]authData `json:"auths"`
@@ -54,14 +54,14 @@ func parseSource(name string, data []byte) (*source, error) {
 	return &source{name, choose(auths), choose(file.CredHelpers), file.CredsStore}, nil
 }
 
-// trimText returns data without a byte order mark, which some editors and shells
-// write before UTF-8, and without the white space around it.
+// trimText returns data without surrounding white space and without a byte order mark,
+// which some editors and shells write before UTF-8.
 func trimText(data []byte) []byte {
 	return bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff")))
 }
 
-// whereWrong returns where in a file an error of package json is. The error itself
-// could repeat a secret.
+// whereWrong returns the offset of an error of package json, as text. The error itself
+// could contain a secret.
 func whereWrong(err error) string {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -74,28 +74,28 @@ func whereWrong(err error) string {
 	return ""
 }
 
-// lookUp returns what s has for a repository, or if that is empty, for a registry.
-// The host is normalized.
+// lookUp returns the credentials in s for a repository, or for the registry if repo is
+// empty. The host is normalized.
 func (s *source) lookUp(h *helpers, host, repo string) (ConfigEntry, error) {
 	for repo != "" {
-		if entry, err := s.own(host + "/" + repo); err != nil || !entry.isZero() {
+		if entry, err := s.inFile(host + "/" + repo); err != nil || !entry.isZero() {
 			return entry, err
 		}
 		repo = repo[:max(0, strings.LastIndexByte(repo, '/'))]
 	}
-	entry, helperErr := s.ask(h, host)
+	entry, helperErr := s.fromHelper(h, host)
 	if !entry.isZero() {
 		return entry, nil
 	}
-	entry, err := s.own(host)
+	entry, err := s.inFile(host)
 	if err == nil && entry.isZero() {
 		err = helperErr
 	}
 	return entry, err
 }
 
-// own returns what the file itself has for a normalized key.
-func (s *source) own(key string) (ConfigEntry, error) {
+// inFile returns the credentials in the file itself for a normalized key.
+func (s *source) inFile(key string) (ConfigEntry, error) {
 	c := s.auths[key]
 	if err := cmp.Or(c.err(), c.value.err); err != nil {
 		return ConfigEntry{}, err
@@ -103,8 +103,8 @@ func (s *source) own(key string) (ConfigEntry, error) {
 	return c.value.entry, nil
 }
 
-// ask asks the helper for a host, if there is one.
-func (s *source) ask(h *helpers, host string) (ConfigEntry, error) {
+// fromHelper returns the credentials of the helper for a host, if there is one.
+func (s *source) fromHelper(h *helpers, host string) (ConfigEntry, error) {
 	c := s.helpers[host]
 	switch {
 	case c.err() != nil:
@@ -125,7 +125,7 @@ func (s *source) ask(h *helpers, host string) (ConfigEntry, error) {
 	return entry, err
 }
 
-// entry decodes an element.
+// entry decodes a.
 func (a authData) entry() (ConfigEntry, error) {
 	entry := ConfigEntry{
 		RefreshToken: a.IdentityToken,
@@ -146,7 +146,7 @@ func (a authData) entry() (ConfigEntry, error) {
 
 var errAuthForm = errors.New("auth is not the base64 of username:password")
 
-// decodeAuth decodes the field of that name, with padding or without.
+// decodeAuth decodes the field "auth", with or without padding.
 func decodeAuth(s string) (username, password string, ok bool) {
 	s = strings.TrimRight(strings.TrimSpace(s), "=")
 	data, err := base64.RawStdEncoding.DecodeString(s)
@@ -154,5 +154,5 @@ func decodeAuth(s string) (username, password string, ok bool) {
 		return "", "", false
 	}
 	username, password, ok = strings.Cut(string(data), ":")
-	return username, strings.Trim(password, "\x00"), ok // Docker has written zeros
+	return username, strings.Trim(password, "\x00"), ok // Docker wrote zeros
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// requiredScope returns what a request needs: what its context says, else what
-// its method and path tell (distribution specification, section "Endpoints").
-// For a path that tells nothing it is empty.
+// requiredScope returns the scope that a request needs: the one in its context, or else
+// the one for its method and path (distribution specification, section "Endpoints").
+// It is empty for other paths.
 func requiredScope(req *http.Request) Scope {
 	if s := RequestInfoFromContext(req.Context()).RequiredScope; s.Len() > 0 {
 		return s
 	}
-	repo, what := splitPath(req.URL.Path)
+	repo, rest := splitPath(req.URL.Path)
 	if repo == "" {
 		if req.URL.Path == "/v2/_catalog" {
 			return NewScope(CatalogScope)
@@ -23,7 +23,7 @@ func requiredScope(req *http.Request) Scope {
 		return Scope{}
 	}
 	on := func(repo, action string) ResourceScope { return ResourceScope{TypeRepository, repo, action} }
-	upload := strings.HasPrefix(what, "blobs/uploads")
+	upload := strings.HasPrefix(rest, "blobs/uploads")
 	switch {
 	case upload && req.Method == http.MethodPost:
 		if from := mountFrom(req.URL); from != "" {
@@ -38,7 +38,7 @@ func requiredScope(req *http.Request) Scope {
 	return NewScope(on(repo, ActionPull), on(repo, ActionPush))
 }
 
-// mountFrom returns the repository that a mount names as its source, or "".
+// mountFrom returns the source repository of a mount, or "".
 func mountFrom(u *url.URL) string {
 	q := u.Query()
 	if from := q.Get("from"); q.Has("mount") && ociref.IsValidRepository(from) {
@@ -47,8 +47,8 @@ func mountFrom(u *url.URL) string {
 	return ""
 }
 
-// targetRepository returns the repository that a request is about, or "": the
-// one in its path, else one that it pushes to, else one that it pulls from.
+// targetRepository returns the repository that a request is about, or "": the one in
+// its path, or else one that it pushes to, or else one that it pulls from.
 func targetRepository(req *http.Request, required Scope) string {
 	if repo, _ := splitPath(req.URL.Path); repo != "" {
 		return repo
@@ -62,10 +62,9 @@ func targetRepository(req *http.Request, required Scope) string {
 	return found
 }
 
-// splitPath returns the repository in a path of the API, and what is asked of
-// it. It takes upload locations of any form below "blobs/uploads". Both are
-// empty for another path.
-func splitPath(path string) (repo, what string) {
+// splitPath splits a path of the API into the repository and the rest. It accepts upload
+// locations of any form below "blobs/uploads". Both results are empty for another path.
+func splitPath(path string) (repo, rest string) {
 	path, ok := strings.CutPrefix(path, "/v2/")
 	if !ok {
 		return "", ""

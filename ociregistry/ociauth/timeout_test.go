@@ -56,7 +56,7 @@ func TestTokenServerIsNotWaitedForWithoutBound(t *testing.T) {
 				start := time.Now()
 				_, err = transport.RoundTrip(req)
 				qt.Check(t, qt.Equals(time.Since(start), want))
-				if timeout < 0 { // then it is the caller's context that has ended
+				if timeout < 0 { // only the caller's context ends the wait
 					qt.Check(t, qt.ErrorIs(err, context.DeadlineExceeded))
 					return
 				}

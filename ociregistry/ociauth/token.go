@@ -5,33 +5,34 @@ import (
 	"time"
 )
 
-// token is a bearer token for one registry.
+// A token is a bearer token for one registry.
 type token struct {
 	key     tokenKey
-	scope   Scope // what it was asked for; the registry may have granted less
+	scope   Scope // that was asked for; the token server may have granted less
 	header  []string
 	expires time.Time
 }
 
-// tokenKey says what a token was asked for, of whom, and with whose credentials.
+// A tokenKey identifies a token request: where the token comes from, its scope, and
+// the credentials that it is asked for with.
 type tokenKey struct {
 	realm, service string
 	scope          string // in canonical form
 	account        string // the repository whose credentials they are, or empty
-	public         bool   // with nobody's credentials: the stored ones were refused
+	public         bool   // without credentials: the stored ones were refused
 }
 
 func newTokenKey(b *bearer, s Scope, account string) tokenKey {
 	return tokenKey{realm: b.realm.String(), service: b.service, scope: s.Canonical().String(), account: account}
 }
 
-// maxTokens bounds the tokens that are kept for one registry.
+// maxTokens bounds how many tokens of one registry are cached.
 const maxTokens = 128
 
-// tokens has the tokens of a registry, those used last first.
+// tokens has the cached tokens of a registry, most recently used first.
 type tokens []*token
 
-// find returns a token that is good for what s says, or nil.
+// find returns a token that is valid for s, or nil.
 func (ts *tokens) find(s Scope, now time.Time) *token {
 	for i, tok := range *ts {
 		if tok.expires.After(now) && tok.scope.Contains(s) {
@@ -43,7 +44,7 @@ func (ts *tokens) find(s Scope, now time.Time) *token {
 	return nil
 }
 
-// add adds a token, and drops those that have expired.
+// add adds a token, and removes those that have expired.
 func (ts *tokens) add(tok *token, now time.Time) {
 	*ts = slices.DeleteFunc(*ts, func(old *token) bool { return !old.expires.After(now) })
 	if len(*ts) >= maxTokens {

@@ -8,7 +8,7 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-func TestTokens(t *testing.T) {
+func TestTokensAreFoundByScopeAndBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	scope := func(s string) Scope { return ParseScope(s) }
@@ -18,13 +18,13 @@ func TestTokens(t *testing.T) {
 	ts.add(foo, now)
 	ts.add(bar, now)
 	qt.Check(t, qt.Equals(ts.find(scope("repository:foo:pull"), now), foo))
-	qt.Check(t, qt.Equals(ts[0], foo)) // the last that was used
+	qt.Check(t, qt.Equals(ts[0], foo)) // most recently used first
 	qt.Check(t, qt.Equals(ts.find(Scope{}, now), foo))
 	qt.Check(t, qt.IsNil(ts.find(scope("repository:foo:push"), now)))
 	qt.Check(t, qt.IsNil(ts.find(UnlimitedScope(), now)))
 	qt.Check(t, qt.IsNil(ts.find(scope("repository:foo:pull"), now.Add(time.Minute))))
 
-	// One that is wider goes before others. Without it they are there again.
+	// A new token is found first. Without it, the others are found again.
 	both := tok("repository:foo:pull,push repository:bar:pull", time.Hour)
 	ts.add(both, now)
 	qt.Check(t, qt.Equals(ts.find(scope("repository:bar:pull"), now), both))
@@ -32,7 +32,7 @@ func TestTokens(t *testing.T) {
 	ts.drop(both)
 	qt.Check(t, qt.Equals(ts.find(scope("repository:bar:pull"), now), bar))
 
-	// What has expired goes, and so does what was not used for longest.
+	// Expired tokens are removed, and so is the least recently used one.
 	ts.add(both, now.Add(time.Minute))
 	qt.Check(t, qt.HasLen(ts, 1))
 	ts.drop(both)
@@ -44,7 +44,6 @@ func TestTokens(t *testing.T) {
 	qt.Check(t, qt.IsNil(ts.find(scope("repository:r1:pull"), now)))
 }
 
-// What is remembered of registries and accounts is bounded.
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	tr := NewStdTransport(StdTransportParams{Config: perRepository{}}).(*transport)

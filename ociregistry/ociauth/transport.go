@@ -10,35 +10,35 @@ import (
 )
 
 // StdTransportParams are the parameters of [NewStdTransport]. The zero value
-// makes a transport that authenticates anonymously where registries want that.
+// authenticates anonymously where a registry wants that.
 type StdTransportParams struct {
-	// Config has the credentials. It is asked for those of a registry at the
-	// first request to it, and again when they have been refused; after an answer
-	// that does not challenge, at most once a minute. If it is a
-	// [RepositoryConfig], it is asked for those of the repository. Where a
-	// redirect leads to, it is asked when that wants some. If it is nil, there
-	// are none.
+	// Config knows the credentials. The transport asks it for those of a registry
+	// before the first request to that registry, and again after they were refused;
+	// after a response without a challenge, at most once a minute. If Config is a
+	// [RepositoryConfig], the transport asks for the credentials of the repository.
+	// For the target of a redirect, the transport asks only after a challenge.
+	// Nil means no credentials.
 	Config Config
 
-	// Transport makes the requests, those to token servers too. If it is nil,
-	// it is [http.DefaultTransport].
+	// Transport makes the requests, also those to token servers. Nil means
+	// [http.DefaultTransport].
 	Transport http.RoundTripper
 
-	// TokenTimeout is how long a token server may take to answer. A request that
-	// takes longer fails with an error that matches [os.ErrDeadlineExceeded]. Zero
-	// stands for 30 s; negative for no bound.
+	// TokenTimeout bounds the time that a token server takes to answer. A request
+	// that takes longer fails with an error that matches [os.ErrDeadlineExceeded].
+	// Zero means 30 seconds. A negative value means no limit.
 	TokenTimeout time.Duration
 
-	// ClientID is the name of the client for token servers that keep account of
-	// refresh tokens (RFC 6749, section 2.2). If it is empty, it is "ociauth".
+	// ClientID is the client's name for token servers that record who holds a
+	// refresh token (RFC 6749, section 2.2). Empty means "ociauth".
 	ClientID string
 
-	// NoFallback makes refused credentials an error also for what anyone may read.
-	// By default, a request that reads is sent once more without them.
+	// NoFallback makes refused credentials an error, even for public content. By
+	// default, the transport sends a request that reads once more without them.
 	NoFallback bool
 
-	// Logger gets one record, at level Warn, for credentials that were refused
-	// when something was then read without them. If it is nil, nothing is logged.
+	// Logger receives one record, at level Warn, when credentials were refused and
+	// something was then read without them. Nil means no logging.
 	Logger *slog.Logger
 }
 
@@ -47,23 +47,22 @@ const (
 	defaultTokenTimeout = 30 * time.Second
 )
 
-// NewStdTransport returns a RoundTripper that authenticates requests to
-// registries as their challenges ask for: see the package's documentation.
+// NewStdTransport returns a RoundTripper that authenticates requests to registries
+// by meeting their challenges, as the package documentation describes.
 //
-// RoundTrip may send a request several times. It can do so if the request has
-// GetBody, or no body; else it returns the response with the status 401 (or 403 or
-// 404, of a registry that does not challenge), having learnt from it, so that the
-// caller can send the request anew. That is also what it returns when there are no
-// credentials or the registry refuses them. A request that has an Authorization
-// header already is passed on as it is.
+// RoundTrip may send a request several times, if the request has GetBody or no body.
+// Otherwise it learns from the response with status 401 (403 or 404 from a registry
+// that does not challenge) and returns it, so that the caller can send the request
+// anew. It also returns that response when there are no credentials, or the registry
+// refuses them. It passes on a request that already has an Authorization header as it
+// is.
 //
-// RoundTrip returns the errors of the transport below, of the Config, and of
-// requests for tokens. The latter are [ociregistry.ErrUnauthorized] when the
-// token server refuses the credentials, or they cannot be sent to it,
-// [ociregistry.ErrDenied] when it refuses the access, and
-// [ociregistry.ErrTooManyRequests]; and are [ociregistry.HTTPError]s with its
-// response where there was one. Neither these errors nor the responses have the
-// credentials in them.
+// RoundTrip returns the errors of the underlying transport, of the Config, and of
+// token requests. The last match [ociregistry.ErrUnauthorized] if the token server
+// refuses the credentials or cannot be trusted with them, [ociregistry.ErrDenied] if
+// it refuses the access, and [ociregistry.ErrTooManyRequests]; they are
+// [ociregistry.HTTPError]s with the token server's response if there was one. Neither
+// these errors nor the responses contain credentials.
 func NewStdTransport(p StdTransportParams) http.RoundTripper {
 	t := &transport{
 		config:     p.Config,
@@ -95,10 +94,10 @@ type transport struct {
 	clientID   string
 	noFallback bool
 	logger     *slog.Logger
-	timeout    time.Duration // of token requests; negative for none
+	timeout    time.Duration // for token requests; negative for none
 
 	mu         sync.Mutex
-	registries map[origin]*registry // those that may want credentials
+	registries map[origin]*registry // that may want credentials
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -109,16 +108,16 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return newExchange(t, req).do()
 }
 
-// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+// CloseIdleConnections closes those of the underlying transport, for
+// [http.Client.CloseIdleConnections].
 func (t *transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// isDowngrade reports whether a redirect led from https to req, which is plain
-// HTTP. Whoever asks for a registry over https does not want its credentials to
-// be seen by all.
+// isDowngrade reports whether redirects led from https to req, which is plain HTTP.
+// A user who names a registry by https does not want its credentials sent in clear.
 func isDowngrade(req *http.Request) bool {
 	if req.URL.Scheme != "http" {
 		return false
@@ -131,7 +130,7 @@ func isDowngrade(req *http.Request) bool {
 	return false
 }
 
-// crossesOrigins reports whether a redirect led to req from another origin.
+// crossesOrigins reports whether redirects led to req from another origin.
 func crossesOrigins(req *http.Request) bool {
 	for resp := req.Response; resp != nil; resp = resp.Request.Response {
 		if resp.Request == nil || originOf(resp.Request.URL) != originOf(req.URL) {
@@ -141,7 +140,7 @@ func crossesOrigins(req *http.Request) bool {
 	return false
 }
 
-// origin is what credentials and tokens belong to (RFC 6454, section 4).
+// An origin owns credentials and tokens (RFC 6454, section 4).
 type origin struct {
 	scheme string
 	host   string // in lower case, with the port unless it is the scheme's own
@@ -158,18 +157,18 @@ func originOf(u *url.URL) origin {
 	return o
 }
 
-// maxRegistries bounds how many registries a transport remembers. A program has
-// a few; but a hostile one can redirect to any number of others.
+// maxRegistries bounds how many registries a transport remembers. A program uses a
+// few, but a hostile registry can redirect to any number of others.
 const maxRegistries = 256
 
-// registry returns what is known of a registry, or nil.
+// registry returns the state for a registry, or nil.
 func (t *transport) registry(o origin) *registry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.registries[o]
 }
 
-// addRegistry is registry for one that is to be remembered.
+// addRegistry returns the state for a registry, and adds it if there is none.
 func (t *transport) addRegistry(o origin) *registry {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -33,9 +33,9 @@ func TestConfigEntryShowsNoSecrets(t *testing.T) {
 	qt.Check(t, qt.Equals(ociauth.ConfigEntry{}.String(), "no credentials"))
 }
 
-// RoundTrip does not change the request, and it closes the body also when it
-// fails before it has sent anything.
-func TestRoundTripperContract(t *testing.T) {
+// RoundTrip does not change the request, and closes its body even if it fails before it
+// has sent anything.
+func TestRoundTripLeavesRequestAndClosesBody(t *testing.T) {
 	t.Parallel()
 	w := bearerWorld(new(tokenServer))
 	rt := newClient(w, nil).Transport
@@ -73,16 +73,22 @@ func (r *closeRecorder) Close() error {
 	return nil
 }
 
-// A token server on the registry's own host is asked over the only connection
-// that there may be.
-func TestOneConnection(t *testing.T) {
-	t.Parallel()
+// newTokenServer returns a token server, and an HTTP server that it shares with a
+// registry.
+func newTokenServer(t *testing.T) (*tokenServer, *httptest.Server) {
 	s := new(tokenServer)
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", tokenRegistry(s, "/token"))
 	mux.Handle("/token", s)
 	srv := httptest.NewServer(mux)
-	defer srv.Close()
+	t.Cleanup(srv.Close)
+	return s, srv
+}
+
+// A token server on the registry's own host may be reachable over one connection only.
+func TestTokenRequestReusesTheConnection(t *testing.T) {
+	t.Parallel()
+	s, srv := newTokenServer(t)
 	base := &http.Transport{MaxConnsPerHost: 1}
 	client := newClient(base, nil)
 	defer client.CloseIdleConnections()
@@ -94,16 +100,10 @@ func TestOneConnection(t *testing.T) {
 	}
 }
 
-// A registry may refuse an upload before it has read it, and while it is still
-// sent.
-func TestRevokedInALargeUpload(t *testing.T) {
+// A registry may refuse an upload before it has read all of it.
+func TestLargeUploadIsSentAgainWithNewToken(t *testing.T) {
 	t.Parallel()
-	s := new(tokenServer)
-	mux := http.NewServeMux()
-	mux.Handle("/v2/", tokenRegistry(s, "/token"))
-	mux.Handle("/token", s)
-	srv := httptest.NewServer(mux)
-	defer srv.Close()
+	s, srv := newTokenServer(t)
 	client := newClient(new(http.Transport), nil)
 	defer client.CloseIdleConnections()
 	content := bytes.Repeat([]byte("content "), 25_000) // the server does not close the connection over it
@@ -121,8 +121,7 @@ func TestRevokedInALargeUpload(t *testing.T) {
 	}
 }
 
-// The token server sees the client's own user agent.
-func TestUserAgentAndClientID(t *testing.T) {
+func TestTokenRequestHasUserAgentAndClientID(t *testing.T) {
 	t.Parallel()
 	var agent, id string
 	s := &tokenServer{answer: func(_ http.ResponseWriter, req *http.Request) bool {

@@ -1,6 +1,7 @@
 package ociauth_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -18,12 +19,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// world is a transport to hosts that need no network. It keeps a log of the
-// requests that it sees, such as
+// world is a transport to hosts without a network. It logs the requests that it sees,
+// such as
 //
 //	GET https://registry.test/v2/ Bearer t1 200
 //
-// with the credentials in the clear and, of a POST to a token server, the form.
+// with the credentials in clear and, for a POST to a token server, the form.
 type world struct {
 	hosts map[string]http.Handler // by scheme and host
 
@@ -65,12 +66,12 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// onlyRegistry is a world with nothing but the registry.
+// onlyRegistry returns a world that has nothing but the registry.
 func onlyRegistry(h http.Handler) *world {
 	return &world{hosts: map[string]http.Handler{registryURL: h}}
 }
 
-// readable returns an Authorization header with the password to be read.
+// readable returns an Authorization header with Basic credentials in clear.
 func readable(auth string) string {
 	encoded, ok := strings.CutPrefix(auth, "Basic ")
 	if !ok {
@@ -98,14 +99,14 @@ func (w *world) wantLog(t testing.TB, want ...string) {
 	qt.Check(t, qt.DeepEquals(w.take(), want))
 }
 
-// tokenServer is a realm. It gives out the tokens t1, t2 and so on.
+// tokenServer is a realm that issues the tokens t1, t2 and so on.
 type tokenServer struct {
-	fields string                                              // of its answers, beside the token
-	answer func(w http.ResponseWriter, req *http.Request) bool // if it returns true, it has answered
+	fields string                                              // of its answers, besides the token
+	answer func(w http.ResponseWriter, req *http.Request) bool // reports whether it has answered
 	name   string                                              // of the token's field, if not "token"
 
 	mu     sync.Mutex
-	tokens map[string]ociauth.Scope // those that are good, and for what
+	tokens map[string]ociauth.Scope // the valid ones, with their scopes
 	n      int
 }
 
@@ -130,7 +131,7 @@ func (s *tokenServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	fmt.Fprintf(w, `{%q:%q%s}`, name, token, s.fields)
 }
 
-// before makes it call f before it answers.
+// before makes s call f before it answers.
 func (s *tokenServer) before(f func(req *http.Request)) {
 	answer := s.answer
 	s.answer = func(w http.ResponseWriter, req *http.Request) bool {
@@ -139,14 +140,14 @@ func (s *tokenServer) before(f func(req *http.Request)) {
 	}
 }
 
-// revoke makes all tokens bad.
+// revoke revokes all tokens.
 func (s *tokenServer) revoke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tokens = nil
 }
 
-// allows reports whether a request's token is good for a scope.
+// allows reports whether a request's token is valid for a scope.
 func (s *tokenServer) allows(req *http.Request, scope string) bool {
 	token, _ := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
 	s.mu.Lock()
@@ -155,8 +156,7 @@ func (s *tokenServer) allows(req *http.Request, scope string) bool {
 	return ok && granted.Contains(ociauth.ParseScope(scope))
 }
 
-// challenged answers what its first function allows, by its body, and challenges
-// the rest.
+// challenged echoes the body of a request that allow accepts, and challenges others.
 type challenged struct {
 	allow     func(*http.Request) bool
 	challenge func(*http.Request) []string
@@ -181,7 +181,7 @@ const (
 	realmURL    = "https://auth.test/token"
 )
 
-// bearerWorld has a registry that wants tokens from the realm. A path such as
+// bearerWorld returns a world whose registry wants tokens from the realm. A path such as
 // /v2/foo/manifests/x needs repository:foo:pull, or pull,push for other methods
 // than GET.
 func bearerWorld(s *tokenServer) *world {
@@ -217,7 +217,7 @@ func neededScope(req *http.Request) string {
 	return ""
 }
 
-// basicRegistry takes one username and password, written user:pass.
+// basicRegistry accepts one username and password, in the form user:pass.
 func basicRegistry(userpass *string) http.Handler {
 	return challenged{
 		allow:     func(req *http.Request) bool { return readable(req.Header.Get("Authorization")) == "Basic "+*userpass },
@@ -230,7 +230,7 @@ type config map[string]ociauth.ConfigEntry
 
 func (c config) EntryForRegistry(host string) (ociauth.ConfigEntry, error) { return c[host], nil }
 
-// configFunc is a Config that is asked.
+// configFunc is a Config that calls a function.
 type configFunc func(host string) (ociauth.ConfigEntry, error)
 
 func (f configFunc) EntryForRegistry(host string) (ociauth.ConfigEntry, error) { return f(host) }
@@ -253,8 +253,8 @@ func get(t testing.TB, client *http.Client, path string) int {
 	return end(t, resp)
 }
 
-// getAtOnce gets a manifest of each of the repositories, many times at once, in a
-// bubble of synctest. It checks that all of it works.
+// getAtOnce gets a manifest of each of the repositories in many goroutines, in a bubble
+// of synctest. It checks that all requests succeed.
 func getAtOnce(t testing.TB, client *http.Client, repos ...string) {
 	t.Helper()
 	const each = 8
@@ -298,4 +298,16 @@ func respond(w http.ResponseWriter, status int, body any) bool {
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(body)
 	return true
+}
+
+const tokenForFoo = "GET https://auth.test/token?scope=repository%3Afoo%3Apull&service=registry.test"
+
+// do makes a request with a context, and returns the status.
+func do(t testing.TB, ctx context.Context, client *http.Client, method, path string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, registryURL+path, nil)
+	qt.Assert(t, qt.IsNil(err))
+	resp, err := client.Do(req)
+	qt.Assert(t, qt.IsNil(err))
+	return end(t, resp)
 }

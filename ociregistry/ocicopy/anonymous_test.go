@@ -16,10 +16,10 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// A source shows more to those it knows. When its token server refuses the
-// credentials, what anyone sees is mirrored, and nothing is deleted because it is not
-// seen: not by the list, and not by an answer that is given elsewhere.
-func TestMirrorDeletesNothingThatAnyoneDoesNotSee(t *testing.T) {
+// A source shows more to authenticated clients. When its token server refuses the
+// credentials, a mirror copies what anonymous clients see, and deletes nothing that they
+// do not see: neither by the list nor by a single answer.
+func TestMirror_DeletesNothingThatAnonymousReadersDoNotSee(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	mustPush(t, src, "a", image(1), "public")
@@ -67,7 +67,7 @@ func TestMirrorDeletesNothingThatAnyoneDoesNotSee(t *testing.T) {
 		}),
 	})
 	qt.Assert(t, qt.IsNil(err))
-	m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(client, Rule{Repositories: "a", Delete: true}))
+	m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(client, Rule{Repositories: "a", Delete: true}))
 	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 2}))
 
 	locked.Store(true)
@@ -81,7 +81,7 @@ func TestMirrorDeletesNothingThatAnyoneDoesNotSee(t *testing.T) {
 	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "private public"))
 	mustHave(t, dst, "a", image(3))
 
-	// Who is known again sees that it is gone.
+	// With working credentials, the mirror sees that the tag is gone.
 	locked.Store(false)
 	qt.Assert(t, qt.IsNil(src.DeleteTag(t.Context(), "a", "private")))
 	summary = mustPass(t, m)

@@ -23,7 +23,7 @@ import (
 
 var layerSize = flag.Int64("layersize", 1<<20, "size in bytes of each of the 20 layers that benchmarks copy")
 
-// distant returns a registry every call of which takes some time.
+// distant returns a registry whose calls all take some time.
 func distant(latency time.Duration) *spy {
 	s := newSpy(ocimem.New())
 	s.before = func(ctx context.Context, _, _, _ string) error {
@@ -81,9 +81,9 @@ func BenchmarkCopy(b *testing.B) {
 	}
 }
 
-// BenchmarkCopyBetweenServers copies 20 layers between two servers, by default of
-// 1 MiB: with one at a time, and with as many as there are by default. A server that
-// sends no more than 100 MB/s on a connection stands for one that is not beside.
+// BenchmarkCopyBetweenServers copies 20 layers between two servers, 1 MiB each by default:
+// one at a time, and with the default concurrency. A server that sends at most 100 MB/s
+// on a connection represents a remote one.
 func BenchmarkCopyBetweenServers(b *testing.B) {
 	image := twentyLayers(*layerSize)
 	directory := func() ociregistry.Interface {
@@ -95,7 +95,7 @@ func BenchmarkCopyBetweenServers(b *testing.B) {
 	for _, test := range []struct {
 		name string
 		make func() ociregistry.Interface
-		rate float64 // of the source's connections, in bytes per second; 0 is no limit
+		rate float64 // of the source's connections, in bytes per second; 0 means no limit
 	}{
 		{"memory", func() ociregistry.Interface { return ocimem.New() }, 0},
 		{"directory", directory, 0},
@@ -133,7 +133,7 @@ func serve(b testing.TB, r ociregistry.Interface, rate float64) ociregistry.Inte
 	return c
 }
 
-// pacedWriter is as slow as a network.
+// pacedWriter writes as slowly as a network.
 type pacedWriter struct {
 	http.ResponseWriter
 	rate  float64
@@ -152,9 +152,8 @@ func (w *pacedWriter) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// TestParallelCopyIsTwiceAsFast counts the time that is spent waiting for the
-// registries.
-func TestParallelCopyIsTwiceAsFast(t *testing.T) {
+// The time that counts is that spent waiting for the registries.
+func TestCopy_InParallelIsTwiceAsFast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src := distant(time.Second)
@@ -164,8 +163,8 @@ func TestParallelCopyIsTwiceAsFast(t *testing.T) {
 			mustCopy(t, Place{distant(time.Second), "a", ""}, Place{src, "a", "v1"}, opts)
 			return time.Since(start)
 		}
-		// Before and after the 21 blobs: two tags, a look for the manifest, and
-		// its push. For each blob: a look, a read, a write.
+		// Besides the 21 blobs: resolve two tags, and check and push the manifest.
+		// For each blob: check, read, write.
 		qt.Check(t, qt.Equals(took(&Options{Concurrency: 1}), (4+21*3)*time.Second))
 		qt.Check(t, qt.Equals(took(nil), (4+4*3)*time.Second))
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -31,7 +32,7 @@ func listFails(s *spy, subject ociregistry.Digest, err error) {
 	}
 }
 
-// notKnown are errors that a list of referrers can be.
+// notKnown are errors with which a list of referrers can end.
 var notKnown = []error{
 	errors.New("the origin is down"),
 	ociregistry.ErrUnsupported,
@@ -41,9 +42,9 @@ var notKnown = []error{
 	ociregistry.ErrTooManyRequests,
 }
 
-// What is not known is not "none": whether the list ends at once or after some, and
-// whether the artifact is new to the destination or not.
-func TestCopyFailsWithoutTheListOfReferrers(t *testing.T) {
+// A list that fails is not an empty list, whether it fails at once or after some
+// elements, and whether the artifact is new to the destination or not.
+func TestCopy_FailsWithoutTheListOfReferrers(t *testing.T) {
 	t.Parallel()
 	for _, err := range notKnown {
 		for _, referrers := range []int{0, 1} {
@@ -67,8 +68,8 @@ func TestCopyFailsWithoutTheListOfReferrers(t *testing.T) {
 	}
 }
 
-// An image is not unsigned because nobody can tell.
-func TestSignedIsNotKnownWithoutTheList(t *testing.T) {
+// An image does not count as unsigned when its referrers cannot be listed.
+func TestSigned_FailsWithoutTheListOfReferrers(t *testing.T) {
 	t.Parallel()
 	for _, unlisted := range notKnown {
 		src, dst := newSpy(newMem(t)), newMem(t)
@@ -83,22 +84,22 @@ func TestSignedIsNotKnownWithoutTheList(t *testing.T) {
 		place := Place{src, "a", string(image(1).Descriptor.Digest)}
 		_, err := Signed(t.Context(), place, nil)
 		qt.Check(t, qt.ErrorIs(err, unlisted))
-		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "a", OnlySigned: true, SkipBrokenReferrers: true}))
+		m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(src, Rule{Repositories: "a", OnlySigned: true, SkipBrokenReferrers: true}))
 		summary := mustPass(t, m)
 		qt.Check(t, qt.Equals(summary.Unsigned, 0))
 		qt.Assert(t, qt.HasLen(summary.Failures, 1))
 		qt.Check(t, qt.ErrorIs(summary.Failures[0].Err, unlisted))
 		qt.Check(t, qt.Not(qt.ErrorIs(summary.Failures[0].Err, ErrUnsigned)))
 
-		// A tag of cosign needs no list.
-		mustPush(t, src, "a", newCosign(3), cosignTag(image(1).Descriptor.Digest)+".sig")
+		// A tag of cosign needs no list of referrers.
+		mustPush(t, src, "a", newCosign(3), rules.CosignTag(image(1).Descriptor.Digest)+".sig")
 		ok, err := Signed(t.Context(), place, nil)
 		qt.Check(t, qt.IsNil(err))
 		qt.Check(t, qt.IsTrue(ok))
 	}
 }
 
-// breakage breaks one referrer at a source, which is image 1's.
+// breakage breaks one referrer of image 1 at a source.
 type breakage struct {
 	name     string
 	break_   func(s *spy, referrer *ocitest.Artifact)
@@ -159,7 +160,7 @@ var breakages = []breakage{
 		})
 	}, ociregistry.ErrDigestInvalid, true},
 	{"tag of cosign cannot be resolved", func(s *spy, _ *ocitest.Artifact) {
-		s.before = failOn("ResolveTag", cosignTag(image(1).Descriptor.Digest)+".att", errSource)
+		s.before = failOn("ResolveTag", rules.CosignTag(image(1).Descriptor.Digest)+".att", errSource)
 	}, errSource, true},
 }
 
@@ -179,9 +180,9 @@ func (r breakingReader) Read(p []byte) (int, error) {
 	return n, errSource
 }
 
-// One broken signature fails the copy, unless it may be left out. Then it is
-// reported, and all else is copied.
-func TestCopyWithABrokenReferrer(t *testing.T) {
+// One broken signature fails the copy, unless it may be skipped. Then it is reported, and
+// everything else is copied.
+func TestCopy_SkipsABrokenReferrerOnlyIfAsked(t *testing.T) {
 	t.Parallel()
 	for _, test := range breakages {
 		t.Run(test.name, func(t *testing.T) {
@@ -194,7 +195,7 @@ func TestCopyWithABrokenReferrer(t *testing.T) {
 				for _, a := range []*ocitest.Artifact{bad, good, above} {
 					mustPush(t, src, "a", a)
 				}
-				cosign := cosignTag(image(1).Descriptor.Digest) + ".sig"
+				cosign := rules.CosignTag(image(1).Descriptor.Digest) + ".sig"
 				mustPush(t, src, "a", newCosign(5), cosign)
 				test.break_(src, bad)
 
@@ -225,7 +226,7 @@ func TestCopyWithABrokenReferrer(t *testing.T) {
 				mustHave(t, dst, "a", newCosign(5))
 				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"))
 
-				// Once it is whole, it comes.
+				// When it is repaired, it is copied.
 				whole := newSpy(newMem(t))
 				mustPush(t, whole, "a", image(1), "v1")
 				for _, a := range []*ocitest.Artifact{bad, good, above} {
@@ -241,12 +242,12 @@ func TestCopyWithABrokenReferrer(t *testing.T) {
 	}
 }
 
-// A broken part of the image itself is never left out, whatever else names it.
-func TestBrokenImageIsNotSkipped(t *testing.T) {
+// A broken part of the image itself is never skipped, whatever else names it.
+func TestCopy_NeverSkipsABrokenPartOfTheImage(t *testing.T) {
 	t.Parallel()
 	index := ocitest.NewIndex(ocitest.Spec{}, image(1))
-	// What the referrer names is the image's, and is found with it too: the image
-	// is listed as a referrer of the index, at the same distance.
+	// The referrer names what belongs to the image too: the image is listed as a
+	// referrer of the index, at the same distance.
 	group := ocitest.NewIndex(ocitest.Spec{Subject: &index.Descriptor}, image(1))
 	for _, test := range breakages[:6] {
 		src, dst := newSpy(newMem(t)), newMem(t)
@@ -268,8 +269,8 @@ func TestBrokenImageIsNotSkipped(t *testing.T) {
 	}
 }
 
-// What a broken referrer names goes with it.
-func TestBrokenPartOfAReferrer(t *testing.T) {
+// What a broken referrer names is skipped with it.
+func TestCopy_SkipsWhatABrokenReferrerNames(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	inner := image(7)

@@ -11,12 +11,13 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// A referrer that no registry would take is the source's fault as well.
-func TestReferrerThatIsRefused(t *testing.T) {
+// A referrer that every registry would refuse is the fault of the source too.
+func TestCopy_SkipsAReferrerThatTheDestinationRefuses(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mustPush(t, src, "a", image(1), "v1")
@@ -38,7 +39,7 @@ func TestReferrerThatIsRefused(t *testing.T) {
 	qt.Assert(t, qt.HasLen(result.Missing, 1))
 	qt.Check(t, qt.ErrorIs(result.Missing[0].Err, ociregistry.ErrManifestInvalid))
 
-	// What the destination cannot do for another reason fails the copy.
+	// Other failures of the destination fail the copy.
 	broken := errors.New("broken")
 	failing := newSpy(newMem(t))
 	failing.before = failOn("PushManifest", string(newReferrer(2, typeNotation, image(1)).Descriptor.Digest), broken)
@@ -49,8 +50,9 @@ func TestReferrerThatIsRefused(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, broken))
 }
 
-// One broken signature does not keep an image out of a mirror whose rule says so.
-func TestMirrorReportsBrokenReferrers(t *testing.T) {
+// With SkipBrokenReferrers, one broken signature does not keep an image from being
+// mirrored.
+func TestMirror_ReportsBrokenReferrers(t *testing.T) {
 	t.Parallel()
 	for _, test := range breakages {
 		t.Run(test.name, func(t *testing.T) {
@@ -59,10 +61,10 @@ func TestMirrorReportsBrokenReferrers(t *testing.T) {
 			bad := newReferrer(2, typeNotation, image(1))
 			mustPush(t, src, "a", image(1), "v1")
 			mustPush(t, src, "a", bad)
-			mustPush(t, src, "a", newCosign(5), cosignTag(image(1).Descriptor.Digest)+".att")
+			mustPush(t, src, "a", newCosign(5), rules.CosignTag(image(1).Descriptor.Digest)+".att")
 			test.break_(src, bad)
 			rule := Rule{Repositories: "a"}
-			opts := &MirrorOptions{Retries: -1}
+			opts := &MirrorOptions{Attempts: -1}
 			summary := mustPass(t, mustMirror(t, dst, opts, hub(src, rule)))
 			qt.Check(t, qt.HasLen(summary.Failures, 1))
 
@@ -76,16 +78,16 @@ func TestMirrorReportsBrokenReferrers(t *testing.T) {
 			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1, Incomplete: 1}))
 			qt.Assert(t, qt.HasLen(events, 2))
 			qt.Check(t, qt.HasLen(events[1].Result.Missing, 1))
-			qt.Check(t, qt.StringContains(log.String(), "level=WARN msg=mirror outcome=same source=hub repo=a tag=v1 destination=a"))
-			qt.Check(t, qt.StringContains(log.String(), "missing="))
+			qt.Check(t, qt.StringContains(log.String(), "level=WARN msg=mirror outcome=same source=hub repository=a tag=v1 destination=a"))
+			qt.Check(t, qt.StringContains(log.String(), " missing=1 error="))
 			mustHave(t, dst, "a", image(1))
 		})
 	}
 }
 
-// What keeps a referrer from being read may pass: a pass tries again before it goes on
-// without. What is broken for good is skipped at once.
-func TestMirrorTriesAgainBeforeItSkipsReferrers(t *testing.T) {
+// A pass retries a temporary error before it skips a referrer. It skips what is broken for
+// good at once.
+func TestMirror_RetriesBeforeItSkipsReferrers(t *testing.T) {
 	t.Parallel()
 	down := errors.New("the origin is down")
 	for _, test := range []struct {
@@ -122,7 +124,7 @@ func TestMirrorTriesAgainBeforeItSkipsReferrers(t *testing.T) {
 					return test.err
 				}
 				retried := 0
-				opts := &MirrorOptions{Images: 1, Retries: 2, Copy: Options{Concurrency: 1}, Report: func(e Event) {
+				opts := &MirrorOptions{ImageConcurrency: 1, Attempts: 3, Copy: Options{Concurrency: 1}, Report: func(e Event) {
 					if e.Outcome == Retried {
 						retried++
 					}
@@ -137,9 +139,9 @@ func TestMirrorTriesAgainBeforeItSkipsReferrers(t *testing.T) {
 	}
 }
 
-// An image whose only signature is broken is unsigned, where only signed ones are
-// asked for; one of two is enough. That is so also where DropOthers keeps it as it is.
-func TestBrokenSignatureIsNone(t *testing.T) {
+// With OnlySigned, an image whose only signature is broken counts as unsigned. One of two
+// signatures is enough. The same holds where DropOthers does not change an index.
+func TestMirror_TakesABrokenSignatureForNone(t *testing.T) {
 	t.Parallel()
 	whole := newPlatforms(10, amd64)
 	for _, rule := range []Rule{{}, {Platforms: []string{"linux/amd64"}, DropOthers: true}} {
@@ -153,11 +155,11 @@ func TestBrokenSignatureIsNone(t *testing.T) {
 				mustPush(t, src, "a", bad)
 				mustPush(t, src, "a", newReferrer(3, "application/sbom", signed))
 				test.break_(src, bad)
-				m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, rule))
+				m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(src, rule))
 				qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Unsigned: 1}), about)
 				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""), about)
 
-				cosign := cosignTag(signed.Descriptor.Digest) + ".sig"
+				cosign := rules.CosignTag(signed.Descriptor.Digest) + ".sig"
 				mustPush(t, src, "a", newCosign(4), cosign)
 				qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Incomplete: 1}), about)
 				qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), cosign+" v1"), about)
@@ -167,9 +169,9 @@ func TestBrokenSignatureIsNone(t *testing.T) {
 	}
 }
 
-// The signatures of an index that DropOthers replaces are about what the destination
-// does not have: that the source lists one is all that is asked for.
-func TestReplacedIndexNeedsNoWholeSignature(t *testing.T) {
+// The destination does not have the subject of the signatures of an index that DropOthers
+// replaces: it is enough that the source lists one.
+func TestMirror_ReplacedIndexNeedsNoWholeSignature(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	index := newPlatforms(10, amd64, arm64)
@@ -177,7 +179,7 @@ func TestReplacedIndexNeedsNoWholeSignature(t *testing.T) {
 	mustPush(t, src, "a", index, "v1")
 	mustPush(t, src, "a", bad)
 	breakages[0].break_(src, bad)
-	m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{
+	m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(src, Rule{
 		Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true, OnlySigned: true, SkipBrokenReferrers: true,
 	}))
 	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1}))

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -25,7 +26,7 @@ var (
 
 func sha512Of(contents []byte) ociregistry.Digest { return digest.SHA512.FromBytes(contents) }
 
-// newPlatforms makes an index of an image for each platform.
+// newPlatforms makes an index with an image for each platform.
 func newPlatforms(seed uint64, platforms ...*ocispec.Platform) *ocitest.Artifact {
 	var images []*ocitest.Artifact
 	for i, p := range platforms {
@@ -50,8 +51,8 @@ func newReferrer(seed uint64, artifactType string, subject *ocitest.Artifact) *o
 	})
 }
 
-// newCosign makes a signature as cosign keeps it under a tag: an image whose
-// layer has the payload.
+// newCosign makes a signature as cosign stores it under a tag: an image whose layer has the
+// payload.
 func newCosign(seed uint64) *ocitest.Artifact {
 	return ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{233}, Annotations: map[string]string{
 		"dev.cosignproject.cosign/signature": "made up",
@@ -69,8 +70,8 @@ func signedIndex(t testing.TB, r ociregistry.Interface, repo, tag string) (index
 	mustPush(t, r, repo, notation)
 	mustPush(t, r, repo, again)
 	sig, sbom := newCosign(22), newCosign(23)
-	mustPush(t, r, repo, sig, cosignTag(index.Descriptor.Digest)+".sig")
-	mustPush(t, r, repo, sbom, cosignTag(index.Children[1].Descriptor.Digest)+".sbom")
+	mustPush(t, r, repo, sig, rules.CosignTag(index.Descriptor.Digest)+".sig")
+	mustPush(t, r, repo, sbom, rules.CosignTag(index.Children[1].Descriptor.Digest)+".sbom")
 	return index, []*ocitest.Artifact{notation, again, sig, sbom}
 }
 

@@ -7,99 +7,101 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// copier is one copy. First it finds out what there is to copy (walk.go), which
-// leaves the graph below; then it copies that (transfer.go).
+// copier is one copy. It first finds out what there is to copy (walk.go), which builds
+// the graph below, and then copies it (transfer.go).
 type copier struct {
 	opts     Options // with the defaults filled in
 	dst, src Place
 	dry      bool
 	tracker  *tracker
 
-	// sameRegistry says that blobs of the source can be mounted.
+	// sameRegistry is set if blobs of the source can be mounted.
 	sameRegistry bool
 	mountFrom    []string
 
-	// remembered says that the destination's tag points at an index that was made
-	// of the source's, for the same platforms. It is the top, then.
+	// remembered is set if the destination's tag points at an index that was made of
+	// the source's for the same platforms. That index is the top, then.
 	remembered bool
 
-	top   *node
-	nodes []*node
-	blobs []*blob
-	seen  map[ociregistry.Digest]*node // those of nodes
-	found map[ociregistry.Digest]*blob // those of blobs
-	held  atomic.Int64                 // bytes of manifests
+	top           *node
+	nodes         []*node
+	blobs         []*blob
+	nodeOf        map[ociregistry.Digest]*node
+	blobOf        map[ociregistry.Digest]*blob
+	manifestBytes atomic.Int64 // that are in memory
 
-	// levels has the nodes in the order in which they can be pushed. Those of
-	// one level need nothing of each other.
+	// levels has the nodes in the order in which they can be pushed. Nodes of one level
+	// do not depend on each other.
 	levels [][]*node
 
-	tagged  ociregistry.Descriptor // what the destination's tag points at; zero if nothing
+	tagged  ociregistry.Descriptor // what the destination's tag points at; zero if it does not exist
 	chosen  []*node                // the manifests that Platforms chose
-	partial bool                   // of some index, not all
+	partial bool                   // only a part of some index was chosen
 }
 
 // node is a manifest of the graph.
 type node struct {
 	digest    ociregistry.Digest
-	mediaType string // at the source, as far as it is known
+	mediaType string // at the source; "" while it is not known
 	size      int64
 
-	contents []byte // nil as long as nobody needs them
+	contents []byte // nil if they have not been read
 	info     manifest.Info
 	children []*node
 	blobs    []*blob
-	extras   []extra    // what refers to it
-	unlisted []Referrer // what could not be found out of that
-	tags     []string   // to be set at the destination
+	extras   []extra    // its referrers
+	unlisted []Referrer // the lists of referrers that could not be read
+	tags     []string   // the tags to set at the destination
 
-	parents []*node // whose children have n, once for each time that they name it
-	waits   int     // how many of its children are not in a level yet
+	parents []*node // the manifests that name it, once for each time
+	waits   int     // the number of its children that are not in a level yet
 
-	looked  bool   // there is known
-	there   bool   // the destination has it
-	stored  string // the media type that the destination has it under
-	trusted bool   // and all that it names
+	checked    bool   // present is known
+	present    bool   // the destination has it
+	storedType string // its media type at the destination
+	trusted    bool   // the destination is trusted to have everything that it names
 
-	byTag    bool // a tag of the source leads to it, and nothing else
+	byTag    bool // it was found only by a tag of the source
 	named    bool // an index names it
-	inTree   bool // it was found as the top or below it, not as a referrer
+	inTree   bool // it is the top or was found below it, not as a referrer
 	required bool // it is the top or below it
-	optional bool // it may be missing at the source: then it is gone
+	optional bool // it may be missing at the source, and is gone then
 	gone     bool
 	isBlob   bool // it is a blob that an index names
-	chosen   bool // it was chosen by its platform
-	partial  bool // it is an index, and not all its children are copied
-	refused  bool // the destination does not take it without them
+	chosen   bool // Platforms chose it
+	partial  bool // it is an index of which not all children are copied
+	refused  bool // the destination refuses it without the others
 
-	entries []manifest.Entry   // of an index of which platforms are chosen
-	cut     bool               // it was decided what becomes of it without the others
+	entries []manifest.Entry   // the entries of an index from which platforms are chosen
+	isCut   bool               // cut was called
 	madeOf  ociregistry.Digest // the index of the source that it was made of, or ""
 
-	err  error // why it cannot be copied, and the top can
+	err  error // why it cannot be copied, while the top can
 	item Item
 }
 
 // blob is a blob of the graph.
 type blob struct {
 	ref      manifest.Ref
-	required bool // the top or what is below it names it
+	required bool // the top, or a manifest below it, names it
 
-	err  error // why it cannot be copied, and the top can
+	err  error // why it cannot be copied, while the top can
 	item Item
 }
 
-func newCopier(dst, src Place, opts *Options, dry bool) *copier {
+func newCopier(dst, src Place, dry bool, opts *Options) *copier {
 	c := &copier{
-		dst:   dst,
-		src:   src,
-		dry:   dry,
-		seen:  make(map[ociregistry.Digest]*node),
-		found: make(map[ociregistry.Digest]*blob),
+		dst:    dst,
+		src:    src,
+		dry:    dry,
+		nodeOf: make(map[ociregistry.Digest]*node),
+		blobOf: make(map[ociregistry.Digest]*blob),
 	}
 	if opts != nil {
 		c.opts = *opts
@@ -117,15 +119,15 @@ func newCopier(dst, src Place, opts *Options, dry bool) *copier {
 	}
 	c.sameRegistry = same(dst.Registry, src.Registry)
 	if c.sameRegistry {
-		c.mountFrom = append(c.mountFrom, src.Repo)
+		c.mountFrom = append(c.mountFrom, src.Repository)
 	}
 	c.mountFrom = append(c.mountFrom, c.opts.MountFrom...)
-	c.mountFrom = slices.DeleteFunc(c.mountFrom, func(repo string) bool { return repo == dst.Repo })
+	c.mountFrom = slices.DeleteFunc(c.mountFrom, func(repo string) bool { return repo == dst.Repository })
 	return c
 }
 
-// same reports whether a and b are one registry. An Interface can be of a type
-// whose values cannot be compared.
+// same reports whether a and b are the same registry. The type of an Interface need not
+// be comparable.
 func same(a, b ociregistry.Interface) bool {
 	if p, ok := b.(*patient); ok {
 		b = p.reg
@@ -137,7 +139,7 @@ func (c *copier) run(ctx context.Context) error {
 	if err := c.resolve(ctx); err != nil {
 		return err
 	}
-	if c.opts.inner.admit != nil && !c.top.there {
+	if c.opts.inner.admit != nil && !c.top.present {
 		if err := c.opts.inner.admit(ctx); err != nil {
 			return err
 		}
@@ -146,13 +148,13 @@ func (c *copier) run(ctx context.Context) error {
 		return err
 	}
 	c.expect()
-	if err := each(ctx, c.opts.Concurrency, c.blobs, c.blob); err != nil {
+	if err := parallel.Each(ctx, c.opts.Concurrency, c.blobs, c.blob); err != nil {
 		return err
 	}
 	return c.manifests(ctx)
 }
 
-// expect announces the totals.
+// expect reports the totals.
 func (c *copier) expect() {
 	for _, b := range c.blobs {
 		c.tracker.expect(b.ref.Size)
@@ -162,7 +164,7 @@ func (c *copier) expect() {
 	}
 }
 
-// result gathers what was done so far.
+// result returns what was done so far.
 func (c *copier) result() Result {
 	var r Result
 	for _, b := range c.blobs {
@@ -188,13 +190,13 @@ func (c *copier) result() Result {
 	return r
 }
 
-// missing returns what refers to n and was not copied.
+// missing returns the referrers of n that were not copied.
 func (c *copier) missing(n *node) []Referrer {
 	all := n.unlisted
 	for _, e := range n.extras {
 		e := e.Referrer
-		switch extra := c.seen[e.Descriptor.Digest]; {
-		case extra == nil: // the copy failed before
+		switch extra := c.nodeOf[e.Descriptor.Digest]; {
+		case extra == nil: // the copy failed before it was examined
 			continue
 		case extra.gone:
 			e.Err = atSource(ociregistry.ErrManifestUnknown)
@@ -208,8 +210,8 @@ func (c *copier) missing(n *node) []Referrer {
 	return all
 }
 
-// target returns what the destination's tag is to point at: what was asked for,
-// or what was chosen of it if the destination does not take it.
+// target returns the manifest at which the destination's tag should point: the top, or
+// the chosen manifest if the destination refuses the top.
 func (c *copier) target() *node {
 	if c.top.refused && len(c.chosen) == 1 {
 		return c.chosen[0]
@@ -231,13 +233,13 @@ func (b *blob) descriptor() ociregistry.Descriptor {
 
 // dstTag returns the tag to set, or "".
 func (c *copier) dstTag() string {
-	if isDigest(c.dst.Ref) {
+	if call.IsDigest(c.dst.Ref) {
 		return ""
 	}
 	return c.dst.Ref
 }
 
-// choosing reports whether not all children of n are to be copied.
+// choosing reports whether Platforms choose among the children of n.
 func (c *copier) choosing(n *node) bool {
 	return n.inTree && len(c.opts.Platforms) > 0 && isIndex(n.mediaType) && !c.remembered
 }

@@ -4,164 +4,162 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// ErrLimit is for a copy that would go beyond the limits of its [Options].
-var ErrLimit = errors.New("beyond the limits of a copy")
+// ErrLimit is the error of a copy that exceeds the limits in its [Options].
+var ErrLimit = errors.New("limit of a copy exceeded")
 
-// Place is where an artifact is, or where it goes.
+// Place is the location of an artifact.
 type Place struct {
-	Registry ociregistry.Interface
-	Repo     string
+	Registry   ociregistry.Interface
+	Repository string
 
-	// Ref is a tag or a digest. At the destination it may be empty: then it is
-	// that of the source.
+	// Ref is a tag or a digest. For a destination, empty means the Ref of the source.
 	Ref string
 }
 
-// Options has the settings of a copy. Its zero value copies an artifact for all
-// its platforms, and nothing that refers to it.
+// Options has the settings of a copy. The zero value copies an artifact for all of its
+// platforms, without its referrers.
 type Options struct {
-	// Referrers copies the manifests whose subject is one of those copied, and
-	// the referrers of these, and so on. One that cannot be copied fails the
-	// copy, but for one that the source lists and no longer has: it is among the
-	// Missing of the [Result]. A list that cannot be read fails the copy too, also
-	// at a source that has none ([ociregistry.ErrUnsupported]).
+	// Referrers copies the manifests whose subject is copied, the referrers of these,
+	// and so on. The copy fails if a referrer cannot be copied, or if a list cannot be
+	// read, even if the source does not support lists ([ociregistry.ErrUnsupported]).
+	// Only a referrer that the source lists but no longer has is skipped: it is in the
+	// Missing field of the [Result].
 	Referrers bool
 
-	// ReferrerTypes are the artifact types of the referrers to copy. Nil is
-	// all of them.
+	// ReferrerTypes are the artifact types of the referrers to copy. Nil means all
+	// types.
 	ReferrerTypes []string
 
-	// CosignTags copies the signatures, attestations and SBOMs that cosign
-	// keeps under tags made of a digest, sha256-HEX.sig, .att and .sbom.
+	// CosignTags copies the signatures, attestations and SBOMs that cosign stores under
+	// tags made of a digest: sha256-HEX.sig, .att and .sbom.
 	CosignTags bool
 
-	// SkipBrokenReferrers copies an artifact without those of its referrers, and
-	// of what cosign keeps under tags, that the source cannot give in full: one
-	// that cannot be read, lacks a blob or has other content than it says, or all
-	// of a list that cannot be read. They are among the Missing of the [Result].
-	// Otherwise one of them fails the copy, each time.
+	// SkipBrokenReferrers skips referrers, and what cosign stores under tags, that the
+	// source cannot deliver in full: because they cannot be read, lack a blob, or do
+	// not match their digest, or because the list cannot be read. They are in the
+	// Missing field of the [Result]. Without SkipBrokenReferrers, each of them fails
+	// the copy.
 	SkipBrokenReferrers bool
 
-	// Platforms are the platforms to copy out of an index. Nil is all of them.
-	// Fields that are empty match everything. What is no index is copied
-	// whatever its platform.
+	// Platforms are the platforms to copy from an index. Nil means all of them. An
+	// empty field of a platform matches any value. An artifact that is not an index is
+	// copied whatever its platform.
 	//
-	// The index itself is copied unchanged, with the other platforms missing,
-	// if the destination takes it, which a sparse one does. A destination that
-	// refuses it ([ociregistry.ErrManifestBlobUnknown]) gets the chosen manifest
-	// under the tag instead; there must be one, then.
+	// The index itself is copied unchanged, without the content of the other platforms,
+	// if the destination accepts that; sparse registries do. If the destination refuses
+	// it ([ociregistry.ErrManifestBlobUnknown]), the tag is set to the chosen manifest
+	// instead, of which there must be exactly one.
 	//
-	// Manifests with attestations, as BuildKit makes them, go with the image that
-	// they are about.
+	// Attestation manifests, as BuildKit makes them, are copied with the image that
+	// they describe.
 	Platforms []ocispec.Platform
 
-	// DropOthers makes a new index of each index of which not all was chosen by
-	// Platforms, with the entries that were, and all else that it has. This is the
-	// one case in which a digest changes: the new one is that of the [Result], whose
-	// MadeOf has the old one. An index of which everything was chosen stays as it is,
-	// and so does what is no index.
+	// DropOthers replaces each index of which Platforms chose only a part by a new index
+	// that has the chosen entries and is otherwise the same. This is the only case in
+	// which a digest changes: the [Result] has the new digest in Descriptor and the old
+	// one in MadeOf. An index that was chosen as a whole does not change, nor does an
+	// artifact that is not an index.
 	//
-	// A new index says in its annotations what it was made of ([AnnotationMadeOf],
-	// [AnnotationPlatforms]). A repeated copy to its tag believes that, and neither
-	// reads the index of the source nor makes it again, as long as the tag there
-	// points at the same digest and the platforms are the same.
+	// The annotations [AnnotationMadeOf] and [AnnotationPlatforms] of a new index say
+	// what it was made of. A repeated copy to its tag believes them: it neither reads
+	// the index of the source nor makes a new one, as long as the source's tag points
+	// at the same digest and the platforms are the same.
 	//
-	// The referrers of an index that was replaced, and what cosign keeps for it, are
-	// about its old digest, which the destination does not have: they are not copied.
-	// Who needs signatures of what is served has to sign the new index. Those of the
-	// images in it are copied as ever.
+	// The referrers of a replaced index, and what cosign stores for it, are not copied:
+	// their subject is the old digest, which the destination does not have. Whoever
+	// needs a signature of the new index must sign it. The referrers of the images in
+	// the index are copied as usual.
 	//
-	// A digest as the Ref of the destination is that of the source's manifest, then;
-	// what is pushed has the new one.
+	// If the Ref of the destination is a digest, it is that of the source's manifest;
+	// the index that is pushed has another one.
 	DropOthers bool
 
-	// NonDistributable copies non-distributable layers too (OCI image
-	// specification, section "Non-Distributable Layers"), where the source
-	// has them.
+	// NonDistributable also copies non-distributable layers (OCI image
+	// specification, section "Non-Distributable Layers") that the source has.
 	NonDistributable bool
 
-	// TrustDestination takes for granted that the destination holds all that the
-	// manifests name which it holds: what it has is not followed further. A
-	// repeated copy then makes one request to the destination for each manifest
-	// that was asked for, where it otherwise makes one for each manifest and each
-	// blob. This is for a destination that checked all of that when the manifests
-	// were pushed, and never loses content: it is neither sparse nor a cache.
+	// TrustDestination assumes that the destination has everything that its manifests
+	// name, and does not check the content below a manifest that it has. A repeated
+	// copy then makes one request to the destination, where it otherwise makes one for
+	// each manifest and each blob. Use it only for a destination that checks manifests
+	// when they are pushed, and never loses content: not for a sparse registry, and not
+	// for a cache.
 	TrustDestination bool
 
-	// MountFrom has repositories of the destination that may have blobs of the
-	// artifact. When source and destination are one registry, the source's
-	// repository is tried first without being asked for.
+	// MountFrom lists repositories of the destination that may have blobs of the
+	// artifact. If source and destination are the same registry, the source's
+	// repository is tried first, without being listed.
 	MountFrom []string
 
-	// Concurrency is how many requests are made at a time. Zero stands for
-	// DefaultConcurrency.
+	// Concurrency is the maximum number of requests that are made at the same time.
+	// Zero means DefaultConcurrency.
 	Concurrency int
 
-	// Progress is told how the copy goes on, if it is not nil. It is called by
-	// one goroutine at a time, which waits for it: at the start and the end of
-	// each item, and after some hundred kilobytes between them.
+	// Progress, if not nil, is called at the start and the end of each item, and after
+	// every few hundred kilobytes in between. It is called by one goroutine at a time,
+	// which waits for it.
 	Progress func(Progress)
 
-	// MaxManifestSize bounds the size in bytes of each manifest. Zero stands for
+	// MaxManifestSize is the maximum size of a manifest in bytes. Zero means
 	// DefaultMaxManifestSize.
 	MaxManifestSize int64
 
-	// MaxManifests bounds the number of manifests. Zero stands for DefaultMaxManifests.
+	// MaxManifests is the maximum number of manifests. Zero means DefaultMaxManifests.
 	MaxManifests int
 
-	// MaxBlobs bounds the number of blobs. Zero stands for DefaultMaxBlobs.
+	// MaxBlobs is the maximum number of blobs. Zero means DefaultMaxBlobs.
 	MaxBlobs int
 
-	// MaxDepth bounds how far the manifests are from the one that was asked
-	// for, counting steps from an index to its children and from a subject to
-	// its referrers. Zero stands for DefaultMaxDepth.
+	// MaxDepth is the maximum distance of a manifest from the one that is copied,
+	// counting steps from an index to its children and from a subject to its
+	// referrers. Zero means DefaultMaxDepth.
 	MaxDepth int
 
 	inner inner
 }
 
-// inner has the settings that only this package makes copies with.
+// inner has settings that only this package uses.
 type inner struct {
-	// resolved is what a tag of the source pointed at. The copy is by its digest.
+	// resolved is what the tag of the source points at. The copy is made by its digest.
 	resolved ociregistry.Descriptor
 
-	// onlyIndexes reads no other manifests than indexes.
+	// onlyIndexes reads indexes, and no other manifests.
 	onlyIndexes bool
 
-	// afresh forgets what the destination's tag may have been made of.
-	afresh bool
+	// ignoreMadeOf does not believe the annotations of an index at the destination.
+	ignoreMadeOf bool
 
-	// admit is asked before anything is copied that the destination's tag does
-	// not point at yet, if it is not nil.
+	// admit, if not nil, is called before the copy if the destination's tag does not
+	// point at the artifact yet. Its error ends the copy.
 	admit func(context.Context) error
 
-	// signatures reports whether an artifact type is that of a signature without
-	// which the destination's tag does not move. Nil is none.
+	// signatures, if not nil, reports whether an artifact type is that of a signature.
+	// The destination's tag does not move if no such referrer was copied.
 	signatures func(artifactType string) bool
 
-	// triedAgain says that a copy which fails will be tried again, if that may help.
-	triedAgain bool
+	// willRetry is set if a copy that fails with a temporary error will be retried.
+	willRetry bool
 
-	// hasTag reports whether the source has a tag. Nil is for others.
+	// hasTag reports whether the source has a tag. It is nil if the tags are not known.
 	hasTag func(tag string) bool
 
-	// shared is common to copies to one registry, or nil. Copies of one sharer
+	// shared is used by all copies to one registry, or nil. Copies with the same sharer
 	// wait for each other.
 	shared *shared
 	sharer any
 
-	// confirmed is common to the copies of a pass, or nil.
+	// confirmed is used by all copies of a pass, or nil.
 	confirmed *confirmed
 }
 
-// The values that Options have by default.
+// The defaults of [Options].
 const (
 	DefaultConcurrency     = 6
 	DefaultMaxManifestSize = 4 << 20
@@ -170,57 +168,58 @@ const (
 	DefaultMaxDepth        = 16
 )
 
-// maxGraph bounds the bytes of all manifests of a copy: they are in memory until
-// they are written.
+// maxGraph is the maximum size in bytes of all manifests of a copy, which are in memory
+// until they are written.
 const maxGraph = 128 << 20
 
-// Copy copies the artifact src to dst, with all that it names: an image, an index
-// and its children, or any other artifact. It returns what it did, also when it
-// fails.
+// Copy copies the artifact src to dst with everything that it names: an image, an
+// index and its children, or any other artifact. It returns what it did, even if it
+// fails. Nil opts mean the zero Options.
 //
-// The source is asked as little as possible. A repeated copy of a tag resolves
-// the tag at both ends, finds the same digest, and asks the source nothing more; a
-// copy by digest does not ask it at all, then. With referrers or cosign's tags,
-// these are asked for in addition, and with Platforms the index is read.
+// Copy makes as few requests to the source as possible. A repeated copy of a tag
+// resolves the tag at both registries, finds the same digest, and asks the source for
+// nothing else. A repeated copy by digest does not ask the source at all. Referrers
+// and cosign's tags are looked up in addition, and with Platforms the index is read.
 //
-// The destination is asked for every manifest and every blob, Concurrency of them
-// at a time: that it has a manifest does not say that it has what that names, nor
-// that it has it under its media type. What is not there is copied, and a manifest
-// with another media type is pushed again. Blobs that the destination has are not
-// read. See TrustDestination.
+// Copy asks the destination for every manifest and every blob, unless
+// TrustDestination is set: a destination that has a manifest need not have what it
+// names, nor have it under the right media type. Missing content is copied, and a
+// manifest with a wrong media type is pushed again. Blobs that the destination has
+// are not read.
 //
-// Of a tag of the source that is new to the destination, everything is copied but
-// what a proxy serves in place of a registry: a page, an error, or nothing, which is
+// A tag may point at a manifest of any type. But what a proxy serves in place of a
+// registry, such as a page, an error or nothing, is not copied by tag: the error is
 // [ociregistry.ErrManifestInvalid]. By digest, everything is copied.
 //
-// Copy stops soon after ctx ends, and returns when all that it started has ended.
+// Copy stops soon after ctx ends, and returns when everything that it started has
+// ended.
 //
-// Errors are those of the two registries, wrapped: among them
+// Copy wraps the errors of the two registries, among them
 // [ociregistry.ErrManifestUnknown] and [ociregistry.ErrNameUnknown] of the source,
-// [ociregistry.ErrBlobUnknown] where the source lacks a blob that a manifest
-// names, [ociregistry.ErrDigestInvalid] where it has other content than it says,
-// [ociregistry.ErrManifestInvalid] for a malformed manifest or what is none; and
-// [ErrLimit].
+// and [ociregistry.ErrBlobUnknown] if the source lacks a blob that a manifest names.
+// The error is [ociregistry.ErrDigestInvalid] if content of the source does not match
+// its digest, [ociregistry.ErrManifestInvalid] if a manifest is malformed, and
+// [ErrLimit] if the artifact exceeds a limit.
 func Copy(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
-	return run(ctx, dst, src, opts, false)
+	return run(ctx, dst, src, false, opts)
 }
 
-// Plan returns what [Copy] would do, and changes nothing. It reads manifests, and
-// no blobs. What it cannot know is taken for the better: that mounts succeed
-// between repositories of one registry, and that the destination takes an index
-// of which some platforms are missing. Errors are those of Copy.
+// Plan returns what [Copy] would do, and changes nothing. It reads manifests, but no
+// blobs. It assumes that mounts between repositories of one registry succeed, and that
+// the destination accepts an index without the content of some platforms. Errors are
+// those of Copy.
 func Plan(ctx context.Context, dst, src Place, opts *Options) (Result, error) {
-	return run(ctx, dst, src, opts, true)
+	return run(ctx, dst, src, true, opts)
 }
 
-func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, error) {
-	c := newCopier(dst, src, opts, dry)
+func run(ctx context.Context, dst, src Place, dry bool, opts *Options) (Result, error) {
+	c := newCopier(dst, src, dry, opts)
 	err := c.run(ctx)
 	if c.remembered && absent(err) {
-		// The destination lost a part of what was made, which the source never had.
+		// The destination lost a part of the new index, which the source never had.
 		opts := c.opts
-		opts.inner.afresh = true
-		c = newCopier(dst, src, &opts, dry)
+		opts.inner.ignoreMadeOf = true
+		c = newCopier(dst, src, dry, &opts)
 		err = c.run(ctx)
 	}
 	if err != nil {
@@ -230,22 +229,19 @@ func run(ctx context.Context, dst, src Place, opts *Options, dry bool) (Result, 
 }
 
 func describe(p Place) string {
-	if isDigest(p.Ref) {
-		return p.Repo + "@" + p.Ref
+	if call.IsDigest(p.Ref) {
+		return p.Repository + "@" + p.Ref
 	}
-	return p.Repo + ":" + p.Ref
+	return p.Repository + ":" + p.Ref
 }
 
-// isDigest tells digests from tags, which have no colon.
-func isDigest(ref string) bool { return strings.Contains(ref, ":") }
-
-// sourceError is an error of the source, or about what it has.
+// sourceError is an error of the source, or about its content.
 type sourceError struct{ err error }
 
 func (e *sourceError) Error() string { return "at the source: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// atSource and atDestination say which of the two an error is from.
+// atSource and atDestination add to an error which registry it is from.
 func atSource(err error) error      { return &sourceError{err} }
 func atDestination(err error) error { return fmt.Errorf("at the destination: %w", err) }
 
@@ -254,7 +250,7 @@ func fromSource(err error) bool {
 	return errors.As(err, &at)
 }
 
-// absent reports whether err says that there is no such content.
+// absent reports whether err says that the content does not exist.
 func absent(err error) bool {
 	return errors.Is(err, ociregistry.ErrNameUnknown) ||
 		errors.Is(err, ociregistry.ErrManifestUnknown) ||

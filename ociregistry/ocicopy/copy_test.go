@@ -16,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
+func TestCopy_RepeatedCopiesNothing(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 2000, 30}})
 		mustPush(t, src, "a", image, "v1")
@@ -32,8 +32,8 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 		qt.Check(t, qt.Equals(tagged(t, dst, "b/c", "v1"), image.Descriptor.Digest))
 		dst.take()
 
-		// The source is asked once. At the destination there is one request for
-		// each thing; no blob is read.
+		// One request to the source. One request to the destination for each manifest
+		// and each blob; no blob is read.
 		result = mustCopy(t, to, from, nil)
 		qt.Check(t, qt.Equals(src.take(), "ResolveTag 1"))
 		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveBlob 4, ResolveTag 1"))
@@ -44,7 +44,7 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 			Size:      image.Descriptor.Size,
 		}))
 
-		// By digest, the source need not be asked at all.
+		// By digest, no request to the source is necessary.
 		from.Ref, to.Ref = string(image.Descriptor.Digest), "v1"
 		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, nil).Unchanged()))
 		qt.Check(t, qt.Equals(src.take(), ""))
@@ -54,7 +54,7 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 		qt.Check(t, qt.Equals(src.take(), ""))
 		qt.Check(t, qt.Equals(dst.take(), "GetManifest 1, ResolveBlob 4, ResolveManifest 1"))
 
-		// Another tag needs the manifest alone, and the destination has that.
+		// Another tag needs only the manifest, which the destination has.
 		to.Ref = "v2"
 		result = mustCopy(t, to, from, nil)
 		qt.Check(t, qt.Equals(src.take(), ""))
@@ -64,7 +64,7 @@ func TestBehaviour16_RepeatCopiesNothing(t *testing.T) {
 	})
 }
 
-func TestTrustedDestinationIsAskedOnce(t *testing.T) {
+func TestCopy_AsksATrustedDestinationOnce(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 2000, 30}})
 		mustPush(t, src, "a", image, "v1")
@@ -94,7 +94,7 @@ func TestTrustedDestinationIsAskedOnce(t *testing.T) {
 	})
 }
 
-func TestBehaviour16_ReadsOnlyWhatIsMissing(t *testing.T) {
+func TestCopy_ReadsOnlyWhatIsMissing(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 20, 30}})
 		mustPush(t, src, "a", image, "v1")
@@ -114,7 +114,7 @@ func TestBehaviour16_ReadsOnlyWhatIsMissing(t *testing.T) {
 	})
 }
 
-func TestBehaviour16_MountsWithinOneRegistry(t *testing.T) {
+func TestCopy_MountsWithinOneRegistry(t *testing.T) {
 	overEachPair(t, func(t *testing.T, _, reg *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 20}})
 		mustPush(t, reg, "a", image, "v1")
@@ -133,7 +133,7 @@ func TestBehaviour16_MountsWithinOneRegistry(t *testing.T) {
 	})
 }
 
-func TestBehaviour16_MountsFromCandidates(t *testing.T) {
+func TestCopy_MountsFromCandidates(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 20}})
 		mustPush(t, src, "a", image, "v1")
@@ -154,7 +154,7 @@ func TestBehaviour16_MountsFromCandidates(t *testing.T) {
 	})
 }
 
-func TestBehaviour16_BlobsInParallelWithABound(t *testing.T) {
+func TestCopy_BoundsParallelBlobs(t *testing.T) {
 	t.Parallel()
 	const limit = 3
 	src, dst := newSpy(ocimem.New()), newSpy(ocimem.New())
@@ -177,14 +177,14 @@ func TestBehaviour16_BlobsInParallelWithABound(t *testing.T) {
 				close(full)
 			}
 		}
-		<-full // as many as may run do
+		<-full // as many run as may
 		return nil
 	}
 	mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Concurrency: limit})
 	qt.Check(t, qt.Equals(most.Load(), limit))
 }
 
-func TestBehaviour16_ManifestsAfterWhatTheyNameTagsLast(t *testing.T) {
+func TestCopy_PushesManifestsAfterWhatTheyNameAndTagsLast(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index, extras := signedIndex(t, src, "a", "v1")
 		mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Referrers: true, CosignTags: true})
@@ -197,12 +197,12 @@ func TestBehaviour16_ManifestsAfterWhatTheyNameTagsLast(t *testing.T) {
 		first := slices.IndexFunc(log, func(s string) bool { return strings.HasPrefix(s, "PushManifest") })
 		last := slices.IndexFunc(log, func(s string) bool { return strings.HasPrefix(s, "PushBlob") })
 		qt.Check(t, qt.IsTrue(last < first))
-		// That the registries, which are not sparse, took the manifests says
-		// that these came after what they name.
+		// The registries are not sparse, and have accepted the manifests: these came
+		// after what they name.
 	})
 }
 
-func TestBehaviour16_NestedIndexes(t *testing.T) {
+func TestCopy_FollowsNestedIndexes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		shared := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{100}})
 		inner := ocitest.NewIndex(ocitest.Spec{}, shared, ocitest.NewImage(ocitest.Spec{Seed: 2, Layers: []int64{50}}))
@@ -221,7 +221,7 @@ func TestBehaviour16_NestedIndexes(t *testing.T) {
 	})
 }
 
-func TestBehaviour17_GoesOnWhereItStopped(t *testing.T) {
+func TestCopy_ContinuesWhereItStopped(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10, 20, 30, 40, 50}})
 		mustPush(t, src, "a", image, "v1")
@@ -251,7 +251,7 @@ func TestBehaviour17_GoesOnWhereItStopped(t *testing.T) {
 	})
 }
 
-func TestBehaviour18_NonDistributableLayers(t *testing.T) {
+func TestCopy_SkipsNonDistributableLayersUnlessAsked(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := foreignImage()
 		mustPush(t, src, "a", image, "v1")
@@ -266,14 +266,14 @@ func TestBehaviour18_NonDistributableLayers(t *testing.T) {
 		mustCopy(t, Place{dst, "c", ""}, Place{src, "a", "v1"}, &Options{NonDistributable: true})
 		mustHave(t, dst, "c", image)
 
-		// Asked for, but not there: the image is complete all the same.
+		// Requested, but missing at the source: the image is complete all the same.
 		result = mustCopy(t, Place{src, "d", "v1"}, Place{dst, "b", "v1"}, &Options{NonDistributable: true})
 		n, _ = result.Count(Blob, Skipped)
 		qt.Check(t, qt.Equals(n, 1))
 	})
 }
 
-func TestBehaviour18_DigestsStayTheSame(t *testing.T) {
+func TestCopy_KeepsDigests(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		// Spaces, unknown fields and a digest by SHA-512 are kept.
 		contents := []byte(" {\"schemaVersion\": 2,\n\"x\": [1.50], \"manifests\": [] }\n")
@@ -290,7 +290,7 @@ func TestBehaviour18_DigestsStayTheSame(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		ocitest.CheckContent(t, got, contents, mediaType)
 
-		// Where another digest is asked for, nothing is copied.
+		// With another digest as the Ref of the destination, nothing is copied.
 		_, err = Copy(t.Context(), Place{dst, "c", string(sha512Of([]byte("x")))}, Place{src, "a", "v1"}, nil)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
 		_, err = ociregistry.All(dst.Tags(t.Context(), "c", ""))
@@ -298,7 +298,7 @@ func TestBehaviour18_DigestsStayTheSame(t *testing.T) {
 	})
 }
 
-func TestPlanIsWhatCopyDoes(t *testing.T) {
+func TestPlan_SaysWhatCopyDoes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index, _ := signedIndex(t, src, "a", "v1")
 		mustPush(t, dst, "b", index.Children[0])
@@ -317,7 +317,7 @@ func TestPlanIsWhatCopyDoes(t *testing.T) {
 	})
 }
 
-func TestCopyRepairsASparseDestination(t *testing.T) {
+func TestCopy_RepairsASparseDestination(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newSparse(t)
 	index := ocitest.NewIndex(ocitest.Spec{}, ocitest.NewImage(ocitest.Spec{Layers: []int64{10, 20}}))
@@ -337,7 +337,7 @@ func TestCopyRepairsASparseDestination(t *testing.T) {
 	mustHave(t, dst, "a", index)
 }
 
-func TestCopyErrors(t *testing.T) {
+func TestCopy_ErrorsSayWhatFailedWhere(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	mustPush(t, src, "a", ocitest.NewImage(ocitest.Spec{}), "v1")
@@ -360,8 +360,8 @@ func TestCopyErrors(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 }
 
-// TestEveryCallCanFail is not parallel, because it counts goroutines.
-func TestEveryCallCanFail(t *testing.T) {
+// This test counts goroutines, and so is not parallel.
+func TestCopy_ReportsTheFailureOfAnyCall(t *testing.T) {
 	broken := errors.New("broken")
 	source := ocimem.New()
 	index, _ := signedIndex(t, source, "a", "v1")

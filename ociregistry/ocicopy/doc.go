@@ -1,41 +1,40 @@
-// Package ocicopy moves content between registries: [Copy] one artifact with all
-// that belongs to it, [Mirror] many repositories by rules. Source and
-// destination are any two [ociregistry.Interface] values.
+// Package ocicopy copies content between registries. [Copy] copies one artifact with
+// everything that belongs to it. [Mirror] keeps many repositories up to date by rules.
+// Source and destination are any two [ociregistry.Interface] values.
 //
-// What is copied stays the same byte for byte, so that digests, and the
-// signatures made of them, keep their meaning. There is one exception, which has to be
-// asked for: the DropOthers field of [Options].
+// Content is copied byte for byte: digests stay the same, and the signatures of them
+// stay valid. The only exception is the DropOthers field of [Options].
 //
 // # Order
 //
-// Copy writes blobs first, then the manifests that name them, then the
-// signatures and other referrers, and the tag last. Whoever finds the tag at the
-// destination finds everything, and a copy that was interrupted goes on where it
-// stopped when it is repeated: what arrived is not read again.
+// Copy writes blobs first, then the manifests that name them, then signatures and
+// other referrers, and tags last. When the tag exists at the destination, so does
+// everything that belongs to it. A copy that was interrupted continues where it
+// stopped when it is repeated, and reads nothing again that has arrived.
 //
-// # What is taken for granted
+// # Trust
 //
-// Nothing. Copy looks at the destination for every manifest and every blob before
-// it says that nothing changed: a cache may have kept a manifest without its blobs,
-// or under a media type of its own, and other programs may have deleted some. Only
-// where TrustDestination is set, in [Options], is what a registry holds taken to be
+// Copy trusts neither registry. It asks the destination for every manifest and every
+// blob before it reports that nothing changed: a cache may have kept a manifest without
+// its blobs, or under another media type, and other programs may have deleted content.
+// Only TrustDestination, in [Options], takes the content of the destination for
 // complete.
 //
-// Every manifest is verified against the digest it was asked for, every blob is by
-// the destination, and how much of a graph is followed is bounded. What cannot be
-// read is not taken to be absent: a list of referrers that fails, fails the copy.
+// Copy verifies every manifest against its digest, the destination verifies every
+// blob, and the size of a graph is limited. Content that cannot be read is not taken
+// for missing: a list of referrers that fails, fails the copy.
 //
 // # Time
 //
-// A [Copy] takes as long as its registries, and ends with its context. How long one
-// of them is waited for is theirs to bound; a client of package ociclient does that by
-// the Timeouts of its options.
+// A [Copy] takes as long as its registries need, and ends with its context. Limits for
+// how long to wait belong to the registries; a client of package ociclient has the
+// Timeouts of its options.
 //
-// A pass of a [Mirror] waits for each source by itself, whatever kind of registry
-// that is, for the Stall of the [Source]: five minutes if it is not set, which is
-// longer than a client with its defaults takes to give up a read. What stalled has
-// failed, and is tried again with backoff, as all that fails. A source that goes on to
-// stall is not asked again until then: the rest fails at once. No source waits for
-// another: each has its own passes, and a blob that another is busy with is copied
-// all the same. The destination is common to all, and is not bounded here.
+// A pass of a [Mirror] does limit how long it waits for a source, whatever registry that
+// is: see the Stall field of [Source]. Its default is five minutes, which is longer than
+// a client with default options needs to give up a read. A call that stalls has failed,
+// and is tried again with backoff like any other failure. Until then, further calls to a
+// source that keeps stalling fail at once. Sources do not wait for each other: each has
+// its own passes, and copies a blob even if another source is busy with the same one.
+// There is no limit for the destination, which all sources share.
 package ocicopy

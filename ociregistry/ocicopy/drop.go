@@ -13,25 +13,26 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The annotations of an index that was made of another one: see the DropOthers field
-// of [Options].
+// The annotations of an index that was made of another one. See the DropOthers field of
+// [Options].
 const (
-	AnnotationMadeOf    = "com.github.seed-40b21970.oci.made-of"   // the digest of that
-	AnnotationPlatforms = "com.github.seed-40b21970.oci.platforms" // that were chosen of it
+	AnnotationMadeOf    = "com.github.seed-40b21970.oci.made-of"   // the digest of the other index
+	AnnotationPlatforms = "com.github.seed-40b21970.oci.platforms" // the platforms that were chosen
 )
 
-// remember returns what to copy: n, or what the destination's tag points at if that
-// was made of n before.
+// remember returns the manifest to copy: n, or the index at which the destination's tag
+// points if that was made of n before.
 func (c *copier) remember(ctx context.Context, n *node) (*node, error) {
-	if !c.opts.DropOthers || len(c.opts.Platforms) == 0 || c.opts.inner.afresh || !isIndex(c.tagged.MediaType) || n.digest == c.tagged.Digest {
+	if !c.opts.DropOthers || len(c.opts.Platforms) == 0 || c.opts.inner.ignoreMadeOf || !isIndex(c.tagged.MediaType) || n.digest == c.tagged.Digest {
 		return n, nil
 	}
 	made := &node{digest: c.tagged.Digest}
-	made.found(c.tagged)
-	switch err := c.fetchThere(ctx, made); {
+	made.markPresent(c.tagged)
+	switch err := c.fetchFromDestination(ctx, made); {
 	case absent(err), damaged(err), errors.Is(err, ociregistry.ErrManifestInvalid), errors.Is(err, ErrLimit):
 		return n, nil
 	case err != nil:
@@ -44,7 +45,7 @@ func (c *copier) remember(ctx context.Context, n *node) (*node, error) {
 	return made, nil
 }
 
-// readMadeOf finds out what n was made of, if it was for the same platforms.
+// readMadeOf sets n.madeOf, if n was made for the same platforms.
 func (n *node) readMadeOf(platforms []ocispec.Platform) {
 	var index struct {
 		Annotations map[string]string `json:"annotations"`
@@ -55,7 +56,7 @@ func (n *node) readMadeOf(platforms []ocispec.Platform) {
 	}
 }
 
-// platformList returns platforms as text, in an order that does not depend on theirs.
+// platformList returns platforms as text, sorted and without duplicates.
 func platformList(platforms []ocispec.Platform) string {
 	var list []string
 	for _, p := range platforms {
@@ -67,8 +68,7 @@ func platformList(platforms []ocispec.Platform) string {
 }
 
 // mayChange reports whether n is an index that may have another digest at the
-// destination. Whether there is anything to look for that refers to it is known
-// later, or it is known that there is not.
+// destination. Its referrers are looked up later, if it turns out to keep its digest.
 func (c *copier) mayChange(n *node) bool {
 	if c.remembered && n.inTree && isIndex(n.mediaType) {
 		n.readMadeOf(c.opts.Platforms)
@@ -77,8 +77,8 @@ func (c *copier) mayChange(n *node) bool {
 	return c.opts.DropOthers && c.choosing(n)
 }
 
-// dropOthers makes the new indexes, and finds what refers to those that stay as they
-// are.
+// dropOthers makes the new indexes, and finds the referrers of the indexes that do not
+// change.
 func (c *copier) dropOthers(ctx context.Context) error {
 	var made, stay []*node
 	for _, n := range c.nodes {
@@ -95,10 +95,10 @@ func (c *copier) dropOthers(ctx context.Context) error {
 			stay = append(stay, n)
 		}
 	}
-	if err := each(ctx, c.opts.Concurrency, made, c.lookForMade); err != nil {
+	if err := parallel.Each(ctx, c.opts.Concurrency, made, c.checkMade); err != nil {
 		return err
 	}
-	if err := each(ctx, c.opts.Concurrency, stay, c.findExtras); err != nil {
+	if err := parallel.Each(ctx, c.opts.Concurrency, stay, c.findExtras); err != nil {
 		return err
 	}
 	var next []*node
@@ -108,18 +108,19 @@ func (c *copier) dropOthers(ctx context.Context) error {
 	return c.explore(ctx, next)
 }
 
-// cut decides what becomes of an index, and first of those in it: it stays, it is
-// made anew, or it is gone if nothing is left of it.
+// cut drops the entries of an index that were not chosen, after it has done so for the
+// indexes in it. If that changes the index, cut makes a new one, or marks it as gone if
+// nothing is left.
 func (c *copier) cut(n *node) error {
-	if n.cut || !c.choosing(n) {
+	if n.isCut || !c.choosing(n) {
 		return nil
 	}
-	n.cut = true
+	n.isCut = true
 	changed := false
 	kept := []json.RawMessage{}
 	var children []*node
 	for _, e := range n.entries {
-		child := c.seen[e.Ref.Digest]
+		child := c.nodeOf[e.Ref.Digest]
 		if !e.Kept {
 			changed = true
 			continue
@@ -128,7 +129,7 @@ func (c *copier) cut(n *node) error {
 			return err
 		}
 		switch {
-		case child.gone && child.cut:
+		case child.gone && child.isCut:
 			changed = true
 			continue
 		case child.madeOf != "":
@@ -151,7 +152,7 @@ func (c *copier) cut(n *node) error {
 	return n.remake(kept, c.opts.Platforms)
 }
 
-// remake makes a new index of n, with other entries.
+// remake makes n a new index with the given entries.
 func (n *node) remake(entries []json.RawMessage, platforms []ocispec.Platform) error {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(n.contents, &fields); err != nil {
@@ -170,12 +171,12 @@ func (n *node) remake(entries []json.RawMessage, platforms []ocispec.Platform) e
 	}
 	n.madeOf, n.digest = n.digest, n.digest.Algorithm().FromBytes(n.contents)
 	n.size = int64(len(n.contents))
-	n.looked, n.there, n.trusted = false, false, false
+	n.checked, n.present, n.trusted = false, false, false
 	return n.parse(n.mediaType)
 }
 
-// withFields returns a JSON object with some fields set. All others keep their
-// values; the order of the fields is always the same.
+// withFields returns a JSON object with some fields set. Other fields keep their
+// values. The fields are sorted, so that the result is always the same.
 func withFields(object json.RawMessage, set map[string]any) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if len(object) > 0 {
@@ -195,14 +196,14 @@ func withFields(object json.RawMessage, set map[string]any) (json.RawMessage, er
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), err
 }
 
-// lookForMade finds out whether the destination has an index that was made.
-func (c *copier) lookForMade(ctx context.Context, n *node) error {
+// checkMade finds out whether the destination has a new index.
+func (c *copier) checkMade(ctx context.Context, n *node) error {
 	if n == c.top && n.digest == c.tagged.Digest {
-		n.found(c.tagged)
+		n.markPresent(c.tagged)
 		n.tags = nil
 		return nil
 	}
-	if err := c.lookThere(ctx, n); err != nil {
+	if err := c.checkDestination(ctx, n); err != nil {
 		return fmt.Errorf("manifest %s: %w", n.digest, atDestination(err))
 	}
 	return nil

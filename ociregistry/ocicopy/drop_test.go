@@ -12,14 +12,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
 var twoPlatforms = []ocispec.Platform{*amd64, *arm64}
 
-// newAttested makes an index as BuildKit does: of an image for each platform, and of
-// attestations of each.
+// newAttested makes an index as BuildKit does: with an image for each platform, and the
+// attestations of each image.
 func newAttested(seed uint64, platforms ...*ocispec.Platform) *ocitest.Artifact {
 	images := newPlatforms(seed, platforms...).Children
 	all := images
@@ -55,7 +56,7 @@ func mustLack(t testing.TB, r ociregistry.Interface, repo string, a *ocitest.Art
 	qt.Check(t, qt.IsTrue(absent(err)), qt.Commentf("%v", err))
 }
 
-func TestCopyDropsOtherPlatforms(t *testing.T) {
+func TestCopy_DropsOtherPlatforms(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index := newAttested(1, amd64, armV7, arm64)
 		mustPush(t, src, "a", index, "v1")
@@ -68,7 +69,7 @@ func TestCopyDropsOtherPlatforms(t *testing.T) {
 		src.take()
 		result := mustCopy(t, to, from, opts)
 		qt.Check(t, qt.DeepEquals(result, plan))
-		// Of each of four manifests a config and a layer, of the images another one.
+		// A config and a layer for each of four manifests, and another layer for the images.
 		qt.Check(t, qt.Equals(src.take(), "GetBlob 10, GetManifest 4, GetTag 1"))
 		qt.Check(t, qt.Equals(result.MadeOf, index.Descriptor.Digest))
 		qt.Check(t, qt.IsFalse(result.Unchanged()))
@@ -100,7 +101,7 @@ func TestCopyDropsOtherPlatforms(t *testing.T) {
 		qt.Check(t, qt.DeepEquals(made.Manifests, want))
 		mustLack(t, dst, "a", index)
 
-		// A repeat asks the source for the tag alone, whatever the order of the
+		// A repeated copy asks the source only for the tag, whatever the order of the
 		// platforms.
 		dst.take()
 		opts.Platforms = []ocispec.Platform{*arm64, *amd64, {OS: "linux", Architecture: "arm64"}}
@@ -122,11 +123,11 @@ func TestCopyDropsOtherPlatforms(t *testing.T) {
 			qt.Check(t, qt.Equals(other.Descriptor.Digest, result.Descriptor.Digest))
 			qt.Check(t, qt.Equals(other.Unchanged(), ref != "v2"))
 		}
-		// By digest, there is no tag that remembers what was made.
+		// By digest, there is no tag that points at the new index.
 		from.Ref = string(index.Descriptor.Digest)
 		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, from, opts).Unchanged()))
 
-		// Other platforms are another index.
+		// Other platforms make another index.
 		opts.Platforms = []ocispec.Platform{*armV7}
 		from.Ref = "v1"
 		other := mustCopy(t, Place{dst, "a", "v1"}, from, opts)
@@ -134,7 +135,7 @@ func TestCopyDropsOtherPlatforms(t *testing.T) {
 		mustHave(t, dst, "a", index.Children[1])
 		mustHave(t, dst, "a", index.Children[4])
 
-		// All of them are the index as it is.
+		// With all platforms, the index does not change.
 		for _, opts := range []*Options{{Platforms: []ocispec.Platform{{OS: "linux"}}, DropOthers: true}, nil} {
 			other = mustCopy(t, to, from, opts)
 			qt.Check(t, qt.Equals(other.Descriptor.Digest, index.Descriptor.Digest))
@@ -144,8 +145,8 @@ func TestCopyDropsOtherPlatforms(t *testing.T) {
 	})
 }
 
-// Without DropOthers, attestations follow their image as well.
-func TestAttestationsFollowTheirImage(t *testing.T) {
+// Attestations are copied with their image without DropOthers too.
+func TestCopy_AttestationsFollowTheirImage(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newSparse(t)
 	index := newAttested(1, amd64, armV7, arm64)
@@ -159,13 +160,13 @@ func TestAttestationsFollowTheirImage(t *testing.T) {
 		}
 	}
 
-	// Where the index is refused, the tag is the image's.
+	// If the index is refused, the tag points at the image.
 	dst = newMem(t)
 	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{Platforms: []ocispec.Platform{*armV7}})
 	qt.Check(t, qt.Equals(result.Descriptor.Digest, index.Children[1].Descriptor.Digest))
 }
 
-func TestDropsOtherPlatformsOfNestedIndexes(t *testing.T) {
+func TestCopy_DropsOtherPlatformsOfNestedIndexes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		mixed, none := newPlatforms(1, amd64, armV7), newPlatforms(10, armV7)
 		whole, empty := newPlatforms(20, arm64), ocitest.NewIndex(ocitest.Spec{})
@@ -195,15 +196,15 @@ func TestDropsOtherPlatformsOfNestedIndexes(t *testing.T) {
 
 		src.take()
 		qt.Check(t, qt.IsTrue(mustCopy(t, to, from, opts).Unchanged()))
-		// The list of referrers of what is the source's: three images and indexes,
-		// the empty one, and the signature.
+		// Lists of referrers for what the source has: three images and indexes, the
+		// empty index, and the signature.
 		qt.Check(t, qt.Equals(src.take(), "Referrers 5, ResolveTag 1"))
 	})
 }
 
-// What the destination lost, it gets again: what was made as well, which the source
-// never had.
-func TestDroppedPlatformsAreRepaired(t *testing.T) {
+// The destination gets again what it lost, including a new index, which the source never
+// had.
+func TestCopy_RepairsAnIndexThatItMade(t *testing.T) {
 	t.Parallel()
 	src := newSpy(newMem(t))
 	nested := newPlatforms(1, amd64, armV7)
@@ -245,8 +246,8 @@ func TestDroppedPlatformsAreRepaired(t *testing.T) {
 	}
 }
 
-// The referrers of what is there come along, those of what is not do not.
-func TestReferrersOfDroppedPlatforms(t *testing.T) {
+// Referrers are copied only if the destination has their subject.
+func TestCopy_SkipsReferrersOfDroppedPlatforms(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index := newPlatforms(1, amd64, armV7)
 		mustPush(t, src, "a", index, "v1")
@@ -254,17 +255,17 @@ func TestReferrersOfDroppedPlatforms(t *testing.T) {
 		for _, a := range []*ocitest.Artifact{ofIndex, ofImage, ofOther} {
 			mustPush(t, src, "a", a)
 		}
-		mustPush(t, src, "a", newCosign(33), cosignTag(index.Descriptor.Digest)+".sig")
-		sbom := cosignTag(index.Children[0].Descriptor.Digest) + ".sbom"
+		mustPush(t, src, "a", newCosign(33), rules.CosignTag(index.Descriptor.Digest)+".sig")
+		sbom := rules.CosignTag(index.Children[0].Descriptor.Digest) + ".sbom"
 		mustPush(t, src, "a", newCosign(34), sbom)
-		// One that names the index that is replaced cannot be whole.
+		// A referrer that names a replaced index cannot be complete.
 		group := ocitest.NewIndex(ocitest.Spec{Subject: &index.Children[0].Descriptor}, index)
 		group.Manifest = []byte(strings.Replace(string(group.Manifest), `,"platform":{"architecture":"amd64","os":"linux"}`, "", 1))
 		group.Descriptor.Digest, group.Descriptor.Size = digest.FromBytes(group.Manifest), int64(len(group.Manifest))
 		mustPush(t, src, "a", group)
 
 		opts := &Options{Platforms: twoPlatforms, DropOthers: true, Referrers: true, CosignTags: true}
-		src.before = failOn("Referrers", string(index.Descriptor.Digest), errSource) // nobody asks
+		src.before = failOn("Referrers", string(index.Descriptor.Digest), errSource) // not called
 		for pass := range 2 {
 			result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "v1"}, opts)
 			qt.Check(t, qt.Equals(result.Unchanged(), pass == 1))
@@ -282,8 +283,8 @@ func TestReferrersOfDroppedPlatforms(t *testing.T) {
 	})
 }
 
-// All else that an index says stays as it was, in any of its forms.
-func TestNewIndexKeepsAllElse(t *testing.T) {
+// All other fields of an index stay the same, in each of its forms.
+func TestCopy_NewIndexKeepsAllElse(t *testing.T) {
 	t.Parallel()
 	images := newPlatforms(1, amd64, armV7)
 	entry := func(i int, more string) string {
@@ -333,7 +334,7 @@ func jsonOf(t testing.TB, v any) string {
 	return string(text)
 }
 
-func TestDropOthersOfNothing(t *testing.T) {
+func TestCopy_DropsNothingOfAnImage(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	mustPush(t, src, "a", ocitest.NewIndex(ocitest.Spec{}, newPlatforms(1, armV7)), "index")
@@ -343,7 +344,8 @@ func TestDropOthersOfNothing(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
 	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""))
 
-	// What is no index is copied as it is, and so is what has all platforms.
+	// A manifest that is not an index does not change, nor does an index of which all
+	// platforms are chosen.
 	result := mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "image"}, opts)
 	qt.Check(t, qt.Equals(result.Descriptor.Digest, image(1).Descriptor.Digest))
 	result = mustCopy(t, Place{dst, "a", ""}, Place{src, "a", "index"}, &Options{DropOthers: true})

@@ -15,15 +15,15 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// A mirror remembers what it made, also the next process; a tag that moved is made
-// anew, and validation is asked about what is new alone.
-func TestMirrorDropsOtherPlatforms(t *testing.T) {
+// A mirror makes an index once, even in several processes. It makes a new one when the tag
+// moves. Validate is called only for what is new.
+func TestMirror_DropsOtherPlatforms(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		one, two := newAttested(1, amd64, armV7), newAttested(20, amd64, armV7)
 		mustPush(t, src, "a", one, "v1")
 		mustPush(t, src, "a", image(1), "plain")
 		asked := 0
-		opts := &MirrorOptions{Images: 1, Validate: func(_ context.Context, i Image) error {
+		opts := &MirrorOptions{ImageConcurrency: 1, Validate: func(_ context.Context, i Image) error {
 			asked++
 			return nil
 		}}
@@ -37,7 +37,8 @@ func TestMirrorDropsOtherPlatforms(t *testing.T) {
 		pass(Summary{Updated: 2})
 		first := tagged(t, dst, "a", "v1")
 		pass(Summary{Same: 2})
-		// The images and the attestation are looked for referrers, the new index is not.
+		// The referrers of the images and the attestation are listed, those of the new
+		// index are not.
 		qt.Check(t, qt.Equals(src.take(), "Referrers 3, ResolveTag 2, Tags 1"))
 		qt.Check(t, qt.Equals(asked, 2))
 
@@ -49,7 +50,7 @@ func TestMirrorDropsOtherPlatforms(t *testing.T) {
 		mustHave(t, dst, "a", two.Children[2])
 		pass(Summary{Same: 2})
 
-		// Other platforms, or all of them, are another index.
+		// Other platforms, or all of them, make another index.
 		rule.Platforms = []string{"linux/arm/v7"}
 		pass(Summary{Updated: 1, Same: 1})
 		pass(Summary{Same: 2})
@@ -59,8 +60,8 @@ func TestMirrorDropsOtherPlatforms(t *testing.T) {
 	})
 }
 
-// On demand, a tag points at what a pass would make.
-func TestOnDemandDropsOtherPlatforms(t *testing.T) {
+// On demand, a tag points at the index that a pass would make.
+func TestOnDemand_DropsOtherPlatforms(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	src, dst := newSpy(newMem(t)), newMem(t)
@@ -84,7 +85,7 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 			qt.Check(t, qt.Equals(desc.Digest, want.Digest))
 			qt.Check(t, qt.Equals(desc.Size, want.Size))
 		}
-		if tag == "v1" { // it is made once
+		if tag == "v1" { // the index is made once
 			qt.Check(t, qt.Equals(src.take(), "GetManifest 2, ResolveTag 3"))
 		}
 		rd, err := view.GetTag(ctx, "a", tag)
@@ -96,7 +97,7 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 		qt.Check(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(desc.MediaType, want.MediaType))
 	}
-	// What was made can be copied as if it were there.
+	// A new index can be copied as if it existed.
 	other := newMem(t)
 	mustCopy(t, Place{other, "b", "v1"}, Place{view, "a", "v1"}, nil)
 	qt.Check(t, qt.Equals(tagged(t, other, "b", "v1"), tagged(t, dst, "a", "v1")))
@@ -104,7 +105,7 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 	_, err := view.ResolveTag(ctx, "a", "other")
 	qt.Check(t, qt.IsTrue(absent(err)))
 
-	// It is let in by the rule as the source's index.
+	// The rule admits the new index as it admits that of the source.
 	guarded := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a", Platforms: []string{"linux/amd64"}, DropOthers: true, OnlySigned: true})).OnDemand()[0]
 	_, err = guarded.ResolveTag(ctx, "a", "v1")
 	qt.Check(t, qt.ErrorIs(err, ErrUnsigned))
@@ -115,9 +116,9 @@ func TestOnDemandDropsOtherPlatforms(t *testing.T) {
 	qt.Check(t, qt.IsNil(err))
 }
 
-// An index is made once for those who ask at the same time, and an error is theirs too.
-// That the first of them leaves is not.
-func TestOnDemandMakesAnIndexOnce(t *testing.T) {
+// An index is made once for all callers that ask at the same time. They share an error, but
+// not the departure of the first caller.
+func TestOnDemand_MakesAnIndexOnce(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
@@ -127,7 +128,7 @@ func TestOnDemandMakesAnIndexOnce(t *testing.T) {
 	}{
 		{"made", false, false, "GetManifest 1, ResolveTag 5"},
 		{"failed", true, false, "GetManifest 1, ResolveTag 5"},
-		{"left", false, true, "GetManifest 2, ResolveTag 5"},
+		{"left", false, true, "GetManifest 1, ResolveTag 5"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -184,8 +185,8 @@ func TestOnDemandMakesAnIndexOnce(t *testing.T) {
 	}
 }
 
-// What is made on demand is within the limits of the mirror's copies.
-func TestOnDemandHeedsLimits(t *testing.T) {
+// The limits of the mirror's copies apply to indexes that are made on demand.
+func TestOnDemand_HeedsLimits(t *testing.T) {
 	t.Parallel()
 	src := newMem(t)
 	mustPush(t, src, "a", newPlatforms(1, amd64, armV7), "v1")
@@ -200,9 +201,9 @@ func TestOnDemandHeedsLimits(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(sum.Failures[0].Err, ErrLimit))
 }
 
-// What the destination's tag points at may be beyond the limits of the copy that
-// moves it.
-func TestDropOthersMovesTagFromLargeIndex(t *testing.T) {
+// The manifest at which the destination's tag points may exceed the limits of the copy that
+// moves the tag.
+func TestCopy_MovesATagFromAnIndexBeyondTheLimits(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	mustPush(t, src, "a", newPlatforms(1, amd64, armV7), "v1")
@@ -213,13 +214,13 @@ func TestDropOthersMovesTagFromLargeIndex(t *testing.T) {
 	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), result.Descriptor.Digest))
 }
 
-func TestRemadeIsBounded(t *testing.T) {
+func TestIndexCache_IsBounded(t *testing.T) {
 	t.Parallel()
-	var r remade
-	for i := range 3 * maxRemade >> 20 {
+	var r indexCache
+	for i := range 3 * maxIndexes >> 20 {
 		n := &node{digest: digest.FromString(jsonOf(t, i)), size: 1 << 20}
-		r.add(remadeKey{"a", n.digest}, n)
-		qt.Assert(t, qt.IsTrue(len(r.nodes) <= maxRemade>>20))
-		qt.Check(t, qt.IsNotNil(r.known(remadeKey{"a", n.digest})))
+		r.add(indexKey{"a", n.digest}, n)
+		qt.Assert(t, qt.IsTrue(len(r.nodes) <= maxIndexes>>20))
+		qt.Check(t, qt.IsNotNil(r.lookup(indexKey{"a", n.digest})))
 	}
 }

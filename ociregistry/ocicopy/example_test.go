@@ -14,7 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// build stands for what a CI job did before: it built an image and signed it.
+// build represents an earlier step of a CI job: it builds an image and signs it.
 func build(ctx context.Context, r ociregistry.Interface) {
 	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{4096, 100}})
 	signature := ocitest.NewImage(ocitest.Spec{
@@ -32,15 +32,15 @@ func build(ctx context.Context, r ociregistry.Interface) {
 	}
 }
 
-// A CI job copies an image with its signatures from where it was built to where
-// it is released.
+// A CI job copies an image with its signatures from the staging registry to the production
+// registry.
 func ExampleCopy() {
 	ctx := context.Background()
 	staging, production := ocimem.New(), ocimem.New() // or ociclient.New(…)
 	build(ctx, staging)
 
-	src := ocicopy.Place{Registry: staging, Repo: "team/app", Ref: "v1.2.3"}
-	dst := ocicopy.Place{Registry: production, Repo: "released/app"}
+	src := ocicopy.Place{Registry: staging, Repository: "team/app", Ref: "v1.2.3"}
+	dst := ocicopy.Place{Registry: production, Repository: "released/app"}
 	opts := &ocicopy.Options{Referrers: true, CosignTags: true}
 	for range 2 {
 		result, err := ocicopy.Copy(ctx, dst, src, opts)
@@ -56,8 +56,8 @@ func ExampleCopy() {
 	// 0 blobs, 0 manifests; unchanged: true
 }
 
-// A copy for two platforms makes a new index without the others. It is another index:
-// what was signed is the one of the source.
+// A copy for two platforms makes a new index without the others. It has another digest than
+// the index that was signed.
 func ExampleOptions_dropOthers() {
 	ctx := context.Background()
 	hub, local := ocimem.New(), ocimem.New()
@@ -82,8 +82,8 @@ func ExampleOptions_dropOthers() {
 		}
 		opts.Platforms = append(opts.Platforms, platform)
 	}
-	src := ocicopy.Place{Registry: hub, Repo: "team/app", Ref: "v1"}
-	dst := ocicopy.Place{Registry: local, Repo: "mirror/app"}
+	src := ocicopy.Place{Registry: hub, Repository: "team/app", Ref: "v1"}
+	dst := ocicopy.Place{Registry: local, Repository: "mirror/app"}
 	for range 2 {
 		result, err := ocicopy.Copy(ctx, dst, src, opts)
 		if err != nil {
@@ -101,15 +101,15 @@ func ExampleOptions_dropOthers() {
 	// application/vnd.oci.image.index.v1+json true <nil>
 }
 
-// A plan says what a copy would do.
+// Plan returns what a copy would do.
 func ExamplePlan() {
 	ctx := context.Background()
 	staging, production := ocimem.New(), ocimem.New()
 	build(ctx, staging)
 
 	plan, err := ocicopy.Plan(ctx,
-		ocicopy.Place{Registry: production, Repo: "released/app"},
-		ocicopy.Place{Registry: staging, Repo: "team/app", Ref: "v1.2.3"}, nil)
+		ocicopy.Place{Registry: production, Repository: "released/app"},
+		ocicopy.Place{Registry: staging, Repository: "team/app", Ref: "v1.2.3"}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -123,8 +123,8 @@ func ExamplePlan() {
 	// copied manifest 546 [v1.2.3]
 }
 
-// A mirror keeps the newest releases of a team, by a rule that was read from a
-// file. Of what runs on several platforms, it keeps one.
+// A mirror keeps the newest releases of a team, by a rule that was read from a file. It
+// keeps one platform of each image.
 func ExampleMirror() {
 	ctx := context.Background()
 	hub, local := ocimem.New(), ocimem.New()

@@ -5,62 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// An extra is a manifest that refers to another one.
+// extra is a referrer of a manifest, listed or under cosign's tag.
 type extra struct {
 	Referrer
-	tag string // to be set at the destination, or ""
-}
-
-// cosignSuffixes end the tags that cosign makes of the digest of what it signs.
-var cosignSuffixes = []string{".sig", ".att", ".sbom"}
-
-// cosignTag returns the tag of cosign for what has a digest, without a suffix,
-// or "" if there is none: made of SHA-512 it would be too long for a tag.
-func cosignTag(digest ociregistry.Digest) string {
-	hex, ok := strings.CutPrefix(string(digest), "sha256:")
-	if !ok {
-		return ""
-	}
-	return "sha256-" + hex
-}
-
-// aboutDigest reports whether a tag belongs to a manifest that its name is made
-// of, and cosign whether it does by cosign's scheme. The other scheme is the
-// referrers tag of the distribution specification, which registries and clients
-// maintain by themselves.
-func aboutDigest(tag string) (about, cosign bool) {
-	rest, ok := strings.CutPrefix(tag, "sha256-")
-	if !ok || len(rest) < 64 || strings.Trim(rest[:64], "0123456789abcdef") != "" {
-		return false, false
-	}
-	suffix := rest[64:]
-	cosign = slices.Contains(cosignSuffixes, suffix)
-	return cosign || suffix == "", cosign
+	tag string // the tag to set at the destination, or ""
 }
 
 func (c *copier) wantsExtras() bool { return c.opts.Referrers || c.opts.CosignTags }
 
-// findExtras finds what refers to n, of the kinds that are to be copied.
+// findExtras finds the referrers of n of the kinds that are to be copied.
 func (c *copier) findExtras(ctx context.Context, n *node) error {
 	if c.opts.Referrers {
 		if err := c.findReferrers(ctx, n); err != nil {
 			err = fmt.Errorf("referrers of %s: %w", n.digest, err)
-			if !c.excuses(ctx, err) {
+			if !c.maySkip(ctx, err) {
 				return err
 			}
 			n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Err: err})
 		}
 	}
-	if tag := cosignTag(n.digest); c.opts.CosignTags && tag != "" {
-		for _, suffix := range cosignSuffixes {
+	if tag := rules.CosignTag(n.digest); c.opts.CosignTags && tag != "" {
+		for _, suffix := range rules.CosignSuffixes {
 			if err := c.findCosign(ctx, n, tag+suffix); err != nil {
 				err = fmt.Errorf("tag %s: %w", tag+suffix, err)
-				if !c.excuses(ctx, err) {
+				if !c.maySkip(ctx, err) {
 					return err
 				}
 				n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Tag: tag + suffix, Err: err})
@@ -70,11 +43,11 @@ func (c *copier) findExtras(ctx context.Context, n *node) error {
 	return nil
 }
 
-// findReferrers finds the referrers of n. Any error means that it is not known what
-// there is, also [ociregistry.ErrUnsupported]: no list is not an empty list.
+// findReferrers lists the referrers of n. It returns any error, even
+// [ociregistry.ErrUnsupported]: a missing list is not an empty list.
 func (c *copier) findReferrers(ctx context.Context, n *node) error {
 	listed := 0
-	for desc, err := range c.src.Registry.Referrers(ctx, c.src.Repo, n.digest, "") {
+	for desc, err := range c.src.Registry.Referrers(ctx, c.src.Repository, n.digest, "") {
 		listed++
 		switch {
 		case err != nil:
@@ -85,7 +58,7 @@ func (c *copier) findReferrers(ctx context.Context, n *node) error {
 			continue
 		}
 		if err := ociregistry.CheckDigest(desc.Digest); err != nil {
-			if err = atSource(err); !c.excuses(ctx, err) {
+			if err = atSource(err); !c.maySkip(ctx, err) {
 				return err
 			}
 			n.unlisted = append(n.unlisted, Referrer{Subject: n.digest, Descriptor: desc, Err: err})
@@ -100,7 +73,7 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	if c.opts.inner.hasTag != nil && !c.opts.inner.hasTag(tag) {
 		return nil
 	}
-	desc, err := c.src.Registry.ResolveTag(ctx, c.src.Repo, tag)
+	desc, err := c.src.Registry.ResolveTag(ctx, c.src.Repository, tag)
 	if absent(err) {
 		return nil
 	}
@@ -110,7 +83,7 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	if err != nil {
 		return atSource(err)
 	}
-	there, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
+	there, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repository, tag)
 	if err != nil && !absent(err) {
 		return atDestination(err)
 	}
@@ -122,10 +95,10 @@ func (c *copier) findCosign(ctx context.Context, n *node, tag string) error {
 	return nil
 }
 
-// excuses reports whether the copy goes on without what err keeps from being read. A
-// copy that will be tried again does not, if that may help.
-func (c *copier) excuses(ctx context.Context, err error) bool {
-	if c.opts.inner.triedAgain && mayPass(err) && !absent(err) && !damaged(err) {
+// maySkip reports whether the copy continues without what could not be read because of
+// err. A copy that will be retried does not skip on a temporary error.
+func (c *copier) maySkip(ctx context.Context, err error) bool {
+	if c.opts.inner.willRetry && isTemporary(err) && !absent(err) && !damaged(err) {
 		return false
 	}
 	return c.opts.SkipBrokenReferrers && ctx.Err() == nil && (fromSource(err) ||

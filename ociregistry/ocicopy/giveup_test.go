@@ -15,10 +15,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// A source that stalls is given up for the round, however much there is of it and
-// whatever it still answers. No other source notices, and the next pass is as if
-// nothing had been.
-func TestStalledSourceEndsItsRounds(t *testing.T) {
+// A source that stalls is given up for the round, however many images it has and whatever
+// it still answers. Other sources are not affected, and neither is the next pass.
+func TestMirror_GivesUpAStalledSourceForTheRound(t *testing.T) {
 	t.Parallel()
 	const n = 200
 	var images []*ocitest.Artifact
@@ -72,8 +71,8 @@ func TestStalledSourceEndsItsRounds(t *testing.T) {
 				)
 				summary := mustPass(t, m)
 				const backoffs = 7 * DefaultBackoff
-				qt.Check(t, qt.Equals(time.Since(start), (1+DefaultRetries)*maxStalls*DefaultStall+backoffs))
-				qt.Check(t, qt.Equals(retried, DefaultRetries*n))
+				qt.Check(t, qt.Equals(time.Since(start), DefaultAttempts*maxStalls*DefaultStall+backoffs))
+				qt.Check(t, qt.Equals(retried, (DefaultAttempts-1)*n))
 				qt.Check(t, qt.Equals(failed, n-test.want.Updated))
 				qt.Check(t, qt.Equals(len(summary.Failures), failed))
 				qt.Check(t, qt.Equals(summary.Updated, test.want.Updated+20))
@@ -89,8 +88,8 @@ func TestStalledSourceEndsItsRounds(t *testing.T) {
 	}
 }
 
-// The tags to delete, which the source is asked about one by one, are no exception.
-func TestStalledSourceEndsItsDeletions(t *testing.T) {
+// That includes the tags to delete, about which the source is asked one by one.
+func TestMirror_GivesUpDeletionsOfAStalledSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -101,7 +100,7 @@ func TestStalledSourceEndsItsDeletions(t *testing.T) {
 		}
 		goOn := stallAt(src, "ResolveTag")
 		start := time.Now()
-		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "a", Delete: true}))
+		m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(src, Rule{Repositories: "a", Delete: true}))
 		summary := mustPass(t, m)
 		qt.Check(t, qt.Equals(time.Since(start), maxStalls*DefaultStall))
 		qt.Check(t, qt.HasLen(summary.Failures, 1+n))
@@ -112,9 +111,9 @@ func TestStalledSourceEndsItsDeletions(t *testing.T) {
 	})
 }
 
-// A few images that cannot be read in time keep none of the others back: what comes
-// of those is an answer, and the calls that stall at the same time are one stall.
-func TestStalledImagesKeepNoOthersBack(t *testing.T) {
+// A few images that cannot be read in time do not keep others from being mirrored: each
+// complete answer resets the count, and calls that stall at the same time count once.
+func TestMirror_StalledImagesKeepNoOthersBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -135,7 +134,7 @@ func TestStalledImagesKeepNoOthersBack(t *testing.T) {
 			return nil
 		}
 		start := time.Now()
-		m := mustMirror(t, dst, &MirrorOptions{Images: 1, Retries: -1}, hub(src, Rule{Repositories: "a"}))
+		m := mustMirror(t, dst, &MirrorOptions{ImageConcurrency: 1, Attempts: -1}, hub(src, Rule{Repositories: "a"}))
 		summary := mustPass(t, m)
 		qt.Check(t, qt.Equals(summary.Updated, bad))
 		qt.Check(t, qt.HasLen(summary.Failures, bad))
@@ -143,8 +142,8 @@ func TestStalledImagesKeepNoOthersBack(t *testing.T) {
 	})
 }
 
-// What its caller ends is neither an answer nor a stall.
-func TestPatientCountsNoCallsOfCallersWhoLeft(t *testing.T) {
+// A call that its caller ends counts neither as an answer nor as a stall.
+func TestPatient_CountsNoCallsOfCallersWhoLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src := newSpy(ocimem.New())
@@ -165,11 +164,11 @@ func TestPatientCountsNoCallsOfCallersWhoLeft(t *testing.T) {
 		qt.Check(t, qt.ErrorIs(err, ErrStalled))
 		qt.Check(t, qt.Equals(src.take(), fmt.Sprintf("ResolveTag %d", 2*maxStalls-1)))
 
-		// It is still asked for other things, and for the same in the next round.
+		// Other methods are still called, and this one in the next round.
 		src.before = nil
 		_, err = p.GetTag(t.Context(), "a", "v1")
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
-		p.anew()
+		p.reset()
 		_, err = p.ResolveTag(t.Context(), "a", "v1")
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 		qt.Check(t, qt.IsFalse(p.stalled.Load()))

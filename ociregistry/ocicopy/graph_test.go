@@ -13,12 +13,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestBehaviour16_ReferrersAndCosignTags(t *testing.T) {
+func TestCopy_CopiesReferrersAndCosignTags(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index, extras := signedIndex(t, src, "a", "v1")
 		from := Place{src, "a", "v1"}
@@ -39,9 +40,9 @@ func TestBehaviour16_ReferrersAndCosignTags(t *testing.T) {
 		qt.Assert(t, qt.HasLen(referrers, 1))
 		qt.Check(t, qt.Equals(referrers[0].Digest, extras[0].Descriptor.Digest))
 		qt.Check(t, qt.Equals(referrers[0].ArtifactType, typeNotation))
-		qt.Check(t, qt.Equals(tagged(t, dst, "b", cosignTag(index.Descriptor.Digest)+".sig"), extras[2].Descriptor.Digest))
+		qt.Check(t, qt.Equals(tagged(t, dst, "b", rules.CosignTag(index.Descriptor.Digest)+".sig"), extras[2].Descriptor.Digest))
 
-		// A repeat reads no manifest and no blob at the source.
+		// A repeated copy reads no manifest and no blob from the source.
 		src.take()
 		dst.take()
 		qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "b", ""}, from, opts).Unchanged()))
@@ -50,7 +51,7 @@ func TestBehaviour16_ReferrersAndCosignTags(t *testing.T) {
 		qt.Check(t, qt.Equals(src.take(), "Referrers 7, ResolveTag 22"))
 		qt.Check(t, qt.IsFalse(strings.Contains(dst.take(), "GetBlob")))
 
-		// What was copied without them gets them later, and nothing else.
+		// An image that was copied without them gets them later, and nothing else.
 		result := mustCopy(t, Place{dst, "plain", ""}, from, opts)
 		n, _ := result.Count(Manifest, Copied)
 		qt.Check(t, qt.Equals(n, 4))
@@ -60,7 +61,7 @@ func TestBehaviour16_ReferrersAndCosignTags(t *testing.T) {
 	})
 }
 
-func TestBehaviour16_ReferrerTypes(t *testing.T) {
+func TestCopy_CopiesOnlyReferrersOfTheGivenTypes(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
@@ -74,10 +75,10 @@ func TestBehaviour16_ReferrerTypes(t *testing.T) {
 	qt.Check(t, qt.IsNotNil(sig.Verify(t.Context(), dst, "a")))
 }
 
-func TestBehaviour16_LoopsEnd(t *testing.T) {
+func TestCopy_EndsWhereManifestsLoop(t *testing.T) {
 	t.Parallel()
-	// A registry can list anything as a referrer: here each of two images is one
-	// of the other, and of itself.
+	// A registry can list anything as a referrer: here each of two images is a referrer
+	// of the other and of itself.
 	src, dst := newSpy(newMem(t)), newMem(t)
 	a := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
 	b := ocitest.NewImage(ocitest.Spec{Seed: 2, Layers: []int64{10}})
@@ -91,7 +92,7 @@ func TestBehaviour16_LoopsEnd(t *testing.T) {
 	mustHave(t, dst, "a", b)
 }
 
-func TestBehaviour16_ReferrerThatNamesItsSubject(t *testing.T) {
+func TestCopy_CopiesAReferrerThatNamesItsSubject(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
 		group := ocitest.NewIndex(ocitest.Spec{Subject: &image.Descriptor}, image)
@@ -102,7 +103,7 @@ func TestBehaviour16_ReferrerThatNamesItsSubject(t *testing.T) {
 	})
 }
 
-func TestReferrerThatIsGone(t *testing.T) {
+func TestCopy_ReportsAReferrerThatIsGone(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	image := ocitest.NewImage(ocitest.Spec{Seed: 1})
@@ -118,14 +119,14 @@ func TestReferrerThatIsGone(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(result.Missing[0].Err, ociregistry.ErrManifestUnknown))
 }
 
-// lists makes s list other referrers than it has.
+// lists makes s list referrers that it does not have.
 func lists(s *spy, referrers func(ociregistry.Digest) []ociregistry.Descriptor) {
 	s.Interface.(*ociregistry.Funcs).Referrers_ = referrersOf(referrers)
 }
 
-// TestIndexOfBlobs copies what BuildKit makes of a cache: an index that names
-// blobs. The source is not asked for each of them again.
-func TestIndexOfBlobs(t *testing.T) {
+// BuildKit stores a cache as an index that names blobs. The source is asked once for each
+// of them.
+func TestCopy_CopiesAnIndexOfBlobs(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		layer := ocitest.NewBlob(1, 100)
 		layer.Descriptor.MediaType = ocispec.MediaTypeImageLayerGzip
@@ -141,7 +142,7 @@ func TestIndexOfBlobs(t *testing.T) {
 	})
 }
 
-func TestHostileGraphs(t *testing.T) {
+func TestCopy_HostileGraphsHitLimits(t *testing.T) {
 	t.Parallel()
 	src := newSpy(newSparse(t))
 	deep := ocitest.NewImage(ocitest.Spec{})
@@ -195,7 +196,7 @@ func TestHostileGraphs(t *testing.T) {
 	}
 }
 
-func TestLyingSource(t *testing.T) {
+func TestCopy_RefusesContentThatIsNotWhatItIsCalled(t *testing.T) {
 	t.Parallel()
 	image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{10}})
 	other := ocitest.NewImage(ocitest.Spec{Seed: 2, Layers: []int64{10}})
@@ -240,7 +241,7 @@ func TestLyingSource(t *testing.T) {
 	}
 }
 
-// blobIs makes a registry have other content for a blob, or none if it is empty.
+// blobIs makes a registry return other content for a blob, or none if it is empty.
 func blobIs(desc ociregistry.Descriptor, content string) func(*ociregistry.Funcs) {
 	return func(f *ociregistry.Funcs) {
 		get := f.GetBlob_
@@ -256,7 +257,7 @@ func blobIs(desc ociregistry.Descriptor, content string) func(*ociregistry.Funcs
 	}
 }
 
-func TestCancelStopsCopy(t *testing.T) {
+func TestCopy_StopsWhenItIsCancelled(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mustPush(t, src, "a", ocitest.NewImage(ocitest.Spec{Layers: []int64{1, 2, 3}}), "v1")
@@ -275,7 +276,7 @@ func TestCancelStopsCopy(t *testing.T) {
 	qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), ""))
 }
 
-func TestSizesDoNotOverflow(t *testing.T) {
+func TestResult_SizesDoNotOverflow(t *testing.T) {
 	t.Parallel()
 	qt.Check(t, qt.Equals(addSizes(1, 2), 3))
 	qt.Check(t, qt.Equals(addSizes(math.MaxInt64, 1), math.MaxInt64))
@@ -288,9 +289,8 @@ func TestSizesDoNotOverflow(t *testing.T) {
 	qt.Check(t, qt.Equals(bytes, math.MaxInt64))
 }
 
-// TestDestinationLosesManifest has a destination that says that it has a
-// manifest, and does not when it is read.
-func TestDestinationLosesManifest(t *testing.T) {
+// The destination resolves a manifest, and does not have it when it is read.
+func TestCopy_RestoresAManifestThatTheDestinationLost(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newSpy(newMem(t))
 	index := newPlatforms(1, amd64, arm64)
@@ -307,8 +307,8 @@ func TestDestinationLosesManifest(t *testing.T) {
 	mustHave(t, dst, "a", index)
 }
 
-// TestTagThatGoesAway has the source lose what a tag pointed at.
-func TestTagThatGoesAway(t *testing.T) {
+// The source loses the manifest at which the tag pointed.
+func TestCopy_FailsWhenTheTagGoesAway(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mediaType := "application/x-unknown"

@@ -5,20 +5,20 @@ import (
 	"errors"
 )
 
-// image brings a tag up to date. What it points at is looked up once: that is
-// admitted, and that is copied, also if the tag moves meanwhile.
+// image brings a tag up to date. It resolves the tag once: the manifest that is
+// admitted is the one that is copied, even if the tag moves meanwhile.
 func (r *repository) image(ctx context.Context, about Event) ([]task, error) {
-	desc, err := r.src.reg.ResolveTag(ctx, about.Repo, about.Tag)
+	desc, err := r.src.reg.ResolveTag(ctx, about.Repository, about.Tag)
 	if absent(err) {
-		return nil, nil // it has gone since the tags were listed
+		return nil, nil // the tag was deleted after the tags were listed
 	}
 	if err != nil {
 		return nil, err
 	}
-	from := Place{r.src.reg, about.Repo, string(desc.Digest)}
+	from := Place{r.src.reg, about.Repository, string(desc.Digest)}
 	opts := r.copyOptions()
 	opts.inner.resolved = desc
-	opts.inner.triedAgain = about.Attempt <= r.opts.Retries
+	opts.inner.willRetry = about.Attempt < r.opts.Attempts
 	opts.inner.admit = func(ctx context.Context) error {
 		place := from
 		place.Registry = r.src.Registry

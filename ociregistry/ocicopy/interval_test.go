@@ -13,7 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/ocimem"
 )
 
-func TestPassesComeAtOnceThenAtTheInterval(t *testing.T) {
+func TestMirror_RunsAPassAtOnceThenAtTheInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -35,7 +35,7 @@ func TestPassesComeAtOnceThenAtTheInterval(t *testing.T) {
 	})
 }
 
-func TestOnePassAtATime(t *testing.T) {
+func TestMirror_RunsOnePassAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -60,8 +60,8 @@ func TestOnePassAtATime(t *testing.T) {
 		wait.Wait()
 		qt.Check(t, qt.Equals(src.take(), "GetBlob 3, GetManifest 1, Referrers 1, ResolveTag 1, Tags 1"))
 
-		// One that waits can leave; and where the one that works leaves, one of
-		// those that wait goes on.
+		// A caller that waits can leave. If the caller that runs the pass leaves, one
+		// that waits runs another.
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 2 {
 			wait.Go(func() {
@@ -78,9 +78,8 @@ func TestOnePassAtATime(t *testing.T) {
 	})
 }
 
-// TestCancelStopsAPassPromptly has a bubble end only when all goroutines
-// in it have.
-func TestCancelStopsAPassPromptly(t *testing.T) {
+// The bubble of synctest ends only when all goroutines in it have ended.
+func TestMirror_StopsAPassPromptlyWhenCancelled(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"Repositories", "Tags", "ResolveTag", "GetManifest", "GetBlob", "Referrers", "backoff", "interval"} {
 		t.Run(at, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// load reads and parses n, if that was not done.
+// load reads and parses n, unless it has been read before.
 func (c *copier) load(ctx context.Context, n *node) error {
 	if n.contents != nil {
 		return nil
@@ -22,22 +22,22 @@ func (c *copier) load(ctx context.Context, n *node) error {
 	return nil
 }
 
-// fetch reads n from the destination if it has it, else from the source.
+// fetch reads n from the destination if that has it, or else from the source.
 func (c *copier) fetch(ctx context.Context, n *node) error {
-	if n.there {
-		err := c.fetchThere(ctx, n)
+	if n.present {
+		err := c.fetchFromDestination(ctx, n)
 		switch {
 		case err == nil:
 			return c.askType(ctx, n)
 		case !absent(err) && !damaged(err):
 			return atDestination(err)
 		}
-		n.there, n.trusted = false, false
+		n.present, n.trusted = false, false
 	}
-	r, err := c.src.Registry.GetManifest(ctx, c.src.Repo, n.digest)
+	r, err := c.src.Registry.GetManifest(ctx, c.src.Repository, n.digest)
 	if errors.Is(err, ociregistry.ErrManifestUnknown) {
 		n.gone = n.optional
-		n.isBlob = !n.gone && n.named && !known(n.mediaType)
+		n.isBlob = !n.gone && n.named && !isKnown(n.mediaType)
 		if !n.isManifest() {
 			return nil
 		}
@@ -48,41 +48,41 @@ func (c *copier) fetch(ctx context.Context, n *node) error {
 	return c.readSource(n, r)
 }
 
-func (c *copier) fetchThere(ctx context.Context, n *node) error {
-	r, err := c.dst.Registry.GetManifest(ctx, c.dst.Repo, n.digest)
+func (c *copier) fetchFromDestination(ctx context.Context, n *node) error {
+	r, err := c.dst.Registry.GetManifest(ctx, c.dst.Repository, n.digest)
 	if err != nil {
 		return err
 	}
 	return c.read(n, r)
 }
 
-// damaged reports whether err says that content is not what its digest says. At
-// the destination that is repaired.
+// damaged reports whether err says that content does not match its digest. At the
+// destination, such content is repaired.
 func damaged(err error) bool {
 	return errors.Is(err, ociregistry.ErrDigestInvalid) || errors.Is(err, ociregistry.ErrSizeInvalid)
 }
 
-// askType asks the source for the media type of what was read from the
-// destination, if nothing else tells it. A cache may have kept it under another.
+// askType asks the source for the media type of a manifest that was read from the
+// destination, if it is not known yet. A cache may have stored it under another one.
 func (c *copier) askType(ctx context.Context, n *node) error {
 	if n.mediaType != "" {
 		return nil
 	}
-	n.mediaType = n.stored
-	desc, err := c.src.Registry.ResolveManifest(ctx, c.src.Repo, n.digest)
+	n.mediaType = n.storedType
+	desc, err := c.src.Registry.ResolveManifest(ctx, c.src.Repository, n.digest)
 	switch {
-	case absent(err): // nobody knows better
+	case absent(err): // the type at the destination is all there is
 		return nil
 	case err != nil:
 		return atSource(err)
 	}
-	n.mediaType = cmp.Or(desc.MediaType, n.stored)
+	n.mediaType = cmp.Or(desc.MediaType, n.storedType)
 	return nil
 }
 
-// readSource is read for what the source has. A tag of the destination is not
-// moved to a page or a message that is served in place of a manifest: of what a tag
-// points at, the source alone says the digest.
+// readSource is read for manifests from the source. It refuses a page or a message in
+// place of a manifest that was found by a tag alone: only the source vouches for its
+// digest then.
 func (c *copier) readSource(n *node, r ociregistry.BlobReader) error {
 	if err := c.read(n, r); err != nil {
 		return atSource(err)
@@ -95,8 +95,8 @@ func (c *copier) readSource(n *node, r ociregistry.BlobReader) error {
 	return nil
 }
 
-// read reads the contents of n from r and closes it. Neither the size nor the
-// content is taken on trust, nor is the media type.
+// read reads the contents of n from r, and closes r. It trusts neither the size, nor the
+// content, nor the media type.
 func (c *copier) read(n *node, r ociregistry.BlobReader) error {
 	defer r.Close()
 	if err := ociregistry.CheckDigest(n.digest); err != nil {
@@ -108,20 +108,20 @@ func (c *copier) read(n *node, r ociregistry.BlobReader) error {
 	case err != nil:
 		return err
 	case int64(len(contents)) > limit:
-		return fmt.Errorf("%w: a manifest has more than %d bytes", ErrLimit, limit)
+		return fmt.Errorf("%w: the manifest has more than %d bytes", ErrLimit, limit)
 	case n.digest.Algorithm().FromBytes(contents) != n.digest:
-		return fmt.Errorf("%w: the content is not that of the manifest", ociregistry.ErrDigestInvalid)
-	case c.held.Add(int64(len(contents))) > maxGraph:
-		return fmt.Errorf("%w: manifests of more than %d bytes", ErrLimit, int64(maxGraph))
+		return fmt.Errorf("%w: the content of the manifest does not match", ociregistry.ErrDigestInvalid)
+	case c.manifestBytes.Add(int64(len(contents))) > maxGraph:
+		return fmt.Errorf("%w: the manifests have more than %d bytes", ErrLimit, int64(maxGraph))
 	}
 	n.contents, n.size = contents, int64(len(contents))
 	return n.parse(r.Descriptor().MediaType)
 }
 
-// parse finds out the media type of n, and what n names. The type that n was read
-// with and the one that is known so far count if the contents are of that type,
-// and else the one that the contents say. What is no manifest has the type that
-// was known before it was read. That can be none if it is from the destination.
+// parse finds out the media type of n, and what n names. It takes the first of these
+// types that the contents match: the type with which n was served, the type that is
+// known so far, and the type in the contents. Content that is not a manifest keeps the
+// type that was known before, which may be empty if it was read from the destination.
 func (n *node) parse(served string) error {
 	contents := string(n.contents)
 	var invalid error
@@ -129,7 +129,7 @@ func (n *node) parse(served string) error {
 		if mediaType == "" {
 			mediaType = manifest.TypeOf(contents)
 		}
-		if !known(mediaType) {
+		if !isKnown(mediaType) {
 			continue
 		}
 		info, err := manifest.Parse(mediaType, contents)
@@ -139,14 +139,14 @@ func (n *node) parse(served string) error {
 		}
 		invalid = cmp.Or(invalid, err)
 	}
-	if invalid == nil && !n.there {
+	if invalid == nil && !n.present {
 		n.mediaType = cmp.Or(n.mediaType, served)
 		_, invalid = manifest.Parse(n.mediaType, contents)
 	}
 	return invalid
 }
 
-func known(mediaType string) bool {
+func isKnown(mediaType string) bool {
 	_, known := manifest.Known(mediaType)
 	return known
 }

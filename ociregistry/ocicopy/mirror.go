@@ -12,34 +12,36 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The reasons why a mirror leaves out an image. Both are errors that are also
+// The reasons why a mirror does not copy an image. Errors that wrap them also wrap
 // [ociregistry.ErrDenied].
 var (
-	ErrUnsigned = errors.New("the image has no signature of the types that are asked for")
-	ErrRefused  = errors.New("the image was refused by validation")
+	// ErrUnsigned is the error for an image without a signature where the rule has
+	// OnlySigned.
+	ErrUnsigned = errors.New("the image has no signature of the required types")
+
+	// ErrRefused is the error for an image for which Validate returned an error.
+	ErrRefused = errors.New("the image was refused by validation")
 )
 
 // Source is a registry to mirror from.
 type Source struct {
-	Name     string // stands in reports and errors; not empty
+	Name     string // identifies the source in reports and errors; must not be empty
 	Registry ociregistry.Interface
 
-	// Rules choose repositories. For each repository the first that matches
-	// counts. The registry's repositories are listed only if there are rules
-	// with wildcards.
+	// Rules choose repositories. The first rule that matches a repository applies to
+	// it. The repositories of the registry are listed only if a rule has wildcards.
 	Rules []Rule
 
 	// Stall is how long a pass waits for the source: for the answer to a call, and
-	// for each next part of a list or a blob. Then what was asked for has failed,
-	// with [ErrStalled]. Zero stands for DefaultStall; negative for no bound. See the
+	// for each next part of a list or a blob. After that, the call fails with
+	// [ErrStalled]. Zero means DefaultStall. A negative value means no limit. See the
 	// package documentation.
 	//
-	// When calls of one method have stalled three times in a row, further ones fail
-	// with ErrStalled at once, until what failed is tried again or the next pass
-	// begins. Those that stall at the same time count once, and an answer that came
-	// in full begins the count anew. So a source that stalls costs a pass no more
-	// than about three times Stall for each method, and as much for each of Retries,
-	// however many images it has.
+	// When calls of one method have stalled three times in a row, further calls fail
+	// with ErrStalled at once, until the next attempt at what failed or the next pass.
+	// Calls that stall at the same time count once, and a complete answer resets the
+	// count. A source that stalls therefore costs a pass no more than about three
+	// times Stall for each method and each of the Attempts, however many images it has.
 	Stall time.Duration
 }
 
@@ -47,61 +49,63 @@ type Source struct {
 type MirrorOptions struct {
 	// Interval is the time from the start of one pass of Run over a source to the
 	// start of the next. A pass that takes longer is followed by the next at once.
-	// Zero stands for DefaultInterval.
+	// Zero means DefaultInterval.
 	Interval time.Duration
 
-	// Copy has the settings of each copy. Referrers, CosignTags,
-	// SkipBrokenReferrers, Platforms and DropOthers are those of the rules instead.
-	// Progress is called by several copies at a time.
+	// Copy has the settings of each copy. The rules replace Referrers, CosignTags,
+	// SkipBrokenReferrers, Platforms and DropOthers. Several copies call Progress at
+	// the same time.
 	Copy Options
 
-	// Images is how many images of a source, or lists of its tags, are worked on
-	// at a time. Zero stands for DefaultImages.
-	Images int
+	// ImageConcurrency is the maximum number of images of a source, or lists of its
+	// tags, that are worked on at the same time. The Concurrency of Copy bounds the
+	// requests for each of them. Zero means DefaultImageConcurrency.
+	ImageConcurrency int
 
-	// Retries is how often what failed is tried again in one pass, after
-	// everything else. Zero stands for DefaultRetries; negative is never. Errors that
-	// will not go away, such as [ociregistry.ErrUnauthorized], wait for the next
-	// pass.
-	Retries int
+	// Attempts is the maximum number of consecutive attempts at each image or list in
+	// one pass. Failures are retried after everything else. Permanent errors, such as
+	// [ociregistry.ErrUnauthorized], are left to the next pass.
+	// Zero means DefaultAttempts. A negative value means a single attempt.
+	Attempts int
 
-	// Backoff is the time before the first retry. It doubles with each, up to
-	// MaxBackoff. Zero stands for DefaultBackoff.
+	// Backoff is the time before the second attempt. It doubles with each further one,
+	// up to MaxBackoff. Zero means DefaultBackoff.
 	Backoff time.Duration
 
-	// Validate is asked about each image that is new to the destination, if it
-	// is not nil. An image for which it returns an error is not copied. It can be
-	// called from several goroutines at once.
+	// Validate, if not nil, is called for each image that is new to the destination.
+	// An image for which it returns an error is not copied. It must be safe for
+	// concurrent use.
 	Validate func(ctx context.Context, image Image) error
 
-	// Report is told of everything that a pass did, if it is not nil. It is
-	// called by one goroutine at a time, which waits for it.
+	// Report, if not nil, receives everything that a pass did. It is called by one
+	// goroutine at a time, which waits for it.
 	Report func(Event)
 
-	// Logger is told of changes (Info) and failures (Warn). Nil is silence.
+	// Logger receives changes at level Info and failures at level Warn. Nil means no
+	// logging.
 	Logger *slog.Logger
 }
 
-// The values that MirrorOptions and Sources have by default.
+// The defaults of [MirrorOptions] and [Source], and MaxBackoff, the maximum time between
+// two attempts.
 const (
-	DefaultInterval = time.Hour
-	DefaultStall    = 5 * time.Minute
-	DefaultImages   = 4
-	DefaultRetries  = 3
-	DefaultBackoff  = time.Second
-	MaxBackoff      = time.Minute
+	DefaultInterval         = time.Hour
+	DefaultStall            = 5 * time.Minute
+	DefaultImageConcurrency = 4
+	DefaultAttempts         = 4
+	DefaultBackoff          = time.Second
+	MaxBackoff              = time.Minute
 )
 
 // Image is an image, or another artifact, at a source.
 type Image struct {
 	Source     string // its name
 	Place      Place  // Ref is the digest
-	Tag        string // "" if it is asked for by digest
+	Tag        string // "" if it was asked for by digest
 	Descriptor ociregistry.Descriptor
 }
 
-// Mirror keeps a registry up to date with others. Its methods can be called from
-// several goroutines at once.
+// Mirror keeps a registry up to date with others. It is safe for concurrent use.
 type Mirror struct {
 	dst     ociregistry.Interface
 	sources []*source
@@ -121,16 +125,17 @@ type source struct {
 	current *running // the pass that is in flight, or nil
 }
 
-// running is a pass over a source in flight. Its results can be read when done is closed.
+// running is a pass in flight. Its results can be read when done is closed.
 type running struct {
 	done    chan struct{}
 	summary Summary
 	err     error
 }
 
-// NewMirror returns a mirror of sources into dst. It makes no requests.
+// NewMirror returns a mirror of sources into dst. It makes no requests. Nil opts mean
+// the zero MirrorOptions.
 //
-// The error tells every rule that is wrong; then there is no mirror.
+// If rules are invalid, the mirror is nil and the error describes each of them.
 func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions) (*Mirror, error) {
 	m := &Mirror{dst: dst, shared: newShared()}
 	if opts != nil {
@@ -141,7 +146,7 @@ func NewMirror(dst ociregistry.Interface, sources []Source, opts *MirrorOptions)
 	names := make(map[string]bool)
 	for _, s := range sources {
 		if s.Name == "" || names[s.Name] {
-			problems = append(problems, fmt.Errorf("source %q: a source needs a name of its own", s.Name))
+			problems = append(problems, fmt.Errorf("source %q: the name is empty or not unique", s.Name))
 		}
 		names[s.Name] = true
 		switch {
@@ -170,11 +175,11 @@ func (o *MirrorOptions) setDefaults() {
 	if o.Interval <= 0 {
 		o.Interval = DefaultInterval
 	}
-	if o.Images <= 0 {
-		o.Images = DefaultImages
+	if o.ImageConcurrency <= 0 {
+		o.ImageConcurrency = DefaultImageConcurrency
 	}
-	if o.Retries == 0 {
-		o.Retries = DefaultRetries
+	if o.Attempts == 0 {
+		o.Attempts = DefaultAttempts
 	}
 	if o.Backoff <= 0 {
 		o.Backoff = DefaultBackoff
@@ -184,9 +189,9 @@ func (o *MirrorOptions) setDefaults() {
 	}
 }
 
-// Run makes a pass over each source at once and then one at each interval, until
-// ctx ends. No source waits for another. Run returns the cause of the end of ctx,
-// when all that it started has ended.
+// Run makes a pass over each source at once, and then one after each interval, until
+// ctx ends. Sources do not wait for each other. Run returns the cause of the end of
+// ctx, when everything that it started has ended.
 func (m *Mirror) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for _, src := range m.sources {
@@ -209,14 +214,14 @@ func (m *Mirror) run(ctx context.Context, src *source) {
 	}
 }
 
-// Pass looks at all that is to be mirrored once, and copies what differs. It
-// returns what it did.
+// Pass makes one pass over each source: it copies what differs, and returns what it
+// did.
 //
-// What fails is in the summary; it keeps nothing else from being mirrored, and
-// is no error of Pass. The error is the cause of the end of ctx.
+// Failures are in the summary. They do not affect other images, and are not errors of
+// Pass. The error is the cause of the end of ctx.
 //
-// There is one pass over a source at a time: a call during another one waits for
-// that, and what it did is in both summaries.
+// There is one pass over a source at a time. A call during a pass waits for that pass,
+// and both calls return its result.
 func (m *Mirror) Pass(ctx context.Context) (Summary, error) {
 	summaries := make([]Summary, len(m.sources))
 	var wait sync.WaitGroup
@@ -226,7 +231,7 @@ func (m *Mirror) Pass(ctx context.Context) (Summary, error) {
 	wait.Wait()
 	var sum Summary
 	for _, s := range summaries {
-		sum.join(s)
+		sum.merge(s)
 	}
 	return sum, context.Cause(ctx)
 }
@@ -239,7 +244,7 @@ func (m *Mirror) passOver(ctx context.Context, src *source) Summary {
 			p := &pass{Mirror: m, src: src, queued: make(map[string]bool)}
 			p.run(ctx)
 			r.summary, r.err = p.summary, context.Cause(ctx)
-			src.leave(r)
+			src.finish(r)
 			return r.summary
 		}
 		select {
@@ -250,11 +255,11 @@ func (m *Mirror) passOver(ctx context.Context, src *source) Summary {
 		if r.err == nil {
 			return r.summary
 		}
-		// Its caller left. This one did not.
+		// The caller that ran the pass has left. This one has not.
 	}
 }
 
-// join returns the pass in flight, or else a new one, which is the caller's to
+// join returns the pass in flight or, if there is none, a new one that the caller must
 // run.
 func (s *source) join() (r *running, mine bool) {
 	s.mu.Lock()
@@ -266,7 +271,7 @@ func (s *source) join() (r *running, mine bool) {
 	return s.current, true
 }
 
-func (s *source) leave(r *running) {
+func (s *source) finish(r *running) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.current = nil
@@ -276,7 +281,7 @@ func (s *source) leave(r *running) {
 // rule returns the rule for a repository of the source, or nil.
 func (s *source) rule(repo string) *Selector {
 	for _, rule := range s.rules {
-		if rule.pattern.MatchString(repo) {
+		if rule.pattern.Match(repo) {
 			return rule
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -51,7 +52,7 @@ func image(seed uint64) *ocitest.Artifact {
 	return ocitest.NewImage(ocitest.Spec{Seed: seed, Layers: []int64{100, 20}})
 }
 
-func TestBehaviour19_MirrorsWhatRulesChoose(t *testing.T) {
+func TestMirror_CopiesWhatRulesChoose(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		for _, repo := range []string{"fold/app", "fold/app/deep", "fold/tool", "other", "exact"} {
 			for i, tag := range []string{"v1.0.0", "v1.1.0", "v1.2.0", "latest"} {
@@ -75,8 +76,8 @@ func TestBehaviour19_MirrorsWhatRulesChoose(t *testing.T) {
 	})
 }
 
-// A pass does what rules say as other tools write them.
-func TestMirrorStripsPrefixes(t *testing.T) {
+// A pass applies rules in the form in which other tools write them.
+func TestMirror_StripsPrefixes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		for _, repo := range []string{"fold/app", "fold/deep/tool", "other"} {
 			for i, tag := range []string{"v1", "1.0", "1.0.1", "v2.0.0-rc.1", "latest", "edge"} {
@@ -98,7 +99,7 @@ func TestMirrorStripsPrefixes(t *testing.T) {
 	})
 }
 
-func TestBehaviour19_NoCatalogForExactNames(t *testing.T) {
+func TestMirror_ListsNoRepositoriesForExactNames(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mustPush(t, src, "a", image(1), "v1")
@@ -110,7 +111,8 @@ func TestBehaviour19_NoCatalogForExactNames(t *testing.T) {
 	}
 	qt.Check(t, qt.Equals(mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))).Updated, 1))
 
-	// With a wildcard, what is named exactly is mirrored all the same.
+	// With a wildcard in another rule, repositories that are named exactly are mirrored
+	// all the same.
 	dst = newMem(t)
 	summary := mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "b/*"}, Rule{Repositories: "a"})))
 	qt.Check(t, qt.Equals(summary.Updated, 1))
@@ -118,7 +120,7 @@ func TestBehaviour19_NoCatalogForExactNames(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(summary.Failures[0].Err, ociregistry.ErrDenied))
 }
 
-func TestBehaviour20_Origins(t *testing.T) {
+func TestMirror_OriginsInvertTheRules(t *testing.T) {
 	t.Parallel()
 	one, two := newMem(t), newMem(t)
 	m := mustMirror(t, newMem(t), nil,
@@ -127,7 +129,7 @@ func TestBehaviour20_Origins(t *testing.T) {
 	)
 	tests := map[string]string{
 		"fold/app": "one fold/app",
-		"x/app":    "two app", // fold/app of one goes elsewhere
+		"x/app":    "two app", // fold/app of one is mirrored elsewhere
 		"x/tool/b": "one fold/tool/b, two tool/b",
 		"x":        "",
 		"y":        "",
@@ -135,7 +137,7 @@ func TestBehaviour20_Origins(t *testing.T) {
 	for repo, want := range tests {
 		var got []string
 		for _, o := range m.Origins(repo) {
-			got = append(got, o.Source+" "+o.Repo)
+			got = append(got, o.Source+" "+o.Repository)
 		}
 		qt.Check(t, qt.Equals(strings.Join(got, ", "), want), qt.Commentf("%s", repo))
 	}
@@ -145,11 +147,11 @@ func TestBehaviour20_Origins(t *testing.T) {
 	qt.Check(t, qt.IsFalse(origin.ChoosesTag("latest")))
 }
 
-func TestBehaviour22_OnlySigned(t *testing.T) {
+func TestMirror_CopiesOnlySignedImages(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		mustPush(t, src, "a", image(1), "unsigned")
 		mustPush(t, src, "a", image(2), "cosign")
-		mustPush(t, src, "a", newCosign(12), cosignTag(image(2).Descriptor.Digest)+".sig")
+		mustPush(t, src, "a", newCosign(12), rules.CosignTag(image(2).Descriptor.Digest)+".sig")
 		mustPush(t, src, "a", image(3), "notation")
 		mustPush(t, src, "a", newReferrer(13, typeNotation, image(3)))
 		mustPush(t, src, "a", image(4), "sbom")
@@ -177,7 +179,7 @@ func TestBehaviour22_OnlySigned(t *testing.T) {
 				qt.Check(t, qt.IsNil(err))
 				qt.Check(t, qt.Equals(ok, signed), qt.Commentf("%s", tag))
 
-				// On demand, the same.
+				// The same on demand.
 				err = origin.Admit(t.Context(), tag, image(uint64(seed+1)).Descriptor)
 				qt.Check(t, qt.Equals(err == nil, signed), qt.Commentf("%s: %v", tag, err))
 				if err != nil {
@@ -189,7 +191,7 @@ func TestBehaviour22_OnlySigned(t *testing.T) {
 	})
 }
 
-func TestBehaviour22_Validation(t *testing.T) {
+func TestMirror_CopiesOnlyImagesThatValidateAccepts(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		mustPush(t, src, "a", image(1), "good")
 		mustPush(t, src, "a", image(2), "bad")
@@ -220,14 +222,14 @@ func TestBehaviour22_Validation(t *testing.T) {
 		qt.Check(t, qt.ErrorIs(events[i].Err, reason))
 		qt.Check(t, qt.ErrorIs(events[i].Err, ErrRefused))
 
-		// What is there has been asked about.
+		// Validate is not called for images that the destination has.
 		mustPass(t, m)
 		qt.Check(t, qt.Equals(asked, 3))
 		qt.Check(t, qt.ErrorIs(m.Origins("a")[0].Admit(t.Context(), "bad", image(2).Descriptor), reason))
 	})
 }
 
-func TestBehaviour23_FailuresStayAlone(t *testing.T) {
+func TestMirror_FailuresDoNotSpread(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dead, dst := newSpy(ocimem.New()), newSpy(ocimem.New()), ocimem.New()
@@ -247,11 +249,11 @@ func TestBehaviour23_FailuresStayAlone(t *testing.T) {
 		start := time.Now()
 		var log bytes.Buffer
 		m := mustMirror(t, dst, &MirrorOptions{
-			Retries: 2,
-			Backoff: 10 * time.Second,
-			Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+			Attempts: 3,
+			Backoff:  10 * time.Second,
+			Logger:   slog.New(slog.NewTextHandler(&log, nil)),
 			Report: func(e Event) {
-				if e.Repo == "a" && e.Tag == "v1" {
+				if e.Repository == "a" && e.Tag == "v1" {
 					retried = append(retried, time.Since(start))
 				}
 			},
@@ -260,20 +262,20 @@ func TestBehaviour23_FailuresStayAlone(t *testing.T) {
 		qt.Check(t, qt.Equals(summary.Updated, 3))
 		var failed []string
 		for _, e := range summary.Failures {
-			failed = append(failed, e.Source+" "+e.Repo+" "+e.Tag)
+			failed = append(failed, e.Source+" "+e.Repository+" "+e.Tag)
 			qt.Check(t, qt.ErrorIs(e.Err, broken))
 			qt.Check(t, qt.Equals(e.Attempt, 3))
 		}
 		slices.Sort(failed)
 		qt.Check(t, qt.DeepEquals(failed, []string{"dead  ", "hub a v1", "hub b "}))
 		qt.Check(t, qt.DeepEquals(retried, []time.Duration{0, 10 * time.Second, 30 * time.Second}))
-		qt.Check(t, qt.StringContains(log.String(), `outcome=failed source=hub repo=a tag=v1 destination=a error=broken`))
+		qt.Check(t, qt.StringContains(log.String(), `outcome=failed source=hub repository=a tag=v1 destination=a error=broken`))
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "v2"))
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "c"), "v1 v2"))
 	})
 }
 
-func TestBehaviour23_RetrySucceeds(t *testing.T) {
+func TestMirror_RetriesAfterEverythingElse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()
@@ -289,7 +291,7 @@ func TestBehaviour23_RetrySucceeds(t *testing.T) {
 		summary := mustPass(t, mustMirror(t, dst, nil, hub(src, Rule{Repositories: "*"})))
 		qt.Check(t, qt.DeepEquals(summary, Summary{Updated: 1}))
 
-		// An error that lasts waits for the next pass.
+		// A permanent error is left to the next pass.
 		src.before = func(_ context.Context, method, _, _ string) error { return ociregistry.ErrUnauthorized }
 		src.take()
 		start := time.Now()
@@ -300,7 +302,7 @@ func TestBehaviour23_RetrySucceeds(t *testing.T) {
 	})
 }
 
-func TestMirrorPlatforms(t *testing.T) {
+func TestMirror_CopiesOnlyThePlatformsOfTheRule(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	index := newPlatforms(1, amd64, arm64)
@@ -311,7 +313,7 @@ func TestMirrorPlatforms(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
 }
 
-func TestMirrorBoundsItsWork(t *testing.T) {
+func TestMirror_BoundsItsWork(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	for i := range 20 {
@@ -319,7 +321,7 @@ func TestMirrorBoundsItsWork(t *testing.T) {
 	}
 	var mu sync.Mutex
 	running, most := 0, 0
-	opts := &MirrorOptions{Images: 3, Validate: func(context.Context, Image) error {
+	opts := &MirrorOptions{ImageConcurrency: 3, Validate: func(context.Context, Image) error {
 		mu.Lock()
 		running++
 		most = max(most, running)

@@ -8,10 +8,11 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestMirrorCopiesOnlyWhatDiffers(t *testing.T) {
+func TestMirror_CopiesOnlyWhatDiffers(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		one, two := image(1), image(2)
 		mustPush(t, src, "a", one, "v1", "latest")
@@ -21,7 +22,7 @@ func TestMirrorCopiesOnlyWhatDiffers(t *testing.T) {
 		src.take()
 		dst.take()
 
-		// Per tag: where does it point, and has it been signed since?
+		// For each tag: resolve it, and look for new signatures.
 		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 2}))
 		qt.Check(t, qt.Equals(src.take(), "Referrers 2, ResolveTag 2, Tags 1"))
 		qt.Check(t, qt.Equals(dst.take(), "GetManifest 2, ResolveBlob 3, ResolveTag 2"))
@@ -36,10 +37,10 @@ func TestMirrorCopiesOnlyWhatDiffers(t *testing.T) {
 	})
 }
 
-func TestMirrorCopiesNewSignaturesOfWhatIsThere(t *testing.T) {
+func TestMirror_CopiesNewSignaturesOfWhatIsThere(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		signed := image(1)
-		tag := cosignTag(signed.Descriptor.Digest) + ".sig"
+		tag := rules.CosignTag(signed.Descriptor.Digest) + ".sig"
 		mustPush(t, src, "a", signed, "v1")
 		m := mustMirror(t, dst, nil, hub(src, Rule{Repositories: "a"}))
 		mustPass(t, m)
@@ -52,8 +53,8 @@ func TestMirrorCopiesNewSignaturesOfWhatIsThere(t *testing.T) {
 			qt.Check(t, qt.Equals(tagged(t, dst, "a", tag), cosign.Descriptor.Digest))
 			mustHave(t, dst, "a", cosign)
 			mustHave(t, dst, "a", notation)
-			// The layers and configurations of both, of which those of the
-			// image are none.
+			// The layers and configurations of both, which are not those of the
+			// image.
 			qt.Check(t, qt.IsTrue(strings.Contains(src.take(), "GetManifest 2")))
 			qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Same: 1}))
 			qt.Check(t, qt.IsFalse(strings.Contains(src.take(), "Get")))
@@ -61,7 +62,7 @@ func TestMirrorCopiesNewSignaturesOfWhatIsThere(t *testing.T) {
 	})
 }
 
-func TestMirrorWithoutReferrers(t *testing.T) {
+func TestMirror_CopiesNoReferrersIfTheRuleSaysSo(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	index, extras := signedIndex(t, src, "a", "v1")
@@ -76,10 +77,10 @@ func TestMirrorWithoutReferrers(t *testing.T) {
 	qt.Check(t, qt.Equals(src.take(), "ResolveTag 1, Tags 1"))
 }
 
-func TestMirrorDeletesGoneTags(t *testing.T) {
+func TestMirror_DeletesTagsThatTheSourceLost(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		ctx := t.Context()
-		sig := cosignTag(image(1).Descriptor.Digest) + ".sig"
+		sig := rules.CosignTag(image(1).Descriptor.Digest) + ".sig"
 		mustPush(t, src, "a", image(1), "v1", "v2", "v3")
 		mustPush(t, src, "a", newCosign(9), sig)
 		mustPush(t, dst, "a", image(5), "local")
@@ -96,7 +97,7 @@ func TestMirrorDeletesGoneTags(t *testing.T) {
 		qt.Check(t, qt.DeepEquals(mustPass(t, mustMirror(t, dst, nil, hub(src, rule))), Summary{Same: 2, Deleted: 2}))
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "local v1 v2"))
 
-		// Nothing is deleted where the source does not say what it has.
+		// Nothing is deleted if the source fails to list its tags.
 		src.before = func(_ context.Context, method, _, _ string) error {
 			if method == "Tags" {
 				return ociregistry.ErrNameUnknown
@@ -109,13 +110,13 @@ func TestMirrorDeletesGoneTags(t *testing.T) {
 	})
 }
 
-func TestMirrorDeletesGoneTagsOfSharedDestination(t *testing.T) {
+func TestMirror_DeletesTagsThatNoSourceOfARepositoryHas(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		two := newSpy(newMem(t))
 		mustPush(t, src, "a", image(1), "v1", "v2")
 		mustPush(t, two, "b", image(2), "v3", "v4", "local")
 		mustPush(t, dst, "x", image(3), "old")
-		m := mustMirror(t, dst, &MirrorOptions{Retries: -1},
+		m := mustMirror(t, dst, &MirrorOptions{Attempts: -1},
 			hub(src, Rule{Repositories: "a", Destination: "x", Strip: true, Delete: true}),
 			Source{Name: "two", Registry: two, Rules: []Rule{{Repositories: "b", Destination: "x", Strip: true, Tags: TagRule{Match: "^v"}}}},
 		)
@@ -127,7 +128,7 @@ func TestMirrorDeletesGoneTagsOfSharedDestination(t *testing.T) {
 		}
 		qt.Assert(t, qt.IsNil(src.DeleteTag(t.Context(), "a", "v2")))
 
-		// Where it cannot be known, nothing is deleted.
+		// Nothing is deleted if another source does not answer.
 		two.before = func(_ context.Context, method, _, ref string) error {
 			if method == "ResolveTag" && ref != "v4" {
 				return ociregistry.ErrTooManyRequests
@@ -144,8 +145,8 @@ func TestMirrorDeletesGoneTagsOfSharedDestination(t *testing.T) {
 	})
 }
 
-// TestMirrorDeletesNothingByAStaleList has a source whose list leaves out a tag.
-func TestMirrorDeletesNothingByAStaleList(t *testing.T) {
+// The list of the source omits a tag.
+func TestMirror_DeletesNothingByAStaleList(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newMem(t)
 	mustPush(t, src, "a", image(1), "v1", "v2")

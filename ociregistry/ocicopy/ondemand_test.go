@@ -8,17 +8,18 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestBehaviour20_OnDemand(t *testing.T) {
+func TestOnDemand_ServesWhatNoPassHasCopied(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	one, two := newMem(t), newMem(t)
 	mustPush(t, one, "fold/app", image(1), "v1", "latest")
 	mustPush(t, one, "fold/app", newReferrer(11, typeNotation, image(1)))
-	mustPush(t, one, "fold/app", newCosign(12), cosignTag(image(1).Descriptor.Digest)+".sig")
+	mustPush(t, one, "fold/app", newCosign(12), rules.CosignTag(image(1).Descriptor.Digest)+".sig")
 	mustPush(t, one, "spare/app", image(2), "v2")
 	mustPush(t, two, "app", image(3), "v3")
 	m := mustMirror(t, newMem(t), nil,
@@ -47,12 +48,12 @@ func TestBehaviour20_OnDemand(t *testing.T) {
 	}
 	resolve(x, "x/app", "v1", image(1))
 	resolve(x, "x/app", "latest", nil)
-	resolve(x, "x/app", "v2", image(2)) // from the second repository that leads there
+	resolve(x, "x/app", "v2", image(2)) // from the second repository that is mirrored there
 	resolve(y, "y/app", "v3", image(3))
 	resolve(y, "x/app", "v1", nil)
 	resolve(x, "fold/app", "v1", nil)
 
-	sig := cosignTag(image(1).Descriptor.Digest) + ".sig"
+	sig := rules.CosignTag(image(1).Descriptor.Digest) + ".sig"
 	tags, err := ociregistry.All(x.Tags(ctx, "x/app", ""))
 	qt.Check(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(tags, []string{sig, "v1"}))
@@ -74,7 +75,7 @@ func TestBehaviour20_OnDemand(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(x.DeleteTag(ctx, "x/app", "v1"), ociregistry.ErrUnsupported))
 }
 
-func TestBehaviour22_OnDemand(t *testing.T) {
+func TestOnDemand_ServesOnlyWhatIsAdmitted(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	src := newSpy(newMem(t))
@@ -85,7 +86,7 @@ func TestBehaviour22_OnDemand(t *testing.T) {
 	mustPush(t, src, "a", signature)
 	mustPush(t, src, "a", image(3), "unsigned")
 	mustPush(t, src, "a", image(4), "cosign")
-	mustPush(t, src, "a", cosign, cosignTag(image(4).Descriptor.Digest)+".sig")
+	mustPush(t, src, "a", cosign, rules.CosignTag(image(4).Descriptor.Digest)+".sig")
 	rule := Rule{Repositories: "a", OnlySigned: true}
 
 	view := mustMirror(t, newMem(t), nil, hub(src, rule)).OnDemand()[0]
@@ -98,7 +99,7 @@ func TestBehaviour22_OnDemand(t *testing.T) {
 	_, err = view.ResolveManifest(ctx, "a", image(1).Descriptor.Digest) // by itself
 	qt.Check(t, qt.ErrorIs(err, ErrUnsigned))
 
-	// What comes with a signed index is let in with it, once it was asked for.
+	// What belongs to a signed index is admitted once the index was asked for.
 	_, err = view.ResolveTag(ctx, "a", "signed")
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.IsNil(index.Verify(ctx, view, "a")))
@@ -106,10 +107,10 @@ func TestBehaviour22_OnDemand(t *testing.T) {
 	qt.Check(t, qt.IsNil(signature.Verify(ctx, view, "a")))
 	_, err = view.GetTag(ctx, "a", "cosign")
 	qt.Check(t, qt.IsNil(err))
-	_, err = view.GetTag(ctx, "a", cosignTag(image(4).Descriptor.Digest)+".sig")
+	_, err = view.GetTag(ctx, "a", rules.CosignTag(image(4).Descriptor.Digest)+".sig")
 	qt.Check(t, qt.IsNil(err))
 
-	// It is looked at once.
+	// The index is read once.
 	src.take()
 	_, err = view.ResolveTag(ctx, "a", "signed")
 	qt.Check(t, qt.IsNil(err))
@@ -129,7 +130,7 @@ func TestBehaviour22_OnDemand(t *testing.T) {
 	_, err = view.GetTag(ctx, "a", "signed")
 	qt.Check(t, qt.IsNil(err))
 
-	// Failures of the source are no refusals.
+	// A failure of the source is not a refusal.
 	broken := errors.New("broken")
 	src.before = func(ctx context.Context, method, _, _ string) error {
 		if method == "Referrers" {

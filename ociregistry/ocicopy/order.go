@@ -6,12 +6,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// sort puts what is to be copied as a manifest into c.levels, each after its
-// children. The top comes after all others but those that have it for a child,
-// as a referrer can. It takes time in proportion to the graph, whatever its shape.
+// sort puts the manifests into c.levels, each after its children. The top comes after
+// all others but those that name it, as a referrer can. The time that sort needs is
+// proportional to the size of the graph.
 func (c *copier) sort() error {
 	total := c.link()
-	c.top.waits++ // for all that do not wait for it
+	c.top.waits++ // until only manifests that wait for the top are left
 	var level []*node
 	for _, n := range c.nodes {
 		if n.isManifest() && n.waits == 0 {
@@ -29,7 +29,7 @@ func (c *copier) sort() error {
 			held = false
 			level = []*node{c.top}
 		default:
-			return fmt.Errorf("%w: manifests that name each other", ociregistry.ErrManifestInvalid)
+			return fmt.Errorf("%w: the manifests name each other", ociregistry.ErrManifestInvalid)
 		}
 	}
 	return nil
@@ -53,7 +53,7 @@ func (c *copier) link() (total int) {
 	return total
 }
 
-// release returns those that waited for the nodes of a level, and wait for no
+// release returns the nodes that waited for the nodes of a level, and wait for no
 // others.
 func release(level []*node) (next []*node) {
 	for _, n := range level {
@@ -66,5 +66,5 @@ func release(level []*node) (next []*node) {
 	return next
 }
 
-// isManifest reports whether n is to be copied as one.
+// isManifest reports whether n is to be copied as a manifest.
 func (n *node) isManifest() bool { return !n.gone && !n.isBlob }

@@ -14,12 +14,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestOrder sorts a graph whose top names every manifest of a long chain, the
-// end of which is listed last, and itself for a referrer's child.
-func TestOrder(t *testing.T) {
+// The top of the graph names every manifest of a long chain, and is itself a child of a
+// referrer. The end of the chain is listed last.
+func TestSort_PutsChildrenFirst(t *testing.T) {
 	t.Parallel()
 	const n = 3000
-	c := newCopier(Place{}, Place{}, nil, true)
+	c := newCopier(Place{}, Place{}, true, nil)
 	for range n + 1 {
 		c.nodes = append(c.nodes, new(node))
 	}
@@ -50,18 +50,17 @@ func TestOrder(t *testing.T) {
 	}
 	qt.Check(t, qt.Equals(at[c.top], n-1))
 
-	// Digests keep manifests from naming each other. If one could, it would be
-	// an error, not a loop.
+	// Manifests cannot name each other by digest. If they could, that would be an error,
+	// not a loop.
 	a, b := new(node), new(node)
 	a.children, b.children = []*node{b}, []*node{a}
-	c = newCopier(Place{}, Place{}, nil, true)
+	c = newCopier(Place{}, Place{}, true, nil)
 	c.top, c.nodes = a, []*node{a, b}
 	qt.Check(t, qt.ErrorIs(c.sort(), ociregistry.ErrManifestInvalid))
 }
 
-// TestBehaviour18_LayerThatIsForeignInOneImage has a layer that one manifest calls
-// non-distributable, and another one needs.
-func TestBehaviour18_LayerThatIsForeignInOneImage(t *testing.T) {
+// One manifest calls a layer non-distributable, and another one needs it.
+func TestCopy_CopiesALayerThatIsForeignInOneImageOnly(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := foreignImage()
 		plain := ocitest.NewImage(ocitest.Spec{Seed: 6})
@@ -84,7 +83,7 @@ func TestBehaviour18_LayerThatIsForeignInOneImage(t *testing.T) {
 	})
 }
 
-func TestDestinationIsCheckedFirst(t *testing.T) {
+func TestCopy_ChecksTheDestinationFirst(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := image(1)
 		mustPush(t, src, "a", image, "v1")

@@ -7,52 +7,52 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Origin is where a repository of a mirror comes from. With it, a cache can
-// serve on demand, by the same rules, what no pass has copied yet.
+// Origin is the source of a repository of a mirror. With it, a cache can serve on
+// demand, by the same rules, what no pass has copied yet.
 type Origin struct {
-	Source   string
-	Registry ociregistry.Interface
-	Repo     string
+	Source     string
+	Registry   ociregistry.Interface
+	Repository string
 
 	mirror *Mirror
 	src    *source
 	rule   *Selector
 }
 
-// Origins returns where the content of a repository of the destination may come
-// from, by the rules inverted, in the order of the sources.
+// Origins returns the repositories from which the content of a repository of the
+// destination may come, by inverting the rules, in the order of the sources.
 func (m *Mirror) Origins(dstRepo string) []Origin {
 	var all []Origin
 	for _, s := range m.sources {
 		for _, rule := range s.rules {
 			if repo, ok := rule.Source(dstRepo); ok && s.rule(repo) == rule {
-				all = append(all, Origin{Source: s.Name, Registry: s.Registry, Repo: repo, mirror: m, src: s, rule: rule})
+				all = append(all, Origin{Source: s.Name, Registry: s.Registry, Repository: repo, mirror: m, src: s, rule: rule})
 			}
 		}
 	}
 	return all
 }
 
-// ChoosesTag reports whether the rule chooses a tag, if not for Newest.
+// ChoosesTag reports whether the rule chooses a tag, without regard to Newest.
 func (o Origin) ChoosesTag(tag string) bool { return o.rule.ChoosesTag(tag) }
 
-// Admit returns nil if the rule and the mirror's Validate let in the manifest
-// that a tag points at, or one that is asked for by digest, with an empty tag. It
-// does not look at the tag itself. Ask it about an index rather than about its
-// children: these need not be signed one by one.
+// Admit returns nil if the rule and the mirror's Validate accept a manifest, which was
+// asked for by tag or, if tag is empty, by digest. It does not check whether the rule
+// chooses the tag. Callers should pass an index rather than its children, which need
+// not be signed themselves.
 //
-// Errors: [ErrUnsigned] and [ErrRefused], which are also [ociregistry.ErrDenied];
+// Errors are [ErrUnsigned] and [ErrRefused], which are also [ociregistry.ErrDenied],
 // and those of the source.
 func (o Origin) Admit(ctx context.Context, tag string, desc ociregistry.Descriptor) error {
 	return o.mirror.admit(ctx, o.rule, Image{
 		Source:     o.Source,
-		Place:      Place{o.Registry, o.Repo, string(desc.Digest)},
+		Place:      Place{o.Registry, o.Repository, string(desc.Digest)},
 		Tag:        tag,
 		Descriptor: desc,
 	}, o.Registry, nil)
 }
 
-// admit asks for signatures at reg, which is image.Place.Registry or waits for it.
+// admit looks up signatures in reg, which is image.Place.Registry or its patient wrapper.
 func (m *Mirror) admit(ctx context.Context, rule *Selector, image Image, reg ociregistry.Interface, hasTag func(string) bool) error {
 	if rule.rule.OnlySigned {
 		place := image.Place

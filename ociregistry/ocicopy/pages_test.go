@@ -13,14 +13,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// A source that is generic about media types does not spoil a destination that is
-// right about them.
-func TestGenericMediaTypeOfTheSourceYields(t *testing.T) {
+// A generic media type at the source does not replace the right one at the destination.
+func TestCopy_GenericMediaTypeOfTheSourceYields(t *testing.T) {
 	t.Parallel()
 	docker := ocitest.NewBlob(7, 20)
 	list := []byte(`{"schemaVersion":2,"mediaType":"` + manifest.MediaTypeDockerManifestList + `","manifests":[]}`)
@@ -29,7 +29,7 @@ func TestGenericMediaTypeOfTheSourceYields(t *testing.T) {
 		contents   []byte
 		served     string
 		want       string
-		atTheStart string // what the destination has it under; empty if it has not
+		atTheStart string // the media type at the destination; empty if it does not have the manifest
 	}{
 		{list, "application/json", manifest.MediaTypeDockerManifestList, ""},
 		{list, "application/json", manifest.MediaTypeDockerManifestList, manifest.MediaTypeDockerManifestList},
@@ -69,9 +69,9 @@ func serves(s *spy, contents []byte, desc ociregistry.Descriptor) {
 	}
 }
 
-// A tag that moved at the source to what is no manifest stays where it is at the
-// destination, and none is made there.
-func TestTagsDoNotMoveToPages(t *testing.T) {
+// A tag that moved at the source to content that is not a manifest does not move at the
+// destination, and is not created there.
+func TestCopy_DoesNotMoveTagsToPages(t *testing.T) {
 	t.Parallel()
 	page, message := "<!DOCTYPE html><title>Log in</title>", `{"errors":[{"code":"DENIED"}]}`
 	for _, test := range []struct{ content, mediaType string }{
@@ -108,8 +108,8 @@ func TestTagsDoNotMoveToPages(t *testing.T) {
 		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v1"), image(1).Descriptor.Digest))
 	}
 
-	// By its digest, which the caller knows, everything is copied. So are manifests of
-	// any type.
+	// By digest, everything is copied: the caller vouches for it. Manifests of any type
+	// are copied too.
 	src, dst := newMem(t), newMem(t)
 	desc, err := src.PushManifest(t.Context(), "a", "page", []byte(page), "text/html")
 	qt.Assert(t, qt.IsNil(err))
@@ -123,12 +123,12 @@ func TestTagsDoNotMoveToPages(t *testing.T) {
 	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), "page text thing"))
 }
 
-// The tags of cosign are tags too.
-func TestCosignTagsDoNotMoveToPages(t *testing.T) {
+// The same holds for the tags of cosign.
+func TestCopy_DoesNotMoveCosignTagsToPages(t *testing.T) {
 	t.Parallel()
 	src, dst := newMem(t), newMem(t)
 	mustPush(t, src, "a", image(1), "v1")
-	tag := cosignTag(image(1).Descriptor.Digest) + ".sig"
+	tag := rules.CosignTag(image(1).Descriptor.Digest) + ".sig"
 	_, err := src.PushManifest(t.Context(), "a", tag, []byte("<html>"), "text/html")
 	qt.Assert(t, qt.IsNil(err))
 	_, err = Copy(t.Context(), Place{dst, "a", ""}, Place{src, "a", "v1"}, &Options{CosignTags: true})
@@ -136,7 +136,7 @@ func TestCosignTagsDoNotMoveToPages(t *testing.T) {
 	qt.Check(t, qt.Equals(tagsOf(t, dst, "a"), ""))
 }
 
-// webSite answers everything in one way, as what stands before a registry can.
+// webSite answers every request in the same way, like a proxy in front of a registry.
 func webSite(t *testing.T, content, mediaType string) ociregistry.Interface {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", mediaType)
@@ -148,8 +148,8 @@ func webSite(t *testing.T, content, mediaType string) ociregistry.Interface {
 	return c
 }
 
-// A site that takes the place of a registry is neither a source nor a destination.
-func TestWebSiteIsNoRegistry(t *testing.T) {
+// A web site in place of a registry works neither as a source nor as a destination.
+func TestCopy_FailsWhereAWebSiteAnswers(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ content, mediaType string }{
 		{"<!DOCTYPE html><title>Log in</title>", "text/html"},
@@ -165,7 +165,7 @@ func TestWebSiteIsNoRegistry(t *testing.T) {
 				_, err := Copy(t.Context(), Place{good, "a", tag}, Place{site, "a", tag}, nil)
 				qt.Check(t, qt.IsNotNil(err))
 			}
-			m := mustMirror(t, good, &MirrorOptions{Retries: -1}, hub(site, Rule{Repositories: "a", Delete: true}))
+			m := mustMirror(t, good, &MirrorOptions{Attempts: -1}, hub(site, Rule{Repositories: "a", Delete: true}))
 			summary := mustPass(t, m)
 			qt.Check(t, qt.Equals(summary.Updated+summary.Same+summary.Deleted, 0))
 			qt.Check(t, qt.Equals(tagsOf(t, good, "a"), "v1 v2"))
@@ -177,8 +177,8 @@ func TestWebSiteIsNoRegistry(t *testing.T) {
 	}
 }
 
-// What a destination says of something else proves nothing.
-func TestAnswersAboutOtherContentProveNothing(t *testing.T) {
+// A destination that answers about other content proves nothing.
+func TestCopy_IgnoresAnswersAboutOtherContent(t *testing.T) {
 	t.Parallel()
 	src := newMem(t)
 	mustPush(t, src, "a", image(1), "v1")

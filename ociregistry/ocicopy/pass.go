@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociauth"
 )
 
-// pass is one look at all that a source has to mirror.
+// pass is one pass over a source.
 type pass struct {
 	*Mirror
 	src     *source
@@ -21,21 +21,21 @@ type pass struct {
 	confirmed confirmed
 
 	mu     sync.Mutex
-	last   []task // to be run when all else has been
+	last   []task // to run after all others
 	failed []task
 	queued map[string]bool // repositories
 }
 
-// run works in rounds. What fails in one is tried again in the next, so that it
-// holds up nothing else. A source that was given up is asked again in each round.
+// run works in rounds. Tasks that fail are retried in the next round, and so do not
+// delay others. A source that was given up in one round is asked again in the next.
 func (p *pass) run(ctx context.Context) {
-	tasks := []task{{event: Event{Source: p.src.Name}, run: p.source}}
+	tasks := []task{{event: Event{Source: p.src.Name}, run: p.findRepositories}}
 	backoff := min(p.opts.Backoff, MaxBackoff)
 	for {
-		p.src.reg.anew()
-		drain(ctx, p.opts.Images, tasks, p.try)
+		p.src.reg.reset()
+		drain(ctx, p.opts.ImageConcurrency, tasks, p.try)
 		tasks, p.last = p.last, nil
-		drain(ctx, p.opts.Images, tasks, p.try)
+		drain(ctx, p.opts.ImageConcurrency, tasks, p.try)
 		tasks, p.failed = p.failed, nil
 		if len(tasks) == 0 {
 			return
@@ -49,7 +49,8 @@ func (p *pass) run(ctx context.Context) {
 	}
 }
 
-// try runs a task, and keeps it for the next round if that may help.
+// try runs a task. If the task fails with a temporary error, try keeps it for the next
+// round.
 func (p *pass) try(ctx context.Context, t task) []task {
 	t.attempt++
 	about := t.event
@@ -60,7 +61,7 @@ func (p *pass) try(ctx context.Context, t task) []task {
 	}
 	about.Err = err
 	about.Outcome = Failed
-	if t.attempt <= p.opts.Retries && mayPass(err) {
+	if t.attempt < p.opts.Attempts && isTemporary(err) {
 		about.Outcome = Retried
 		p.mu.Lock()
 		p.failed = append(p.failed, t)
@@ -70,8 +71,8 @@ func (p *pass) try(ctx context.Context, t task) []task {
 	return found
 }
 
-// lasting are the errors that a retry does not help against.
-var lasting = []error{
+// permanent are the errors after which a task is not retried.
+var permanent = []error{
 	ociregistry.ErrUnauthorized,
 	ociregistry.ErrDenied,
 	ociregistry.ErrUnsupported,
@@ -83,19 +84,20 @@ var lasting = []error{
 	ErrLimit,
 }
 
-// mayPass reports whether err may be gone when the same is tried again.
-func mayPass(err error) bool {
-	return !slices.ContainsFunc(lasting, func(target error) bool { return errors.Is(err, target) })
+// isTemporary reports whether a retry may succeed after err.
+func isTemporary(err error) bool {
+	return !slices.ContainsFunc(permanent, func(target error) bool { return errors.Is(err, target) })
 }
 
-// source finds the repositories to mirror. Those that a rule names are mirrored
-// also when the registry cannot list what it has.
-func (p *pass) source(ctx context.Context, about Event) (found []task, err error) {
+// findRepositories finds the repositories to mirror. Repositories that a rule names
+// without wildcards are mirrored even if the registry cannot list its repositories.
+func (p *pass) findRepositories(ctx context.Context, about Event) (found []task, err error) {
 	wild := false
 	for _, rule := range p.src.rules {
-		wild = wild || !rule.literal
-		if rule.literal {
-			found = p.addRepo(found, about, rule.lead)
+		if rule.pattern.Literal() {
+			found = p.addRepo(found, about, rule.pattern.Prefix())
+		} else {
+			wild = true
 		}
 	}
 	if !wild {
@@ -110,18 +112,18 @@ func (p *pass) source(ctx context.Context, about Event) (found []task, err error
 	return found, nil
 }
 
-// addRepo appends the task for a repository, if it is to be mirrored and not
-// queued yet.
+// addRepo appends the task for a repository, if a rule chooses it and it is not queued
+// yet.
 func (p *pass) addRepo(tasks []task, about Event, repo string) []task {
 	rule := p.src.rule(repo)
 	if rule == nil || p.queued[repo] {
 		return tasks
 	}
 	p.queued[repo] = true
-	about.Repo = repo
+	about.Repository = repo
 	about.Destination, _ = rule.Destination(repo)
 	r := &repository{pass: p, rule: rule}
-	return append(tasks, task{event: about, run: r.tags})
+	return append(tasks, task{event: about, run: r.findTags})
 }
 
 // repository is a repository of a pass.
@@ -131,9 +133,9 @@ type repository struct {
 	has  map[string]bool // the tags that the source has
 }
 
-// tags finds the images to mirror.
-func (r *repository) tags(ctx context.Context, about Event) (found []task, err error) {
-	tags, err := ociregistry.All(r.src.reg.Tags(ctx, about.Repo, ""))
+// findTags finds the images to mirror.
+func (r *repository) findTags(ctx context.Context, about Event) (found []task, err error) {
+	tags, err := ociregistry.All(r.src.reg.Tags(ctx, about.Repository, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -148,15 +150,15 @@ func (r *repository) tags(ctx context.Context, about Event) (found []task, err e
 	}
 	if r.rule.rule.Delete {
 		r.mu.Lock()
-		r.last = append(r.last, task{event: about, run: r.gone})
+		r.last = append(r.last, task{event: about, run: r.findGoneTags})
 		r.mu.Unlock()
 	}
 	slices.Reverse(found) // the last is run first
 	return found, nil
 }
 
-// gone finds the tags to delete.
-func (r *repository) gone(ctx context.Context, about Event) (found []task, err error) {
+// findGoneTags finds the tags to delete.
+func (r *repository) findGoneTags(ctx context.Context, about Event) (found []task, err error) {
 	tags, err := ociregistry.All(r.dst.Tags(ctx, about.Destination, ""))
 	if err != nil && !absent(err) {
 		return nil, err
@@ -171,11 +173,10 @@ func (r *repository) gone(ctx context.Context, about Event) (found []task, err e
 	return found, nil
 }
 
-// deleteTag deletes a tag that is gone wherever it may have come from: other
-// rules can lead to the same repository, and the list that did not have it may
-// be out of date. Nor is it gone because those do not see it whose credentials were
-// refused. A source that is known to stall is not waited for: what it has is not
-// known.
+// deleteTag deletes a tag if no source has it. It asks each origin, because other rules
+// may lead to the same repository, and the list without the tag may be out of date. It
+// does not fall back to anonymous access, which may show fewer tags. If another source
+// is known to stall, it does not wait for that source, and does not delete the tag.
 func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error) {
 	for _, o := range r.Origins(about.Destination) {
 		if !o.rule.brings(about.Tag) {
@@ -184,7 +185,7 @@ func (r *repository) deleteTag(ctx context.Context, about Event) ([]task, error)
 		if o.src != r.src && o.src.reg.stalled.Load() {
 			return nil, fmt.Errorf("source %s: %w", o.Source, ErrStalled)
 		}
-		_, err := o.src.reg.ResolveTag(ociauth.ContextWithoutFallback(ctx), o.Repo, about.Tag)
+		_, err := o.src.reg.ResolveTag(ociauth.ContextWithoutFallback(ctx), o.Repository, about.Tag)
 		if !absent(err) {
 			return nil, err
 		}

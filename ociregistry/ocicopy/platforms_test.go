@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestPlatformsAtASparseDestination(t *testing.T) {
+func TestCopy_KeepsThePartialIndexAtASparseDestination(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newSpy(newSparse(t))
 	index := newPlatforms(1, amd64, arm64, armV7)
@@ -27,7 +27,7 @@ func TestPlatformsAtASparseDestination(t *testing.T) {
 	_, err := dst.ResolveManifest(t.Context(), "a", index.Children[0].Descriptor.Digest)
 	qt.Check(t, qt.IsTrue(absent(err)))
 
-	// The same again is nothing, another platform is added.
+	// A repeated copy writes nothing. Another platform is added.
 	src.take()
 	opts := &Options{Platforms: []ocispec.Platform{*arm64}}
 	qt.Check(t, qt.IsTrue(mustCopy(t, Place{dst, "a", ""}, from, opts).Unchanged()))
@@ -39,7 +39,7 @@ func TestPlatformsAtASparseDestination(t *testing.T) {
 	mustHave(t, dst, "a", outer)
 }
 
-func TestPlatformAtAStrictDestination(t *testing.T) {
+func TestCopy_TagsTheChosenManifestAtAStrictDestination(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index := newPlatforms(1, amd64, arm64, armV7)
 		outer := ocitest.NewIndex(ocitest.Spec{}, index)
@@ -59,7 +59,7 @@ func TestPlatformAtAStrictDestination(t *testing.T) {
 		qt.Check(t, qt.Equals(result.Descriptor.Digest, image.Descriptor.Digest))
 		qt.Check(t, qt.IsFalse(strings.Contains(dst.take(), "Push")))
 
-		// Two manifests cannot have one tag.
+		// A tag cannot point at two manifests.
 		opts.Platforms = []ocispec.Platform{*arm64, *amd64}
 		_, err := Copy(t.Context(), Place{dst, "a", "v2"}, from, opts)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestBlobUnknown))
@@ -68,14 +68,14 @@ func TestPlatformAtAStrictDestination(t *testing.T) {
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestUnknown))
 		qt.Check(t, qt.Equals(tagged(t, dst, "a", "v2"), ""))
 
-		// All of them are the index.
+		// With all platforms, the tag points at the index.
 		opts.Platforms = []ocispec.Platform{{OS: "linux"}}
 		result = mustCopy(t, Place{dst, "a", "v2"}, from, opts)
 		qt.Check(t, qt.Equals(result.Descriptor.Digest, outer.Descriptor.Digest))
 	})
 }
 
-func TestPlatformsMatch(t *testing.T) {
+func TestCopy_MatchesPlatforms(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		want string

@@ -16,13 +16,12 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// cached returns the media type under which a cache can keep a manifest whose
-// blobs it does not have.
+// cached returns a media type under which a cache can keep a manifest without its blobs.
 func cached(mediaType string) string {
 	return `application/vnd.ociunify.cached; type="` + mediaType + `"`
 }
 
-// mustKeep pushes a manifest alone, as a cache does that was asked for no more.
+// mustKeep pushes only a manifest, like a cache that was asked for nothing else.
 func mustKeep(t testing.TB, r ociregistry.Interface, repo string, a *ocitest.Artifact, mediaType string, tags ...string) {
 	t.Helper()
 	ctx := ociregistry.AllowMissing(t.Context())
@@ -30,8 +29,8 @@ func mustKeep(t testing.TB, r ociregistry.Interface, repo string, a *ocitest.Art
 	qt.Assert(t, qt.IsNil(err))
 }
 
-// A cache was asked for a manifest and no more: the mirror brings the rest.
-func TestMirrorCompletesWhatACacheKept(t *testing.T) {
+// If a cache keeps only a manifest, the mirror copies the rest.
+func TestMirror_CompletesWhatACacheKept(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		app := image(1)
 		mustPush(t, src, "a", app, "v1")
@@ -46,9 +45,9 @@ func TestMirrorCompletesWhatACacheKept(t *testing.T) {
 	})
 }
 
-// A cache can keep a manifest under its own media type, where the registry allows
-// that content is missing, and let go of content later.
-func TestMirrorCompletesWhatIsThereInPart(t *testing.T) {
+// A cache can keep a manifest under its own media type in a registry that allows missing
+// content, and delete content later.
+func TestMirror_CompletesWhatIsThereInPart(t *testing.T) {
 	t.Parallel()
 	for name, dst := range map[string]ociregistry.Interface{"memory": newMem(t), "directory": newFS(t)} {
 		src := newMem(t)
@@ -72,10 +71,10 @@ func TestMirrorCompletesWhatIsThereInPart(t *testing.T) {
 	}
 }
 
-// What names the content does not matter: a tag, a digest, an index or a list of
-// referrers. A client tells the content's own type where its registry has a vague one:
-// that looks right from here.
-func TestCopyRestoresMediaTypes(t *testing.T) {
+// It does not matter how the content was found: by a tag, a digest, an index or a list of
+// referrers. A client may return the type in the content where the registry has a generic
+// one, so that the stored type looks right.
+func TestCopy_RestoresMediaTypes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		index, extras := signedIndex(t, src, "a", "v1")
 		all := append([]*ocitest.Artifact{index, index.Children[0], index.Children[1]}, extras...)
@@ -107,8 +106,8 @@ func TestCopyRestoresMediaTypes(t *testing.T) {
 	})
 }
 
-// Of media types that this package does not know, the source says which it is.
-func TestCopyRestoresUnknownMediaTypes(t *testing.T) {
+// For media types that this package does not know, that of the source is right.
+func TestCopy_RestoresUnknownMediaTypes(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		const mediaType = "application/vnd.example.thing"
 		content := []byte("a thing")
@@ -127,7 +126,7 @@ func TestCopyRestoresUnknownMediaTypes(t *testing.T) {
 	})
 }
 
-// sized makes a registry answer with another size for what it has.
+// sized makes a registry return another size for its content.
 func sized(s *spy, size func(ociregistry.Descriptor) int64) {
 	f := s.Interface.(*ociregistry.Funcs)
 	resolveTag, resolveManifest, resolveBlob := f.ResolveTag_, f.ResolveManifest_, f.ResolveBlob_
@@ -146,8 +145,8 @@ func sized(s *spy, size func(ociregistry.Descriptor) int64) {
 	}
 }
 
-// Sizes that are not known at either end change nothing of what is copied or said.
-func TestCopyWithoutKnownSizes(t *testing.T) {
+// Unknown sizes at either registry change neither what is copied nor the result.
+func TestCopy_NeedsNoKnownSizes(t *testing.T) {
 	t.Parallel()
 	for _, unknown := range []int64{0, -1} {
 		src, dst := newSpy(newMem(t)), newSpy(newMem(t))
@@ -172,8 +171,8 @@ func TestCopyWithoutKnownSizes(t *testing.T) {
 	}
 }
 
-// A blob that is there in part is not there.
-func TestBlobOfAnotherSizeIsCopiedAgain(t *testing.T) {
+// An incomplete blob at the destination counts as missing.
+func TestCopy_CopiesABlobOfAnotherSizeAgain(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newSpy(newMem(t))
 	app := image(1)
@@ -194,7 +193,7 @@ func TestBlobOfAnotherSizeIsCopiedAgain(t *testing.T) {
 
 // A manifest that is damaged at the destination is read from the source, and
 // pushed again.
-func TestDamagedManifestIsRepaired(t *testing.T) {
+func TestCopy_RepairsADamagedManifest(t *testing.T) {
 	t.Parallel()
 	for _, damage := range []string{"", "{", strings.Repeat("x", 1000)} {
 		src, dst := newSpy(newMem(t)), newSpy(newMem(t))
@@ -212,8 +211,8 @@ func TestDamagedManifestIsRepaired(t *testing.T) {
 	}
 }
 
-// A destination that fails is not one that lacks something.
-func TestRepeatFailsWithTheDestination(t *testing.T) {
+// A failure of the destination does not mean that content is missing.
+func TestCopy_RepeatedFailsWithTheDestination(t *testing.T) {
 	t.Parallel()
 	src, dst := newSpy(newMem(t)), newSpy(newMem(t))
 	mustPush(t, src, "a", image(1), "v1")
@@ -234,13 +233,13 @@ func TestRepeatFailsWithTheDestination(t *testing.T) {
 	}
 }
 
-// In one pass a blob of several images is asked for once, in the next one again.
-func TestPassAsksOnceForEachBlob(t *testing.T) {
+// A pass asks once for a blob of several images. The next pass asks again.
+func TestMirror_AsksOnceForEachBlobOfAPass(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		for i := range 5 {
 			mustPush(t, src, "a", based(i), string(rune('a'+i)))
 		}
-		m := mustMirror(t, dst, &MirrorOptions{Images: 1}, hub(src, Rule{Repositories: "a"}))
+		m := mustMirror(t, dst, &MirrorOptions{ImageConcurrency: 1}, hub(src, Rule{Repositories: "a"}))
 		mustPass(t, m)
 		for range 2 {
 			dst.take()
@@ -250,13 +249,13 @@ func TestPassAsksOnceForEachBlob(t *testing.T) {
 	})
 }
 
-// That the destination has a blob says nothing of it with another size.
-func TestPassConfirmsBlobsWithTheirSize(t *testing.T) {
+// A blob is confirmed only with its size.
+func TestMirror_ConfirmsBlobsWithTheirSize(t *testing.T) {
 	t.Parallel()
 	dst := newSpy(newMem(t))
 	right := image(1)
 	mustPush(t, dst, "a", right)
-	c := newCopier(Place{dst, "a", "v1"}, Place{newMem(t), "a", "v1"}, &Options{inner: inner{confirmed: new(confirmed)}}, false)
+	c := newCopier(Place{dst, "a", "v1"}, Place{newMem(t), "a", "v1"}, false, &Options{inner: inner{confirmed: new(confirmed)}})
 	b := &blob{ref: manifest.Ref{Digest: right.Blobs[0].Descriptor.Digest, Size: right.Blobs[0].Descriptor.Size}}
 	qt.Assert(t, qt.IsNil(c.blob(t.Context(), b)))
 	qt.Check(t, qt.Equals(b.item.Action, Present))
@@ -271,7 +270,7 @@ func TestPassConfirmsBlobsWithTheirSize(t *testing.T) {
 	qt.Check(t, qt.IsFalse(there))
 }
 
-func TestConfirmedIsBounded(t *testing.T) {
+func TestConfirmed_IsBounded(t *testing.T) {
 	t.Parallel()
 	var c confirmed
 	for i := range 2*maxConfirmed + 1 {

@@ -7,21 +7,21 @@ import (
 	"github.com/seed-40b21970/oci/internal/verified"
 )
 
-// Progress is how far a copy is. Sums are over all blobs and manifests that have
-// been found so far; the totals are complete when the first blob is begun. Items
-// that need no copying count as done when that is known.
+// Progress says how far a copy has come. Sums are over all blobs and manifests that
+// have been found so far; the totals are complete when the first blob starts. Items
+// that need not be copied count as done as soon as that is known.
 type Progress struct {
-	Item  Item  // what this call is about; its Action is empty until it is known
-	Bytes int64 // how many bytes of the item are done
+	Item  Item  // its Action is empty until it is known
+	Bytes int64 // the number of bytes of the item that are done
 
 	ItemsDone, ItemsTotal int
 	BytesDone, BytesTotal int64
 }
 
-// progressStep is how many bytes of a blob go by between two calls.
+// progressStep is the number of bytes of a blob between two calls.
 const progressStep = 256 << 10
 
-// tracker adds up progress. A nil tracker does nothing.
+// tracker sums up progress. A nil tracker does nothing.
 type tracker struct {
 	mu     sync.Mutex
 	report func(Progress)
@@ -45,21 +45,21 @@ func (t *tracker) expect(size int64) {
 	}
 }
 
-// move tells that an item has come from one byte to another.
-func (t *tracker) move(item Item, from, to int64) {
+// advance reports that an item has progressed from one byte to another.
+func (t *tracker) advance(item Item, from, to int64) {
 	if t != nil {
-		t.tell(item, from, to, 0)
+		t.add(item, from, to, 0)
 	}
 }
 
-// finish tells that an item, of which from bytes have been told, is done.
+// finish reports that an item is done, of which from bytes were reported before.
 func (t *tracker) finish(item Item, from int64) {
 	if t != nil {
-		t.tell(item, from, item.Descriptor.Size, 1)
+		t.add(item, from, item.Descriptor.Size, 1)
 	}
 }
 
-func (t *tracker) tell(item Item, from, to int64, items int) {
+func (t *tracker) add(item Item, from, to int64, items int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sums.ItemsDone += items
@@ -71,34 +71,34 @@ func (t *tracker) tell(item Item, from, to int64, items int) {
 
 // meter counts the bytes that are read of a blob.
 type meter struct {
-	r       io.Reader
-	tracker *tracker
-	item    Item
-	read    int64
-	told    int64
+	r        io.Reader
+	tracker  *tracker
+	item     Item
+	read     int64
+	reported int64
 }
 
-// metered returns r such that t is told of what is read from it, and a function
-// that returns how many bytes that were. A reader that can seek stays one, so
-// that a failed push can begin again.
+// metered returns a reader that reports to t what is read from r, and a function that
+// returns how many bytes were reported. The reader implements [io.Seeker] if r does, so
+// that a failed push can start again.
 func metered(r io.Reader, t *tracker, item Item) (io.Reader, func() int64) {
 	if t == nil {
 		return r, func() int64 { return 0 }
 	}
-	t.move(item, 0, 0)
+	t.advance(item, 0, 0)
 	m := &meter{r: r, tracker: t, item: item}
-	told := func() int64 { return m.told }
+	reported := func() int64 { return m.reported }
 	if s, ok := r.(io.Seeker); ok {
-		return &seekingMeter{meter: m, s: s}, told
+		return &seekingMeter{meter: m, s: s}, reported
 	}
-	return m, told
+	return m, reported
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.read += int64(n)
-	if m.read-m.told >= progressStep {
-		m.tell(m.read)
+	if m.read-m.reported >= progressStep {
+		m.reportAt(m.read)
 	}
 	return n, err
 }
@@ -106,9 +106,9 @@ func (m *meter) Read(p []byte) (int, error) {
 // Verified implements [verified.Reader].
 func (m *meter) Verified() verified.State { return verified.By(m.r) }
 
-func (m *meter) tell(read int64) {
-	m.tracker.move(m.item, m.told, read)
-	m.told = read
+func (m *meter) reportAt(read int64) {
+	m.tracker.advance(m.item, m.reported, read)
+	m.reported = read
 }
 
 type seekingMeter struct {
@@ -120,8 +120,8 @@ func (m *seekingMeter) Seek(offset int64, whence int) (int64, error) {
 	at, err := m.s.Seek(offset, whence)
 	if err == nil {
 		m.read = at
-		if at < m.told {
-			m.tell(at)
+		if at < m.reported {
+			m.reportAt(at)
 		}
 	}
 	return at, err

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-func TestProgressIsTold(t *testing.T) {
+func TestCopy_ReportsProgress(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		image := ocitest.NewImage(ocitest.Spec{Seed: 1, Layers: []int64{3 << 20, 100, 0}})
 		mustPush(t, src, "a", image, "v1")
@@ -25,7 +25,7 @@ func TestProgressIsTold(t *testing.T) {
 		var mu sync.Mutex
 		var calls []Progress
 		opts := &Options{Progress: func(p Progress) {
-			qt.Check(t, qt.IsTrue(mu.TryLock())) // it is called by one at a time
+			qt.Check(t, qt.IsTrue(mu.TryLock())) // it is called by one goroutine at a time
 			defer mu.Unlock()
 			calls = append(calls, p)
 		}}
@@ -51,8 +51,8 @@ func TestProgressIsTold(t *testing.T) {
 			}
 		}
 		qt.Check(t, qt.HasLen(finished, len(result.Items)))
-		// The start and the end of each, and twelve times 256 KiB of the big
-		// one, or somewhat more where it is read in bigger parts.
+		// The start and the end of each item, and twelve times 256 KiB of the large
+		// blob, or fewer calls if it is read in larger parts.
 		qt.Check(t, qt.IsTrue(len(calls) >= 9+4 && len(calls) <= 9+12), qt.Commentf("%d calls", len(calls)))
 
 		calls = nil
@@ -65,14 +65,14 @@ func TestProgressIsTold(t *testing.T) {
 	})
 }
 
-func TestProgressOfAReaderThatSeeksIsTold(t *testing.T) {
+func TestCopy_ReportsProgressOfAReaderThatSeeks(t *testing.T) {
 	t.Parallel()
 	content := slices.Repeat([]byte("x"), 1<<20)
 	var now Progress
 	tracker := newTracker(func(p Progress) { now = p })
 	item := Item{Descriptor: ociregistry.Descriptor{Size: 1 << 20}}
 	body, told := metered(ocimem.NewBytesReader(content, item.Descriptor), tracker, item)
-	for range 2 { // a push that begins again
+	for range 2 { // a push that starts again
 		_, err := body.(io.Seeker).Seek(0, io.SeekStart)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(now.BytesDone, 0))
@@ -84,8 +84,8 @@ func TestProgressOfAReaderThatSeeksIsTold(t *testing.T) {
 	qt.Check(t, qt.Equals(now.BytesDone, 1<<20))
 }
 
-// What the source verifies is not hashed again for being counted.
-func TestMeterVerifies(t *testing.T) {
+// Counting bytes does not make the destination hash again what the source has verified.
+func TestMeter_KeepsWhatTheReaderVerified(t *testing.T) {
 	t.Parallel()
 	item := Item{Descriptor: ociregistry.Descriptor{Size: 4}}
 	d := digest.FromString("text")

@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// task is a part of a pass that can fail alone. It returns the tasks that it
-// found, also when it fails.
+// task is a part of a pass that can fail without affecting others. Its run function
+// returns the tasks that it found, even if it fails.
 type task struct {
 	event   Event // what it is about
-	attempt int   // from 1
+	attempt int   // starts at 1
 	run     func(ctx context.Context, about Event) ([]task, error)
 }
 
-// queue runs tasks, and those that they find, until there are none. The last
-// found is run first, which keeps the queue short.
+// queue runs tasks, and the tasks that they find, until there are none. It runs the
+// task that was found last first, which keeps the queue short.
 type queue struct {
 	mu     sync.Mutex
 	more   sync.Cond
@@ -22,8 +22,8 @@ type queue struct {
 	active int
 }
 
-// drain runs the tasks by workers at a time, and returns when all have ended. It
-// begins none after ctx has ended.
+// drain runs tasks with the given number of workers, and returns when all have ended. It
+// starts no task after the end of ctx.
 func drain(ctx context.Context, workers int, tasks []task, run func(context.Context, task) []task) {
 	q := &queue{tasks: tasks}
 	q.more.L = &q.mu
@@ -46,7 +46,8 @@ func drain(ctx context.Context, workers int, tasks []task, run func(context.Cont
 	wait.Wait()
 }
 
-// next waits for a task. There is none when none is left that could find one.
+// next waits for a task. It returns false if there is none, and no task is running that
+// could find one.
 func (q *queue) next() (t task, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -63,7 +64,7 @@ func (q *queue) next() (t task, ok bool) {
 	return t, true
 }
 
-// done tells that what next returned is done, and found more.
+// done notes that a task is done, which next returned, and has found more.
 func (q *queue) done(found []task) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,41 +2,42 @@ package ocicopy
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 )
 
-// Outcome is what became of a part of a pass.
+// Outcome is the result of a part of a pass.
 type Outcome string
 
 // The outcomes.
 const (
 	Updated  Outcome = "updated"  // something was copied
 	Same     Outcome = "same"     // the destination had everything
-	Deleted  Outcome = "deleted"  // the tag was gone at the source
-	Unsigned Outcome = "unsigned" // left out: ErrUnsigned
-	Refused  Outcome = "refused"  // left out: ErrRefused
-	Retried  Outcome = "retried"  // it failed, and will be tried again in this pass
-	Failed   Outcome = "failed"   // it failed for this pass
+	Deleted  Outcome = "deleted"  // the tag was deleted, because the source no longer has it
+	Unsigned Outcome = "unsigned" // not copied: ErrUnsigned
+	Refused  Outcome = "refused"  // not copied: ErrRefused
+	Retried  Outcome = "retried"  // failed, and will be retried in this pass
+	Failed   Outcome = "failed"   // failed for the last time in this pass
 )
 
-// Event tells what became of an image, of the list of a repository's tags (Tag is
-// empty) or of the list of a source's repositories (Repo is empty too).
+// Event is the outcome for an image, for the list of a repository's tags (Tag is empty)
+// or for the list of a source's repositories (Repository is empty too).
 type Event struct {
-	Source      string
-	Repo, Tag   string
-	Destination string // the repository there
+	Source          string
+	Repository, Tag string
+	Destination     string // the repository at the destination
 
 	Outcome Outcome
-	Attempt int    // from 1
-	Result  Result // of a copy
-	Err     error  // why it failed or was left out
+	Attempt int    // starts at 1
+	Result  Result // of the copy, if there was one
+	Err     error  // why it failed or was not copied
 }
 
-// Summary says what a pass did: how many tags had each outcome.
+// Summary is the result of a pass: the number of tags with each outcome.
 type Summary struct {
 	Updated, Same, Deleted, Unsigned, Refused int
 
-	// Incomplete is how many of those that are Updated or Same lack some of their
+	// Incomplete is the number of Updated and Same images that lack some of their
 	// referrers: see the Missing field of [Result].
 	Incomplete int
 
@@ -44,7 +45,7 @@ type Summary struct {
 	Failures []Event
 }
 
-// add counts an event. Retried ones will be seen again.
+// add counts an event. Those with the outcome Retried are followed by another one.
 func (s *Summary) add(e Event) {
 	if len(e.Result.Missing) > 0 && (e.Outcome == Updated || e.Outcome == Same) {
 		s.Incomplete++
@@ -65,8 +66,8 @@ func (s *Summary) add(e Event) {
 	}
 }
 
-// join adds what another pass did.
-func (s *Summary) join(other Summary) {
+// merge adds the result of another pass.
+func (s *Summary) merge(other Summary) {
 	s.Updated += other.Updated
 	s.Same += other.Same
 	s.Deleted += other.Deleted
@@ -76,7 +77,7 @@ func (s *Summary) join(other Summary) {
 	s.Failures = append(s.Failures, other.Failures...)
 }
 
-// report tells everyone who wants to know, and counts.
+// report counts an event, calls Report and logs.
 func (m *Mirror) report(ctx context.Context, into *Summary, e Event) {
 	m.reporting.Lock()
 	defer m.reporting.Unlock()
@@ -97,21 +98,25 @@ func (m *Mirror) report(ctx context.Context, into *Summary, e Event) {
 func (e Event) attrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("outcome", string(e.Outcome)), slog.String("source", e.Source)}
 	for _, a := range []struct{ key, value string }{
-		{"repo", e.Repo},
+		{"repository", e.Repository},
 		{"tag", e.Tag},
 		{"destination", e.Destination},
 		{"digest", string(e.Result.Descriptor.Digest)},
-		{"made_of", string(e.Result.MadeOf)},
+		{"madeOf", string(e.Result.MadeOf)},
 	} {
 		if a.value != "" {
 			attrs = append(attrs, slog.String(a.key, a.value))
 		}
 	}
+	var errs []error
 	for _, missing := range e.Result.Missing {
-		attrs = append(attrs, slog.Any("missing", missing.Err))
+		errs = append(errs, missing.Err)
 	}
-	if e.Err != nil {
-		attrs = append(attrs, slog.Any("error", e.Err))
+	if len(errs) > 0 {
+		attrs = append(attrs, slog.Int("missing", len(errs)))
+	}
+	if err := errors.Join(append(errs, e.Err)...); err != nil {
+		attrs = append(attrs, slog.Any("error", err))
 	}
 	return attrs
 }

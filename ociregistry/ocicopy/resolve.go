@@ -4,19 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// resolve finds the manifest that was asked for, and what the destination's tag
-// points at.
+// resolve finds the manifest to copy, and what the destination's tag points at.
 func (c *copier) resolve(ctx context.Context) error {
 	if tag := c.dstTag(); tag != "" {
-		if !ociref.IsValidTag(tag) {
-			return fmt.Errorf("%w: invalid tag %.130q", ociregistry.ErrManifestInvalid, tag)
+		if err := call.CheckTagsToSet(tag); err != nil {
+			return err
 		}
-		desc, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repo, tag)
+		desc, err := c.dst.Registry.ResolveTag(ctx, c.dst.Repository, tag)
 		if err != nil && !absent(err) {
 			return atDestination(err)
 		}
@@ -26,31 +25,31 @@ func (c *copier) resolve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if isDigest(c.dst.Ref) && c.dst.Ref != string(n.digest) {
+	if call.IsDigest(c.dst.Ref) && c.dst.Ref != string(n.digest) {
 		return fmt.Errorf("%w: the source has %s", ociregistry.ErrDigestInvalid, n.digest)
 	}
 	if c.top, err = c.remember(ctx, n); err != nil {
 		return atDestination(err)
 	}
 	n = c.top
-	c.seen[n.digest] = n
+	c.nodeOf[n.digest] = n
 	c.nodes = append(c.nodes, n)
 	n.inTree = true
 	switch {
 	case n.digest == c.tagged.Digest:
-		n.found(c.tagged)
+		n.markPresent(c.tagged)
 	case c.dstTag() != "":
 		n.tags = []string{c.dstTag()}
 	}
 	return nil
 }
 
-// source returns the manifest that was asked for. A tag that is new to the
-// destination is read at once, without being resolved before.
+// source returns the manifest that was asked for. If its tag is new to the destination,
+// it reads the tag at once, without resolving it first.
 func (c *copier) source(ctx context.Context) (*node, error) {
-	reg, repo, ref := c.src.Registry, c.src.Repo, c.src.Ref
+	reg, repo, ref := c.src.Registry, c.src.Repository, c.src.Ref
 	switch {
-	case isDigest(ref):
+	case call.IsDigest(ref):
 		n := &node{digest: ociregistry.Digest(ref), mediaType: c.opts.inner.resolved.MediaType, byTag: c.opts.inner.resolved.Digest != ""}
 		return n, ociregistry.CheckRepositoryAndDigest(repo, n.digest)
 	case c.dstTag() != "" && c.tagged.Digest == "":
@@ -69,10 +68,10 @@ func (c *copier) source(ctx context.Context) (*node, error) {
 	return n, ociregistry.CheckDigest(desc.Digest)
 }
 
-// found tells that the destination has n. Of the descriptor, the media type counts
-// as long as nothing else is known, if it is one of a manifest.
-func (n *node) found(desc ociregistry.Descriptor) {
-	n.looked, n.there, n.stored = true, true, desc.MediaType
+// markPresent notes that the destination has n. It takes the media type from the
+// descriptor if none is known yet, and if it is that of a manifest.
+func (n *node) markPresent(desc ociregistry.Descriptor) {
+	n.checked, n.present, n.storedType = true, true, desc.MediaType
 	n.size = max(desc.Size, 0)
 	if _, known := manifest.Known(desc.MediaType); known && n.mediaType == "" {
 		n.mediaType = desc.MediaType

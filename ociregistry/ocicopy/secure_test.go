@@ -25,8 +25,8 @@ import (
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// secured is a registry over TLS that wants a client certificate and credentials,
-// and counts the requests that reach it.
+// secured is a registry over TLS that requires a client certificate and credentials, and
+// counts the requests that reach it.
 type secured struct {
 	*httptest.Server
 	client   tls.Certificate
@@ -108,10 +108,10 @@ func (s *secured) dial(t *testing.T, config *tls.Config, user, password string) 
 	return c
 }
 
-// What is wrong with certificates or credentials is said in the error, shows no
-// secret, and leaves nothing at the destination; certificates also keep all
-// requests from the source.
-func TestBehaviour25_CertificatesAndCredentials(t *testing.T) {
+// The error says what is wrong with certificates or credentials, and contains no secret.
+// Nothing is written to the destination. With a wrong certificate, no request reaches the
+// source.
+func TestCopy_SaysWhatIsWrongWithCertificatesAndCredentials(t *testing.T) {
 	t.Parallel()
 	src := newMem(t)
 	mustPush(t, src, "a", image(1), "v1")
@@ -139,7 +139,7 @@ func TestBehaviour25_CertificatesAndCredentials(t *testing.T) {
 				s.requests.Store(0)
 				dst := newMem(t)
 				source := s.dial(t, test.config, test.user, test.password)
-				m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(source, Rule{Repositories: "a"}))
+				m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(source, Rule{Repositories: "a"}))
 				summary := mustPass(t, m)
 				qt.Check(t, qt.Equals(s.requests.Load() > 0, test.reached))
 				if test.want == "" {

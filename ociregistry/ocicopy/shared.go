@@ -7,40 +7,39 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// shared is what copies to one registry know of each other's blobs: one fetches
-// what several of them need, and the others find it there or mount it from where
-// it is. Only copies from one source wait for each other: another may stall. A nil
-// shared is for a copy alone.
+// shared lets copies to one registry share blobs: one of them copies a blob that several
+// need, and the others find it or mount it. Only copies from the same source wait for
+// each other, because another source may stall. A nil shared is for a single copy.
 type shared struct {
-	mu   sync.Mutex
-	busy map[held]chan struct{}        // closed when it is no longer
-	at   map[ociregistry.Digest]string // the repository that has it
+	mu    sync.Mutex
+	busy  map[busyBlob]chan struct{}    // closed when the copy is done
+	repos map[ociregistry.Digest]string // a repository that has the blob
 }
 
-// held is a blob that copies from a source are busy with.
-type held struct {
+// busyBlob is a blob that is being copied from a source.
+type busyBlob struct {
 	by     any
 	digest ociregistry.Digest
 }
 
-// maxShared bounds how many blobs are remembered, to a few megabytes. What is
-// forgotten is copied again where it could have been mounted.
+// maxShared is the maximum number of blobs to remember, which take a few megabytes.
+// Blobs that are forgotten are copied again where they could have been mounted.
 const maxShared = 1 << 14
 
 func newShared() *shared {
 	return &shared{
-		busy: make(map[held]chan struct{}),
-		at:   make(map[ociregistry.Digest]string),
+		busy:  make(map[busyBlob]chan struct{}),
+		repos: make(map[ociregistry.Digest]string),
 	}
 }
 
-// hold waits until no other copy from the same source is busy with a blob. Then the
-// caller is, until it calls done with the repository that has the blob, or with "".
-func (s *shared) hold(ctx context.Context, by any, digest ociregistry.Digest) (done func(repo string), err error) {
+// acquire waits until no other copy from the same source copies a blob. The caller then
+// copies it, and calls done with the repository that has the blob, or with "".
+func (s *shared) acquire(ctx context.Context, by any, digest ociregistry.Digest) (done func(repo string), err error) {
 	if s == nil {
 		return func(string) {}, nil
 	}
-	blob, mine := held{by, digest}, make(chan struct{})
+	blob, mine := busyBlob{by, digest}, make(chan struct{})
 	for {
 		s.mu.Lock()
 		other := s.busy[blob]
@@ -59,7 +58,7 @@ func (s *shared) hold(ctx context.Context, by any, digest ociregistry.Digest) (d
 	}
 }
 
-func (s *shared) done(blob held, repo string) {
+func (s *shared) done(blob busyBlob, repo string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.busy[blob])
@@ -67,24 +66,24 @@ func (s *shared) done(blob held, repo string) {
 	if repo == "" {
 		return
 	}
-	if len(s.at) >= maxShared {
-		clear(s.at)
+	if len(s.repos) >= maxShared {
+		clear(s.repos)
 	}
-	s.at[blob.digest] = repo
+	s.repos[blob.digest] = repo
 }
 
-// where returns the repository that has a blob, or "" if that is not known.
+// where returns a repository that has a blob, or "" if none is known.
 func (s *shared) where(digest ociregistry.Digest) string {
 	if s == nil {
 		return ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.at[digest]
+	return s.repos[digest]
 }
 
-// confirmed are blobs that the destination was seen to have in a pass of a mirror:
-// several images of a repository are asked for once. A nil confirmed has none.
+// confirmed has the blobs that the destination was found to have in a pass of a mirror,
+// to ask once for blobs of several images. A nil confirmed has none.
 type confirmed struct {
 	mu    sync.Mutex
 	blobs map[confirmedKey]bool
@@ -93,10 +92,11 @@ type confirmed struct {
 type confirmedKey struct {
 	repo   string
 	digest ociregistry.Digest
-	size   int64 // that a manifest says it has
+	size   int64 // the size in the manifest
 }
 
-// maxConfirmed bounds how many are remembered. What is forgotten is asked for again.
+// maxConfirmed is the maximum number of blobs to remember. The destination is asked
+// again for those that are forgotten.
 const maxConfirmed = 1 << 16
 
 func (c *confirmed) has(key confirmedKey) bool {

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// based makes different images of the same blobs.
+// based makes different images with the same blobs.
 func based(i int) *ocitest.Artifact {
 	return ocitest.NewImage(ocitest.Spec{
 		Seed:        50,
@@ -24,20 +24,20 @@ func based(i int) *ocitest.Artifact {
 	})
 }
 
-func TestBehaviour21_BlobsOfSeveralImagesAreFetchedOnce(t *testing.T) {
+func TestMirror_FetchesBlobsOfSeveralImagesOnce(t *testing.T) {
 	overEachPair(t, func(t *testing.T, src, dst *spy) {
 		for i := range 12 {
 			mustPush(t, src, "app/"+string(rune('a'+i%3)), based(i), fmt.Sprint("v", i))
 		}
 		src.take()
-		m := mustMirror(t, dst, &MirrorOptions{Images: 6}, hub(src, Rule{Repositories: "**"}))
+		m := mustMirror(t, dst, &MirrorOptions{ImageConcurrency: 6}, hub(src, Rule{Repositories: "**"}))
 		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 12}))
 		qt.Check(t, qt.Equals(src.take(), "GetBlob 3, GetManifest 12, Referrers 12, Repositories 1, ResolveTag 12, Tags 3"))
 		for i := range 12 {
 			mustHave(t, dst, "app/"+string(rune('a'+i%3)), based(i))
 		}
 
-		// A later pass remembers where they are.
+		// A later pass remembers which repository has them.
 		mustPush(t, src, "app/z", based(0), "v0")
 		src.take()
 		qt.Check(t, qt.DeepEquals(mustPass(t, m), Summary{Updated: 1, Same: 12}))
@@ -45,9 +45,8 @@ func TestBehaviour21_BlobsOfSeveralImagesAreFetchedOnce(t *testing.T) {
 	})
 }
 
-// TestSharedBlobThatFails has the first of several images fail in the middle of a
-// blob that the others wait for.
-func TestSharedBlobThatFails(t *testing.T) {
+// The first of several images fails in the middle of a blob that the others wait for.
+func TestMirror_OneImageFailsOnASharedBlobAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), newSpy(ocimem.New())
@@ -66,14 +65,14 @@ func TestSharedBlobThatFails(t *testing.T) {
 			}
 			return nil
 		}
-		// A destination that refuses mounts takes what is sent.
+		// A destination that refuses mounts accepts blobs that are pushed.
 		dst.before = func(_ context.Context, method, _, _ string) error {
 			if method == "MountBlob" {
 				return ociregistry.ErrUnsupported
 			}
 			return nil
 		}
-		m := mustMirror(t, dst, &MirrorOptions{Retries: -1}, hub(src, Rule{Repositories: "*"}))
+		m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(src, Rule{Repositories: "*"}))
 		summary := mustPass(t, m)
 		qt.Check(t, qt.Equals(summary.Updated, 2))
 		qt.Check(t, qt.HasLen(summary.Failures, 2))
@@ -84,21 +83,21 @@ func TestSharedBlobThatFails(t *testing.T) {
 	})
 }
 
-func TestSharedIsBounded(t *testing.T) {
+func TestShared_IsBounded(t *testing.T) {
 	t.Parallel()
 	s := newShared()
 	for i := range 3 * maxShared {
 		d := ociregistry.Digest(fmt.Sprint(i))
-		done, err := s.hold(t.Context(), nil, d)
+		done, err := s.acquire(t.Context(), nil, d)
 		qt.Assert(t, qt.IsNil(err))
 		done("a")
-		qt.Assert(t, qt.IsTrue(len(s.at) <= maxShared && s.where(d) == "a"))
+		qt.Assert(t, qt.IsTrue(len(s.repos) <= maxShared && s.where(d) == "a"))
 	}
 	qt.Check(t, qt.HasLen(s.busy, 0))
-	_, err := s.hold(t.Context(), nil, "x")
+	_, err := s.acquire(t.Context(), nil, "x")
 	qt.Assert(t, qt.IsNil(err))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = s.hold(ctx, nil, "x")
+	_, err = s.acquire(ctx, nil, "x")
 	qt.Check(t, qt.ErrorIs(err, context.Canceled))
 }

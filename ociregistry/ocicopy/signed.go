@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -14,45 +15,44 @@ const (
 	TypeCosignSignature   = "application/vnd.dev.cosign.artifact.sig.v1+json"
 	TypeNotationSignature = "application/vnd.cncf.notary.signature"
 
-	// TypeSigstoreBundle is what the types of Sigstore's bundles begin with; a
-	// version follows.
+	// TypeSigstoreBundle is the prefix of the types of Sigstore's bundles; a version
+	// follows.
 	TypeSigstoreBundle = "application/vnd.dev.sigstore.bundle."
 )
 
 // Signed reports whether the manifest src, whose Ref must be a digest, has a
-// referrer of one of types. Nil stands for the types of signatures above. A
-// signature that cosign keeps under a tag counts as TypeCosignSignature.
+// referrer of one of the artifact types. Nil types mean the types of signatures
+// above. A signature that cosign stores under a tag counts as TypeCosignSignature.
+// Signed does not verify signatures.
 //
-// That is all: no signature is verified.
-//
-// Errors are those of the registry, and [ErrLimit] for more than
-// DefaultMaxManifests referrers. What the registry does not list, for whatever
-// reason, is not known to be unsigned: that is the registry's error, also
-// [ociregistry.ErrUnsupported], unless there is a tag of cosign.
+// Errors are those of the registry, and [ErrLimit] for more than DefaultMaxManifests
+// referrers. If the referrers cannot be listed, for any reason, it is not known that the
+// manifest is unsigned: unless there is a tag of cosign, Signed returns the registry's
+// error, even if that is [ociregistry.ErrUnsupported].
 func Signed(ctx context.Context, src Place, types []string) (bool, error) {
 	return signed(ctx, src, types, nil)
 }
 
-// signed is Signed for those who know the tags of the source: see Options.
+// signed is Signed for callers who may know the tags of the source: see inner.hasTag.
 func signed(ctx context.Context, src Place, types []string, hasTag func(string) bool) (bool, error) {
 	wanted := signatureTypes(types)
 	found, unlisted := listsSignature(ctx, src, wanted)
-	tag := cosignTag(ociregistry.Digest(src.Ref)) + ".sig"
+	tag := rules.CosignTag(ociregistry.Digest(src.Ref)) + ".sig"
 	if found || tag == ".sig" || !wanted(TypeCosignSignature) || hasTag != nil && !hasTag(tag) {
 		return found, unlisted
 	}
-	_, err := src.Registry.ResolveTag(ctx, src.Repo, tag)
+	_, err := src.Registry.ResolveTag(ctx, src.Repository, tag)
 	if absent(err) {
 		return false, unlisted
 	}
 	return err == nil, err
 }
 
-// listsSignature reports whether a type that is wanted is listed. The error means
-// that the list could not be read as far as that.
+// listsSignature reports whether a referrer of a wanted type is listed. It returns an
+// error if the list cannot be read that far.
 func listsSignature(ctx context.Context, src Place, wanted func(artifactType string) bool) (bool, error) {
 	listed := 0
-	for desc, err := range src.Registry.Referrers(ctx, src.Repo, ociregistry.Digest(src.Ref), "") {
+	for desc, err := range src.Registry.Referrers(ctx, src.Repository, ociregistry.Digest(src.Ref), "") {
 		if err != nil {
 			return false, err
 		}
@@ -66,8 +66,8 @@ func listsSignature(ctx context.Context, src Place, wanted func(artifactType str
 	return false, nil
 }
 
-// signatureTypes returns what reports whether an artifact type is one of types, which
-// are as in Signed.
+// signatureTypes returns a function that reports whether an artifact type is one of
+// types, which are as in [Signed].
 func signatureTypes(types []string) func(artifactType string) bool {
 	if types == nil {
 		return isSignature
@@ -75,9 +75,8 @@ func signatureTypes(types []string) func(artifactType string) bool {
 	return func(artifactType string) bool { return slices.Contains(types, artifactType) }
 }
 
-// lacksSignature reports whether the top is to have one of the signatures that are
-// asked for, and all of them were skipped. An index that was made of another one has
-// none.
+// lacksSignature reports whether the top must have a signature, and all of them were
+// skipped. An index that was made of another one has none.
 func (c *copier) lacksSignature() bool {
 	if c.opts.inner.signatures == nil || c.top.madeOf != "" {
 		return false
@@ -87,7 +86,7 @@ func (c *copier) lacksSignature() bool {
 		if strings.HasSuffix(e.Tag, ".sig") {
 			artifactType = TypeCosignSignature
 		}
-		n := c.seen[e.Descriptor.Digest]
+		n := c.nodeOf[e.Descriptor.Digest]
 		return c.opts.inner.signatures(artifactType) && n.err == nil && !n.gone
 	})
 }

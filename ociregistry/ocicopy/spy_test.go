@@ -20,8 +20,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// spy is a registry that counts the calls that reach it, and can make them fail
-// or wait.
+// spy is a registry that counts calls, and can make them fail or wait.
 type spy struct {
 	ociregistry.Interface
 	before func(ctx context.Context, method, repo, ref string) error // may be nil
@@ -129,7 +128,7 @@ func (s *spy) enter(ctx context.Context, method, repo, ref string) error {
 	return nil
 }
 
-// take returns the calls since it was last called, as in "GetTag 1, Tags 2".
+// take returns the calls since the last call of take, as in "GetTag 1, Tags 2".
 func (s *spy) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,8 +24,8 @@ func never(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// stallAt makes s stall in a method, or in the middle of a list or a blob. It
-// returns a function that ends that.
+// stallAt makes s stall in a method, or in the middle of a list or a blob, until the
+// returned function is called.
 func stallAt(s *spy, at string) (recover func()) {
 	var over atomic.Bool
 	stall := func(ctx context.Context, method string) error {
@@ -52,7 +52,7 @@ func stallAt(s *spy, at string) (recover func()) {
 					return
 				}
 				if stall(ctx, "middle of a list") != nil {
-					return // it does not even say so
+					return // without an error
 				}
 			}
 		}
@@ -81,10 +81,9 @@ var stalls = []string{
 	"middle of a list", "middle of a manifest", "middle of a blob",
 }
 
-// A source that stalls is given up after its own bound, tried again with backoff,
-// and delays no other source, not even in later passes. When it goes on, so does
-// the mirror of it.
-func TestStalledSourceDelaysNoOther(t *testing.T) {
+// A source that stalls is given up after its own Stall, retried with backoff, and does not
+// delay other sources, not even in later passes. When it works again, it is mirrored.
+func TestMirror_StalledSourceDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	for _, where := range stalls {
 		t.Run(where, func(t *testing.T) {
@@ -94,11 +93,11 @@ func TestStalledSourceDelaysNoOther(t *testing.T) {
 				for i := range 3 {
 					tag := string(rune('a' + i))
 					mustPush(t, one, "app", based(i), tag)
-					mustPush(t, two, "app", based(i), tag) // of the same blobs
+					mustPush(t, two, "app", based(i), tag) // with the same blobs
 				}
 				two.before = func(_ context.Context, method, _, _ string) error {
 					if method == "Repositories" {
-						time.Sleep(time.Second) // so that the other is busy with the blobs first
+						time.Sleep(time.Second) // so that the other source copies the blobs first
 					}
 					return nil
 				}
@@ -111,10 +110,10 @@ func TestStalledSourceDelaysNoOther(t *testing.T) {
 				}
 				var events []at
 				opts := &MirrorOptions{
-					Interval: time.Minute,
-					Retries:  1,
-					Backoff:  10 * time.Second,
-					Images:   1,
+					Interval:         time.Minute,
+					Attempts:         2,
+					Backoff:          10 * time.Second,
+					ImageConcurrency: 1,
 					Report: func(e Event) {
 						qt.Check(t, qt.Equals(errors.Is(e.Err, ErrStalled), e.Outcome == Retried || e.Outcome == Failed))
 						events = append(events, at{e.Source, e.Outcome, time.Since(start)})
@@ -146,7 +145,7 @@ func TestStalledSourceDelaysNoOther(t *testing.T) {
 				qt.Assert(t, qt.IsTrue(first >= 0))
 				qt.Check(t, qt.Equals(events[first].after, 20*time.Second))
 				failed := slices.ContainsFunc(events, func(e at) bool { return e.outcome == Failed })
-				// The second time, the blobs are there: they came from the other source.
+				// In the second pass the blobs exist: they came from the other source.
 				qt.Check(t, qt.Equals(failed, where != "GetBlob" && where != "middle of a blob"))
 				for i := range 3 {
 					qt.Check(t, qt.Equals(tagged(t, dst, "one/app", string(rune('a'+i))), based(i).Descriptor.Digest))
@@ -156,9 +155,9 @@ func TestStalledSourceDelaysNoOther(t *testing.T) {
 	}
 }
 
-// What a source has is not known while it stalls: nothing is deleted that may be
-// its, and the deletions of others hold up no copy.
-func TestStalledSourceDelaysNoCopyByDeletions(t *testing.T) {
+// It is not known what a stalled source has: no tag is deleted that it may have, and the
+// deletions for other sources delay no copy.
+func TestMirror_StalledSourceDelaysNoCopyByDeletions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		one, two, dst := newSpy(ocimem.New()), newSpy(ocimem.New()), ocimem.New()
@@ -171,7 +170,7 @@ func TestStalledSourceDelaysNoCopyByDeletions(t *testing.T) {
 		two.before = func(ctx context.Context, _, _, _ string) error { return never(ctx) }
 		start := time.Now()
 		copied := 0
-		opts := &MirrorOptions{Retries: -1, Images: 2, Report: func(e Event) {
+		opts := &MirrorOptions{Attempts: -1, ImageConcurrency: 2, Report: func(e Event) {
 			if e.Outcome == Updated {
 				copied++
 				qt.Check(t, qt.Equals(time.Since(start), 0))
@@ -193,13 +192,13 @@ func TestStalledSourceDelaysNoCopyByDeletions(t *testing.T) {
 			qt.Check(t, qt.ErrorIs(e.Err, ErrStalled))
 		}
 		qt.Check(t, qt.Equals(tagsOf(t, dst, "x"), "new-a new-b new-c old1 old2 old3 old4 old5"))
-		// The source is waited for until its own bound, and not for each tag.
+		// The mirror waits for the source until its own Stall, not for each tag.
 		qt.Check(t, qt.Equals(time.Since(start), DefaultStall))
 	})
 }
 
-// The time in which nobody waits for a source does not count.
-func TestSlowDestinationIsNoStall(t *testing.T) {
+// Time in which nobody waits for a source does not count.
+func TestMirror_SlowDestinationIsNoStall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), newSpy(ocimem.New())
@@ -229,8 +228,8 @@ func (r slowReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p[:min(len(p), 50)])
 }
 
-// What waits for a registry answers as the registry does.
-func TestPatientPassesEverythingOn(t *testing.T) {
+// A patient registry returns what the underlying one does.
+func TestPatient_PassesEverythingOn(t *testing.T) {
 	t.Parallel()
 	reg := ocimem.New()
 	index, _ := signedIndex(t, reg, "a", "v1")
@@ -251,8 +250,7 @@ func TestPatientPassesEverythingOn(t *testing.T) {
 	_, err = ociregistry.All(p.Tags(t.Context(), "b", ""))
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 
-	// Blobs are mounted within one registry all the same, and are read from where
-	// a push begins again.
+	// Blobs are still mounted within one registry, and a push that starts again can seek.
 	qt.Check(t, qt.IsTrue(same(reg, p)))
 	rd, err := p.GetBlob(t.Context(), "a", index.Children[0].Blobs[1].Descriptor.Digest)
 	qt.Assert(t, qt.IsNil(err))
@@ -266,7 +264,7 @@ func TestPatientPassesEverythingOn(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(again, first))
 }
 
-func TestNegativeStallIsNoBound(t *testing.T) {
+func TestMirror_NegativeStallIsNoLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		src, dst := newSpy(ocimem.New()), ocimem.New()

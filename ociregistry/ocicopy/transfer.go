@@ -11,38 +11,39 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// blob gives b to the destination by the cheapest way that works.
+// blob copies b to the destination in the cheapest way that works.
 func (c *copier) blob(ctx context.Context, b *blob) error {
-	done, err := c.opts.inner.shared.hold(ctx, c.opts.inner.sharer, b.ref.Digest)
+	done, err := c.opts.inner.shared.acquire(ctx, c.opts.inner.sharer, b.ref.Digest)
 	if err != nil {
 		return err
 	}
 	item := Item{Kind: Blob, Descriptor: b.descriptor()}
-	told, err := c.moveBlob(ctx, b, &item)
+	reported, err := c.moveBlob(ctx, b, &item)
 	if err != nil || item.Action == Skipped {
 		done("")
 	} else {
 		c.opts.inner.confirmed.add(c.confirmedKey(b))
-		done(c.dst.Repo)
+		done(c.dst.Repository)
 	}
 	if err != nil {
 		err = fmt.Errorf("blob %s: %w", b.ref.Digest, err)
-		if b.required || !c.excuses(ctx, err) {
+		if b.required || !c.maySkip(ctx, err) {
 			return err
 		}
 		b.err, item.Action = err, Skipped
 	}
 	b.item = item
-	c.tracker.finish(item, told)
+	c.tracker.finish(item, reported)
 	return nil
 }
 
 // moveBlob completes item, and returns how many of the blob's bytes the tracker
-// has been told of.
-func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64, err error) {
+// has been reported of.
+func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (reported int64, err error) {
 	if manifest.NonDistributable(b.ref.MediaType) && !c.opts.NonDistributable {
 		item.Action = Skipped
 		return 0, nil
@@ -69,17 +70,17 @@ func (c *copier) moveBlob(ctx context.Context, b *blob, item *Item) (told int64,
 }
 
 func (c *copier) confirmedKey(b *blob) confirmedKey {
-	return confirmedKey{c.dst.Repo, b.ref.Digest, b.ref.Size}
+	return confirmedKey{c.dst.Repository, b.ref.Digest, b.ref.Size}
 }
 
-// has reports whether the destination has b: of the size that is asked for, if it
-// says any. A blob of another size is there in part, or the manifest is wrong; the
-// push tells. That there is a page proves nothing.
+// has reports whether the destination has b, with the right size if it says any. If the
+// size is another one, the blob is incomplete or the manifest is wrong, which the push
+// finds out. A page does not prove that there is a blob.
 func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
 	if c.opts.inner.confirmed.has(c.confirmedKey(b)) {
 		return true, nil
 	}
-	desc, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, b.ref.Digest)
+	desc, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repository, b.ref.Digest)
 	switch {
 	case absent(err):
 		return false, nil
@@ -93,35 +94,35 @@ func (c *copier) has(ctx context.Context, b *blob) (bool, error) {
 	return !manifest.IsPage(desc.MediaType), nil
 }
 
-// mountable returns the repositories of the destination that may have b.
+// mountable returns the repositories of the destination from which b may be mounted.
 func (c *copier) mountable(b *blob) []string {
 	repo := c.opts.inner.shared.where(b.ref.Digest)
-	if repo == "" || repo == c.dst.Repo || slices.Contains(c.mountFrom, repo) {
+	if repo == "" || repo == c.dst.Repository || slices.Contains(c.mountFrom, repo) {
 		return c.mountFrom
 	}
 	return append([]string{repo}, c.mountFrom...)
 }
 
-// mount reports whether the destination took b from another of its repositories.
-// A registry may refuse that for any reason, none of which keeps the blob from
-// being copied. Only the end of the context is an error.
+// mount reports whether the destination mounted b from another of its repositories. A
+// registry may refuse that for any reason, and the blob is copied then. Only the end
+// of ctx is an error.
 func (c *copier) mount(ctx context.Context, repo string, b *blob) (bool, error) {
 	desc, err := b.descriptor(), error(nil)
 	switch {
 	case !c.dry:
-		desc, err = c.dst.Registry.MountBlob(ctx, repo, c.dst.Repo, b.ref.Digest)
-	case !c.sameRegistry || repo != c.src.Repo:
+		desc, err = c.dst.Registry.MountBlob(ctx, repo, c.dst.Repository, b.ref.Digest)
+	case !c.sameRegistry || repo != c.src.Repository:
 		desc, err = c.dst.Registry.ResolveBlob(ctx, repo, b.ref.Digest)
 	}
 	return err == nil && desc.Digest == b.ref.Digest, ctx.Err()
 }
 
-func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64, err error) {
+func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (reported int64, err error) {
 	item.Action = Copied
 	if c.dry {
 		return 0, nil
 	}
-	r, err := c.src.Registry.GetBlob(ctx, c.src.Repo, b.ref.Digest)
+	r, err := c.src.Registry.GetBlob(ctx, c.src.Repository, b.ref.Digest)
 	if b.ref.Elsewhere && absent(err) {
 		item.Action = Skipped
 		return 0, nil
@@ -135,9 +136,9 @@ func (c *copier) sendBlob(ctx context.Context, b *blob, item *Item) (told int64,
 	body, counted := metered(r, c.tracker, begun)
 	from := &recorder{Reader: body}
 	if c.opts.SkipBrokenReferrers && !b.required {
-		body = from // whose error it is decides what becomes of it
+		body = from // the blob can be skipped if the source failed
 	}
-	_, err = c.dst.Registry.PushBlob(ctx, c.dst.Repo, item.Descriptor, body)
+	_, err = c.dst.Registry.PushBlob(ctx, c.dst.Repository, item.Descriptor, body)
 	if from.failed || damaged(err) {
 		err = atSource(err)
 	}
@@ -159,10 +160,10 @@ func (r *recorder) Read(p []byte) (int, error) {
 // manifests pushes the manifests, level by level.
 func (c *copier) manifests(ctx context.Context) error {
 	if len(c.chosen) == 1 && c.tagged.Digest == c.chosen[0].digest {
-		c.refusePartial() // as it did when it got that tag
+		c.refusePartial() // as when it got that tag
 	}
 	for _, level := range c.levels {
-		if err := each(ctx, c.opts.Concurrency, level, c.push); err != nil {
+		if err := parallel.Each(ctx, c.opts.Concurrency, level, c.push); err != nil {
 			return err
 		}
 	}
@@ -174,7 +175,7 @@ func (c *copier) manifests(ctx context.Context) error {
 
 func (c *copier) refusePartial() {
 	for _, n := range c.nodes {
-		n.refused = n.partial && !n.there
+		n.refused = n.partial && !n.present
 	}
 }
 
@@ -184,20 +185,20 @@ func (c *copier) push(ctx context.Context, n *node) error {
 	if n.madeOf != "" {
 		item.Action = Made
 	}
-	n.heed()
-	stored := n.there && n.stored == n.mediaType
+	n.inheritFailures()
+	stored := n.present && n.storedType == n.mediaType
 	if stored {
 		item.Action = Present
 	}
 	if n == c.top && len(n.tags) > 0 && c.lacksSignature() {
-		return fmt.Errorf("%w: %w: all of them are broken", ociregistry.ErrDenied, ErrUnsigned)
+		return fmt.Errorf("%w: %w: all signatures are broken", ociregistry.ErrDenied, ErrUnsigned)
 	}
 	if !n.refused && n.err == nil && (!stored || len(n.tags) > 0) {
 		err := c.put(ctx, n)
 		n.refused = c.partial && n.required && isIndex(n.mediaType) && errors.Is(err, ociregistry.ErrManifestBlobUnknown)
 		if err != nil && !n.refused {
 			err = fmt.Errorf("manifest %s: %w", n.digest, err)
-			if n.required || !c.excuses(ctx, err) {
+			if n.required || !c.maySkip(ctx, err) {
 				return err
 			}
 			n.err = err
@@ -211,8 +212,8 @@ func (c *copier) push(ctx context.Context, n *node) error {
 	return nil
 }
 
-// heed makes n follow the fate of what it names.
-func (n *node) heed() {
+// inheritFailures refuses n, or sets its error, if that happened to what it names.
+func (n *node) inheritFailures() {
 	for _, child := range n.children {
 		n.refused = n.refused || child.refused
 		n.err = cmp.Or(n.err, child.err)
@@ -234,18 +235,18 @@ func (c *copier) put(ctx context.Context, n *node) error {
 			return err
 		}
 	}
-	if n.contents == nil { // it was there a moment ago
+	if n.contents == nil { // the source had it a moment ago
 		return ociregistry.ErrManifestUnknown
 	}
-	// A tag that stands in for the digest is what every registry understands,
-	// but it leaves the algorithm of the digest to the registry.
+	// Every registry understands a tag as the ref, but the registry then chooses the
+	// algorithm of the digest.
 	ref, tags := string(n.digest), n.tags
 	if len(tags) > 0 && n.digest.Algorithm() == digest.SHA256 {
 		ref, tags = tags[0], tags[1:]
 	}
-	desc, err := c.dst.Registry.PushManifest(ctx, c.dst.Repo, ref, n.contents, n.mediaType, tags...)
+	desc, err := c.dst.Registry.PushManifest(ctx, c.dst.Repository, ref, n.contents, n.mediaType, tags...)
 	if err == nil && desc.Digest != n.digest {
-		return fmt.Errorf("%w: the destination stored it as another", ociregistry.ErrDigestInvalid)
+		return fmt.Errorf("%w: the destination returned another digest", ociregistry.ErrDigestInvalid)
 	}
 	if err != nil {
 		return atDestination(err)
@@ -253,12 +254,12 @@ func (c *copier) put(ctx context.Context, n *node) error {
 	return nil
 }
 
-// pushChosen gives the tag to the manifest that was chosen of an index that the
-// destination does not take.
+// pushChosen sets the tag to the manifest that was chosen from an index that the
+// destination refuses.
 func (c *copier) pushChosen(ctx context.Context) error {
 	n := c.target()
 	if n.refused {
-		return fmt.Errorf("%w: it takes indexes only whole, and %d manifests of this one were chosen",
+		return fmt.Errorf("%w: the destination refuses partial indexes, and %d manifests of this one were chosen",
 			ociregistry.ErrManifestBlobUnknown, len(c.chosen))
 	}
 	if c.dstTag() == "" || c.tagged.Digest == n.digest {

@@ -6,10 +6,11 @@ import (
 	"slices"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// walk finds all that belongs to c.top.
+// walk finds everything that belongs to c.top.
 func (c *copier) walk(ctx context.Context) error {
 	if err := c.explore(ctx, []*node{c.top}); err != nil {
 		return err
@@ -27,20 +28,20 @@ func (c *copier) walk(ctx context.Context) error {
 		switch {
 		case n.required && n.err != nil:
 			return n.err
-		case n.required && n.gone && !n.optional: // it was taken for a referrer first
+		case n.required && n.gone && !n.optional: // it was found as a referrer first
 			return fmt.Errorf("manifest %s: %w", n.digest, atSource(ociregistry.ErrManifestUnknown))
 		}
 	}
 	return c.sort()
 }
 
-// explore visits nodes and those that they lead to, one step after another.
+// explore visits nodes and the nodes to which they lead, one step after another.
 func (c *copier) explore(ctx context.Context, at []*node) error {
 	for depth := 0; len(at) > 0; depth++ {
 		if depth > c.opts.MaxDepth {
-			return fmt.Errorf("%w: manifests more than %d steps away", ErrLimit, c.opts.MaxDepth)
+			return fmt.Errorf("%w: a manifest is more than %d steps away", ErrLimit, c.opts.MaxDepth)
 		}
-		if err := each(ctx, c.opts.Concurrency, at, c.visit); err != nil {
+		if err := parallel.Each(ctx, c.opts.Concurrency, at, c.visit); err != nil {
 			return err
 		}
 		var next []*node
@@ -56,14 +57,14 @@ func (c *copier) explore(ctx context.Context, at []*node) error {
 	return nil
 }
 
-// require marks what c.top cannot do without: n and all that it names.
+// require marks n and everything that it names as required.
 func (c *copier) require(n *node) {
 	if n.required {
 		return
 	}
 	n.required = true
 	if n.isBlob {
-		c.found[n.digest].required = true
+		c.blobOf[n.digest].required = true
 	}
 	for _, b := range n.blobs {
 		b.required = true
@@ -73,11 +74,11 @@ func (c *copier) require(n *node) {
 	}
 }
 
-// visit finds out whether the destination has n, reads it if need be, and finds
-// what refers to it.
+// visit finds out whether the destination has n, reads n if necessary, and finds its
+// referrers.
 func (c *copier) visit(ctx context.Context, n *node) error {
-	err := c.look(ctx, n)
-	if err != nil && !n.inTree && c.excuses(ctx, err) {
+	err := c.inspect(ctx, n)
+	if err != nil && !n.inTree && c.maySkip(ctx, err) {
 		n.err = err
 		return nil
 	}
@@ -87,32 +88,32 @@ func (c *copier) visit(ctx context.Context, n *node) error {
 	return c.findExtras(ctx, n)
 }
 
-func (c *copier) look(ctx context.Context, n *node) error {
-	if !n.looked {
-		if err := c.lookThere(ctx, n); err != nil {
+func (c *copier) inspect(ctx context.Context, n *node) error {
+	if !n.checked {
+		if err := c.checkDestination(ctx, n); err != nil {
 			return fmt.Errorf("manifest %s: %w", n.digest, atDestination(err))
 		}
 	}
-	n.trusted = n.there && c.opts.TrustDestination && n.stored == n.mediaType && n.size > 0 && !c.choosing(n)
+	n.trusted = n.present && c.opts.TrustDestination && n.storedType == n.mediaType && n.size > 0 && !c.choosing(n)
 	if n.isBlob || n.trusted && !(c.wantsExtras() && isIndex(n.mediaType)) || c.opts.inner.onlyIndexes && !isIndex(n.mediaType) {
 		return nil
 	}
 	return c.load(ctx, n)
 }
 
-// lookThere asks the destination for n. What an index names can be a blob.
-func (c *copier) lookThere(ctx context.Context, n *node) error {
-	desc, err := c.dst.Registry.ResolveManifest(ctx, c.dst.Repo, n.digest)
+// checkDestination asks the destination for n. An index may name blobs.
+func (c *copier) checkDestination(ctx context.Context, n *node) error {
+	desc, err := c.dst.Registry.ResolveManifest(ctx, c.dst.Repository, n.digest)
 	switch {
 	case err == nil && desc.Digest == n.digest:
-		n.found(desc)
+		n.markPresent(desc)
 		return nil
 	case err != nil && !absent(err):
 		return err
 	}
-	n.looked = true
-	if n.named && n.mediaType != "" && !known(n.mediaType) {
-		_, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repo, n.digest)
+	n.checked = true
+	if n.named && n.mediaType != "" && !isKnown(n.mediaType) {
+		_, err := c.dst.Registry.ResolveBlob(ctx, c.dst.Repository, n.digest)
 		if n.isBlob = err == nil; !n.isBlob && !absent(err) {
 			return err
 		}
@@ -120,7 +121,7 @@ func (c *copier) lookThere(ctx context.Context, n *node) error {
 	return nil
 }
 
-// follow adds what n names to the graph, and returns what has to be visited next.
+// follow adds what n names to the graph, and returns the nodes to visit next.
 func (c *copier) follow(n *node) ([]*node, error) {
 	if n.isBlob {
 		c.addBlob(manifest.Ref{MediaType: n.mediaType, Size: n.size, Digest: n.digest})
@@ -134,7 +135,7 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		}
 	}
 	if n.madeOf != "" {
-		c.seen[n.madeOf] = n // whoever names that, names what is not there
+		c.nodeOf[n.madeOf] = n // the destination will not have the old index
 	}
 	children := n.info.Manifests
 	if c.choosing(n) {
@@ -149,14 +150,14 @@ func (c *copier) follow(n *node) ([]*node, error) {
 		n.children = append(n.children, child)
 		if isNew {
 			child.mediaType, child.size, child.optional, child.named = ref.MediaType, ref.Size, ref.Elsewhere, true
-			child.looked, child.there, child.stored = n.trusted, n.trusted, ref.MediaType
+			child.checked, child.present, child.storedType = n.trusted, n.trusted, ref.MediaType
 			child.inTree = n.inTree
 			next = append(next, child)
 		}
 		child.optional = child.optional && ref.Elsewhere
 	}
 	for _, e := range n.entries {
-		if child := c.seen[e.Ref.Digest]; e.Runs && !isIndex(e.Ref.MediaType) && !child.chosen {
+		if child := c.nodeOf[e.Ref.Digest]; e.Runs && !isIndex(e.Ref.MediaType) && !child.chosen {
 			child.chosen = true
 			c.chosen = append(c.chosen, child)
 		}
@@ -171,7 +172,7 @@ func (c *copier) follow(n *node) ([]*node, error) {
 	return next, nil
 }
 
-// choose returns the children of an index that belong to the chosen platforms.
+// choose returns the children of an index that are for the chosen platforms.
 func (c *copier) choose(n *node) (chosen []manifest.Ref, err error) {
 	if n.entries, err = manifest.Choose(n.contents, n.info.Manifests, c.opts.Platforms); err != nil {
 		return nil, err
@@ -190,7 +191,7 @@ func (c *copier) choose(n *node) (chosen []manifest.Ref, err error) {
 	return chosen, nil
 }
 
-// followExtras adds what refers to n.
+// followExtras adds the referrers of n to the graph, and returns the new ones.
 func (c *copier) followExtras(n *node) (next []*node) {
 	for _, e := range n.extras {
 		extra, isNew := c.add(e.Descriptor.Digest)
@@ -206,25 +207,25 @@ func (c *copier) followExtras(n *node) (next []*node) {
 	return next
 }
 
-// add returns the node with a digest.
+// add returns the node with a digest. If there is none, it adds a new one.
 func (c *copier) add(digest ociregistry.Digest) (n *node, isNew bool) {
-	if n = c.seen[digest]; n != nil {
+	if n = c.nodeOf[digest]; n != nil {
 		return n, false
 	}
 	n = &node{digest: digest}
-	c.seen[digest] = n
+	c.nodeOf[digest] = n
 	c.nodes = append(c.nodes, n)
 	return n, true
 }
 
-// addBlob returns the blob that ref names. One that a manifest needs is needed,
-// whatever another one says of it.
+// addBlob returns the blob that ref names. A blob that one manifest needs is needed,
+// even if another one says that it is elsewhere.
 func (c *copier) addBlob(ref manifest.Ref) *blob {
-	b := c.found[ref.Digest]
+	b := c.blobOf[ref.Digest]
 	switch {
 	case b == nil:
 		b = &blob{ref: ref}
-		c.found[ref.Digest] = b
+		c.blobOf[ref.Digest] = b
 		c.blobs = append(c.blobs, b)
 	case b.ref.Elsewhere && !ref.Elsewhere:
 		b.ref = ref

@@ -1,32 +1,30 @@
 // Package ocidebug logs and times every call of a registry.
 //
-// [New] returns a registry that passes all calls on to another and writes a
-// record of each, when it has ended:
+// [New] returns a registry that passes all calls on to another one, and writes a record
+// of each call when it has ended:
 //
-//	msg=ResolveTag repo=app tag=v1 digest=sha256:2cf2… size=524 mediaType=… duration=1.7ms
-//	msg=GetBlob repo=app digest=sha256:9f86… size=31337 duration=210µs
-//	msg=BlobReader.Close repo=app digest=sha256:9f86… bytes=31337 duration=45ms
-//	msg=Tags repo=app count=3 duration=64µs
+//	msg=ResolveTag repository=app tag=v1 digest=sha256:2cf2… size=524 mediaType=… duration=1.7ms
+//	msg=GetBlob repository=app digest=sha256:9f86… size=31337 duration=210µs
+//	msg=BlobReader.Close repository=app digest=sha256:9f86… bytes=31337 duration=45ms
+//	msg=Tags repository=app count=3 duration=64µs
 //
-// The message is the method's name. A call that returns a reader or a writer has
-// one more record for the end of that, with the bytes that were moved, and the
-// time since the call. The record of a list is written when the loop over it
-// ends, with the number of elements; its time includes that of the loop's body.
+// The message is the name of the method. A call that returns a reader or a writer has
+// another record for the end of that, with the number of bytes and the time since the
+// call. The record of a list is written when the loop over it ends, and has the number of
+// elements. Its time includes the time in the body of the loop.
 //
-// Records have the level Info, also for errors that have a registry's code: that
-// a blob is not there is an answer as good as another. Other errors, those of
-// networks, storage and contexts, have the level Warn.
+// Records have the level Info, even for errors with the code of a registry, such as that
+// of an unknown blob. Other errors, for instance of networks, storage and contexts, have
+// the level Warn.
 //
-// No record has content. Upload ids are as good as passwords while an upload is
-// open; records have a hash of them instead. What looks like the query of a URL
-// is cut out of error messages.
+// No record contains content. Records contain a hash in place of an upload id, which is as
+// good as a password while the upload is open. Error messages are logged without what looks
+// like the query of a URL.
 package ocidebug
 
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"log"
 	"log/slog"
@@ -34,12 +32,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/uploadid"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// New returns a registry that does what r does and logs every call by logf: a
-// line without a line feed as the argument of the format "%s". The function is
-// called by one goroutine at a time. If it is nil, it is [log.Printf].
+// New returns a registry that passes all calls on to r and logs each of them by logf. The
+// arguments of logf are the format "%s" and a line without a line feed. It is called by
+// one goroutine at a time. A nil logf means [log.Printf].
 func New(r ociregistry.Interface, logf func(f string, a ...any)) ociregistry.Interface {
 	if logf == nil {
 		logf = log.Printf
@@ -47,15 +46,15 @@ func New(r ociregistry.Interface, logf func(f string, a ...any)) ociregistry.Int
 	return NewWithLogger(r, slog.New(slog.NewTextHandler(lineWriter(logf), &slog.HandlerOptions{
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
-				return slog.Attr{} // whoever logs lines has their own
+				return slog.Attr{} // functions such as log.Printf add their own
 			}
 			return a
 		},
 	})))
 }
 
-// lineWriter makes a log function of the writer that [slog.TextHandler] wants.
-// The handler makes one call of Write for each record.
+// lineWriter adapts a log function to the writer of a [slog.TextHandler], which calls
+// Write once for each record.
 type lineWriter func(f string, a ...any)
 
 func (logf lineWriter) Write(line []byte) (int, error) {
@@ -63,8 +62,8 @@ func (logf lineWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// NewWithLogger is [New] with a structured logger. Records are written with the
-// contexts of their calls. A nil logger is [slog.Default].
+// NewWithLogger is like [New], with a structured logger. Records are written with the
+// contexts of their calls. A nil logger means [slog.Default].
 func NewWithLogger(r ociregistry.Interface, logger *slog.Logger) ociregistry.Interface {
 	if logger == nil {
 		logger = slog.Default()
@@ -78,7 +77,7 @@ type registry struct {
 	log *slog.Logger
 }
 
-// call is a call that goes on, or a reader or writer that is open.
+// call is a call in progress, or an open reader or writer.
 type call struct {
 	ctx    context.Context
 	log    *slog.Logger
@@ -87,7 +86,7 @@ type call struct {
 	upload string      // id of the upload session, or empty
 }
 
-// begin starts to time a call. Attributes with empty strings are left out.
+// begin begins a call. It omits attributes with empty strings.
 func (r *registry) begin(ctx context.Context, attrs ...slog.Attr) *call {
 	c := &call{ctx: ctx, log: r.log, start: time.Now()}
 	for _, a := range attrs {
@@ -98,7 +97,7 @@ func (r *registry) begin(ctx context.Context, attrs ...slog.Attr) *call {
 	return c
 }
 
-// end writes a record of the call. More attributes may be given.
+// end writes a record of the call, with further attributes.
 func (c *call) end(op string, err error, attrs ...slog.Attr) {
 	level := slog.LevelInfo
 	attrs = append(attrs, slog.Duration("duration", time.Since(c.start)))
@@ -130,27 +129,16 @@ func (c *call) endWith(op string, err error, desc ociregistry.Descriptor) {
 	c.end(op, nil, attrs...)
 }
 
-// ofUpload adds an upload session to the call. Its records can be told by a part
-// of a hash of the id.
+// ofUpload adds an upload session to the call. A hash of the id identifies the records of
+// the session.
 func (c *call) ofUpload(id string) {
 	c.upload = id
-	c.attrs = append(c.attrs, slog.String("upload", hashOf(id)))
+	c.attrs = append(c.attrs, slog.String("upload", uploadid.Hash(id)))
 }
 
-func hashOf(id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:4])
-}
-
-// minSecret is the least length of an upload id that is taken out of messages.
-// A shorter one is no secret, and could be a part of any word.
-const minSecret = 8
-
-// redact returns an error's message without what should not be known.
+// redact returns an error message without the upload id and without queries.
 func (c *call) redact(msg string) string {
-	if len(c.upload) >= minSecret {
-		msg = strings.ReplaceAll(msg, c.upload, hashOf(c.upload))
-	}
+	msg = uploadid.Redact(msg, c.upload)
 	var b strings.Builder
 	for {
 		before, query, found := strings.Cut(msg, "?")

@@ -64,7 +64,7 @@ func (r sleepy) ResolveTag(ctx context.Context, repo, tag string) (ociregistry.D
 }
 
 // One record for each call, and one for the end of each reader and writer.
-func TestRecords(t *testing.T) {
+func TestCalls_HaveOneRecordEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, testRecords)
 }
@@ -93,78 +93,78 @@ func testRecords(t *testing.T) {
 		want []string
 	}{{
 		func() error { return resolve(r.PushBlob(ctx, "app", blobDesc, strings.NewReader(content))) },
-		[]string{`msg=PushBlob repo=app digest=BLOB size=21 duration=0s`},
+		[]string{`msg=PushBlob repository=app digest=BLOB size=21 duration=0s`},
 	}, {
 		func() error {
 			return resolve(r.PushManifest(ctx, "app", "v1", []byte(manifest), testType, "v2", "v3"))
 		},
-		[]string{`msg=PushManifest repo=app ref=v1 tags="[v2 v3]" size=25 mediaType=application/x-test digest=MANIFEST duration=0s`},
+		[]string{`msg=PushManifest repository=app ref=v1 tags="[v2 v3]" size=25 mediaType=application/x-test digest=MANIFEST duration=0s`},
 	}, {
 		func() error { return resolve(r.PushManifest(ctx, "app", "", []byte(manifest), testType)) },
-		[]string{`msg=PushManifest repo=app size=25 mediaType=application/x-test digest=MANIFEST duration=0s`},
+		[]string{`msg=PushManifest repository=app size=25 mediaType=application/x-test digest=MANIFEST duration=0s`},
 	}, {
 		func() error { return resolve(r.MountBlob(ctx, "app", "copy", blobDigest)) },
-		[]string{`msg=MountBlob repo=copy from=app digest=BLOB duration=0s`},
+		[]string{`msg=MountBlob repository=copy from=app digest=BLOB duration=0s`},
 	}, {
 		func() error { return read(r.GetBlob(ctx, "app", blobDigest)) },
 		[]string{
-			`msg=GetBlob repo=app digest=BLOB size=21 mediaType=application/octet-stream duration=0s`,
-			`msg=BlobReader.Close repo=app digest=BLOB bytes=21 duration=1m0s`,
+			`msg=GetBlob repository=app digest=BLOB size=21 mediaType=application/octet-stream duration=0s`,
+			`msg=BlobReader.Close repository=app digest=BLOB bytes=21 duration=1m0s`,
 		},
 	}, {
 		func() error { return read(r.GetBlobRange(ctx, "app", blobDigest, 4, 11)) },
 		[]string{
-			`msg=GetBlobRange repo=app digest=BLOB offset0=4 offset1=11 size=21 mediaType=application/octet-stream duration=0s`,
-			`msg=BlobReader.Close repo=app digest=BLOB offset0=4 offset1=11 bytes=7 duration=1m0s`,
+			`msg=GetBlobRange repository=app digest=BLOB offset0=4 offset1=11 size=21 mediaType=application/octet-stream duration=0s`,
+			`msg=BlobReader.Close repository=app digest=BLOB offset0=4 offset1=11 bytes=7 duration=1m0s`,
 		},
 	}, {
 		func() error { return read(r.GetManifest(ctx, "app", manifestDigest)) },
 		[]string{
-			`msg=GetManifest repo=app digest=MANIFEST size=25 mediaType=application/x-test duration=0s`,
-			`msg=BlobReader.Close repo=app digest=MANIFEST bytes=25 duration=1m0s`,
+			`msg=GetManifest repository=app digest=MANIFEST size=25 mediaType=application/x-test duration=0s`,
+			`msg=BlobReader.Close repository=app digest=MANIFEST bytes=25 duration=1m0s`,
 		},
 	}, {
 		func() error { return read(r.GetTag(ctx, "app", "v1")) },
 		[]string{
-			`msg=GetTag repo=app tag=v1 digest=MANIFEST size=25 mediaType=application/x-test duration=0s`,
-			`msg=BlobReader.Close repo=app tag=v1 bytes=25 duration=1m0s`,
+			`msg=GetTag repository=app tag=v1 digest=MANIFEST size=25 mediaType=application/x-test duration=0s`,
+			`msg=BlobReader.Close repository=app tag=v1 bytes=25 duration=1m0s`,
 		},
 	}, {
 		func() error { return read(r.GetBlob(ctx, "app", absent)) },
-		[]string{`msg=GetBlob repo=app digest=ABSENT duration=0s error="GetBlob app@ABSENT: blob unknown: blob unknown to registry"`},
+		[]string{`msg=GetBlob repository=app digest=ABSENT duration=0s error="GetBlob app@ABSENT: blob unknown: blob unknown to registry"`},
 	}, {
 		func() error { return resolve(r.ResolveBlob(ctx, "app", blobDigest)) },
-		[]string{`msg=ResolveBlob repo=app digest=BLOB size=21 mediaType=application/octet-stream duration=0s`},
+		[]string{`msg=ResolveBlob repository=app digest=BLOB size=21 mediaType=application/octet-stream duration=0s`},
 	}, {
 		func() error { return resolve(r.ResolveManifest(ctx, "app", manifestDigest)) },
-		[]string{`msg=ResolveManifest repo=app digest=MANIFEST size=25 mediaType=application/x-test duration=0s`},
+		[]string{`msg=ResolveManifest repository=app digest=MANIFEST size=25 mediaType=application/x-test duration=0s`},
 	}, {
 		func() error { return resolve(r.ResolveTag(ctx, "app", "v1")) },
-		[]string{`msg=ResolveTag repo=app tag=v1 digest=MANIFEST size=25 mediaType=application/x-test duration=1s`},
+		[]string{`msg=ResolveTag repository=app tag=v1 digest=MANIFEST size=25 mediaType=application/x-test duration=1s`},
 	}, {
 		func() error { return resolve(r.ResolveTag(ctx, "nope", "v1")) },
-		[]string{`msg=ResolveTag repo=nope tag=v1 duration=1s error="ResolveTag nope:v1: name unknown: repository name not known to registry"`},
+		[]string{`msg=ResolveTag repository=nope tag=v1 duration=1s error="ResolveTag nope:v1: name unknown: repository name not known to registry"`},
 	}, {
 		func() error { _, err := ociregistry.All(r.Repositories(ctx, "")); return err },
 		[]string{`msg=Repositories count=2 duration=0s`},
 	}, {
 		func() error { _, err := ociregistry.All(r.Tags(ctx, "app", "v1")); return err },
-		[]string{`msg=Tags repo=app startAfter=v1 count=2 duration=0s`},
+		[]string{`msg=Tags repository=app startAfter=v1 count=2 duration=0s`},
 	}, {
 		func() error {
 			_, err := ociregistry.All(r.Referrers(ctx, "app", manifestDigest, "application/x-sbom"))
 			return err
 		},
-		[]string{`msg=Referrers repo=app digest=MANIFEST artifactType=application/x-sbom count=0 duration=0s`},
+		[]string{`msg=Referrers repository=app digest=MANIFEST artifactType=application/x-sbom count=0 duration=0s`},
 	}, {
 		func() error { return r.DeleteTag(ctx, "app", "v3") },
-		[]string{`msg=DeleteTag repo=app tag=v3 duration=0s`},
+		[]string{`msg=DeleteTag repository=app tag=v3 duration=0s`},
 	}, {
 		func() error { return r.DeleteManifest(ctx, "app", manifestDigest) },
-		[]string{`msg=DeleteManifest repo=app digest=MANIFEST duration=0s`},
+		[]string{`msg=DeleteManifest repository=app digest=MANIFEST duration=0s`},
 	}, {
 		func() error { return r.DeleteBlob(ctx, "app", blobDigest) },
-		[]string{`msg=DeleteBlob repo=app digest=BLOB duration=0s`},
+		[]string{`msg=DeleteBlob repository=app digest=BLOB duration=0s`},
 	}}
 	for _, test := range tests {
 		err := test.do()
@@ -177,7 +177,7 @@ func testRecords(t *testing.T) {
 	}
 }
 
-func TestUploadRecords(t *testing.T) {
+func TestUploads_HaveARecordForEachStep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log recorder
@@ -194,25 +194,25 @@ func TestUploadRecords(t *testing.T) {
 
 		w, err := r.PushBlobChunked(ctx, "app", 0)
 		qt.Assert(t, qt.IsNil(err))
-		expect(`msg=PushBlobChunked repo=app upload=[0-9a-f]{8} duration=0s`)
+		expect(`msg=PushBlobChunked repository=app upload=[0-9a-f]{8} duration=0s`)
 		_, err = w.Write([]byte(content[:5]))
 		qt.Assert(t, qt.IsNil(err))
 		time.Sleep(time.Second)
 		qt.Assert(t, qt.IsNil(w.Close()))
-		expect(`msg=BlobWriter.Close repo=app upload=[0-9a-f]{8} bytes=5 duration=1s`)
+		expect(`msg=BlobWriter.Close repository=app upload=[0-9a-f]{8} bytes=5 duration=1s`)
 
 		w, err = r.PushBlobChunkedResume(ctx, "app", w.ID(), w.Size(), w.ChunkSize())
 		qt.Assert(t, qt.IsNil(err))
-		expect(`msg=PushBlobChunkedResume repo=app upload=[0-9a-f]{8} offset=5 duration=0s`)
+		expect(`msg=PushBlobChunkedResume repository=app upload=[0-9a-f]{8} offset=5 duration=0s`)
 		_, err = io.Copy(w, strings.NewReader(content[5:]))
 		qt.Assert(t, qt.IsNil(err))
 		time.Sleep(time.Minute)
 		_, err = w.Commit("sha256:bad")
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDigestInvalid))
-		expect(`msg=BlobWriter.Commit repo=app upload=[0-9a-f]{8} digest=sha256:bad bytes=16 duration=1m0s error=".*digest.*"`)
+		expect(`msg=BlobWriter.Commit repository=app upload=[0-9a-f]{8} digest=sha256:bad bytes=16 duration=1m0s error=".*digest.*"`)
 		_, err = w.Commit(blobDigest)
 		qt.Assert(t, qt.IsNil(err))
-		expect(`msg=BlobWriter.Commit repo=app upload=[0-9a-f]{8} digest=sha256:[0-9a-f]{64} bytes=16 duration=1m0s`)
+		expect(`msg=BlobWriter.Commit repository=app upload=[0-9a-f]{8} digest=sha256:[0-9a-f]{64} bytes=16 duration=1m0s`)
 		// What is deferred is not worth a record.
 		qt.Check(t, qt.IsNil(w.Cancel()))
 		qt.Check(t, qt.IsNil(w.Close()))
@@ -222,16 +222,16 @@ func TestUploadRecords(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.IsNil(w.Cancel()))
 		qt.Check(t, qt.IsNil(w.Close()))
-		expect(`msg=PushBlobChunked .*`, `msg=BlobWriter.Cancel repo=app upload=[0-9a-f]{8} bytes=0 duration=0s`)
+		expect(`msg=PushBlobChunked .*`, `msg=BlobWriter.Cancel repository=app upload=[0-9a-f]{8} bytes=0 duration=0s`)
 
 		_, err = r.PushBlobChunked(ctx, "../app", 0)
 		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameInvalid))
-		expect(`msg=PushBlobChunked repo=../app duration=0s error=".*invalid repository name.*"`)
+		expect(`msg=PushBlobChunked repository=../app duration=0s error=".*invalid repository name.*"`)
 	})
 }
 
 // The records of one session can be told from those of others.
-func TestUploadRecordsBelongTogether(t *testing.T) {
+func TestUploads_RecordsOfOneSessionBelongTogether(t *testing.T) {
 	t.Parallel()
 	var log recorder
 	r := ocidebug.New(ocimem.New(), log.logf)
@@ -258,7 +258,7 @@ func TestUploadRecordsBelongTogether(t *testing.T) {
 	qt.Check(t, qt.Not(qt.Equals(upload(), upload())))
 }
 
-func TestListRecords(t *testing.T) {
+func TestLists_AreLoggedWhenTheyEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log recorder
@@ -278,19 +278,19 @@ func TestListRecords(t *testing.T) {
 			got, err := ociregistry.All(tags)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.DeepEquals(got, []string{"a", "b"}))
-			qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repo=app count=2 duration=0s`}))
+			qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repository=app count=2 duration=0s`}))
 		}
 
 		for range tags {
 			time.Sleep(time.Second)
 			break
 		}
-		qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repo=app count=1 stopped=true duration=1s`}))
+		qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repository=app count=1 stopped=true duration=1s`}))
 
 		got, err := ociregistry.All(r.Tags(t.Context(), "broken", ""))
 		qt.Check(t, qt.Equals(err, broken))
 		qt.Check(t, qt.DeepEquals(got, []string{"a", "b"}))
-		qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repo=broken count=2 duration=0s error=broken`}))
+		qt.Check(t, qt.DeepEquals(log.take(), []string{`msg=Tags repository=broken count=2 duration=0s error=broken`}))
 	})
 }
 
@@ -309,7 +309,7 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-func TestStructuredRecords(t *testing.T) {
+func TestNewWithLogger_RecordsHaveAttributes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -324,15 +324,15 @@ func TestStructuredRecords(t *testing.T) {
 		_, err = r.ResolveTag(ctx, "app", "v1")
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.JSONEquals(out.Bytes(), map[string]any{
-			"time":      time.Now(),
-			"level":     "INFO",
-			"msg":       "ResolveTag",
-			"repo":      "app",
-			"tag":       "v1",
-			"digest":    manifestDigest,
-			"size":      len(manifest),
-			"mediaType": testType,
-			"duration":  time.Second,
+			"time":       time.Now(),
+			"level":      "INFO",
+			"msg":        "ResolveTag",
+			"repository": "app",
+			"tag":        "v1",
+			"digest":     manifestDigest,
+			"size":       len(manifest),
+			"mediaType":  testType,
+			"duration":   time.Second,
 		}))
 
 		rd, err := r.GetTag(ctx, "app", "v1")
@@ -356,7 +356,7 @@ func TestStructuredRecords(t *testing.T) {
 	})
 }
 
-func TestConcurrentCalls(t *testing.T) {
+func TestCalls_MayBeConcurrent(t *testing.T) {
 	t.Parallel()
 	var lines []string // without a lock: logf is called by one goroutine at a time
 	r := ocidebug.New(ocimem.New(), func(f string, a ...any) { lines = append(lines, fmt.Sprintf(f, a...)) })

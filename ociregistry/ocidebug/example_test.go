@@ -12,7 +12,7 @@ import (
 )
 
 func ExampleNew() {
-	// In a test, t.Logf would be a good function to log with.
+	// In a test, pass t.Logf.
 	r := ocidebug.New(ocimem.New(), func(format string, args ...any) {
 		line := fmt.Sprintf(format, args...)
 		before, _, _ := strings.Cut(line, " duration=") // it differs from run to run
@@ -26,8 +26,8 @@ func ExampleNew() {
 	}
 
 	// Output:
-	// msg=PushManifest repo=app ref=v1 size=5 mediaType=text/plain digest=sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
-	// msg=Tags repo=app count=1
+	// msg=PushManifest repository=app ref=v1 size=5 mediaType=text/plain digest=sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824
+	// msg=Tags repository=app count=1
 }
 
 func ExampleNewWithLogger() {
@@ -43,5 +43,5 @@ func ExampleNewWithLogger() {
 	r.ResolveTag(context.Background(), "app", "v1")
 
 	// Output:
-	// {"level":"INFO","msg":"ResolveTag","repo":"app","tag":"v1","error":"ResolveTag app:v1: name unknown: repository name not known to registry"}
+	// {"level":"INFO","msg":"ResolveTag","repository":"app","tag":"v1","error":"ResolveTag app:v1: name unknown: repository name not known to registry"}
 }

@@ -13,16 +13,16 @@ func (r *registry) Repositories(ctx context.Context, startAfter string) iter.Seq
 }
 
 func (r *registry) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	return logged(ctx, r, "Tags", r.r.Tags(ctx, repo, startAfter), slog.String("repo", repo), slog.String("startAfter", startAfter))
+	return logged(ctx, r, "Tags", r.r.Tags(ctx, repo, startAfter), slog.String("repository", repo), slog.String("startAfter", startAfter))
 }
 
 func (r *registry) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
 	return logged(ctx, r, "Referrers", r.r.Referrers(ctx, repo, digest, artifactType),
-		slog.String("repo", repo), slog.String("digest", string(digest)), slog.String("artifactType", artifactType))
+		slog.String("repository", repo), slog.String("digest", string(digest)), slog.String("artifactType", artifactType))
 }
 
-// logged returns seq with a record of each loop over it. A record has "stopped"
-// if the loop ended before the sequence did.
+// logged returns seq, and writes a record of each loop over it. The record has "stopped" if
+// the loop ended before the sequence.
 func logged[T any](ctx context.Context, r *registry, op string, seq iter.Seq2[T, error], attrs ...slog.Attr) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		c := r.begin(ctx, attrs...)

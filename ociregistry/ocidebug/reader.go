@@ -10,54 +10,54 @@ import (
 )
 
 func (r *registry) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(digest)))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(digest)))
 	rd, err := r.r.GetBlob(ctx, repo, digest)
 	return c.endReader("GetBlob", rd, err)
 }
 
 func (r *registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(digest)),
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(digest)),
 		slog.Int64("offset0", offset0), slog.Int64("offset1", offset1))
 	rd, err := r.r.GetBlobRange(ctx, repo, digest, offset0, offset1)
 	return c.endReader("GetBlobRange", rd, err)
 }
 
 func (r *registry) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(digest)))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(digest)))
 	rd, err := r.r.GetManifest(ctx, repo, digest)
 	return c.endReader("GetManifest", rd, err)
 }
 
 func (r *registry) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("tag", tagName))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("tag", tagName))
 	rd, err := r.r.GetTag(ctx, repo, tagName)
 	return c.endReader("GetTag", rd, err)
 }
 
 func (r *registry) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(digest)))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(digest)))
 	desc, err := r.r.ResolveBlob(ctx, repo, digest)
 	c.endWith("ResolveBlob", err, desc)
 	return desc, err
 }
 
 func (r *registry) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(digest)))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(digest)))
 	desc, err := r.r.ResolveManifest(ctx, repo, digest)
 	c.endWith("ResolveManifest", err, desc)
 	return desc, err
 }
 
 func (r *registry) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("tag", tagName))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("tag", tagName))
 	desc, err := r.r.ResolveTag(ctx, repo, tagName)
 	c.endWith("ResolveTag", err, desc)
 	return desc, err
 }
 
-// endReader ends a call that returned a reader, and returns one that counts. It
-// has the same of [io.Seeker] and [io.ReaderAt] as rd has; io.WriterTo it always
-// has, since [io.Copy] makes up for rd's.
+// endReader ends a call that returned the reader rd, and returns a reader that counts its
+// bytes. That implements [io.Seeker] and [io.ReaderAt] if rd does. It always implements
+// [io.WriterTo], by [io.Copy] if rd does not.
 func (c *call) endReader(op string, rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
 	if err != nil {
 		c.end(op, err)
@@ -88,14 +88,15 @@ func (c *call) endReader(op string, rd ociregistry.BlobReader, err error) (ocire
 	return r, nil
 }
 
-// transfer counts what a reader or a writer moves.
+// transfer counts the bytes of a reader or a writer.
 type transfer struct {
 	call   *call
 	bytes  atomic.Int64
-	failed atomic.Pointer[error] // the first
+	failed atomic.Pointer[error] // the first error
 	ended  atomic.Bool
 }
 
+// moved counts n bytes and remembers an error.
 func (t *transfer) moved(n int64, err error) {
 	t.bytes.Add(n)
 	if err != nil && err != io.EOF {
@@ -103,8 +104,8 @@ func (t *transfer) moved(n int64, err error) {
 	}
 }
 
-// end writes a record of what was moved. If err is nil, an earlier error stands
-// in the record.
+// end writes a record with the number of bytes. If err is nil, the record has an earlier
+// error.
 func (t *transfer) end(op string, err error, attrs ...slog.Attr) {
 	if failed := t.failed.Load(); err == nil && failed != nil {
 		err = *failed

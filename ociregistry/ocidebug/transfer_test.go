@@ -127,7 +127,7 @@ func TestReadersKeepTheirInterfaces(t *testing.T) {
 }
 
 // Registries can be logged more than once.
-func TestLoggedReaderOfLoggedReader(t *testing.T) {
+func TestReaders_CanBeLoggedTwice(t *testing.T) {
 	t.Parallel()
 	var used bool
 	var log recorder

@@ -8,17 +8,17 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// PushBlob does not count what r reads: to wrap content would hide from r
+// PushBlob does not count the bytes of content, because wrapping it would hide from r
 // whether it can be read again.
 func (r *registry) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("digest", string(desc.Digest)), slog.Int64("size", desc.Size))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("digest", string(desc.Digest)), slog.Int64("size", desc.Size))
 	desc, err := r.r.PushBlob(ctx, repo, desc, content)
 	c.end("PushBlob", err)
 	return desc, err
 }
 
 func (r *registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
-	c := r.begin(ctx, slog.String("repo", repo))
+	c := r.begin(ctx, slog.String("repository", repo))
 	w, err := r.r.PushBlobChunked(ctx, repo, chunkSize)
 	if err == nil {
 		c.ofUpload(w.ID())
@@ -28,7 +28,7 @@ func (r *registry) PushBlobChunked(ctx context.Context, repo string, chunkSize i
 }
 
 func (r *registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
-	c := r.begin(ctx, slog.String("repo", repo))
+	c := r.begin(ctx, slog.String("repository", repo))
 	c.ofUpload(id)
 	w, err := r.r.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
 	c.end("PushBlobChunkedResume", err, slog.Int64("offset", offset))
@@ -36,14 +36,14 @@ func (r *registry) PushBlobChunkedResume(ctx context.Context, repo, id string, o
 }
 
 func (r *registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", toRepo), slog.String("from", fromRepo), slog.String("digest", string(digest)))
+	c := r.begin(ctx, slog.String("repository", toRepo), slog.String("from", fromRepo), slog.String("digest", string(digest)))
 	desc, err := r.r.MountBlob(ctx, fromRepo, toRepo, digest)
 	c.end("MountBlob", err)
 	return desc, err
 }
 
 func (r *registry) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
-	c := r.begin(ctx, slog.String("repo", repo), slog.String("ref", ref))
+	c := r.begin(ctx, slog.String("repository", repo), slog.String("ref", ref))
 	if len(tags) > 0 {
 		c.attrs = append(c.attrs, slog.Any("tags", tags))
 	}
@@ -53,7 +53,7 @@ func (r *registry) PushManifest(ctx context.Context, repo string, ref string, co
 	return desc, err
 }
 
-// writer returns a writer that counts what goes through w.
+// writer returns a writer that counts the bytes that are written to w.
 func (c *call) writer(w ociregistry.BlobWriter, err error) (ociregistry.BlobWriter, error) {
 	if err != nil {
 		return w, err
@@ -72,8 +72,7 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadFrom is there whether or not the writer beneath has one, which [io.Copy]
-// uses if it has.
+// ReadFrom implements [io.ReaderFrom], by [io.Copy] if the writer beneath does not.
 func (w *writer) ReadFrom(r io.Reader) (int64, error) {
 	n, err := io.Copy(w.w, r)
 	w.moved(n, err)
@@ -105,8 +104,8 @@ func (w *writer) Cancel() error {
 	return err
 }
 
-// endOnce is for the methods that do nothing when the writer has ended: so that
-// they can be deferred.
+// endOnce writes a record unless the writer has already ended without an error. The methods
+// that call it do nothing then, so that they can be deferred.
 func (w *writer) endOnce(op string, err error) {
 	if !w.ended.Swap(true) || err != nil {
 		w.end(op, err)

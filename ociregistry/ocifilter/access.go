@@ -6,10 +6,19 @@ import (
 	"io"
 	"iter"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// AccessKind says what a call wants to do in a repository.
+// AccessKind says what a call does in a repository. Packages ociserver and ociauth
+// have their own words for that:
+//
+//	ocifilter                           ociserver     ociauth
+//	AccessRead                          ActionPull    ActionPull
+//	AccessWrite                         ActionPush    ActionPush, with ActionPull
+//	AccessDelete                        ActionDelete  ActionDelete
+//	AccessList of tags and referrers    ActionPull    ActionPull
+//	AccessList of "*", the repositories ActionList    CatalogScope
 type AccessKind int
 
 const (
@@ -27,21 +36,20 @@ const (
 )
 
 // AccessChecker returns a view of r that calls check before each call of r. If
-// check returns an error, so does the method, wrapped in an
-// [ociregistry.OpError], and r is not called. The check function must be safe
-// for concurrent use.
+// check returns an error, the method returns it, wrapped in an
+// [ociregistry.OpError], and does not call r. The check function must be safe for
+// concurrent use.
 //
-// It is called with the name of the repository, which is always well formed:
-// malformed names, and malformed digests and tags of what is to be looked up,
-// fail before. So what check hides behind [ociregistry.ErrNameUnknown] cannot be
-// told from what does not exist.
+// The check function is called with valid repository names only. Invalid names, and
+// invalid digests and tags in a lookup, fail before. A repository for which check
+// returns [ociregistry.ErrNameUnknown] therefore looks as if it did not exist.
 //
-//   - MountBlob needs AccessRead to fromRepo, and AccessWrite to toRepo. An empty
-//     fromRepo is [ociregistry.ErrUnsupported]: r would look for the blob in
-//     the repositories that check hides as well. Callers upload it instead.
-//   - Repositories needs AccessList to "*", which is no repository's name. Then it
-//     lists the repositories to which check allows AccessRead.
-//   - Referrers is empty where check returns ErrNameUnknown for AccessList, as it is
+//   - MountBlob needs AccessRead to fromRepo and AccessWrite to toRepo. An empty
+//     fromRepo fails with [ociregistry.ErrUnsupported], because r would also search
+//     the repositories that check hides. Callers upload the blob instead.
+//   - Repositories needs AccessList to "*", which is not a repository name. It lists
+//     the repositories to which check allows AccessRead.
+//   - Referrers yields nothing where check returns ErrNameUnknown for AccessList, as
 //     for a repository that does not exist.
 func AccessChecker(r ociregistry.Interface, check func(repoName string, access AccessKind) error) ociregistry.Interface {
 	return &accessChecker{r: r, check: check}
@@ -53,33 +61,33 @@ type accessChecker struct {
 	check func(repoName string, access AccessKind) error
 }
 
-// allow checks access to the target of a call.
-func (c *accessChecker) allow(t target, access AccessKind) error {
-	if err := t.checkRepo(); err != nil {
+// allow checks the repository of a call and the access to it.
+func (c *accessChecker) allow(at call.Call, access AccessKind) error {
+	if err := at.CheckRepository(); err != nil {
 		return err
 	}
-	if err := c.check(t.repo, access); err != nil {
-		return t.fail(err)
+	if err := c.check(at.Repository, access); err != nil {
+		return at.Wrap(err)
 	}
 	return nil
 }
 
 // allowDigest is allow for a call that looks up a digest.
 func (c *accessChecker) allowDigest(op, repo string, digest ociregistry.Digest, access AccessKind) error {
-	t := target{op, repo, string(digest)}
-	if err := t.checkDigest(); err != nil {
+	at := call.New(op, repo, string(digest))
+	if err := at.CheckDigest(); err != nil {
 		return err
 	}
-	return c.allow(t, access)
+	return c.allow(at, access)
 }
 
 // allowTag is allow for a call that looks up a tag.
 func (c *accessChecker) allowTag(op, repo, tag string, access AccessKind) error {
-	t := target{op, repo, tag}
-	if err := t.checkTag(); err != nil {
+	at := call.New(op, repo, tag)
+	if err := at.CheckTag(); err != nil {
 		return err
 	}
-	return c.allow(t, access)
+	return c.allow(at, access)
 }
 
 func (c *accessChecker) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
@@ -132,35 +140,35 @@ func (c *accessChecker) ResolveTag(ctx context.Context, repo string, tagName str
 }
 
 func (c *accessChecker) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
-	if err := c.allow(target{"PushBlob", repo, string(desc.Digest)}, AccessWrite); err != nil {
+	if err := c.allow(call.New("PushBlob", repo, string(desc.Digest)), AccessWrite); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return c.r.PushBlob(ctx, repo, desc, content)
 }
 
 func (c *accessChecker) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
-	if err := c.allow(target{"PushBlobChunked", repo, ""}, AccessWrite); err != nil {
+	if err := c.allow(call.New("PushBlobChunked", repo, ""), AccessWrite); err != nil {
 		return nil, err
 	}
 	return c.r.PushBlobChunked(ctx, repo, chunkSize)
 }
 
-// PushBlobChunkedResume relies on r for that an upload id is of one repository.
+// PushBlobChunkedResume relies on r to refuse the upload ID of another repository.
 func (c *accessChecker) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
-	if err := c.allow(target{"PushBlobChunkedResume", repo, id}, AccessWrite); err != nil {
+	if err := c.allow(call.New("PushBlobChunkedResume", repo, id), AccessWrite); err != nil {
 		return nil, err
 	}
 	return c.r.PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
 }
 
 func (c *accessChecker) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	from, to := target{"MountBlob", fromRepo, string(digest)}, target{"MountBlob", toRepo, string(digest)}
+	from, to := call.New("MountBlob", fromRepo, string(digest)), call.New("MountBlob", toRepo, string(digest))
 	if fromRepo != "" {
-		if err := from.checkRepo(); err != nil {
+		if err := from.CheckRepository(); err != nil {
 			return ociregistry.Descriptor{}, err
 		}
 	}
-	if err := to.checkDigest(); err != nil {
+	if err := to.CheckDigest(); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	if fromRepo != "" {
@@ -172,13 +180,13 @@ func (c *accessChecker) MountBlob(ctx context.Context, fromRepo, toRepo string, 
 		return ociregistry.Descriptor{}, err
 	}
 	if fromRepo == "" {
-		return ociregistry.Descriptor{}, to.fail(errMountFromAny)
+		return ociregistry.Descriptor{}, to.Wrap(errMountFromAny)
 	}
 	return c.r.MountBlob(ctx, fromRepo, toRepo, digest)
 }
 
 func (c *accessChecker) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
-	if err := c.allow(target{"PushManifest", repo, ref}, AccessWrite); err != nil {
+	if err := c.allow(call.New("PushManifest", repo, ref), AccessWrite); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
 	return c.r.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
@@ -208,7 +216,7 @@ func (c *accessChecker) DeleteTag(ctx context.Context, repo string, name string)
 func (c *accessChecker) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := c.check("*", AccessList); err != nil {
-			yield("", target{op: "Repositories"}.fail(err))
+			yield("", call.New("Repositories", "", "").Wrap(err))
 			return
 		}
 		for repo, err := range c.r.Repositories(ctx, startAfter) {
@@ -224,7 +232,7 @@ func (c *accessChecker) Repositories(ctx context.Context, startAfter string) ite
 
 func (c *accessChecker) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		if err := c.allow(target{"Tags", repo, ""}, AccessList); err != nil {
+		if err := c.allow(call.New("Tags", repo, ""), AccessList); err != nil {
 			yield("", err)
 			return
 		}

@@ -12,11 +12,11 @@ import (
 )
 
 type access struct {
-	Repo string
-	Kind ocifilter.AccessKind
+	Repository string
+	Kind       ocifilter.AccessKind
 }
 
-// wantAccess returns what c asks for when it is done in repo.
+// wantAccess returns the accesses that c needs in repo.
 func wantAccess(c apiCall, repo string) []access {
 	switch c.method {
 	case "MountBlob":
@@ -27,7 +27,7 @@ func wantAccess(c apiCall, repo string) []access {
 	return []access{{repo, c.access}}
 }
 
-func TestAccessCheckerAsksBeforeEachCall(t *testing.T) {
+func TestAccessChecker_AsksBeforeEachCall(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		t.Run(c.method, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestAccessCheckerAsksBeforeEachCall(t *testing.T) {
 	}
 }
 
-func TestAccessCheckerRefuses(t *testing.T) {
+func TestAccessChecker_MakesNoCallThatIsRefused(t *testing.T) {
 	t.Parallel()
 	no := errors.New("no")
 	for _, c := range apiCalls {
@@ -69,7 +69,7 @@ func TestAccessCheckerRefuses(t *testing.T) {
 				qt.Assert(t, qt.ErrorAs(err, &op))
 				qt.Check(t, qt.Equals(op.Op, c.method))
 				if c.method != "Repositories" {
-					qt.Check(t, qt.Equals(op.Repo, refused.Repo))
+					qt.Check(t, qt.Equals(op.Repository, refused.Repository))
 				}
 			})
 		}
@@ -77,7 +77,7 @@ func TestAccessCheckerRefuses(t *testing.T) {
 }
 
 // A check gets only names that can exist.
-func TestAccessCheckerChecksNamesFirst(t *testing.T) {
+func TestAccessChecker_ChecksNamesFirst(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.method == "Repositories" {
@@ -100,7 +100,7 @@ func TestAccessCheckerChecksNamesFirst(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameInvalid))
 }
 
-func TestAccessCheckerListsWhatMayBeRead(t *testing.T) {
+func TestAccessChecker_ListsWhatMayBeRead(t *testing.T) {
 	t.Parallel()
 	var allowed map[string]bool
 	var startedAfter []string
@@ -130,7 +130,7 @@ func TestAccessCheckerListsWhatMayBeRead(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(got, []string{"c"}))
 }
 
-func TestAccessCheckerListIsLazy(t *testing.T) {
+func TestAccessChecker_ListsLazily(t *testing.T) {
 	t.Parallel()
 	taken := 0
 	r := ocifilter.AccessChecker(&ociregistry.Funcs{
@@ -158,7 +158,7 @@ func TestAccessCheckerListIsLazy(t *testing.T) {
 	qt.Check(t, qt.Equals(taken, 2))
 }
 
-func TestAccessCheckerPassesOnErrorsInLists(t *testing.T) {
+func TestAccessChecker_PassesOnErrorsInLists(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.AccessChecker(&ociregistry.Funcs{
 		Repositories_: func(context.Context, string) seq[string] {
@@ -172,9 +172,9 @@ func TestAccessCheckerPassesOnErrorsInLists(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(got, []string{"a"}))
 }
 
-// What fails with ErrNameUnknown is like a repository that does not exist: it
-// has no referrers. Other errors are told.
-func TestAccessCheckerReferrersOfUnknownAreNone(t *testing.T) {
+// A repository for which check returns ErrNameUnknown has no referrers, like one that
+// does not exist. Other errors are returned.
+func TestAccessChecker_UnknownRepositoryHasNoReferrers(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ err, want error }{
 		{ociregistry.ErrNameUnknown, nil},
@@ -187,13 +187,13 @@ func TestAccessCheckerReferrersOfUnknownAreNone(t *testing.T) {
 	}
 }
 
-func TestAccessCheckerDoesNotMountFromAny(t *testing.T) {
+func TestAccessChecker_DoesNotMountFromAnyRepository(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.AccessChecker(unreachable(t), func(string, ocifilter.AccessKind) error { return nil })
 	_, err := r.MountBlob(t.Context(), "", "foo", someDigest)
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrUnsupported))
 
-	// Who may not write does not get to know that.
+	// A caller who may not write does not learn that.
 	r = ocifilter.AccessChecker(unreachable(t), func(repo string, kind ocifilter.AccessKind) error {
 		qt.Check(t, qt.Equals(access{repo, kind}, access{"foo", ocifilter.AccessWrite}))
 		return ociregistry.ErrDenied

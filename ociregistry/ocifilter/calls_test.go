@@ -14,7 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
 )
 
-// apiCall is a call of one method with good arguments.
+// apiCall is a call of one method with valid arguments.
 type apiCall struct {
 	method string
 	access ocifilter.AccessKind // what the method needs
@@ -96,7 +96,7 @@ var apiCalls = []apiCall{
 	}},
 }
 
-func TestCallsAreComplete(t *testing.T) {
+func TestCalls_CoverTheInterface(t *testing.T) {
 	t.Parallel()
 	typ := reflect.TypeFor[ociregistry.Interface]()
 	want := 0
@@ -116,7 +116,7 @@ func failing(called func(method, repo string)) ociregistry.Interface {
 	return &ociregistry.Funcs{
 		NewError: func(_ context.Context, method, repo string) error {
 			called(method, repo)
-			return &ociregistry.OpError{Op: method, Repo: repo, Err: errBackend}
+			return &ociregistry.OpError{Op: method, Repository: repo, Err: errBackend}
 		},
 	}
 }
@@ -126,14 +126,14 @@ func unreachable(t *testing.T) ociregistry.Interface {
 	return failing(func(method, repo string) { t.Errorf("%s was called for repository %q", method, repo) })
 }
 
-// badNames are no repository names; joined to another name by a slash, or as a
-// path, some would be.
+// badNames are not repository names. Some would be if joined to another name by a
+// slash, or cleaned as a path.
 var badNames = []string{
 	"", "/", ".", "..", "/a", "a/", "//", "a//b", "../a", "a/../b", "a/..", "./a", "a/.", "..%2fa", "a\\b",
 	"A", "a b", "a\x00", "a\n", "-a", "a-", "a:b", "a@b", "*", "é", strings.Repeat("a", 256), strings.Repeat("../", 5000),
 }
 
-// pushManifest pushes a manifest of a type whose content is not looked at.
+// pushManifest pushes a manifest of a type that registries do not parse.
 func pushManifest(t *testing.T, r ociregistry.Interface, repo, contents string, tags ...string) ociregistry.Digest {
 	t.Helper()
 	desc, err := r.PushManifest(t.Context(), repo, "", []byte(contents), "application/x-test", tags...)

@@ -10,8 +10,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// crowded returns a registry that already holds something, which the views of it
-// must not show.
+// crowded returns a registry with content that its views must not show.
 func crowded(tb testing.TB, repos ...string) ociregistry.Interface {
 	r := ocimem.New()
 	image := ocitest.NewImage(ocitest.Spec{Seed: 99, Layers: []int64{100}})
@@ -23,14 +22,14 @@ func crowded(tb testing.TB, repos ...string) ociregistry.Interface {
 	return r
 }
 
-// over has a view, and the registry beneath it.
+// over is a view and its underlying registry.
 type over struct {
 	ociregistry.Interface
 	below ociregistry.Interface
 }
 
-// Select stands for AccessChecker as well, which it is made of.
-func TestContract(t *testing.T) {
+// Select is made of AccessChecker, and stands for it here.
+func TestViews_KeepTheContract(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name    string
@@ -65,6 +64,22 @@ func TestContract(t *testing.T) {
 		new: func(t testing.TB) ociregistry.Interface {
 			// In byte order, before and after what is below pre/fix.
 			return ocifilter.Sub(crowded(t, "a", "foo", "pre", "pre/fi", "pre/fix", "pre/fix-a/b", "pre/fix.a", "pre/fix0", "pre/fixa", "z"), "pre/fix")
+		},
+		options: ocitest.Options{Absent: ocitest.MountFromAny},
+	}, {
+		name: "Sub of Under",
+		new: func(t testing.TB) ociregistry.Interface {
+			return ocifilter.Sub(ocifilter.Under(ocimem.New(), "pre/fix"), "pre/fix")
+		},
+		options: ocitest.Options{Absent: ocitest.MountFromAny},
+	}, {
+		name: "Quota",
+		new: func(t testing.TB) ociregistry.Interface {
+			r, err := ocifilter.Quota(ocimem.New(), []ocifilter.QuotaRule{{MaxBytes: 1 << 60}, {Prefix: "foo", MaxBytes: 1 << 59}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
 		},
 		options: ocitest.Options{Absent: ocitest.MountFromAny},
 	}}

@@ -76,3 +76,24 @@ func ExampleImmutable() {
 	// v1 true
 	// v2 false
 }
+
+func ExampleQuota() {
+	ctx := context.Background()
+	r, err := ocifilter.Quota(ocimem.New(), []ocifilter.QuotaRule{{Prefix: "team/blue", MaxBytes: 10}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	push := func(repo, contents string) {
+		_, err := r.PushManifest(ctx, repo, "v1", []byte(contents), "text/plain")
+		fmt.Println(err)
+	}
+	push("team/blue/app", "hello")
+	push("team/blue/other", "hello again")
+	push("team/red", "hello again")
+
+	// Output:
+	// <nil>
+	// PushManifest team/blue/other:v1: denied: requested access to the resource is denied: the quota of team/blue is 10 bytes; 5 are used, and 11 more do not fit
+	// <nil>
+}

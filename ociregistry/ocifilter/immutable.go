@@ -5,39 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/stripes"
 	"github.com/seed-40b21970/oci/ociregistry"
-	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// Immutable returns a view of r to which content can be added, and in which
-// nothing that is there can be changed or removed.
+// Immutable returns a view of r that accepts new content, and in which existing
+// content cannot be changed or deleted.
 //
 // The methods of [ociregistry.Deleter] return [ociregistry.ErrDenied]. So does a
-// PushManifest that would move a tag to another digest, or give a manifest
-// another media type; then none of its tags are set. Pushing the same manifest
-// under the same tag again is fine. When r fails to say whether a tag or a
-// manifest exists, with an error other than [ociregistry.ErrManifestUnknown] or
-// [ociregistry.ErrNameUnknown], the push is refused with that error.
+// PushManifest that would move a tag to another digest, or give a manifest another
+// media type; it sets none of its tags. Pushing the same manifest under the same tag
+// again succeeds. If r fails to say whether a tag or a manifest exists, with an error
+// other than [ociregistry.ErrManifestUnknown] or [ociregistry.ErrNameUnknown], the
+// push fails with that error.
 //
-// Two things keep others out between the look at what is there and the push:
+// Between the check and the push, existing content is protected in two ways:
 //
 //   - Pushes through one view that have a tag or the manifest in common wait for
 //     each other, or until their contexts end.
-//   - Against those who do not go through the view, the push carries an
-//     [ociregistry.PushCondition]: if r honours it, of two concurrent pushes of
-//     one tag only one wins. The condition can speak of ref alone; when that is
-//     empty, or a SHA-256 digest, the first of tags takes its place. Further
-//     tags have only the first protection.
+//   - Against changes that do not go through the view, the push carries an
+//     [ociregistry.PushCondition]: if r honours it, only one of two concurrent
+//     pushes of a tag succeeds. A condition applies to ref only; if ref is empty, or
+//     a SHA-256 digest, the first of tags takes its place. Further tags are
+//     protected in the first way only.
 //
-// A PushCondition that the caller put into the context must hold as well. It is
-// looked at first: where it does not hold, the error is
-// [ociregistry.ErrPreconditionFailed].
+// A PushCondition in the context of the caller must hold too, and is checked first.
+// If it does not hold, the error is [ociregistry.ErrPreconditionFailed].
 func Immutable(r ociregistry.Interface) ociregistry.Interface {
 	return &immutable{
 		Reader:   r,
@@ -57,7 +54,7 @@ type immutable struct {
 }
 
 func denyChange(_ context.Context, method, repo string) error {
-	return target{method, repo, ""}.fail(fmt.Errorf("%w: content is immutable", ociregistry.ErrDenied))
+	return call.New(method, repo, "").Wrap(fmt.Errorf("%w: content is immutable", ociregistry.ErrDenied))
 }
 
 func (r *immutable) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
@@ -77,43 +74,36 @@ func (r *immutable) MountBlob(ctx context.Context, fromRepo, toRepo string, dige
 }
 
 func (r *immutable) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
-	at := target{"PushManifest", repo, ref}
-	canonical := digest.FromBytes(contents)
-	p := manifestPush{repo, ref, contents, mediaType, tags, canonical}
-	if strings.Contains(ref, ":") {
-		if err := at.checkDigest(); err != nil {
-			return ociregistry.Descriptor{}, err
-		}
-		p.digest = ociregistry.Digest(ref)
-	} else if err := at.checkRepo(); err != nil {
+	at := call.New("PushManifest", repo, ref)
+	if err := at.CheckPush(tags); err != nil {
 		return ociregistry.Descriptor{}, err
 	}
-	for _, tag := range p.allTags() {
-		if !ociref.IsValidTag(tag) {
-			return ociregistry.Descriptor{}, at.fail(fmt.Errorf("%w: invalid tag %.128q", ociregistry.ErrManifestInvalid, tag))
-		}
+	canonical := digest.FromBytes(contents)
+	p := manifestPush{repo, ref, contents, mediaType, tags, canonical}
+	if call.IsDigest(ref) {
+		p.digest = ociregistry.Digest(ref)
 	}
 	if ref == "" || ref == string(canonical) {
 		p.chooseRef(ociregistry.PushConditionFrom(ctx))
 	}
 	unlock, err := r.locks.Lock(ctx, p.keys()...)
 	if err != nil {
-		return ociregistry.Descriptor{}, at.fail(err)
+		return ociregistry.Descriptor{}, at.Wrap(err)
 	}
 	defer unlock()
 	return r.push(ctx, at, p)
 }
 
-// maxPushes is how often a push is tried while others, who do not go through
-// this view, change what ref resolves to.
+// maxPushes is the maximum number of consecutive attempts at a push while changes that
+// do not go through the view move what ref resolves to.
 const maxPushes = 3
 
-// push pushes p while what it is about is locked.
-func (r *immutable) push(ctx context.Context, at target, p manifestPush) (ociregistry.Descriptor, error) {
+// push checks and pushes p, whose keys are locked.
+func (r *immutable) push(ctx context.Context, at call.Call, p manifestPush) (ociregistry.Descriptor, error) {
 	for try := 1; ; try++ {
 		current, err := r.check(ctx, p)
 		if err != nil {
-			return ociregistry.Descriptor{}, at.fail(err)
+			return ociregistry.Descriptor{}, at.Wrap(err)
 		}
 		desc, err := r.r.PushManifest(onlyWhile(ctx, current), p.repo, p.ref, p.contents, p.mediaType, p.tags...)
 		if !errors.Is(err, ociregistry.ErrPreconditionFailed) || try == maxPushes {
@@ -122,9 +112,9 @@ func (r *immutable) push(ctx context.Context, at target, p manifestPush) (ocireg
 	}
 }
 
-// check returns an error if p would change anything, or if the caller's
-// condition does not hold. Else it returns the digest that p.ref resolves to,
-// which is empty or p's own.
+// check returns an error if p would change existing content, or if the condition of the
+// caller does not hold. Otherwise it returns the digest that p.ref resolves to: that of
+// p, or "" if it does not exist.
 func (r *immutable) check(ctx context.Context, p manifestPush) (current ociregistry.Digest, err error) {
 	manifest, exists, err := lookUp(r.r.ResolveManifest(ctx, p.repo, p.digest))
 	if err != nil {
@@ -160,7 +150,7 @@ func (r *immutable) check(ctx context.Context, p manifestPush) (current ociregis
 	return current, nil
 }
 
-// lookUp tells content that does not exist from content that cannot be had.
+// lookUp tells content that does not exist from content that cannot be looked up.
 func lookUp(desc ociregistry.Descriptor, err error) (_ ociregistry.Descriptor, exists bool, _ error) {
 	if err == nil {
 		return desc, true, nil
@@ -171,19 +161,11 @@ func lookUp(desc ociregistry.Descriptor, err error) (_ ociregistry.Descriptor, e
 	return desc, false, err
 }
 
-// notFound reports whether err says that there is nothing, and nothing else: if
-// it wraps several errors, as that of a registry made of several may, all of
-// them have to say so.
-func notFound(err error) bool {
-	switch e := err.(type) {
-	case interface{ Unwrap() []error }:
-		errs := e.Unwrap()
-		return len(errs) > 0 && !slices.ContainsFunc(errs, func(err error) bool { return !notFound(err) })
-	case interface{ Unwrap() error }:
-		return notFound(e.Unwrap())
-	}
-	return errors.Is(err, ociregistry.ErrManifestUnknown) || errors.Is(err, ociregistry.ErrNameUnknown)
-}
+// notFound reports whether err says that a tag or manifest does not exist. If err wraps
+// several errors, as that of a union of registries may, all of them must say so.
+func notFound(err error) bool { return call.ErrorIsOnly(err, notFoundErrors) }
+
+var notFoundErrors = []error{ociregistry.ErrManifestUnknown, ociregistry.ErrNameUnknown}
 
 // manifestPush has the arguments of PushManifest, and the digest under which the
 // manifest will be stored.
@@ -195,10 +177,10 @@ type manifestPush struct {
 	digest    ociregistry.Digest
 }
 
-// chooseRef makes ref what a condition should speak of: a tag if there is one,
-// else the manifest. It must be empty or the manifest's digest by SHA-256, so
-// that what is pushed stays the same. A caller with a condition of its own has
-// meant the manifest.
+// chooseRef sets ref to what a condition should apply to: a tag if there is one, or
+// else the manifest. It must be called only if ref is empty or the SHA-256 digest of
+// the manifest, so that the push has the same effect. If the caller has a condition,
+// that applies to the manifest.
 func (p *manifestPush) chooseRef(condition ociregistry.PushCondition) {
 	conditional := condition.IfMatch != nil || condition.IfNoneMatch != nil
 	if !conditional && len(p.tags) > 0 {
@@ -208,7 +190,7 @@ func (p *manifestPush) chooseRef(condition ociregistry.PushCondition) {
 	p.ref = string(p.digest)
 }
 
-func (p *manifestPush) refIsTag() bool { return p.ref != "" && !strings.Contains(p.ref, ":") }
+func (p *manifestPush) refIsTag() bool { return call.IsTag(p.ref) }
 
 func (p *manifestPush) allTags() []string {
 	if p.refIsTag() {
@@ -217,7 +199,7 @@ func (p *manifestPush) allTags() []string {
 	return p.tags
 }
 
-// keys returns what the push is about, for locking.
+// keys returns the keys to lock for the push.
 func (p *manifestPush) keys() []string {
 	keys := []string{p.repo + "@" + string(p.digest)}
 	for _, tag := range p.allTags() {
@@ -226,9 +208,8 @@ func (p *manifestPush) keys() []string {
 	return keys
 }
 
-// onlyWhile returns a context that makes a push fail when its ref no longer
-// resolves to current. The caller's condition, which holds for current, needs no
-// second look then.
+// onlyWhile returns a context that makes a push fail if its ref no longer resolves to
+// current. It replaces the condition of the caller, which holds for current.
 func onlyWhile(ctx context.Context, current ociregistry.Digest) context.Context {
 	if current == "" {
 		return ociregistry.WithPushCondition(ctx, ociregistry.PushCondition{IfNoneMatch: []ociregistry.Digest{ociregistry.AnyManifest}})

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
 )
 
-// raced is a registry in which something happens just before a push.
+// raced is a registry that calls a function just before a push.
 type raced struct {
 	ociregistry.Interface
 	before func()
@@ -27,8 +27,8 @@ func (r raced) PushManifest(ctx context.Context, repo string, ref string, conten
 	return r.Interface.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
 }
 
-// The registry beneath is changed between the look at the tag and the push.
-func TestImmutableLosesARace(t *testing.T) {
+// The underlying registry changes between the check of the tag and the push.
+func TestImmutable_PushLosesARace(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name      string
@@ -68,8 +68,8 @@ func TestImmutableLosesARace(t *testing.T) {
 	}
 }
 
-// A registry whose conditions never hold does not keep a push for ever.
-func TestImmutableGivesUp(t *testing.T) {
+// A registry whose conditions never hold does not keep a push trying for ever.
+func TestImmutable_GivesUpWhenConditionsNeverHold(t *testing.T) {
 	t.Parallel()
 	pushes := 0
 	r := ocifilter.Immutable(&ociregistry.Funcs{
@@ -88,7 +88,7 @@ func TestImmutableGivesUp(t *testing.T) {
 	qt.Check(t, qt.Equals(pushes, 3))
 }
 
-// unconditional is a registry that knows no push conditions.
+// unconditional is a registry that ignores push conditions.
 type unconditional struct{ ociregistry.Interface }
 
 func (r unconditional) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
@@ -96,9 +96,9 @@ func (r unconditional) PushManifest(ctx context.Context, repo string, ref string
 	return r.Interface.PushManifest(ctx, repo, ref, contents, mediaType, tags...)
 }
 
-// Of concurrent pushes of one tag exactly one wins: through one view whatever
-// the registry beneath can do, and through several if it has conditions.
-func TestImmutableConcurrentPushes(t *testing.T) {
+// Exactly one of several concurrent pushes of a tag succeeds: through one view always,
+// and through several views if the underlying registry honours conditions.
+func TestImmutable_OneOfConcurrentPushesWins(t *testing.T) {
 	t.Parallel()
 	for name, views := range map[string]func(ociregistry.Interface) []ociregistry.Interface{
 		"OneView": func(r ociregistry.Interface) []ociregistry.Interface {
@@ -149,9 +149,9 @@ func TestImmutableConcurrentPushes(t *testing.T) {
 	}
 }
 
-// Pushes that have several tags in common, in different orders, come to an end,
-// and set all of their tags or none.
-func TestImmutableConcurrentPushesOfSeveralTags(t *testing.T) {
+// Pushes that have several tags in common, in different orders, do not deadlock, and
+// set all of their tags or none.
+func TestImmutable_ConcurrentPushesOfSeveralTagsEnd(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	r := ocifilter.Immutable(unconditional{backend})
@@ -177,8 +177,8 @@ func TestImmutableConcurrentPushesOfSeveralTags(t *testing.T) {
 	qt.Check(t, qt.Equals(tags["a"], tags["c"]))
 }
 
-// A push that waits for another of the same tag ends with its context.
-func TestImmutableWaitsUntilItsContextEnds(t *testing.T) {
+// A push that waits for another push of the same tag ends with its context.
+func TestImmutable_WaitsUntilItsContextEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

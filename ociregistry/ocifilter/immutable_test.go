@@ -23,7 +23,7 @@ func push(ctx context.Context, r ociregistry.Interface, ref, contents string, ta
 	return err
 }
 
-// tagsOf returns what each tag of the repository foo points at.
+// tagsOf returns the digest that each tag of the repository foo points at.
 func tagsOf(t *testing.T, r ociregistry.Interface) map[string]ociregistry.Digest {
 	t.Helper()
 	all := make(map[string]ociregistry.Digest)
@@ -36,7 +36,7 @@ func tagsOf(t *testing.T, r ociregistry.Interface) map[string]ociregistry.Digest
 	return all
 }
 
-func TestImmutablePush(t *testing.T) {
+func TestImmutable_PushAddsAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	digestOf := func(s string) ociregistry.Digest { return digest.FromString(s) }
 	ref := func(s string) string { return string(digestOf(s)) }
@@ -99,7 +99,7 @@ func TestImmutablePush(t *testing.T) {
 	}
 }
 
-func TestImmutableRefusalSaysWhatItIsAbout(t *testing.T) {
+func TestImmutable_RefusalSaysWhatItIsAbout(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	qt.Assert(t, qt.IsNil(push(t.Context(), backend, "v1", "old")))
@@ -108,7 +108,7 @@ func TestImmutableRefusalSaysWhatItIsAbout(t *testing.T) {
 		"PushManifest foo:v1: denied: requested access to the resource is denied: tag v1 is immutable and points at %s", digest.FromString("old"))))
 }
 
-func TestImmutableBadRepository(t *testing.T) {
+func TestImmutable_RefusesBadRepositoryNames(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.Immutable(unreachable(t))
 	for _, name := range badNames {
@@ -118,7 +118,7 @@ func TestImmutableBadRepository(t *testing.T) {
 }
 
 // The media type of a manifest is part of what must not change.
-func TestImmutableMediaType(t *testing.T) {
+func TestImmutable_KeepsTheMediaType(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	r := ocifilter.Immutable(backend)
@@ -137,7 +137,7 @@ func TestImmutableMediaType(t *testing.T) {
 	qt.Check(t, qt.IsNil(err))
 }
 
-func TestImmutableDeletesNothing(t *testing.T) {
+func TestImmutable_DeletesNothing(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.access == ocifilter.AccessDelete {
@@ -147,7 +147,7 @@ func TestImmutableDeletesNothing(t *testing.T) {
 	}
 }
 
-func TestImmutablePassesTheRestOn(t *testing.T) {
+func TestImmutable_PassesTheRestOn(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.access == ocifilter.AccessDelete || c.method == "PushManifest" {
@@ -160,8 +160,8 @@ func TestImmutablePassesTheRestOn(t *testing.T) {
 	}
 }
 
-// Whoever cannot tell whether there is something must not overwrite it.
-func TestImmutableFailsClosed(t *testing.T) {
+// A view that cannot tell whether content exists must not overwrite it.
+func TestImmutable_RefusesWhenItCannotTell(t *testing.T) {
 	t.Parallel()
 	unknown := ociregistry.ErrManifestUnknown
 	absent := func() (ociregistry.Descriptor, error) { return ociregistry.Descriptor{}, unknown }
@@ -208,9 +208,9 @@ func TestImmutableFailsClosed(t *testing.T) {
 	}
 }
 
-// What several registries agree on is clear; so is a tag that points at nothing
-// that one could compare with.
-func TestImmutableKnowsWhatIsAbsent(t *testing.T) {
+// Content does not exist if several registries agree on that. A tag whose digest the
+// registry does not say exists, and is not moved.
+func TestImmutable_KnowsWhatIsAbsent(t *testing.T) {
 	t.Parallel()
 	desc, err := ociregistry.Descriptor{}, errors.Join(ociregistry.ErrManifestUnknown, &ociregistry.OpError{Op: "ResolveTag", Err: ociregistry.ErrNameUnknown})
 	pushed := 0
@@ -227,12 +227,12 @@ func TestImmutableKnowsWhatIsAbsent(t *testing.T) {
 	qt.Check(t, qt.IsNil(push(t.Context(), r, "v1", "new")))
 	qt.Check(t, qt.Equals(pushed, 1))
 
-	desc, err = ociregistry.Descriptor{MediaType: testType}, nil // a registry that tells no digest
+	desc, err = ociregistry.Descriptor{MediaType: testType}, nil // the registry does not say the digest
 	qt.Check(t, qt.ErrorIs(push(t.Context(), r, "v1", "new"), ociregistry.ErrDenied))
 	qt.Check(t, qt.Equals(pushed, 1))
 }
 
-func TestImmutableCallersCondition(t *testing.T) {
+func TestImmutable_ChecksTheCallersConditionFirst(t *testing.T) {
 	t.Parallel()
 	const any = ociregistry.AnyManifest
 	old, other := digest.FromString("old"), digest.FromString("other")

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
 )
 
-func TestReadOnlyRefusesChanges(t *testing.T) {
+func TestReadOnly_RefusesChanges(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.access != ocifilter.AccessWrite && c.access != ocifilter.AccessDelete {
@@ -23,7 +23,7 @@ func TestReadOnlyRefusesChanges(t *testing.T) {
 	}
 }
 
-func TestReadOnlyPassesReadsOn(t *testing.T) {
+func TestReadOnly_PassesReadsOn(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.access != ocifilter.AccessRead && c.access != ocifilter.AccessList {

@@ -18,12 +18,12 @@ type seq[T any] = iter.Seq2[T, error]
 
 func visible(repo string) bool { return strings.HasPrefix(repo, "visible/") }
 
-func TestSelectHidesTheOthers(t *testing.T) {
+func TestSelect_HidesTheOthers(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.Select(unreachable(t), visible)
 	for _, c := range apiCalls {
 		if c.method == "Repositories" {
-			continue // it concerns no one repository: see TestSelectRepositories
+			continue // it concerns no one repository: see TestSelect_ListsOnlyWhatIsVisible
 		}
 		err := c.do(t.Context(), r, "hidden/a")
 		comment := qt.Commentf("%s: %v", c.method, err)
@@ -38,7 +38,7 @@ func TestSelectHidesTheOthers(t *testing.T) {
 	}
 }
 
-func TestSelectPassesOnTheRest(t *testing.T) {
+func TestSelect_PassesOnTheRest(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		var got string
@@ -49,7 +49,7 @@ func TestSelectPassesOnTheRest(t *testing.T) {
 }
 
 // Nothing tells a hidden repository from one that does not exist.
-func TestSelectHiddenIsLikeAbsent(t *testing.T) {
+func TestSelect_HiddenIsLikeAbsent(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	blob := pushBlob(t, backend, "hidden/full", "hello")
@@ -102,14 +102,14 @@ func TestSelectHiddenIsLikeAbsent(t *testing.T) {
 	}
 	qt.Check(t, qt.DeepEquals(answers("hidden/full"), answers("absent/full")))
 
-	// And it is all still there.
+	// All of it still exists.
 	_, err := backend.ResolveBlob(ctx, "hidden/full", blob)
 	qt.Check(t, qt.IsNil(err))
 	_, err = backend.ResolveTag(ctx, "hidden/full", "latest")
 	qt.Check(t, qt.IsNil(err))
 }
 
-func TestSelectRepositories(t *testing.T) {
+func TestSelect_ListsOnlyWhatIsVisible(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	for _, repo := range []string{"a", "visible/a", "visible/b", "visible/c", "z"} {
@@ -135,8 +135,8 @@ func TestSelectRepositories(t *testing.T) {
 	}
 }
 
-// A mount brings nothing out of what is hidden.
-func TestSelectMountsOnlyWhatIsVisible(t *testing.T) {
+// A mount copies nothing from a hidden repository.
+func TestSelect_MountsOnlyWhatIsVisible(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	ctx := t.Context()
@@ -166,8 +166,8 @@ func TestSelectMountsOnlyWhatIsVisible(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 }
 
-// The id of an upload session opens no other repository.
-func TestUploadIDsStayInTheirRepository(t *testing.T) {
+// The ID of an upload session is not valid in another repository.
+func TestSelect_UploadIDsStayInTheirRepository(t *testing.T) {
 	t.Parallel()
 	views := map[string]func(ociregistry.Interface) ociregistry.Interface{
 		"Select": func(r ociregistry.Interface) ociregistry.Interface { return ocifilter.Select(r, visible) },

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
 )
 
-func TestSubPutsThePrefixBeforeNames(t *testing.T) {
+func TestSub_PutsThePrefixBeforeNames(t *testing.T) {
 	t.Parallel()
 	for _, c := range apiCalls {
 		if c.method == "Repositories" {
@@ -33,7 +33,7 @@ func TestSubPutsThePrefixBeforeNames(t *testing.T) {
 	}
 }
 
-func TestSubMountsBelowThePrefix(t *testing.T) {
+func TestSub_MountsBelowThePrefix(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.Sub(&ociregistry.Funcs{
 		MountBlob_: func(_ context.Context, from, to string, _ ociregistry.Digest) (ociregistry.Descriptor, error) {
@@ -44,9 +44,9 @@ func TestSubMountsBelowThePrefix(t *testing.T) {
 	qt.Check(t, qt.ErrorMatches(err, "from pre/fix/foo to pre/fix/bar/baz"))
 }
 
-// What a context asks for in advance is meant in the names of the view, in every
-// method, and so it is through a view of a view.
-func TestSubPutsThePrefixBeforeScopes(t *testing.T) {
+// Scopes in a context have the names of the view, in every method, and through a view
+// of a view too.
+func TestSub_PutsThePrefixBeforeScopes(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ scope, want string }{
 		{"", ""},
@@ -76,7 +76,7 @@ func TestSubPutsThePrefixBeforeScopes(t *testing.T) {
 }
 
 // Sub never escapes its prefix.
-func TestSubRefusesBadNames(t *testing.T) {
+func TestSub_RefusesBadNames(t *testing.T) {
 	t.Parallel()
 	r := ocifilter.Sub(unreachable(t), "pre/fix")
 	for _, c := range apiCalls {
@@ -100,7 +100,7 @@ func TestSubRefusesBadNames(t *testing.T) {
 }
 
 // Errors do not repeat names of any length.
-func TestErrorsAreBounded(t *testing.T) {
+func TestViews_ErrorsAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	long := strings.Repeat("é", 10_000)
@@ -125,7 +125,7 @@ func TestErrorsAreBounded(t *testing.T) {
 	}
 }
 
-func TestSubTakesTheLongestName(t *testing.T) {
+func TestSub_TakesTheLongestName(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	r := ocifilter.Sub(backend, "pre/fix")
@@ -136,7 +136,7 @@ func TestSubTakesTheLongestName(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(got, []string{"pre/fix/" + name}))
 }
 
-func TestSubOfABadPrefixHasNothing(t *testing.T) {
+func TestSub_OfABadPrefixHasNothing(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range badNames {
 		if prefix == "" {
@@ -149,13 +149,13 @@ func TestSubOfABadPrefixHasNothing(t *testing.T) {
 	}
 }
 
-func TestSubOfNoPrefixIsAll(t *testing.T) {
+func TestSub_OfNoPrefixIsAll(t *testing.T) {
 	t.Parallel()
 	r := ocimem.New()
 	qt.Check(t, qt.Equals[ociregistry.Interface](ocifilter.Sub(r, ""), r))
 }
 
-func TestSubRepositories(t *testing.T) {
+func TestSub_ListsRepositoriesBelowThePrefix(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	// In byte order: '-' and '.' are before '/', digits and letters after it.
@@ -203,7 +203,7 @@ func TestSubRepositories(t *testing.T) {
 }
 
 // The name that a list starts after need not exist, and cannot lead outside.
-func TestSubRepositoriesStartAfter(t *testing.T) {
+func TestSub_ListStartsAfterAnyName(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	for _, repo := range []string{"a", "a/b", "a/b/c", "a/d", "b", "c"} {
@@ -230,8 +230,8 @@ func TestSubRepositoriesStartAfter(t *testing.T) {
 	}
 }
 
-// A list costs what is in the view, not what is in the registry.
-func TestSubRepositoriesDoesNotScan(t *testing.T) {
+// A list costs as much as the view has repositories, not the registry.
+func TestSub_ListReadsOnlyTheView(t *testing.T) {
 	t.Parallel()
 	taken := 0
 	r := ocifilter.Sub(&ociregistry.Funcs{
@@ -260,7 +260,7 @@ func TestSubRepositoriesDoesNotScan(t *testing.T) {
 	qt.Check(t, qt.Equals(taken, 1))
 }
 
-func TestSubDoesNotMountFromAny(t *testing.T) {
+func TestSub_DoesNotMountFromAnyRepository(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	ctx := t.Context()
@@ -281,7 +281,7 @@ func TestSubDoesNotMountFromAny(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 }
 
-func TestSubOfSub(t *testing.T) {
+func TestSub_OfASub(t *testing.T) {
 	t.Parallel()
 	backend := ocimem.New()
 	pushManifest(t, ocifilter.Sub(ocifilter.Sub(backend, "a/b"), "c"), "d", "hello", "latest")
@@ -291,17 +291,17 @@ func TestSubOfSub(t *testing.T) {
 	qt.Check(t, qt.ErrorMatches(err, "ResolveTag e:latest: .*"))
 }
 
-// Of errors that say more than the view knows, nothing is changed.
-func TestSubErrors(t *testing.T) {
+// Errors with more than the view knows stay unchanged.
+func TestSub_ErrorsNameRepositoriesAsTheViewDoes(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		err  error
 		want string
 	}{
-		{&ociregistry.OpError{Op: "X", Repo: "a/b", Ref: "t", Err: errBackend}, "X b:t: from the backend"},
+		{&ociregistry.OpError{Op: "X", Repository: "a/b", Ref: "t", Err: errBackend}, "X b:t: from the backend"},
 		{&ociregistry.OpError{Op: "X", Err: errBackend}, "X: from the backend"},
-		{&ociregistry.OpError{Op: "X", Repo: "other/b", Err: errBackend}, "X other/b: from the backend"},
-		{&ociregistry.OpError{Op: "X", Registry: "example.com", Repo: "a/b", Err: errBackend}, "X example.com/a/b: from the backend"},
+		{&ociregistry.OpError{Op: "X", Repository: "other/b", Err: errBackend}, "X other/b: from the backend"},
+		{&ociregistry.OpError{Op: "X", Registry: "example.com", Repository: "a/b", Err: errBackend}, "X example.com/a/b: from the backend"},
 		{fmt.Errorf("a/b: %w", errBackend), "a/b: from the backend"},
 	}
 	for _, test := range tests {

@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	// dockerHost is the host in normalized references to Docker Hub.
-	// It is a name for the registry, whose API is at registry-1.docker.io.
+	// dockerHost is the host in normalized references to Docker Hub. It is only a name:
+	// the API is at registry-1.docker.io.
 	dockerHost = "docker.io"
 
-	// dockerIndexHost is another name of dockerHost, from the time of
-	// Docker's first registry protocol.
+	// dockerIndexHost is another name of dockerHost, from the time of Docker's first
+	// registry protocol.
 	dockerIndexHost = "index.docker.io"
 
-	// dockerOfficial is where Docker Hub keeps repositories whose names have
+	// dockerOfficial is the prefix of repositories on Docker Hub whose short names have
 	// only one element.
 	dockerOfficial = "library/"
 
@@ -32,15 +32,15 @@ const (
 //	localhost:5000/foo        localhost:5000/foo:latest
 //	ubuntu@sha256:...         docker.io/library/ubuntu@sha256:...
 //
-// That is: the host defaults to docker.io, where index.docker.io is the same;
-// a repository of one element there is in library; and the tag defaults to
-// latest if there is no digest either. A tag beside a digest is kept, although
-// docker pull looks at the digest alone.
+// That is, the host defaults to docker.io, and index.docker.io is another name for it. A
+// repository of one element on that host is in library. The tag defaults to latest if there
+// is no digest. If there is a digest, a tag is kept, although docker pull uses only the
+// digest.
 //
-// Like Docker, it refuses 64 lower-case hexadecimal digits alone, because they
-// are an image ID to the docker command. It also refuses a first of several
-// path elements that has a period but is not a valid host (foo_bar.com/app):
-// Docker takes it for the host as well, but no such host can exist.
+// Like Docker, ParseDocker refuses a string of only 64 lower-case hexadecimal digits, which
+// is an image ID to the docker command. It also refuses a reference whose first of several
+// path elements has a period but is not a valid host, such as foo_bar.com/app: Docker takes
+// that element for the host, but no such host can exist.
 //
 // [Parse] parses the String form of the result to the same Reference.
 func ParseDocker(s string) (Reference, error) {

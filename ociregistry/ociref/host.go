@@ -18,9 +18,9 @@ const hostProblem = "is not a domain name, IPv4 address or IPv6 address in brack
 //     inside;
 //   - any of them and ":PORT", where the port is 1 to 5 digits and at most 65535.
 //
-// A name alone counts as a host only if it has a period or an upper-case
-// letter, or is "localhost"; with a port, any name does. By this rule, which is
-// Docker's, "example.com/app" begins with a host and "user/app" does not.
+// A name without a port is a host only if it has a period or an upper-case letter, or is
+// "localhost". With a port, any name is a host. By this rule, which is Docker's,
+// "example.com/app" begins with a host and "user/app" does not.
 func IsValidHost(s string) bool {
 	if v6, ok := strings.CutPrefix(s, "["); ok {
 		addr, port, ok := strings.Cut(v6, "]")
@@ -78,10 +78,9 @@ func isLabel(s string) bool {
 	return s != "" && s[0] != '-' && s[len(s)-1] != '-'
 }
 
-// isIPv6 reports whether s is an IPv6 address in hexadecimal: eight groups, of
-// which "::" stands for one or more (RFC 4291, section 2.2, forms 1 and 2).
-// It is here because [net/netip] allocates an error for each string that is
-// not an address.
+// isIPv6 reports whether s is an IPv6 address in hexadecimal: eight groups, of which "::"
+// stands for one or more (RFC 4291, section 2.2, forms 1 and 2). Package [net/netip] is
+// not used because it allocates an error for each string that is not an address.
 func isIPv6(s string) bool {
 	head, tail, compressed := strings.Cut(s, "::")
 	if !compressed {

@@ -5,19 +5,17 @@
 //
 //	[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
 //
-// Three functions parse one. They differ in what they make of a reference
-// without a host: [Parse] refuses it, [ParseRelative] leaves the host empty for
-// the caller to fill in, and [ParseDocker] takes it to be on Docker Hub, as the
-// docker command does.
+// Three functions parse references. They differ in how they treat a reference without a
+// host: [Parse] refuses it, [ParseRelative] leaves the host empty for the caller to fill
+// in, and [ParseDocker] assumes Docker Hub, as the docker command does.
 //
 // The first of several path elements is a host if [IsValidHost] says so, and
 // part of the repository name otherwise. So a repository whose own first
 // element looks like a host, as in example.com/app, can be written only with
 // its host before it.
 //
-// All functions can be called from several goroutines at once, and take time
-// linear in the length of their input. Error messages quote a bounded part of
-// it.
+// All functions are safe for concurrent use, and take time linear in the length of their
+// input. Error messages quote a bounded part of it.
 package ociref
 
 import (
@@ -33,8 +31,8 @@ type Digest = digest.Digest
 
 // Reference says where a manifest is. The zero value refers to nothing.
 type Reference struct {
-	// Host is the registry that holds the repository, as name or name:port.
-	// It is empty in a reference relative to a registry known otherwise.
+	// Host is the registry that holds the repository, as name or name:port. It is
+	// empty in a reference relative to a registry that the context determines.
 	Host string
 
 	// Repository is the name of the repository. Parsed references always
@@ -54,9 +52,9 @@ type Reference struct {
 //
 //	HOST[:PORT]/REPOSITORY[:TAG][@DIGEST]
 //
-// The fields of the result are valid as [IsValidHost], [IsValidRepository],
-// [IsValidTag] and [IsValidDigest] have it, or empty for a tag or digest that s
-// does not have. The String method of the result returns s.
+// The fields of the result are valid according to [IsValidHost], [IsValidRepository],
+// [IsValidTag] and [IsValidDigest]. The tag and the digest are empty if s does not have
+// them. The String method of the result returns s.
 //
 // There is no default registry: a reference without a host is an error.
 func Parse(s string) (Reference, error) {
@@ -113,7 +111,7 @@ func ParseRelative(s string) (Reference, error) {
 //
 //	[HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]
 //
-// The fields are written as they are, without a check.
+// It does not check the fields.
 func (ref Reference) String() string {
 	var b strings.Builder
 	b.Grow(len(ref.Host) + len("/") + len(ref.Repository) + len(":") + len(ref.Tag) + len("@") + len(ref.Digest))
@@ -133,15 +131,15 @@ func (ref Reference) String() string {
 	return b.String()
 }
 
-// parseError returns the error for the reference s, whose named part has the
-// given value and problem.
+// parseError returns the error for the reference s, whose named part has the given value
+// and problem.
 func parseError(s, part, value, problem string) error {
 	return fmt.Errorf("invalid reference %s: %s %s %s", quote(s), part, quote(value), problem)
 }
 
-// quote returns s as a Go string literal. It cuts s short if it is much longer
-// than a valid reference usually is, because the input can be of any size and
-// errors are logged and sent to clients.
+// quote returns s as a Go string literal. It shortens s if that is much longer than a
+// usual reference, because the input can have any size, and errors are logged and sent to
+// clients.
 func quote(s string) string {
 	const limit = 200
 	if len(s) <= limit {

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// ReferrersTag returns the tag under which clients keep the list of referrers
-// to the manifest with digest d, in a registry that does not have the
-// referrers API (OCI distribution specification, "Referrers Tag Schema").
+// ReferrersTag returns the tag under which clients keep the list of referrers of the
+// manifest with digest d, in a registry without the referrers API (OCI distribution
+// specification, "Referrers Tag Schema").
 //
-// The digest can be by any algorithm, supported or not: it must only match the
-// grammar of the OCI image specification, "Digests". The result is a valid tag.
-// Two digests can have the same one, because it is made of no more than the
-// first 32 characters of the algorithm and 64 of the encoded part.
+// The digest can have any algorithm, supported or not, but must match the grammar of the
+// OCI image specification, "Digests". The result is a valid tag. Two digests can have the
+// same tag, because it consists of at most the first 32 characters of the algorithm and 64
+// of the encoded part.
 func ReferrersTag(d Digest) (string, error) {
 	algorithm, encoded, _ := strings.Cut(string(d), ":")
 	if !isAlgorithm(algorithm) || !isEncoded(encoded) {
@@ -27,8 +27,8 @@ func ReferrersTag(d Digest) (string, error) {
 	return string(tag), nil
 }
 
-// isAlgorithm reports whether s is the name of a digest algorithm, known or
-// not: lower-case letters and digits, with single separators between them.
+// isAlgorithm reports whether s can be the name of a digest algorithm: lower-case letters
+// and digits, with single separators between them.
 func isAlgorithm(s string) bool {
 	separated := true // the next character cannot be a separator
 	for i := range len(s) {
@@ -44,8 +44,8 @@ func isAlgorithm(s string) bool {
 	return !separated
 }
 
-// isEncoded reports whether s can be the encoded part of a digest by an
-// unknown algorithm.
+// isEncoded reports whether s can be the encoded part of a digest with an unknown
+// algorithm.
 func isEncoded(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; !isLower(c) && !isUpper(c) && !isDigit(c) && c != '=' && c != '_' && c != '-' {

@@ -1,7 +1,7 @@
 package ociref
 
 import (
-	// A digest that is valid here can be verified: go-digest panics on an
+	// Link the hashes, so that a valid digest can be verified: go-digest panics on an
 	// algorithm whose hash is not linked into the program.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -11,6 +11,7 @@ import (
 const (
 	maxRepository = 255 // bytes
 	maxTag        = 128 // bytes
+	maxDigest     = 255 // bytes, far beyond any hash; digests go into headers
 
 	sha256Hex = 64  // hexadecimal digits
 	sha512Hex = 128 // hexadecimal digits
@@ -22,42 +23,69 @@ const (
 // underscores, or any number of hyphens. This is the grammar of <name> in the
 // OCI distribution specification, "Pulling manifests".
 //
-// A name is at most 255 bytes long. The specification sets no limit, but notes
-// that many clients allow at most 255 characters for host, slash and name
-// together. The host is not known here (one registry can have several), so
-// this refuses the names that are out of reach for those clients whatever the
-// host is. It also keeps each path element within the usual limit of a file
-// name.
+// A name is at most 255 bytes long. The specification sets no limit, but notes that many
+// clients allow at most 255 characters for host, slash and name together. The host is not
+// known here, and one registry can have several. So this limit refuses only the names that
+// such clients cannot use with any host. It also keeps each path element within the usual
+// limit of file names.
 func IsValidRepository(s string) bool {
 	return repositoryProblem(s) == ""
 }
 
 // IsValidTag reports whether s is a valid tag: 1 to 128 letters, digits,
-// underscores, periods and hyphens, of which the first is neither period nor
-// hyphen (OCI distribution specification, "Pulling manifests").
+// underscores, periods and hyphens, of which the first is neither a period nor a hyphen
+// (OCI distribution specification, "Pulling manifests").
 func IsValidTag(s string) bool {
 	return tagProblem(s) == ""
 }
 
-// IsValidDigest reports whether s is a digest by a supported algorithm:
-// "sha256:" and 64, or "sha512:" and 128 lower-case hexadecimal digits
-// (OCI image specification, "Digests").
+// IsValidDigest reports whether s is a digest with a supported algorithm: "sha256:" and 64,
+// or "sha512:" and 128 lower-case hexadecimal digits (OCI image specification, "Digests").
 //
-// Digests by other algorithms are not valid, even if they match the
-// specification's grammar. That goes for sha384 as well, which go-digest
-// knows: the specification does not register it, so other programs need not
-// be able to read what was stored by it.
+// Digests with other algorithms are not valid, even if they match the grammar of the
+// specification. This includes sha384, which go-digest knows but the specification does
+// not register, so that other programs need not be able to verify it.
 //
-// A valid digest can be verified: unlike go-digest's own check, this does not
-// depend on the hash being linked into the program, because this package
-// links it.
+// A valid digest can be verified. Unlike go-digest's own check, the result does not depend
+// on whether the hash is linked into the program, because this package links it.
 func IsValidDigest(s string) bool {
 	return digestProblem(s) == ""
 }
 
-// The functions below return what is wrong with a name, as a phrase to follow
-// it in a message, or "" if it is valid. The phrases are constants, so that no
-// check allocates.
+// IsDigest reports whether s is a digest with any algorithm, of at most 255 bytes. It must
+// match the grammar of the OCI image specification, "Digests", and must be valid if its
+// algorithm is supported. A manifest may name content by a digest that cannot be verified
+// here. To ask for content by a digest, [IsValidDigest] must be true.
+func IsDigest(s string) bool {
+	if IsValidDigest(s) {
+		return true
+	}
+	algorithm, encoded, _ := strings.Cut(s, ":")
+	if algorithm == "sha256" || algorithm == "sha512" || len(s) > maxDigest {
+		return false
+	}
+	separated := true
+	for _, c := range []byte(algorithm) {
+		switch {
+		case isLower(c) || isDigit(c):
+			separated = false
+		case !separated && strings.IndexByte("+._-", c) >= 0:
+			separated = true
+		default:
+			return false
+		}
+	}
+	for _, c := range []byte(encoded) {
+		if !isLower(c) && !isUpper(c) && !isDigit(c) && c != '=' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return !separated && encoded != ""
+}
+
+// The functions below return what is wrong with a name, as a phrase that follows the name
+// in a message, or "" if it is valid. The phrases are constants, so that no check
+// allocates.
 
 func repositoryProblem(name string) string {
 	if name == "" {
@@ -109,8 +137,8 @@ func elementProblem(elem string) string {
 	}
 }
 
-// separatorLen returns the length of the separator that s begins with, or 0
-// if it does not begin with one. The string s is not empty.
+// separatorLen returns the length of the separator at the start of s, which is not empty,
+// or 0 if there is none.
 func separatorLen(s string) int {
 	switch s[0] {
 	case '.':
@@ -181,8 +209,8 @@ func isHex(s string, n int) bool {
 	return true
 }
 
-// lowerHex has the lower-case hexadecimal digits. Digests are checked often: a
-// manifest may name thousands.
+// lowerHex tells which bytes are lower-case hexadecimal digits. A table is fast, which
+// matters because a manifest may name thousands of digests.
 var lowerHex = [256]bool{
 	'0': true, '1': true, '2': true, '3': true, '4': true, '5': true, '6': true, '7': true, '8': true, '9': true,
 	'a': true, 'b': true, 'c': true, 'd': true, 'e': true, 'f': true,

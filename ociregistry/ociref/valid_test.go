@@ -214,6 +214,60 @@ func FuzzIsValidTag(f *testing.F) {
 	})
 }
 
+func TestIsDigest_KnowsDigestsThatCannotBeVerified(t *testing.T) {
+	t.Parallel()
+	for _, test := range digestTests {
+		if test.want {
+			qt.Check(t, qt.IsTrue(IsDigest(test.s)), qt.Commentf("%q", test.s))
+		}
+	}
+	tests := []struct {
+		s    string
+		want bool
+	}{
+		{"sha384:abc", true},
+		{"multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", true},
+		{"b2.x_y-1:A=_-z", true},
+		{"md5:" + strings.Repeat("0", 251), true},
+		{"md5:" + strings.Repeat("0", 252), false},
+		{"sha256:abc", false}, // it is not what SHA-256 gives
+		{"sha512:" + strings.Repeat("0", 64), false},
+		{"", false},
+		{":", false},
+		{"md5", false},
+		{"md5:", false},
+		{":abc", false},
+		{"+md5:abc", false},
+		{"md5+:abc", false},
+		{"m++d:abc", false},
+		{"MD5:abc", false},
+		{"md5:a:b", false},
+		{"md5:a/b", false},
+		{"md5:a\x00", false},
+		{"md5:é", false},
+	}
+	for _, test := range tests {
+		qt.Check(t, qt.Equals(IsDigest(test.s), test.want), qt.Commentf("%q", test.s))
+		if test.want {
+			qt.Check(t, qt.IsFalse(IsValidDigest(test.s)), qt.Commentf("%q", test.s))
+		}
+	}
+}
+
+// FuzzIsDigest compares the grammar with that of go-digest.
+func FuzzIsDigest(f *testing.F) {
+	for _, test := range digestTests {
+		f.Add(test.s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want := digest.DigestRegexpAnchored.MatchString(s) && len(s) <= maxDigest
+		if strings.HasPrefix(s, "sha256:") || strings.HasPrefix(s, "sha512:") {
+			want = IsValidDigest(s)
+		}
+		qt.Assert(t, qt.Equals(IsDigest(s), want), qt.Commentf("%q", s))
+	})
+}
+
 func FuzzIsValidDigest(f *testing.F) {
 	for _, test := range digestTests {
 		f.Add(test.s)

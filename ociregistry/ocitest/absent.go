@@ -6,7 +6,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What a registry does not do, it says so at once, and does no part of it.
+// A method that a registry does not support fails at once, without any effect.
 
 var absentClauses = []clause{
 	absent(PushBlobs, func(t *test, _ *Artifact) error {
@@ -75,8 +75,8 @@ var absentClauses = []clause{
 	}),
 }
 
-// absent returns the clause that a registry which has not c gives the right
-// error. The repository foo has an image with the tag v1; there is no other.
+// absent returns the clause that a registry without c returns the right error. Its only
+// repository is foo, which has an image with the tag v1.
 func absent(c Capability, do func(t *test, image *Artifact) error) clause {
 	return clause{
 		name: c.String(),
@@ -96,7 +96,7 @@ func absent(c Capability, do func(t *test, image *Artifact) error) clause {
 	}
 }
 
-// onlyError returns the error that a list has to consist of.
+// onlyError returns the error of a list that must have no other elements.
 func onlyError[T any](t *test, seq func(func(T, error) bool)) error {
 	all, err := ociregistry.All(seq)
 	if len(all) > 0 {

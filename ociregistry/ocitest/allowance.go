@@ -10,9 +10,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A call may allow what the contract forbids: that content is missing, or that
-// content in use is deleted. Where a registry does not know that, the call fails
-// as any other does.
+// The context of a call may allow content to be missing, or content in use to be deleted,
+// which the contract forbids otherwise. If the registry does not know allowances, the call
+// fails like any other.
 
 var allowanceClauses = []clause{
 	{name: "Missing", needs: Allowances | PushManifests, run: allowMissing, when: isComplete},
@@ -23,13 +23,13 @@ var allowanceClauses = []clause{
 	{name: "NotKnown", needs: PushManifests, run: allowNothing, when: func(o Options) bool { return isComplete(o) && o.Absent&Allowances != 0 }},
 }
 
-// pushAllowing pushes a manifest that may name what is missing.
+// pushAllowing pushes a manifest that may name missing content.
 func (t *test) pushAllowing(repo, ref string, contents []byte, mediaType string, tags ...string) error {
 	_, err := t.reg.PushManifest(ociregistry.AllowMissing(t.Context()), repo, ref, contents, mediaType, tags...)
 	return err
 }
 
-// remover returns the method that deletes what is in the slot.
+// remover returns the method that deletes the content of the slot.
 func (s slot) remover(r ociregistry.Interface) func(context.Context, string, ociregistry.Digest) error {
 	if s.children {
 		return r.DeleteManifest
@@ -37,8 +37,8 @@ func (s slot) remover(r ociregistry.Interface) func(context.Context, string, oci
 	return r.DeleteBlob
 }
 
-// A manifest that came with the allowance is a manifest as any other, but to push
-// it without the allowance is to ask for all that it names.
+// A manifest that was pushed with the allowance is a manifest like any other. Pushing it
+// again without the allowance requires all that it names.
 func allowMissing(t *test) {
 	for i, s := range slots {
 		repo := fmt.Sprint("foo", i)

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Arguments are checked before anything else is done: first repository names,
-// then digests, then tags.
+// Methods check their arguments before they do anything else: first repository names, then
+// digests, then tags.
 
 var argumentClauses = []clause{
 	{name: "RepositoryNames", run: argumentNames},
@@ -50,7 +50,7 @@ var badTags = []string{
 	strings.Repeat("a", 129), strings.Repeat("a", 10<<10),
 }
 
-// arguments are those of a call; each method takes what it needs.
+// arguments are the arguments of a call. Each method uses those that it needs.
 type arguments struct {
 	repo   string
 	digest ociregistry.Digest
@@ -59,14 +59,14 @@ type arguments struct {
 
 var goodArguments = arguments{repo: "foo", digest: digest.FromString("x"), tag: "v1"}
 
-// call is a call of a method, with an error for its result.
+// call is a call of a method of which only the error matters.
 type call struct {
 	method string
 	needs  Capability
 	do     func(t *test, a arguments) error
 }
 
-// The calls of all methods that take a repository, by what else they take.
+// The calls of all methods with a repository, grouped by their other arguments.
 var (
 	digestCalls = []call{
 		{"GetBlob", 0, func(t *test, a arguments) error {
@@ -180,8 +180,8 @@ func argumentNames(t *test) {
 	t.wantRepositories("after calls with invalid names")
 }
 
-// A malformed digest is told from an unknown one, in repositories that exist and
-// in others.
+// The error for a malformed digest is not that for an unknown one, whether or not the
+// repository exists.
 func argumentDigests(t *test) {
 	blob := []byte("y")
 	desc := t.mustPushBlob("foo", blob)
@@ -201,7 +201,7 @@ func argumentDigests(t *test) {
 	t.wantBlob("foo", blob, desc.Digest)
 }
 
-// A tag that cannot exist is unknown where it is looked up.
+// Looking up a tag that cannot exist returns the error for an unknown tag.
 func argumentTags(t *test) {
 	t.mustPushImage("foo", 1, "v1")
 	for _, tag := range append(badTags, "") {
@@ -212,7 +212,7 @@ func argumentTags(t *test) {
 	t.wantTags("foo", "v1")
 }
 
-// A tag that cannot exist makes a push invalid, and the error names it.
+// Pushing to a tag that cannot exist returns an error that names the tag.
 func argumentPushedTags(t *test) {
 	push := func(ref string, tags ...string) error {
 		_, err := t.reg.PushManifest(t.Context(), "foo", ref, []byte("x"), "text/plain", tags...)
@@ -251,7 +251,7 @@ func argumentOrder(t *test) {
 	t.wantErr(err, is(ociregistry.ErrDigestInvalid), "GetBlobRange with a malformed digest and a negative offset")
 }
 
-// The content of a blob is not looked at when the call cannot succeed.
+// A method does not read the content of a blob if its arguments are invalid.
 func argumentsBeforeReading(t *test) {
 	for _, test := range []struct {
 		repo string
@@ -272,7 +272,7 @@ func argumentsBeforeReading(t *test) {
 	t.wantRepositories("after calls with invalid arguments")
 }
 
-// countingReader counts how often it is read.
+// countingReader counts the calls of Read.
 type countingReader struct {
 	r     io.Reader
 	reads int
@@ -283,9 +283,9 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// An id is opaque: whatever a caller passes for one, nothing comes of it but an
-// error, or a new session where those are adopted. Where a session is that was
-// never opened is unknown everywhere.
+// An upload id is opaque. An id that a registry never issued gives an error, or a new
+// session in a registry that adopts ids. In both, asking for the end of a session that was
+// never opened fails.
 func argumentUploadIDs(t *test) {
 	ids := []string{
 		"", ".", "..", "../../etc/passwd", "/etc/passwd", "a/b", "%2e%2e%2f", "a\x00b", "\xff\xfe", "a b", "?", "#", "MQ",

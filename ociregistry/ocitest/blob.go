@@ -11,21 +11,21 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Blob is content to push. It can be much larger than memory: random content is
-// made as it is read.
+// Blob is content to push. It can be much larger than the memory, because random content
+// is generated while it is read.
 type Blob struct {
 	Descriptor ociregistry.Descriptor
 
 	newReader func() io.Reader
 }
 
-// NewBlob returns a blob of size random bytes, which depend on seed and size
-// alone. It reads them once, for the digest. A negative size is zero.
+// NewBlob returns a blob of size random bytes, which depend only on seed and size. NewBlob
+// generates them once to compute the digest. A negative size means zero.
 func NewBlob(seed uint64, size int64) Blob {
 	return randomBlob(seed, 0, size)
 }
 
-// NewReader returns a reader of the content, from its start.
+// NewReader returns a new reader of the content.
 func (b Blob) NewReader() io.Reader {
 	if b.newReader == nil {
 		return bytes.NewReader(nil)
@@ -33,7 +33,7 @@ func (b Blob) NewReader() io.Reader {
 	return b.newReader()
 }
 
-// Bytes returns the content, in memory.
+// Bytes returns the content.
 func (b Blob) Bytes() []byte {
 	data := make([]byte, b.Descriptor.Size)
 	io.ReadFull(b.NewReader(), data)
@@ -51,7 +51,7 @@ func newBlob(mediaType string, data []byte) Blob {
 	}
 }
 
-// randomBlob returns the nth of the blobs that have one seed.
+// randomBlob returns the nth blob with the given seed.
 func randomBlob(seed, n uint64, size int64) Blob {
 	size = max(size, 0)
 	newReader := func() io.Reader {

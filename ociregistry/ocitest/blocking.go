@@ -11,7 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// While bytes move to or from a caller, or do not, everybody else goes on.
+// A call that transfers bytes, or waits for them, does not block other calls.
 
 var blockingClauses = []clause{
 	{name: "PushBlob", needs: PushBlobs, run: blockedPushBlob},
@@ -22,9 +22,9 @@ var blockingClauses = []clause{
 	{name: "UploadIsClosed", needs: PushChunks, run: closedUpload},
 }
 
-// goOn makes all sorts of calls that concern a blob and its repository, and
-// fails if one fails or blocks.
-func (t *test) goOn(repo string, data []byte, while string) {
+// mustNotBlock makes various calls about a blob and its repository, and ends the test if one fails
+// or blocks.
+func (t *test) mustNotBlock(repo string, data []byte, while string) {
 	t.Helper()
 	err := t.promptly("calls while "+while, func() error { return t.useAll(repo, data) })
 	t.must(err, "calls while %s", while)
@@ -82,7 +82,7 @@ func (t *test) useAll(repo string, data []byte) error {
 	return nil
 }
 
-// A push that waits for its reader holds up neither its repository nor other
+// A push that waits for its reader blocks neither other calls in its repository nor other
 // pushes of the same blob.
 func blockedPushBlob(t *test) {
 	data := content(1, 100_000)
@@ -95,7 +95,7 @@ func blockedPushBlob(t *test) {
 		done <- err
 	}()
 	t.mustWriteTo(pw, data[:50_000])
-	t.goOn("foo", data, "PushBlob waits for its reader")
+	t.mustNotBlock("foo", data, "PushBlob waits for its reader")
 	t.mustWriteTo(pw, data[50_000:])
 	pw.Close()
 	t.must(t.promptly("PushBlob at the end of its reader", func() error { return <-done }), "PushBlob")
@@ -112,7 +112,7 @@ func blockedUpload(t *test) {
 	w := t.mustStart("foo", 0)
 	defer w.Cancel()
 	t.mustWrite(w, data[:10_000])
-	t.goOn("foo", data, "an upload is open")
+	t.mustNotBlock("foo", data, "an upload is open")
 	rf, ok := w.(io.ReaderFrom)
 	if !ok {
 		return
@@ -126,7 +126,7 @@ func blockedUpload(t *test) {
 		done <- err
 	}()
 	t.mustWriteTo(pw, data[10_000:20_000])
-	t.goOn("foo", data, "ReadFrom of an upload waits for its reader")
+	t.mustNotBlock("foo", data, "ReadFrom of an upload waits for its reader")
 	t.mustWriteTo(pw, data[20_000:])
 	pw.Close()
 	t.must(t.promptly("ReadFrom at the end of its reader", func() error { return <-done }), "ReadFrom")
@@ -140,7 +140,7 @@ func blockedReader(t *test) {
 	r, err := t.reg.GetBlob(t.Context(), "foo", desc.Digest)
 	t.must(err, "GetBlob")
 	head := t.mustReadN(r, 1000)
-	t.goOn("foo", data, "a reader is open")
+	t.mustNotBlock("foo", data, "a reader is open")
 	t.wantRest(r, head, data, "a reader that was open meanwhile")
 }
 
@@ -163,14 +163,14 @@ func blockedWriterTo(t *test) {
 	head := make([]byte, 1000)
 	_, err = io.ReadFull(pr, head)
 	t.must(err, "the first 1000 bytes of WriteTo")
-	t.goOn("foo", data, "WriteTo waits for its writer")
+	t.mustNotBlock("foo", data, "WriteTo waits for its writer")
 	rest, err := io.ReadAll(pr)
 	if diff := diffBytes(append(head, rest...), data); diff != "" || err != nil {
 		t.Errorf("WriteTo that waited meanwhile: error %v; %s", err, diff)
 	}
 }
 
-// A reader can be closed while another goroutine reads it, which then ends.
+// A reader can be closed while another goroutine reads it. The read then ends.
 func closedReader(t *test) {
 	data := content(1, 1<<20)
 	desc := t.mustPushBlob("foo", data)
@@ -198,8 +198,8 @@ func closedReader(t *test) {
 	})
 }
 
-// An upload can be closed or cancelled while another goroutine writes to it,
-// which then fails.
+// An upload can be closed or cancelled while another goroutine writes to it. The write
+// then fails.
 func closedUpload(t *test) {
 	for i, end := range []func(ociregistry.BlobWriter) error{
 		ociregistry.BlobWriter.Close,

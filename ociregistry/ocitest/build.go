@@ -14,37 +14,36 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Spec says what [NewImage] and [NewIndex] make. Equal Specs make equal content,
-// on every machine. The zero Spec makes an image without layers.
+// Spec specifies what [NewImage] and [NewIndex] build. Equal Specs give equal content on
+// every machine. The zero Spec specifies an image without layers.
 type Spec struct {
-	// Seed chooses the content of the layers, and stands in an image's
-	// configuration: with different seeds, all blobs differ but those that
-	// have too few bytes to.
+	// Seed determines the content of the layers, and is in the configuration of an
+	// image. With different seeds all blobs differ, except blobs of very few bytes.
 	Seed uint64
 
-	// Layers has the size of each layer in bytes. Negative sizes are zero.
+	// Layers has the size of each layer in bytes. A negative size means zero.
 	Layers []int64
 
-	// Platform is what the image runs on, in its configuration and in its
-	// descriptor. If nil, the configuration has linux/amd64 and the descriptor
-	// has no platform.
+	// Platform is the platform in the configuration and in the descriptor of the
+	// manifest. If it is nil, the configuration has linux/amd64 and the descriptor has no
+	// platform.
 	Platform *ocispec.Platform
 
-	// ArtifactType makes NewImage make an artifact of that type instead, whose
-	// configuration is empty and whose layers are application/octet-stream
-	// (OCI image specification, "Guidelines for Artifact Usage").
+	// ArtifactType, if not empty, makes NewImage build an artifact of that type instead
+	// of an image. Its configuration is empty and its layers have the media type
+	// application/octet-stream (OCI image specification, "Guidelines for Artifact
+	// Usage").
 	ArtifactType string
 
-	// Subject is the manifest that the new one refers to, or nil.
+	// Subject is the subject of the manifest, or nil.
 	Subject *ociregistry.Descriptor
 
-	// Annotations are the manifest's.
+	// Annotations are the annotations of the manifest.
 	Annotations map[string]string
 }
 
-// Artifact is an image, an index or another artifact, with all that has to be in
-// a repository before its manifest can be pushed. It must not be changed, and can
-// be used by several goroutines at once.
+// Artifact is an image, an index or another artifact, with all content that its manifest
+// names. It must not be modified, and is safe for concurrent use.
 type Artifact struct {
 	// Descriptor describes the manifest.
 	Descriptor ociregistry.Descriptor
@@ -52,16 +51,16 @@ type Artifact struct {
 	// Manifest is the manifest itself, or the index.
 	Manifest []byte
 
-	// Blobs are the configuration and the layers, in this order. An index has
-	// none.
+	// Blobs are the configuration and the layers, in this order. An index has no
+	// blobs.
 	Blobs []Blob
 
-	// Children are the manifests that an index has.
+	// Children are the manifests of an index.
 	Children []*Artifact
 }
 
-// NewImage makes an image, or an artifact if s has an artifact type. The layers
-// are random bytes, not archives.
+// NewImage builds an image, or an artifact if s has an artifact type. The layers are
+// random bytes, not archives.
 func NewImage(s Spec) *Artifact {
 	config := newBlob(ocispec.MediaTypeEmptyJSON, []byte("{}"))
 	layerType := "application/octet-stream"
@@ -93,9 +92,9 @@ func NewImage(s Spec) *Artifact {
 	return a
 }
 
-// NewIndex makes an index of the given manifests, which may be indexes
-// themselves. Of s it uses ArtifactType, Subject and Annotations, and for the
-// index's own descriptor Platform.
+// NewIndex builds an index of the given manifests, which may themselves be indexes. It
+// uses the ArtifactType, Subject and Annotations of s, and the Platform for the
+// descriptor of the index.
 func NewIndex(s Spec, children ...*Artifact) *Artifact {
 	manifests := make([]ociregistry.Descriptor, 0, len(children)) // in JSON [], not null
 	for _, child := range children {
@@ -147,9 +146,9 @@ func descriptors(blobs []Blob) []ociregistry.Descriptor {
 	return descs
 }
 
-// Push pushes the artifact to a repository: first the blobs, then the children,
-// then the manifest, which the tags then point at. It does not push the subject.
-// The first error ends it; it wraps what r returned.
+// Push pushes the artifact to a repository: first the blobs, then the children, and then
+// the manifest with the tags. It does not push the subject. Push stops at the first error,
+// and returns an error that wraps the one of r.
 func (a *Artifact) Push(ctx context.Context, r ociregistry.Writer, repo string, tags ...string) error {
 	for _, b := range a.Blobs {
 		if _, err := r.PushBlob(ctx, repo, b.Descriptor, b.NewReader()); err != nil {
@@ -167,8 +166,8 @@ func (a *Artifact) Push(ctx context.Context, r ociregistry.Writer, repo string, 
 	return nil
 }
 
-// Verify returns an error unless a repository has all that Push pushes, byte for
-// byte. If something is missing, that is the error which r returned.
+// Verify returns an error unless a repository has all that Push pushes, byte for byte. If
+// content is missing, the error is that of r.
 func (a *Artifact) Verify(ctx context.Context, r ociregistry.Reader, repo string) error {
 	for _, b := range a.Blobs {
 		got, err := r.GetBlob(ctx, repo, b.Descriptor.Digest)
@@ -198,7 +197,7 @@ func (a *Artifact) Verify(ctx context.Context, r ociregistry.Reader, repo string
 	return nil
 }
 
-// verify compares what got and want have to read, and closes got.
+// verify compares the content of got and want, and closes got.
 func verify(got ociregistry.BlobReader, want io.Reader, desc ociregistry.Descriptor) error {
 	defer got.Close()
 	if d := got.Descriptor(); d.Digest != desc.Digest || d.Size != desc.Size {
@@ -221,7 +220,7 @@ func verify(got ociregistry.BlobReader, want io.Reader, desc ociregistry.Descrip
 	}
 }
 
-// mustMarshal is for types whose values can all be marshaled.
+// mustMarshal marshals a value of a type whose values can all be marshaled.
 func mustMarshal(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {

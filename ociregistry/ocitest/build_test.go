@@ -65,7 +65,7 @@ func TestBlobIsMadeAsItIsRead(t *testing.T) {
 	qt.Check(t, qt.IsTrue(after.TotalAlloc-before.TotalAlloc < 4<<20))
 }
 
-func TestNewImage(t *testing.T) {
+func TestNewImage_IsAValidImage(t *testing.T) {
 	platform := &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	a := NewImage(Spec{Seed: 3, Layers: []int64{10, 0, 5000}, Platform: platform, Annotations: map[string]string{"a": "b"}})
 	qt.Check(t, qt.DeepEquals(a.Descriptor, desc{
@@ -107,7 +107,7 @@ func TestSeedsDiffer(t *testing.T) {
 	}
 }
 
-func TestNewImageOfAnArtifactType(t *testing.T) {
+func TestNewImage_MayBeAnArtifact(t *testing.T) {
 	subject := NewImage(Spec{}).Descriptor
 	a := NewImage(Spec{ArtifactType: "text/plain", Subject: &subject})
 	qt.Check(t, qt.Equals(a.Descriptor.ArtifactType, "text/plain"))
@@ -124,7 +124,7 @@ func TestNewImageOfAnArtifactType(t *testing.T) {
 	qt.Check(t, qt.Equals(a.Blobs[1].Descriptor.MediaType, "application/octet-stream"))
 }
 
-func TestNewIndex(t *testing.T) {
+func TestNewIndex_NamesItsImages(t *testing.T) {
 	platform := &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	image := NewImage(Spec{Platform: platform})
 	empty := NewIndex(Spec{})
@@ -138,7 +138,7 @@ func TestNewIndex(t *testing.T) {
 	qt.Check(t, qt.IsTrue(bytes.Contains(empty.Manifest, []byte(`"manifests":[]`))))
 }
 
-func TestPushAndVerify(t *testing.T) {
+func TestPush_BringsWhatVerifyFinds(t *testing.T) {
 	ctx := context.Background()
 	index := NewIndex(Spec{}, NewIndex(Spec{}, NewImage(Spec{Seed: 1, Layers: []int64{100_000, 32 << 10}})), NewImage(Spec{Seed: 2}))
 	r := ocimem.New()
@@ -153,7 +153,7 @@ func TestPushAndVerify(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(index.Push(ctx, r, "bar", "-bad"), ociregistry.ErrManifestInvalid))
 }
 
-func TestVerifyFails(t *testing.T) {
+func TestVerify_FindsWhatIsWrong(t *testing.T) {
 	ctx := context.Background()
 	image := NewImage(Spec{Seed: 1, Layers: []int64{100_000}})
 	index := NewIndex(Spec{}, image)
@@ -223,7 +223,7 @@ func TestVerifyFails(t *testing.T) {
 	}
 }
 
-func TestPushOrder(t *testing.T) {
+func TestPush_PushesContentBeforeWhatNamesIt(t *testing.T) {
 	// A registry that checks references needs the parts first; each is
 	// pushed once.
 	var order []dig

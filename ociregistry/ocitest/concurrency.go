@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Every method is safe from many goroutines. Run these with -race too.
+// Every method is safe for concurrent use. Run these clauses with -race too.
 
 var concurrencyClauses = []clause{
 	{name: "OneBlob", needs: PushBlobs, run: concurrentBlob},
@@ -28,8 +28,8 @@ var concurrencyClauses = []clause{
 	{name: "ManyOfEverything", needs: PushBlobs | PushChunks | MoveTags | DeleteTags | ListTags, run: concurrentEverything},
 }
 
-// unless returns err if it is neither nil nor one of the sentinels, with the
-// call that returned it.
+// unless returns err, with the call that returned it, unless err is nil or one of the
+// sentinels.
 func unless(err error, what string, sentinels ...error) error {
 	if err == nil || slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) }) {
 		return nil
@@ -37,7 +37,7 @@ func unless(err error, what string, sentinels ...error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// Pushes of one blob help one another, whether they succeed or fail.
+// Concurrent pushes of one blob do not disturb each other, whether they succeed or fail.
 func concurrentBlob(t *test) {
 	data := content(1, 200_000)
 	desc := describe(data)
@@ -63,8 +63,8 @@ func concurrentBlob(t *test) {
 	t.wantBlob("foo1", data, desc.Digest)
 }
 
-// meanwhile runs each function in a goroutine of its own, again and again, until
-// all have run at least so many rounds. It ends the test at the first error.
+// meanwhile calls each function repeatedly in a separate goroutine, until each has been
+// called at least rounds times. It ends the test at the first error.
 func (t *test) meanwhile(rounds int, fs ...func(round int) error) {
 	t.Helper()
 	var left, failed atomic.Int32
@@ -84,8 +84,8 @@ func (t *test) meanwhile(rounds int, fs ...func(round int) error) {
 	})
 }
 
-// A tag that is moved always has one of the manifests that it is moved between,
-// and all of it.
+// A tag that is moved between manifests always points at one of them, which can be read
+// completely.
 func concurrentTag(t *test) {
 	t.mustPush("foo", numbered(0), "v1")
 	var fs []func(int) error
@@ -108,7 +108,7 @@ func concurrentTag(t *test) {
 	t.meanwhile(t.scale(24), fs...)
 }
 
-// A list is in order and has everything that stays, whatever else happens.
+// A list is in order and has every element that remains, whatever else happens.
 func concurrentLists(t *test) {
 	var stay []string
 	for i := range 50 {
@@ -150,7 +150,7 @@ func concurrentLists(t *test) {
 	})
 }
 
-// Of the writers at one offset one wins, and what they write is never mixed.
+// One of several writers at one offset succeeds, and their bytes are never mixed.
 func concurrentWriters(t *test) {
 	type block struct {
 		offset int64
@@ -195,8 +195,8 @@ func concurrentWriters(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// What is written between Commit's check and the blob's becoming visible is not
-// in the blob: either the Write fails, or the Commit.
+// Bytes that are written between the check and the publication of Commit are not in the
+// blob: either the Write fails or the Commit.
 func concurrentCommit(t *test) {
 	data := content(1, 20_000)
 	desc := describe(data)
@@ -229,8 +229,8 @@ func concurrentCommit(t *test) {
 	}
 }
 
-// Many goroutines push, read, tag, list and delete in one repository, and what
-// each was told to be done stays done.
+// Many goroutines push, read, tag, list and delete in one repository. What was acknowledged
+// to each of them remains.
 func concurrentEverything(t *test) {
 	n := t.scale(200)
 	ctx := t.Context()

@@ -8,10 +8,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What was acknowledged is there, whoever deletes at the same time.
+// Content whose push was acknowledged is present, whatever is deleted at the same time.
 
-// pushAgainstDeletes pushes a manifest again and again, while others delete what
-// it names. Either the push fails or the deletes.
+// pushAgainstDeletes pushes a manifest repeatedly while other goroutines delete what it
+// names. Either the push fails or the deletes.
 func (t *test) pushAgainstDeletes(a *Artifact, parts digests, pushParts func(), remove func(context.Context, string, ociregistry.Digest) error) {
 	t.Helper()
 	ctx := t.Context()
@@ -35,7 +35,7 @@ func (t *test) pushAgainstDeletes(a *Artifact, parts digests, pushParts func(), 
 	}
 }
 
-// A manifest whose push was acknowledged has its blobs, whoever deletes them.
+// A manifest whose push was acknowledged has its blobs, even if others try to delete them.
 func concurrentBlobDelete(t *test) {
 	image := NewImage(Spec{Layers: []int64{10}})
 	var blobs digests
@@ -49,7 +49,8 @@ func concurrentBlobDelete(t *test) {
 	}, t.reg.DeleteBlob)
 }
 
-// The same of an index and its children.
+// An index whose push was acknowledged has its children, even if others try to delete
+// them.
 func concurrentChildDelete(t *test) {
 	index := NewIndex(Spec{}, numbered(0), numbered(1))
 	var children digests
@@ -95,7 +96,7 @@ func concurrentTagDelete(t *test) {
 	}
 }
 
-// A blob whose mount was acknowledged is there, though its source is deleted.
+// A blob whose mount was acknowledged is present, even if its source is deleted.
 func concurrentMount(t *test) {
 	data := content(1, 1000)
 	desc := describe(data)
@@ -120,7 +121,7 @@ func concurrentMount(t *test) {
 	}
 }
 
-// A repository that is removed with its last blob takes nobody else's along.
+// A repository that disappears with its last blob takes no newer blob along.
 func concurrentRepositories(t *test) {
 	ctx := t.Context()
 	var fs []func(int) error

@@ -13,7 +13,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A PushCondition is checked in the same step in which the manifest is stored.
+// A registry checks a PushCondition in the same atomic step in which it stores the
+// manifest.
 
 var conditionClauses = []clause{
 	{name: "IfMatch", needs: Conditions | MoveTags, run: conditionIfMatch},
@@ -110,7 +111,7 @@ func conditionDigest(t *test) {
 	t.wantManifest("foo", one.Manifest, one.Descriptor, "v1")
 }
 
-// The condition is about ref, and decides about the tags too.
+// The condition is about ref, but it applies to the tags too.
 func conditionTags(t *test) {
 	one, two := numbered(1), numbered(2)
 	t.mustPush("foo", one, "v1", "v2")
@@ -124,7 +125,7 @@ func conditionTags(t *test) {
 	t.wantManifest("foo", two.Manifest, two.Descriptor, "v1", "v2", "v3")
 }
 
-// Several goroutines count in an annotation, by compare and swap.
+// Several goroutines increment a counter in an annotation by compare and swap.
 func conditionCounter(t *test) {
 	goroutines, increments := 4, t.scale(16)
 	t.mustPush("foo", numbered(0), "v1")
@@ -154,7 +155,7 @@ func conditionCounter(t *test) {
 	}
 }
 
-// numberOf returns the n that contents are numbered by, or -1.
+// numberOf returns the number of a manifest of numbered, or -1.
 func numberOf(contents []byte) int {
 	var index ocispec.Index
 	if err := json.Unmarshal(contents, &index); err != nil {
@@ -167,7 +168,7 @@ func numberOf(contents []byte) int {
 	return n
 }
 
-// Of several who create one tag, one succeeds.
+// If several goroutines create one tag, exactly one succeeds.
 func conditionOneCreator(t *test) {
 	ctx := ociregistry.WithPushCondition(t.Context(), ociregistry.PushCondition{IfNoneMatch: digests{ociregistry.AnyManifest}})
 	const n = 8

@@ -15,31 +15,29 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// RegistryContent has the content of each repository of a registry, by the
-// repository's name.
+// RegistryContent is the content of a registry. Its keys are the names of the
+// repositories.
 type RegistryContent map[string]RepoContent
 
-// RepoContent has the content of a repository. Its manifests and blobs have
-// identifiers, which are any strings that are not digests, and which stand for
-// the digests that are not known before the content is.
+// RepoContent is the content of a repository. Its manifests and blobs have identifiers,
+// which stand for their digests. An identifier is any string that is not a digest.
 //
-// Where a descriptor in a manifest has an identifier for its digest, digest and
-// size are filled in, and the media type if it is empty. Descriptors with
-// digests stay as they are. The media type of a manifest that has none is that
-// of an OCI image manifest.
+// If the digest of a descriptor in a manifest is an identifier, the digest and the size
+// are filled in, and so is the media type if it is empty. Descriptors with digests remain
+// as they are. A manifest without a media type is an OCI image manifest.
 type RepoContent struct {
-	// Manifests are image manifests by identifier. Config and layers name
-	// blobs, and Subject names a manifest.
+	// Manifests has the image manifests by identifier. Config and Layers name blobs, and
+	// Subject names a manifest.
 	Manifests map[string]ociregistry.Manifest
 
-	// Blobs are the contents of blobs by identifier.
+	// Blobs has the contents of the blobs by identifier.
 	Blobs map[string]string
 
-	// Tags has the identifier of the manifest that each tag points at.
+	// Tags has the identifiers of the manifests that the tags point at.
 	Tags map[string]string
 }
 
-// PushedRepoContent describes what a [RepoContent] became, by the same
+// PushedRepoContent describes the content that was pushed for a [RepoContent], by the same
 // identifiers.
 type PushedRepoContent struct {
 	Manifests    map[string]ociregistry.Descriptor
@@ -47,8 +45,8 @@ type PushedRepoContent struct {
 	Blobs        map[string]ociregistry.Descriptor
 }
 
-// PushContent pushes content to r, and returns what was pushed, by repository
-// name. The first error ends it; it wraps what r returned.
+// PushContent pushes content to r, and returns what it pushed by the names of the
+// repositories. It stops at the first error, and returns an error that wraps the one of r.
 func PushContent(r ociregistry.Interface, rc RegistryContent) (map[string]PushedRepoContent, error) {
 	pushed := make(map[string]PushedRepoContent)
 	for _, repo := range slices.Sorted(maps.Keys(rc)) {
@@ -61,8 +59,8 @@ func PushContent(r ociregistry.Interface, rc RegistryContent) (map[string]Pushed
 	return pushed, nil
 }
 
-// PushRepoContent pushes content to one repository of r, and returns what was
-// pushed. Nothing is pushed if an identifier stands for nothing.
+// PushRepoContent pushes content to a repository of r, and returns what it pushed. If an
+// identifier is not defined, it pushes nothing and returns an error.
 func PushRepoContent(r ociregistry.Interface, repo string, repoc RepoContent) (PushedRepoContent, error) {
 	c := newCompletion(repoc)
 	for _, id := range slices.Sorted(maps.Keys(repoc.Manifests)) {
@@ -93,7 +91,7 @@ func PushRepoContent(r ociregistry.Interface, repo string, repoc RepoContent) (P
 	return c.pushed, nil
 }
 
-// completion replaces the identifiers in manifests.
+// completion replaces the identifiers in manifests by digests.
 type completion struct {
 	content RepoContent
 	pushed  PushedRepoContent
@@ -119,8 +117,8 @@ func newCompletion(content RepoContent) *completion {
 	return c
 }
 
-// complete completes a manifest and, before it, its subjects. The path has the
-// identifiers of the manifests that led to it.
+// complete completes a manifest, and its subjects before it. The path has the identifiers
+// of the manifests whose subjects led to it.
 func (c *completion) complete(id string, path []string) error {
 	if _, done := c.pushed.Manifests[id]; done {
 		return nil
@@ -166,7 +164,7 @@ func (c *completion) complete(id string, path []string) error {
 	return nil
 }
 
-// fill replaces an identifier in desc by what it stands for.
+// fill replaces an identifier in desc by the digest and the size that it stands for.
 func fill(desc ociregistry.Descriptor, known map[string]ociregistry.Descriptor) (ociregistry.Descriptor, error) {
 	if ociref.IsValidDigest(string(desc.Digest)) {
 		return desc, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-func TestPushContent(t *testing.T) {
+func TestPushContent_PushesAllOfIt(t *testing.T) {
 	r := NewRegistry(t, ocimem.New())
 	known := digest.FromString("known")
 	pushed := r.MustPushContent(RegistryContent{
@@ -66,7 +66,7 @@ func TestPushContent(t *testing.T) {
 	CheckContent(t, got, []byte("y"), "")
 }
 
-func TestPushContentFails(t *testing.T) {
+func TestPushContent_ReportsWhatFails(t *testing.T) {
 	blobs := map[string]string{"config": "{}"}
 	config := desc{Digest: "config"}
 	for _, test := range []struct {
@@ -105,7 +105,7 @@ func TestPushContentFails(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrManifestBlobUnknown))
 }
 
-func TestRegistry(t *testing.T) {
+func TestRegistry_HasHelpersThatSucceed(t *testing.T) {
 	r := NewRegistry(t, ocimem.New())
 	qt.Check(t, qt.DeepEquals(r.MustPushBlob("foo", []byte("hello")), describe([]byte("hello"))))
 	image := NewImage(Spec{})
@@ -131,7 +131,7 @@ func fails(t *testing.T, f func(testing.TB)) string {
 	return strings.Join(rec.log, "\n")
 }
 
-func TestRegistryEndsTheTest(t *testing.T) {
+func TestRegistry_EndsTheTestOnAnError(t *testing.T) {
 	for _, f := range []func(Registry){
 		func(r Registry) { r.MustPush("Foo", NewImage(Spec{})) },
 		func(r Registry) { r.MustPushBlob("Foo", []byte("x")) },
@@ -166,7 +166,7 @@ func TestRegistryEndsTheTest(t *testing.T) {
 	qt.Check(t, qt.StringContains(log, "pushed a manifest with media type"))
 }
 
-func TestCheckContent(t *testing.T) {
+func TestCheckContent_FindsWhatIsWrong(t *testing.T) {
 	data := []byte("hello")
 	open := func(d desc) ociregistry.BlobReader {
 		return ocimem.NewBytesReader(data, d)

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A context that ends ends a blocked call promptly.
+// A blocked call returns promptly when its context ends.
 
 var contextClauses = []clause{
 	{name: "EndedBefore", run: contextEnded},
@@ -24,7 +24,7 @@ var contextClauses = []clause{
 
 var errEndless = errors.New("read on for 63 MiB after the context ended")
 
-// endless gives bytes for ever, and ends a context when it has given some.
+// endless returns bytes for ever, and ends a context after some of them.
 type endless struct {
 	given  int64
 	cancel context.CancelFunc
@@ -42,8 +42,8 @@ func (r *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A call whose context has ended already either needs not wait for anything,
-// or fails for that reason and does nothing.
+// A call whose context has already ended either succeeds without waiting, or fails with the
+// error of the context and has no effect.
 func contextEnded(t *test) {
 	t.mustPushBlob("foo", []byte("x"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -74,7 +74,7 @@ func contextEnded(t *test) {
 	}
 }
 
-// Between reads, the context is looked at.
+// PushBlob checks its context between two reads.
 func contextPushBlob(t *test) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -86,7 +86,7 @@ func contextPushBlob(t *test) {
 	t.wantNoRepository("foo", "after a PushBlob whose context ended")
 }
 
-// waiter gives what r has, and then nothing until a context ends.
+// waiter returns the bytes of r, and then blocks until a context ends.
 type waiter struct {
 	r      io.Reader
 	ctx    context.Context
@@ -118,7 +118,7 @@ func contextPushBlobReader(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// The end of a writer's context is not the end of its session.
+// The end of a writer's context does not end its session.
 func contextUpload(t *test) {
 	data := content(1, 10_000)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -145,7 +145,7 @@ func contextUpload(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// A list that cannot be had completely ends with an error.
+// A list that is not complete ends with an error.
 func contextLists(t *test) {
 	var tags []string
 	for i := range 500 {

@@ -42,7 +42,7 @@ var deleteTagClauses = []clause{
 	{name: "PushedAgain", needs: DeleteTags, run: deleteTagAndPush},
 }
 
-// other is a digest that nothing has.
+// other is a digest that no content has.
 var other = digest.FromString("what no repository has")
 
 func deleteBlob(t *test) {
@@ -126,8 +126,8 @@ func deleteBlobBelowIndex(t *test) {
 	t.must(t.reg.DeleteBlob(ctx, "foo", layer), "DeleteBlob of a layer whose image was deleted")
 }
 
-// A blob that several manifests name, or one names twice, is in use until the
-// last is gone.
+// A blob that several manifests name, or one manifest names twice, is in use until the last
+// of them is deleted.
 func deleteSharedBlob(t *test) {
 	layer := t.mustPushBlob("foo", []byte("layer"))
 	config := t.mustPushBlob("foo", []byte("{}"))
@@ -190,7 +190,7 @@ func deleteTaggedManifest(t *test) {
 	t.wantTags("foo", "a", "d")
 	t.wantManifest("foo", kept.Manifest, kept.Descriptor, "a", "d")
 
-	// A tag that has moved away is not its any more.
+	// A tag that has moved to another manifest is not deleted.
 	gone = t.mustPushImage("foo", 2, "b", "c")
 	t.mustPush("foo", kept, "c")
 	t.must(t.reg.DeleteManifest(t.Context(), "foo", gone.Descriptor.Digest), "DeleteManifest")
@@ -215,7 +215,7 @@ func deleteManifestElsewhere(t *test) {
 	t.wantManifest("bar", image.Manifest, image.Descriptor, "v1")
 }
 
-// What a manifest had before it was deleted does not come back with it.
+// The tags of a manifest that was deleted do not return when it is pushed again.
 func deleteManifestAndPush(t *test) {
 	a := numbered(1)
 	t.mustPush("foo", a, "v1", "v2")

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// The test function of a backend that does everything but mount and delete.
+// The test of a backend that supports everything except mounts and deletes.
 func ExampleRun() {
 	newBackend := func() ociregistry.Interface { return ocimem.New() }
 

@@ -26,13 +26,13 @@ var listClauses = []clause{
 	{name: "SeesTheRestOnce", needs: ListTags | DeleteTags, run: listDuringDeletes},
 }
 
-// tagsInOrder are tags as bytes order them, which is not as people do.
+// tagsInOrder are tags in byte order, which is not the order of people.
 var tagsInOrder = []string{
 	"0", "1.10", "1.9", "10", "2", "A", "Z", "_", "__a", "a", "a-", "a-b", "a.", "a.b", "a0", "aA", "a_b", "aa", "b",
 }
 
-// reposInOrder are repositories as bytes order them, which is not the order in
-// which one walks a tree of directories.
+// reposInOrder are repositories in byte order, which is not the order of walking a tree of
+// directories.
 var reposInOrder = []string{"0", "a", "a-b", "a-b/c", "a.b", "a/b", "a/b-c", "a/b/c", "a0", "a__b", "a_b", "aa", "b"}
 
 func (t *test) mustPushTags(repo string, tags ...string) {
@@ -57,8 +57,8 @@ func listTags(t *test) {
 	t.wantTags("bar", "x")
 }
 
-// starts are places to begin a list after, of which some are in it, some could
-// be, and some could not.
+// starts returns values of startAfter: elements of the list, strings that could be
+// elements, and strings that could not.
 func starts(list []string) []string {
 	all := []string{"", "\x00", "!", " ", "/", "a b", "a/", "a%2Fb", "a?", "~", "\xff", "é", strings.Repeat("a", 300)}
 	for _, s := range list {
@@ -81,7 +81,7 @@ func listTagsAfter(t *test) {
 	}
 }
 
-// There are more tags than a page or a batch is likely to have.
+// There are more tags than one page or batch is likely to have.
 func listManyTags(t *test) {
 	var tags []string
 	for i := range t.scale(1050) {
@@ -95,7 +95,8 @@ func listManyTags(t *test) {
 	}
 }
 
-// A repository without tags is told from one that is not there.
+// The tags of a repository without tags are an empty list, and those of an unknown one an
+// error.
 func listTagsUnknown(t *test) {
 	t.mustPushBlob("foo", []byte("x"))
 	for _, start := range []string{"", "x"} {
@@ -143,7 +144,7 @@ func listManyRepositories(t *test) {
 	t.wantList(got, err, repos[18:], "Repositories after the 18th")
 }
 
-// mustMakeLists returns lists that have 30 elements each.
+// mustMakeLists returns lists with 30 elements each.
 func (t *test) mustMakeLists() map[string]iter.Seq2[string, error] {
 	t.Helper()
 	for i := range 30 {
@@ -156,7 +157,7 @@ func (t *test) mustMakeLists() map[string]iter.Seq2[string, error] {
 	}
 }
 
-// A loop can end anywhere, and the next begins anew.
+// A loop can end anywhere, and the next one starts from the beginning.
 func listStops(t *test) {
 	for name, seq := range t.mustMakeLists() {
 		all, err := ociregistry.All(seq)
@@ -179,7 +180,7 @@ func listStops(t *test) {
 	}
 }
 
-// To range over a list again is to ask again.
+// Ranging over a list again lists again.
 func listAgain(t *test) {
 	last := 0
 	for name, seq := range t.mustMakeLists() {
@@ -194,7 +195,7 @@ func listAgain(t *test) {
 	}
 }
 
-// A list is not asked for before it is ranged over.
+// A registry is not asked for a list before the loop begins.
 func listLazy(t *test) {
 	tags := t.reg.Tags(t.Context(), "foo", "")
 	repos := t.reg.Repositories(t.Context(), "")
@@ -207,14 +208,14 @@ func listLazy(t *test) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for name, seq := range map[string]iter.Seq2[string, error]{"Tags": t.reg.Tags(ctx, "foo", ""), "Repositories": t.reg.Repositories(ctx, "")} {
-		// Either it had nothing to wait for, or it says that it did not.
+		// The list is complete, or ends with the error of the context.
 		if _, err := ociregistry.All(seq); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("%s with a context that has ended: %v", name, err)
 		}
 	}
 }
 
-// The body of a loop can do anything with the registry.
+// The body of a loop can make any call to the registry.
 func listCallBack(t *test) {
 	lists := t.mustMakeLists()
 	for name, seq := range lists {
@@ -266,7 +267,7 @@ func (t *test) callBack(repo, tag string) error {
 	return t.reg.DeleteTag(ctx, "foo", tag)
 }
 
-// What neither comes nor goes during an iteration is seen once.
+// An element that is neither added nor removed during an iteration is listed once.
 func listDuringDeletes(t *test) {
 	var all, want, got []string
 	for i := range 200 {
@@ -280,7 +281,7 @@ func listDuringDeletes(t *test) {
 		if i < 0 {
 			t.Fatalf("Tags: got %q, which nobody pushed", tag)
 		}
-		// The tag that is there now, and one that is to come.
+		// The current tag, and one that follows.
 		for _, j := range []int{i, i + 50} {
 			if i%2 == 0 && j < len(all) {
 				if err := t.reg.DeleteTag(t.Context(), "foo", all[j]); err != nil && !errors.Is(err, ociregistry.ErrManifestUnknown) {

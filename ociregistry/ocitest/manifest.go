@@ -11,7 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// The media types of manifests that have no constants elsewhere.
+// Media types of manifests for which image-spec has no constants.
 const (
 	mediaTypeDockerImage  = "application/vnd.docker.distribution.manifest.v2+json"
 	mediaTypeDockerList   = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -40,7 +40,7 @@ var pushManifestClauses = []clause{
 	{name: "MissingSubject", needs: PushManifests, run: pushManifestMissingSubject},
 }
 
-// pushManifest pushes to what is checked.
+// pushManifest pushes to the registry that is checked.
 func (t *test) pushManifest(repo, ref string, contents []byte, mediaType string, tags ...string) error {
 	_, err := t.reg.PushManifest(t.Context(), repo, ref, contents, mediaType, tags...)
 	return err
@@ -134,7 +134,7 @@ func pushManifestAgain(t *test) {
 	t.wantTags("foo", "v1", "v2")
 }
 
-// What is not significant in JSON is significant here.
+// Bytes that are not significant in JSON are significant in a manifest.
 func pushManifestBytes(t *test) {
 	image := t.mustPushImage("foo", 1)
 	config := mustMarshal(image.Blobs[0].Descriptor)
@@ -150,7 +150,7 @@ func pushManifestBytes(t *test) {
 	}
 }
 
-// Manifests of media types that nobody knows are stored as they are.
+// Manifests of unknown media types are stored as they are.
 func pushManifestUnknownType(t *test) {
 	for i, test := range []struct{ contents, mediaType string }{
 		{"not JSON", "text/plain"},
@@ -187,8 +187,7 @@ var knownMediaTypes = []string{
 	mediaTypeORASArtifact, mediaTypeOCIArtifact,
 }
 
-// wantRejected pushes a manifest by tag and by digest, and checks that it fails
-// and leaves nothing.
+// wantRejected checks that pushing a manifest by tag and by digest fails and has no effect.
 func (t *test) wantRejected(repo string, contents []byte, mediaType string, sentinels []error, what string) {
 	t.Helper()
 	d := digest.FromBytes(contents)

@@ -10,9 +10,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// No method buffers a blob, nor does one believe what it is told of sizes. What
-// is measured is what this process allocates, which other tests do as well: a
-// clause fails only if each of many attempts does.
+// No method buffers a blob, or allocates memory because of a claimed size. The clauses
+// measure the allocations of the process, to which other tests add. So a clause fails only
+// if each of many attempts fails.
 
 var memoryClauses = []clause{
 	{name: "ReadsDoNotBuffer", run: memoryReads},
@@ -23,7 +23,7 @@ var memoryClauses = []clause{
 	{name: "DeletedBlobsAreFreed", needs: PushBlobs | DeleteBlobs, run: memoryDeletes},
 }
 
-// wantAllocated checks how many bytes f allocates, freed or not.
+// wantAllocated checks that f allocates less than limit bytes, freed or not.
 func (t *test) wantAllocated(limit uint64, what string, f func(attempt int)) {
 	t.Helper()
 	t.wantLess(limit, what+": bytes allocated", func(attempt int) uint64 {
@@ -35,7 +35,7 @@ func (t *test) wantAllocated(limit uint64, what string, f func(attempt int)) {
 	})
 }
 
-// wantRetained checks by how many bytes f makes the heap grow.
+// wantRetained checks that f makes the heap grow by less than limit bytes.
 func (t *test) wantRetained(limit uint64, what string, f func(attempt int) (keep any)) {
 	t.Helper()
 	t.wantLess(limit, what+": bytes retained", func(attempt int) uint64 {
@@ -49,7 +49,7 @@ func (t *test) wantRetained(limit uint64, what string, f func(attempt int) (keep
 
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what the first finalized, and what sync.Pools had
+	runtime.GC() // frees what the first collection finalized, and the victims of sync.Pool
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
@@ -89,7 +89,7 @@ func memoryReads(t *test) {
 	})
 }
 
-// A registry in memory allocates what it stores once, and none does so thrice.
+// A registry in memory allocates once what it stores. No registry allocates it three times.
 func memoryPushBlob(t *test) {
 	const size = 4 << 20
 	t.wantAllocated(size*5/2, "PushBlob of 4 MiB", func(attempt int) {

@@ -81,7 +81,7 @@ func mountUnknownRepository(t *test) {
 	t.wantMountErr(ociregistry.ErrNameUnknown, "unknown", "bar", desc.Digest, "from a repository that does not exist")
 }
 
-// That another repository has the blob does not help.
+// A mount fails if the source does not have the blob, even if another repository has it.
 func mountUnknownBlob(t *test) {
 	desc := t.mustPushBlob("foo", []byte("hello"))
 	t.mustPushBlob("other", []byte("x"))
@@ -107,7 +107,7 @@ func mountIndependent(t *test) {
 	t.wantBlob("foo", data, desc.Digest)
 }
 
-// A mounted blob can be what a manifest needs.
+// A manifest can name a blob that was mounted.
 func mountForManifest(t *test) {
 	image := t.mustPushImage("foo", 1)
 	for _, b := range image.Blobs {

@@ -7,50 +7,50 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Options says where a registry differs from a complete one. The zero Options
-// means that everything has to work.
+// Options says how a registry differs from a complete one. With the zero Options,
+// everything must work.
 type Options struct {
-	// Absent is what the registry cannot do: it answers ErrUnsupported. What
-	// cannot be had without it is absent too, such as MountFromAny without
-	// Mount.
+	// Absent is the set of capabilities that the registry does not have. Their methods
+	// must return ErrUnsupported. Capabilities that depend on them are absent too, such
+	// as MountFromAny without Mount.
 	Absent Capability
 
-	// Denied is what the registry does not allow, though it could: it answers
-	// ErrDenied.
+	// Denied is the set of capabilities that the registry does not allow to be used.
+	// Their methods must return ErrDenied.
 	Denied Capability
 
-	// Below returns the registry beneath r, through which the suite puts the
-	// content that r must show; r is what newRegistry returned. It is needed
-	// when r can push no blobs or manifests. If nil, it is r itself.
+	// Below returns the registry beneath r, which is a registry of newRegistry. The suite
+	// pushes to it the content that r must show. It is needed if r cannot push blobs or
+	// manifests. If it is nil, the suite pushes to r.
 	Below func(r ociregistry.Interface) ociregistry.Interface
 
-	// Remote says that calls go through HTTP, which costs some precision. An
-	// unknown repository may look like unknown content to the Resolve methods.
-	// Why a mount failed is not told: it may be ErrUnsupported. A BlobWriter
-	// may hold bytes back until Close or Commit, and find out only then that
-	// its session is elsewhere or gone; nor does its Commit say where it is
-	// when it has no bytes to send. Allowances are absent.
+	// Remote declares that calls go through HTTP, which loses some information. The
+	// Resolve methods may report an unknown repository as unknown content. The error of
+	// a mount that failed may be ErrUnsupported. A BlobWriter may buffer bytes until
+	// Close or Commit, and may notice only then that its session has moved on or has
+	// ended; a Commit without buffered bytes may not notice that the session has moved
+	// on. Allowances are absent.
 	Remote bool
 
-	// Sparse says that a manifest is accepted when what it names is not there,
-	// and that a blob can be deleted while manifests name it.
+	// Sparse declares that the registry accepts manifests whose content is missing, and
+	// allows blobs to be deleted while manifests name them.
 	Sparse bool
 
-	// AdoptsUploadIDs says that an upload id that the registry never issued
-	// may begin a session at offset 0, instead of being unknown. Where such a
-	// session is, at offset -1, is unknown all the same until it has begun.
+	// AdoptsUploadIDs declares that an upload id which the registry never issued may
+	// begin a session at offset 0 rather than be unknown. Until the session has begun,
+	// resuming it at offset -1 must return ErrBlobUploadUnknown.
 	AdoptsUploadIDs bool
 
-	// Patience is how long a call that must not block may take. Zero is ten
-	// seconds. It only matters when something is wrong.
+	// Patience is the time after which a call that must not block has failed. It matters
+	// only if something is wrong. Zero means ten seconds.
 	Patience time.Duration
 }
 
-// Capability is a set of things that a registry can do.
+// Capability is a set of capabilities of a registry.
 type Capability uint
 
-// The capabilities. Reading by digest and tag is not among them: without it
-// nothing can be checked.
+// The capabilities. Reading by digest and tag is not among them, because the suite cannot
+// check anything without it.
 const (
 	PushBlobs        Capability = 1 << iota // PushBlob
 	PushChunks                              // PushBlobChunked and PushBlobChunkedResume
@@ -67,13 +67,13 @@ const (
 	ListTags                                // Tags
 	ListReferrers                           // Referrers
 
-	// Allowances are what AllowMissing and AllowInUse of package ociregistry ask
-	// for. A registry from which they are absent answers ErrManifestBlobUnknown and
-	// ErrInUse, as it does without them, and not ErrUnsupported.
+	// Allowances are those of ociregistry.AllowMissing and ociregistry.AllowInUse. A
+	// registry without them returns ErrManifestBlobUnknown and ErrInUse as usual, and
+	// not ErrUnsupported.
 	Allowances
 )
 
-// Sets of capabilities that tend to be absent together.
+// Sets of capabilities that are often absent together.
 const (
 	Deletes = DeleteBlobs | DeleteManifests | DeleteTags
 	Writes  = PushBlobs | PushChunks | ResumeUploads | Mount | MountFromAny | PushManifests | MoveTags | Conditions
@@ -98,7 +98,7 @@ func (c Capability) String() string {
 	return strings.Join(names, "|")
 }
 
-// closure returns c and what cannot be had without it.
+// closure returns c and the capabilities that depend on it.
 func (c Capability) closure() Capability {
 	if c&PushChunks != 0 {
 		c |= ResumeUploads

@@ -37,7 +37,7 @@ func readBlob(t *test) {
 	t.wantBlob("foo", data, desc.Digest)
 }
 
-// The sizes are those around which buffers and chunks tend to end.
+// The sizes are near the usual sizes of buffers and chunks.
 func readBlobSizes(t *test) {
 	for _, size := range []int64{0, 1, 511, 512, 513, 4095, 4096, 4097, 32 << 10, 64<<10 + 1, 256 << 10, 1<<20 - 1, 1<<20 + 1} {
 		data := content(1, size)
@@ -68,7 +68,7 @@ func readUnknownBlob(t *test) {
 	}
 }
 
-// A blob is no manifest, whatever is in it.
+// A blob cannot be read as a manifest, whatever its content.
 func readUnknownManifest(t *test) {
 	image := t.mustPushImage("foo", 1)
 	other := NewImage(Spec{Seed: 1, Annotations: map[string]string{"a": "b"}})
@@ -113,7 +113,7 @@ func readUnknownRepository(t *test) {
 	}
 }
 
-// What one repository has, another does not.
+// The content of one repository cannot be read from another.
 func readOtherRepository(t *test) {
 	image := t.mustPushImage("foo", 1, "v1")
 	t.mustPushBlob("bar", []byte("x"))
@@ -178,8 +178,8 @@ func readUnknownRange(t *test) {
 	t.wantErr(err, is(ociregistry.ErrBlobUnknown), "GetBlobRange of an unknown blob")
 }
 
-// Readers keep the contracts of package io, also those of Seeker and ReaderAt
-// where they have these methods.
+// Readers keep the contracts of package io, including those of Seeker and ReaderAt if they
+// implement these.
 func readersAreGood(t *test) {
 	data := content(1, 20_000)
 	desc := t.mustPushBlob("foo", data)
@@ -228,7 +228,7 @@ func readersAreIndependent(t *test) {
 	}
 }
 
-// What a caller does to the bytes that it got changes nothing but them.
+// Modifying the bytes that a reader returned does not modify the content.
 func readBuffers(t *test) {
 	data := content(1, 10_000)
 	desc := t.mustPushBlob("foo", data)
@@ -247,7 +247,7 @@ func readBuffers(t *test) {
 	t.wantManifest("foo", image.Manifest, image.Descriptor, "v1")
 }
 
-// A WriterTo goes on where Read stopped, and passes on the writer's error.
+// WriteTo continues where Read stopped, and returns the writer's error.
 func readWriterTo(t *test) {
 	data := content(1, 600_000)
 	desc := t.mustPushBlob("foo", data)
@@ -284,7 +284,7 @@ func readWriterTo(t *test) {
 
 var errFull = errors.New("the writer is full")
 
-// fullWriter fails when it has no room.
+// fullWriter accepts room bytes and then fails.
 type fullWriter struct{ room int }
 
 func (w *fullWriter) Write(p []byte) (int, error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What a manifest names has to be in its repository when it is pushed, and stays
-// there as long as it does.
+// A repository must have the content that a manifest names when the manifest is pushed, and
+// keeps it as long as the manifest.
 
 var referenceClauses = []clause{
 	{name: "Present", needs: PushManifests, run: referencesPresent},
@@ -31,12 +31,12 @@ var referenceClauses = []clause{
 func isComplete(o Options) bool { return !o.Sparse }
 func isSparse(o Options) bool   { return o.Sparse }
 
-// slot is a place in a manifest where a descriptor stands for content.
+// slot is a field of a manifest that names content by a descriptor.
 type slot struct {
 	name      string
 	mediaType string // of the manifest
 	children  bool   // the content is manifests, else blobs
-	// make returns a manifest with d in the slot. What it needs besides is good.
+	// make returns a manifest with d in the slot, and good where it needs other blobs.
 	make func(good, d ociregistry.Descriptor) jsonObject
 }
 
@@ -76,7 +76,7 @@ func (s slot) manifest(good, d ociregistry.Descriptor) []byte {
 	return mustMarshal(object)
 }
 
-// mustFill puts content into a repository that can stand in the slot.
+// mustFill pushes content that the slot can name.
 func (s slot) mustFill(t *test, repo, data string) ociregistry.Descriptor {
 	t.Helper()
 	if s.children {
@@ -110,8 +110,8 @@ func referencesMissing(t *test) {
 	t.wantTags("foo")
 }
 
-// A child has to be there as a manifest; what is below it has been checked when
-// it was pushed.
+// The repository must have a child as a manifest. The content below it was checked when the
+// child was pushed.
 func referencesNested(t *test) {
 	inner := NewIndex(Spec{}, NewImage(Spec{Seed: 1}))
 	outer := NewIndex(Spec{}, inner)
@@ -134,7 +134,7 @@ func referencesElsewhere(t *test) {
 	}
 }
 
-// A digest that cannot be is in no repository, nor anywhere else.
+// A manifest cannot name content by a malformed digest.
 func referencesMalformed(t *test) {
 	good := t.mustPushBlob("foo", []byte("good"))
 	sentinels := is(ociregistry.ErrManifestInvalid, ociregistry.ErrManifestBlobUnknown, ociregistry.ErrDigestInvalid)
@@ -150,7 +150,7 @@ func referencesMalformed(t *test) {
 	}
 }
 
-// Layers that are had from elsewhere need not be there.
+// Layers that clients get from elsewhere may be missing.
 func referencesExempt(t *test) {
 	config := t.mustPushBlob("foo", []byte("{}"))
 	for i, layer := range []ociregistry.Descriptor{
@@ -170,8 +170,8 @@ func referencesExempt(t *test) {
 	}
 }
 
-// What is there decides which size is right. A manifest that says another is
-// refused, and does no harm to what is there.
+// The size in a manifest must be that of the content in the repository. A manifest with
+// another size is refused, and does not affect the content.
 func referencesSizes(t *test) {
 	for i, s := range slots {
 		repo := fmt.Sprint("foo", i)
@@ -196,7 +196,7 @@ func referencesSizes(t *test) {
 	}
 }
 
-// wantSlot checks that content that mustFill has put into a repository is there.
+// wantSlot checks that the repository has content of mustFill.
 func (t *test) wantSlot(repo string, s slot, data string, d ociregistry.Descriptor) {
 	t.Helper()
 	if s.children {
@@ -206,8 +206,8 @@ func (t *test) wantSlot(repo string, s slot, data string, d ociregistry.Descript
 	}
 }
 
-// A manifest that comes before its blobs may be wrong about them, which are there
-// for all that when they have come.
+// A manifest that is pushed before its blobs may have wrong sizes. The blobs can be pushed
+// and read nevertheless.
 func allowedSizes(t *test) {
 	for i, s := range slots {
 		repo := fmt.Sprint("foo", i)
@@ -226,7 +226,7 @@ func allowedSizes(t *test) {
 	}
 }
 
-// Layers that need not be there count when they are.
+// The size of a layer that may be missing is checked if the layer is present.
 func referencesExemptSizes(t *test) {
 	config := t.mustPushBlob("foo", []byte("{}"))
 	layer := t.mustPushBlob("foo", []byte("layer"))
@@ -241,7 +241,7 @@ func referencesExemptSizes(t *test) {
 	}
 }
 
-// Content in each slot of each kind of manifest stays, until its manifest goes.
+// Content in each slot of each kind of manifest is kept until the manifest is deleted.
 func referencesInUse(t *test) {
 	for i, s := range slots {
 		repo := fmt.Sprint("foo", i)

@@ -33,8 +33,8 @@ var referrersClauses = []clause{
 	{name: "LoopsMayCallBack", needs: ListReferrers | DeleteManifests, run: referrersCallBack},
 }
 
-// wantReferrers checks the referrers to d, in any order: referrersOrder is
-// about that.
+// wantReferrers checks the referrers of d in any order. The order is checked by
+// referrersOrder.
 func (t *test) wantReferrers(repo string, d ociregistry.Digest, artifactType string, want ...ociregistry.Descriptor) {
 	t.Helper()
 	got, err := ociregistry.All(t.reg.Referrers(t.Context(), repo, d, artifactType))
@@ -59,7 +59,7 @@ func (t *test) wantReferrers(repo string, d ociregistry.Digest, artifactType str
 	}
 }
 
-// referrerTo makes an artifact, and the descriptor that Referrers has of it.
+// referrerTo returns an artifact and its descriptor in a list of referrers.
 func referrerTo(subject ociregistry.Descriptor, artifactType string, annotations map[string]string) (*Artifact, ociregistry.Descriptor) {
 	a := NewImage(Spec{ArtifactType: artifactType, Subject: &subject, Annotations: annotations})
 	desc := a.Descriptor
@@ -85,7 +85,7 @@ func referrersImage(t *test) {
 	t.wantReferrers("foo", a.Descriptor.Digest, "")
 }
 
-// An image without an artifact type has that of its config.
+// The artifact type of an image without one is the media type of its config.
 func referrersConfig(t *test) {
 	subject := t.mustPushImage("foo", 1).Descriptor
 	config := t.mustPushBlob("foo", []byte("{}"))
@@ -102,7 +102,7 @@ func referrersConfig(t *test) {
 	t.wantReferrers("foo", subject.Digest, explicit.ArtifactType, explicit)
 }
 
-// An index has no config: its artifact type is what it says, or empty.
+// An index has no config. Its artifact type is the one in the index, or empty.
 func referrersIndex(t *test) {
 	subject := t.mustPushImage("foo", 1)
 	plain := NewIndex(Spec{Subject: &subject.Descriptor}, subject)
@@ -136,7 +136,7 @@ func referrersAnnotations(t *test) {
 	t.mustPush("foo", a)
 	t.wantReferrers("foo", subject.Digest, "", desc)
 
-	// A list belongs to its caller.
+	// The caller may modify the descriptors.
 	for d, err := range t.reg.Referrers(t.Context(), "foo", subject.Digest, "") {
 		t.must(err, "Referrers")
 		clear(d.Annotations)
@@ -178,8 +178,8 @@ func referrersOrder(t *test) {
 	t.wantList(got, nil, want, "Referrers")
 }
 
-// What is not greater than the digest that the context names may be listed, and the
-// rest is. The hint is for one call.
+// All referrers that are greater than the digest in the context are listed; the others may
+// be. The hint applies to one call.
 func referrersAfter(t *test) {
 	subject := t.mustPushImage("foo", 1).Descriptor
 	var all []string
@@ -234,7 +234,7 @@ func referrersSHA512(t *test) {
 	t.wantReferrers("foo", image.Descriptor.Digest, "")
 }
 
-// A referrer can be a subject, and have tags.
+// A referrer can be a subject and can have tags.
 func referrersOfReferrers(t *test) {
 	image := t.mustPushImage("foo", 1)
 	first, firstDesc := referrerTo(image.Descriptor, "text/plain", nil)
@@ -308,7 +308,7 @@ func referrersStop(t *test) {
 	}
 }
 
-// A loop can delete what it sees: that is how referrers are removed.
+// The body of a loop can delete the referrers that it gets.
 func referrersCallBack(t *test) {
 	subject := t.mustPushImage("foo", 1).Descriptor
 	for i := range 40 {

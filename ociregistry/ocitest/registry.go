@@ -12,20 +12,20 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Registry is a registry in a test. Its methods end the test when they fail, and
-// so must be called from the test's goroutine.
+// Registry is a registry in a test. Its methods end the test when they fail, so they must
+// be called from the test's goroutine.
 type Registry struct {
 	T testing.TB
 	R ociregistry.Interface
 }
 
-// NewRegistry returns r for use in a test.
+// NewRegistry returns a Registry for using r in the test t.
 func NewRegistry(t testing.TB, r ociregistry.Interface) Registry {
 	return Registry{T: t, R: r}
 }
 
-// MustPush pushes an artifact with [Artifact.Push], and returns the manifest's
-// descriptor.
+// MustPush pushes an artifact with [Artifact.Push], and returns the descriptor of its
+// manifest.
 func (r Registry) MustPush(repo string, a *Artifact, tags ...string) ociregistry.Descriptor {
 	r.T.Helper()
 	if err := a.Push(context.Background(), r.R, repo, tags...); err != nil {
@@ -44,7 +44,7 @@ func (r Registry) MustPushContent(rc RegistryContent) map[string]PushedRepoConte
 	return pushed
 }
 
-// MustPushBlob pushes a blob, and returns its descriptor.
+// MustPushBlob pushes a blob and returns its descriptor.
 func (r Registry) MustPushBlob(repo string, data []byte) ociregistry.Descriptor {
 	r.T.Helper()
 	desc, err := r.R.PushBlob(context.Background(), repo, ociregistry.Descriptor{
@@ -58,9 +58,9 @@ func (r Registry) MustPushBlob(repo string, data []byte) ociregistry.Descriptor 
 	return desc
 }
 
-// MustPushManifest pushes the JSON form of jsonObject as a manifest, and returns
-// that form and the descriptor. Its mediaType field says what it is, and must
-// not be empty. The tag may be.
+// MustPushManifest pushes the JSON form of jsonObject as a manifest, and returns that form
+// and its descriptor. The media type is that in its mediaType field, which must not be
+// empty. The tag may be empty.
 func (r Registry) MustPushManifest(repo string, jsonObject any, tag string) ([]byte, ociregistry.Descriptor) {
 	r.T.Helper()
 	data, err := json.Marshal(jsonObject)
@@ -84,9 +84,9 @@ func (r Registry) MustPushManifest(repo string, jsonObject any, tag string) ([]b
 	return data, desc
 }
 
-// CheckContent reads r to its end, closes it, and reports an error in t unless
-// content and descriptor are those of a blob or manifest with the bytes want. An
-// empty mediaType stands for application/octet-stream, that of blobs.
+// CheckContent reads r to its end and closes it. It reports an error in t unless the
+// content is want and the descriptor describes it. An empty mediaType means
+// application/octet-stream, the media type of blobs.
 func CheckContent(t testing.TB, r ociregistry.BlobReader, want []byte, mediaType string) {
 	t.Helper()
 	defer r.Close()

@@ -51,7 +51,7 @@ func repositoryManifest(t *test) {
 	t.wantErr(err, is(ociregistry.ErrBlobUnknown), "GetBlob in a repository with a manifest only")
 }
 
-// Every way to fail that has valid names.
+// All calls with valid names that fail.
 func repositoryFailedCalls(t *test) {
 	t.mustPushBlob("other", []byte("x"))
 	for _, c := range slices.Concat(digestCalls, tagCalls, otherCalls, []call{mountFrom}) {
@@ -133,8 +133,8 @@ func repositoryComesBack(t *test) {
 	}
 }
 
-// Names that look like parts of a path or of a URL are names as any other, and
-// none is inside another.
+// Names that look like parts of a path or of a URL are names like any other, and no
+// repository is inside another.
 func repositoryNames(t *test) {
 	names := []string{
 		"a", "a/a", "a/blobs", "a/blobs/sha256", "a/blobs/uploads", "a/index.json", "a/manifests", "a/oci-layout",

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Sessions outlive the writers on them.
+// Sessions outlive their writers.
 
 var sessionClauses = []clause{
 	{name: "Resumes", needs: ResumeUploads, run: sessionResumes},
@@ -32,8 +32,8 @@ func (t *test) mustResume(repo, id string, offset int64) ociregistry.BlobWriter 
 	return w
 }
 
-// tryResume returns why a session cannot be resumed. Over HTTP it may be told
-// only when something is sent.
+// tryResume returns the error of resuming a session. Over HTTP, the error may occur only
+// when bytes are sent.
 func (t *test) tryResume(repo, id string, offset int64) error {
 	w, err := t.reg.PushBlobChunkedResume(t.Context(), repo, id, offset, 0)
 	if err != nil {
@@ -49,7 +49,7 @@ func (t *test) tryResume(repo, id string, offset int64) error {
 	return err
 }
 
-// mustPark begins a session, writes data and lets go of it.
+// mustPark begins a session, writes data and closes the writer.
 func (t *test) mustPark(repo string, data []byte) (id string) {
 	t.Helper()
 	w := t.mustStart(repo, 0)
@@ -87,8 +87,8 @@ func sessionResumesEmpty(t *test) {
 	}
 }
 
-// The id of each writer is good for the next, and a resumed writer can commit
-// without having written.
+// A session can be resumed by the ID of each of its writers, and a resumed writer can commit
+// without writing.
 func sessionResumesOften(t *test) {
 	data := content(1, 10_000)
 	id := t.mustPark("foo", nil)
@@ -131,10 +131,10 @@ func sessionRepository(t *test) {
 	t.wantNoBlob("bar", describe(data).Digest, "after an upload to foo")
 }
 
-// Ids are not guessed from other ids: none is like another, and none that was
-// changed a little is one.
+// Ids cannot be guessed from other ids: no two are similar, and an id that was modified is
+// unknown.
 //
-// The last byte is left alone: of what it encodes, a part may be padding.
+// The last byte is not modified, because a part of what it encodes may be padding.
 func sessionIDs(t *test) {
 	seen := make(map[string]bool)
 	var id string
@@ -180,8 +180,8 @@ func sessionsIndependent(t *test) {
 	}
 }
 
-// wantLate checks that a writer can add nothing any more. Over HTTP it may notice
-// only when it has to send.
+// wantLate checks that a writer cannot append. Over HTTP, the error may occur only when
+// bytes are sent.
 func (t *test) wantLate(w ociregistry.BlobWriter, sentinels []error, when string) {
 	t.Helper()
 	other := content(99, 300)
@@ -207,8 +207,8 @@ func sessionTwoWriters(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// A writer that has been overtaken can not commit either: neither what it has
-// seen nor what the session now holds.
+// A writer that has been overtaken cannot commit, neither what it has seen of the session nor
+// what the session now has.
 func sessionLateCommit(t *test) {
 	if t.opts.Remote {
 		return // a Commit that sends no bytes does not say at what offset
@@ -227,8 +227,8 @@ func sessionLateCommit(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// What follows a Write that failed is not written, and nothing is committed, even
-// if it is what the session has.
+// After a Write that failed, nothing can be written or committed, not even what the session
+// has.
 func sessionFailedWrite(t *test) {
 	data := content(1, 2000)
 	id := t.mustPark("foo", data[:1000])

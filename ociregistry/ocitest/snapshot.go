@@ -7,7 +7,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A reader keeps working when the content is deleted or replaced.
+// A reader keeps working if the content is deleted or replaced.
 
 var snapshotClauses = []clause{
 	{name: "BlobDeleted", needs: DeleteBlobs, run: snapshotBlob},
@@ -15,8 +15,8 @@ var snapshotClauses = []clause{
 	{name: "TagMoved", needs: MoveTags, run: snapshotTag},
 }
 
-// snapshotBlob deletes a blob, and with it the repository, when readers have
-// had a part of it.
+// snapshotBlob deletes a blob, and with it the repository, after readers have read a part of
+// it.
 func snapshotBlob(t *test) {
 	data := content(1, 2<<20)
 	desc := t.mustPushBlob("foo", data)
@@ -73,7 +73,7 @@ func (t *test) mustReadN(r ociregistry.BlobReader, n int) []byte {
 	return p
 }
 
-// wantRest reads what is left after head, and checks the whole.
+// wantRest reads the rest after head, and checks the whole.
 func (t *test) wantRest(r ociregistry.BlobReader, head, want []byte, what string) {
 	t.Helper()
 	rest, _, err := read(r, nil)

@@ -7,15 +7,14 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Run checks that registries keep the contract of [ociregistry.Interface]. It
-// calls newRegistry for each clause, which runs as a subtest; clauses run in
-// parallel, and all have ended when Run returns. The registry that newRegistry
-// returns must hold nothing; what it needs to let go of afterwards goes into
-// t.Cleanup.
+// Run checks that registries keep the contract of [ociregistry.Interface]. Each clause is
+// a subtest, for which Run calls newRegistry. Clauses run in parallel, and all have ended
+// when Run returns. The registry that newRegistry returns must be empty. To release its
+// resources, newRegistry can call t.Cleanup.
 //
-// A nil opts is the zero Options. With -short, the clauses about concurrency and
-// long lists do less. The clauses about memory measure what the process
-// allocates, and so are best not run beside other parallel tests.
+// Nil opts are the zero Options. With -short, the clauses about concurrency and long lists
+// do less. The clauses about memory measure the allocations of the process, so they should
+// not run at the same time as other parallel tests.
 func Run(t *testing.T, newRegistry func(t testing.TB) ociregistry.Interface, opts *Options) {
 	s := newSuite(newRegistry, opts)
 	if s.opts.Below == nil && (s.opts.Absent|s.opts.Denied)&(PushBlobs|PushManifests) != 0 {
@@ -38,19 +37,19 @@ func Run(t *testing.T, newRegistry func(t testing.TB) ociregistry.Interface, opt
 	}
 }
 
-// group is the clauses about one thing.
+// group is the clauses about one subject.
 type group struct {
 	name    string
-	serial  bool // the clauses measure something and run one by one
+	serial  bool // the clauses run one after the other, because they measure something
 	clauses []clause
 }
 
-// clause is a sentence of the contract, or a few that belong together.
+// clause is a sentence of the contract, or a few related ones.
 type clause struct {
 	name  string
-	needs Capability // what the registry must be able to do, else the clause is skipped
+	needs Capability // the clause is skipped if the registry does not have all of these
 	run   func(*test)
-	when  func(Options) bool // if not nil, whether the clause is one of this registry's at all
+	when  func(Options) bool // if not nil, reports whether the clause applies to the registry
 }
 
 var groups = []group{

@@ -11,17 +11,17 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-func TestMemory(t *testing.T) {
+func TestRun_PassesWithMemory(t *testing.T) {
 	Run(t, func(testing.TB) ociregistry.Interface { return ocimem.New() }, &Options{AdoptsUploadIDs: true})
 }
 
-func TestSparseMemory(t *testing.T) {
+func TestRun_PassesWithSparseMemory(t *testing.T) {
 	Run(t, func(testing.TB) ociregistry.Interface {
 		return ocimem.NewWithConfig(&ocimem.Config{Sparse: true})
 	}, &Options{AdoptsUploadIDs: true, Sparse: true})
 }
 
-func TestImmutableMemory(t *testing.T) {
+func TestRun_PassesWithImmutableMemory(t *testing.T) {
 	Run(t, func(testing.TB) ociregistry.Interface {
 		return ocimem.NewWithConfig(&ocimem.Config{ImmutableTags: true})
 	}, &Options{AdoptsUploadIDs: true, Denied: MoveTags | DeleteTags})
@@ -48,11 +48,11 @@ func readOnly(withLists bool) view {
 	return view{f, r}
 }
 
-func TestReadOnlyView(t *testing.T) {
+func TestRun_PassesWithAReadOnlyView(t *testing.T) {
 	Run(t, func(testing.TB) ociregistry.Interface { return readOnly(true) }, &Options{Absent: Writes | Deletes, Below: below})
 }
 
-func TestGetOnlyView(t *testing.T) {
+func TestRun_PassesWithAGetOnlyView(t *testing.T) {
 	Run(t, func(testing.TB) ociregistry.Interface { return readOnly(false) }, &Options{
 		Absent: Writes | Deletes | ListRepositories | ListTags | ListReferrers,
 		Below:  below,
@@ -60,7 +60,7 @@ func TestGetOnlyView(t *testing.T) {
 }
 
 // With some capabilities absent, the clauses about all others hold.
-func TestPartialRegistries(t *testing.T) {
+func TestRun_PassesWithPartialRegistries(t *testing.T) {
 	for _, test := range []struct {
 		absent Capability
 		remove func(*ociregistry.Funcs)
@@ -97,7 +97,7 @@ func TestPartialRegistries(t *testing.T) {
 }
 
 // What the suite passes for invalid has to be.
-func TestBadArguments(t *testing.T) {
+func TestBadArguments_AreInvalid(t *testing.T) {
 	for _, name := range badNames {
 		qt.Check(t, qt.IsFalse(ociref.IsValidRepository(name)), qt.Commentf("%q", name))
 	}

@@ -14,7 +14,7 @@ var tagClauses = []clause{
 	{name: "StaysWithItsManifest", needs: DeleteManifests, run: tagKeepsManifest, when: tagsStay},
 }
 
-// The manifest that a tag has left can be read by digest.
+// When a tag moves, the manifest that it pointed at can still be read by digest.
 func tagMoves(t *test) {
 	one, two := t.mustPushImage("foo", 1, "v1"), NewImage(Spec{Seed: 2})
 	t.mustPush("foo", two)
@@ -34,7 +34,7 @@ func tagMovesBack(t *test) {
 	}
 }
 
-// Moving one of the tags that point at a manifest leaves the others.
+// Moving one of several tags of a manifest does not move the others.
 func tagOfSeveral(t *test) {
 	one, two := numbered(1), numbered(2)
 	t.mustPush("foo", one, "v1", "v2", "v3")
@@ -65,7 +65,7 @@ func tagCase(t *test) {
 
 func tagsStay(o Options) bool { return o.Denied&MoveTags != 0 && o.Denied&PushManifests == 0 }
 
-// Where tags must not move, a push that would move one does nothing else either.
+// If tags must not move, a push that would move one has no effect at all.
 func tagStays(t *test) {
 	one, two := numbered(1), numbered(2)
 	for range 2 { // the second changes nothing

@@ -19,14 +19,13 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
 )
 
-// test is what a clause works with. Methods that end the test, because there is
-// no point in going on, begin with must or return what they made; they are for
-// the test's goroutine only.
+// test runs a clause. Methods that end the test when they fail have names that begin with
+// must, or return what they made. They must be called from the test's goroutine.
 type test struct {
 	testing.TB
 	opts  Options
-	reg   ociregistry.Interface // what is checked
-	below ociregistry.Interface // where the clause puts the content that reg must show
+	reg   ociregistry.Interface // the registry to check
+	below ociregistry.Interface // the registry to push content to that reg must show
 }
 
 // has reports whether the registry has all of the capabilities.
@@ -34,7 +33,7 @@ func (t *test) has(c Capability) bool {
 	return (t.opts.Absent|t.opts.Denied)&c == 0
 }
 
-// scale returns n, or less of it in a short run.
+// scale returns n, or a smaller number with -short.
 func (t *test) scale(n int) int {
 	if testing.Short() {
 		return max(n/4, 2)
@@ -61,7 +60,7 @@ func describe(data []byte) ociregistry.Descriptor {
 	}
 }
 
-// mustPushBlob puts a blob below.
+// mustPushBlob pushes a blob to t.below.
 func (t *test) mustPushBlob(repo string, data []byte) ociregistry.Descriptor {
 	t.Helper()
 	desc := describe(data)
@@ -69,15 +68,15 @@ func (t *test) mustPushBlob(repo string, data []byte) ociregistry.Descriptor {
 	return desc
 }
 
-// mustPushBlobAs puts a blob below, by a digest that need not be SHA-256.
+// mustPushBlobAs pushes a blob to t.below under a digest that need not be SHA-256.
 func (t *test) mustPushBlobAs(repo string, d ociregistry.Digest, data []byte) {
 	t.Helper()
 	_, err := t.below.PushBlob(t.Context(), repo, ociregistry.Descriptor{Digest: d, Size: int64(len(data))}, bytes.NewReader(data))
 	t.must(err, "PushBlob to %s", repo)
 }
 
-// mustPushManifest puts a manifest below. The manifest is JSON, or something to
-// be marshaled.
+// mustPushManifest pushes a manifest to t.below. The manifest is JSON, or a value to be
+// marshaled.
 func (t *test) mustPushManifest(repo string, manifest any, mediaType string, tags ...string) ociregistry.Descriptor {
 	t.Helper()
 	contents, ok := manifest.([]byte)
@@ -89,13 +88,13 @@ func (t *test) mustPushManifest(repo string, manifest any, mediaType string, tag
 	return ociregistry.Descriptor{MediaType: mediaType, Digest: desc.Digest, Size: int64(len(contents))}
 }
 
-// mustPush puts an artifact below.
+// mustPush pushes an artifact to t.below.
 func (t *test) mustPush(repo string, a *Artifact, tags ...string) {
 	t.Helper()
 	t.must(a.Push(t.Context(), t.below, repo, tags...), "push of an artifact to %s", repo)
 }
 
-// mustPushImage puts a small image below.
+// mustPushImage pushes a small image to t.below.
 func (t *test) mustPushImage(repo string, seed uint64, tags ...string) *Artifact {
 	t.Helper()
 	image := NewImage(Spec{Seed: seed, Layers: []int64{100}})
@@ -105,7 +104,7 @@ func (t *test) mustPushImage(repo string, seed uint64, tags ...string) *Artifact
 
 // Looking at errors.
 
-// must ends the test if a call failed that should not have.
+// must ends the test if err is not nil.
 func (t *test) must(err error, format string, args ...any) {
 	t.Helper()
 	if err != nil {
@@ -125,7 +124,7 @@ func (t *test) wantErr(err error, sentinels []error, format string, args ...any)
 	}
 }
 
-// is is for calls of wantErr.
+// is returns the sentinels for a call of wantErr.
 func is(sentinels ...error) []error { return sentinels }
 
 func names(sentinels []error) string {
@@ -136,8 +135,7 @@ func names(sentinels []error) string {
 	return strings.Join(names, " or ")
 }
 
-// unknownTo returns the errors that a Resolve method may give in an unknown
-// repository.
+// unknownTo returns the errors that a Resolve method may return for an unknown repository.
 func (t *test) unknownTo(contentUnknown error) []error {
 	if t.opts.Remote {
 		return is(ociregistry.ErrNameUnknown, contentUnknown)
@@ -147,7 +145,7 @@ func (t *test) unknownTo(contentUnknown error) []error {
 
 // Looking at content.
 
-// read reads a reader that a method of the registry returned, and closes it.
+// read reads and closes a reader that a method of the registry returned.
 func read(r ociregistry.BlobReader, err error) ([]byte, ociregistry.Descriptor, error) {
 	if err != nil {
 		return nil, ociregistry.Descriptor{}, err
@@ -156,8 +154,7 @@ func read(r ociregistry.BlobReader, err error) ([]byte, ociregistry.Descriptor, 
 	return data, r.Descriptor(), errors.Join(err, r.Close())
 }
 
-// wantContent checks what a method that returns a reader returned, and closes
-// the reader.
+// wantContent checks the results of a method that returns a reader, and closes the reader.
 func (t *test) wantContent(r ociregistry.BlobReader, err error, want []byte, wantDesc ociregistry.Descriptor, what string) {
 	t.Helper()
 	got, desc, err := read(r, err)
@@ -173,7 +170,7 @@ func (t *test) wantContent(r ociregistry.BlobReader, err error, want []byte, wan
 	}
 }
 
-// wantBlob checks that a repository has a blob, by all methods that can tell.
+// wantBlob checks with each method for blobs that a repository has a blob.
 func (t *test) wantBlob(repo string, data []byte, d ociregistry.Digest) {
 	t.Helper()
 	want := ociregistry.Descriptor{MediaType: blobMediaType, Digest: d, Size: int64(len(data))}
@@ -245,7 +242,7 @@ func (t *test) wantNoTag(repo, tag, when string) {
 	}
 }
 
-// wantTags checks the tags of a repository, which has to exist.
+// wantTags checks the tags of a repository, which must exist.
 func (t *test) wantTags(repo string, want ...string) {
 	t.Helper()
 	if !t.has(ListTags) {
@@ -307,7 +304,7 @@ func (t *test) wantDescriptor(got ociregistry.Descriptor, err error, want ocireg
 	}
 }
 
-// diffDescriptor says how media type, digest or size differ, or returns "".
+// diffDescriptor returns how the media types, digests or sizes differ, or "".
 func diffDescriptor(got, want ociregistry.Descriptor) string {
 	if got.MediaType == want.MediaType && got.Digest == want.Digest && got.Size == want.Size {
 		return ""
@@ -316,7 +313,7 @@ func diffDescriptor(got, want ociregistry.Descriptor) string {
 		got.MediaType, got.Digest, got.Size, want.MediaType, want.Digest, want.Size)
 }
 
-// diffBytes says how two contents differ, or returns "".
+// diffBytes returns how two contents differ, or "".
 func diffBytes(got, want []byte) string {
 	if bytes.Equal(got, want) {
 		return ""
@@ -330,8 +327,8 @@ func diffBytes(got, want []byte) string {
 		len(got), len(want), at, got[at:end(got)], want[at:end(want)])
 }
 
-// digestLike returns the digest of data by the algorithm of d, or by SHA-256
-// when d has none.
+// digestLike returns the digest of data with the algorithm of d, or with SHA-256 if d is
+// malformed.
 func digestLike(d ociregistry.Digest, data []byte) ociregistry.Digest {
 	if !ociref.IsValidDigest(string(d)) {
 		return digest.FromBytes(data)
@@ -339,10 +336,10 @@ func digestLike(d ociregistry.Digest, data []byte) ociregistry.Digest {
 	return d.Algorithm().FromBytes(data)
 }
 
-// jsonObject is JSON to be made.
+// jsonObject is a JSON object to be marshaled.
 type jsonObject = map[string]any
 
-// Doing things at once.
+// Concurrent calls.
 
 // promptly ends the test if f does not return in time.
 func (t *test) promptly(what string, f func() error) error {
@@ -360,8 +357,8 @@ func (t *test) promptly(what string, f func() error) error {
 	}
 }
 
-// together calls f(0) to f(n-1) in goroutines of their own and waits for all of
-// them. It ends the test if one returns an error.
+// together calls f(0) to f(n-1) in separate goroutines and waits for all of them. It ends
+// the test if one returns an error.
 func (t *test) together(n int, f func(i int) error) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -383,8 +380,8 @@ func (t *test) together(n int, f func(i int) error) {
 	}
 }
 
-// jitter lets other goroutines go first, or not. Where calls do not block, it
-// is what makes them meet in ever new ways.
+// jitter lets other goroutines run first, or not, at random. It varies the order of calls
+// that do not block.
 func jitter() {
 	for range rand.IntN(4) {
 		runtime.Gosched()

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// What is written to an upload, and what becomes of it by Commit and Cancel.
+// Writing to an upload, Commit and Cancel.
 
 var uploadClauses = []clause{
 	{name: "Stores", needs: PushChunks, run: upload},
@@ -120,7 +120,7 @@ func uploadChunkSize(t *test) {
 	}
 }
 
-// The algorithm need not be announced, and what was announced need not come.
+// The algorithm need not be announced, and Commit may use another than the announced one.
 func uploadSHA512(t *test) {
 	data := content(1, 50_000)
 	sha256, sha512 := digest.SHA256, digest.SHA512
@@ -167,7 +167,7 @@ func uploadBuffers(t *test) {
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// An upload that is a ReaderFrom counts what it read before an error.
+// ReadFrom of an upload counts the bytes that it read before an error.
 func uploadReaderFrom(t *test) {
 	data := content(1, 400_000)
 	w := t.mustStart("foo", 0)
@@ -206,7 +206,7 @@ func uploadAgain(t *test) {
 	}
 }
 
-// A digest that is not the content's ends the session.
+// A wrong digest ends the session.
 func uploadWrongDigest(t *test) {
 	data := content(1, 10_000)
 	w := t.mustStart("foo", 0)

@@ -8,9 +8,9 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// pushBlobVerified pushes from readers that say that they verify what they read, as
-// those of this module do: then a registry need not. It must not believe those that
-// do not say so at the end, of that digest and all that it was given.
+// pushBlobVerified pushes from readers that claim to verify what they read. A registry need
+// not verify the content of such readers of this module itself. It must not believe a reader
+// that does not claim, at the end, to have verified all of the content against the digest.
 func pushBlobVerified(t *test) {
 	data, wrong := content(1, 300_000), content(2, 300_000)
 	d := describe(data)
@@ -35,7 +35,7 @@ func pushBlobVerified(t *test) {
 	}
 }
 
-// claimant is a reader that claims to verify what it reads.
+// claimant is a reader that claims to verify its content.
 type claimant struct {
 	io.Reader
 	digest ociregistry.Digest

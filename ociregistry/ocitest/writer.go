@@ -50,7 +50,7 @@ func pushBlobEmpty(t *test) {
 	}
 }
 
-// The two digests of one content are two blobs.
+// Content that is pushed under two digests is two blobs.
 func pushBlobSHA512(t *test) {
 	data := content(1, 5000)
 	long, short := digest.SHA512.FromBytes(data), digest.SHA256.FromBytes(data)
@@ -103,7 +103,7 @@ func pushBlobReaders(t *test) {
 	}
 }
 
-// lazyReader gives no bytes at every other call.
+// lazyReader returns no bytes at every other call.
 type lazyReader struct {
 	r     io.Reader
 	calls int
@@ -116,14 +116,14 @@ func (r *lazyReader) Read(p []byte) (int, error) {
 	return r.r.Read(p[:min(len(p), 1000)])
 }
 
-// A reader that also is a WriterTo reuses its buffer when Write has returned.
+// A reader that is also a WriterTo may reuse its buffer after each Write.
 func pushBlobBuffers(t *test) {
 	data := content(1, 100_000)
 	t.must(t.pushBlob("foo", describe(data), &reuser{r: bytes.NewReader(data)}), "PushBlob from a WriterTo")
 	t.wantBlob("foo", data, describe(data).Digest)
 }
 
-// reuser has one buffer for all that it writes, and spoils it after each Write.
+// reuser writes from one buffer, which it overwrites after each Write.
 type reuser struct{ r *bytes.Reader }
 
 func (r *reuser) Read(p []byte) (int, error) { return r.r.Read(p) }
@@ -165,7 +165,7 @@ func pushBlobWrongSize(t *test) {
 			t.wantNoBlob("foo", desc.Digest, "after a push with the wrong size")
 		}
 	}
-	// The content that the digest is of, and then more.
+	// The content of the digest, followed by more bytes.
 	data := content(1, 1000)
 	long := io.MultiReader(bytes.NewReader(data), strings.NewReader("x"))
 	t.wantErr(t.pushBlob("foo", describe(data), long), is(ociregistry.ErrSizeInvalid, ociregistry.ErrDigestInvalid), "PushBlob of content with a byte too many")
@@ -207,11 +207,11 @@ func pushBlobErrors(t *test) {
 	}
 }
 
-// secret is content that no error may tell.
+// secret is content that no error may contain.
 const secret = "content-for-nobody "
 
-// wantNoContent checks that an error neither has content nor is as long as if
-// it had, in any of its forms.
+// wantNoContent checks that no form of an error contains content, and that none is so long
+// that it could.
 func (t *test) wantNoContent(err error, what string) {
 	t.Helper()
 	if err == nil {

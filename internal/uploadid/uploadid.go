@@ -1,0 +1,27 @@
+// Package uploadid keeps the IDs of upload sessions out of logs: an ID is as good as a
+// password for its session.
+package uploadid
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// Hash returns what logs have in place of an ID. It identifies the records of a session.
+func Hash(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:4])
+}
+
+// minSecret is the minimum length in bytes of an ID that is removed from messages. A
+// shorter one is no secret, and could be a part of any word.
+const minSecret = 8
+
+// Redact replaces an ID in a message by its hash.
+func Redact(msg, id string) string {
+	if len(id) < minSecret {
+		return msg
+	}
+	return strings.ReplaceAll(msg, id, Hash(id))
+}

@@ -1,0 +1,9 @@
+package disk_test
+
+import (
+	"testing"
+
+	"github.com/seed-40b21970/oci/internal/scratch"
+)
+
+func TestMain(m *testing.M) { scratch.Main(m) }

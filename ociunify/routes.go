@@ -1,0 +1,226 @@
+package ociunify
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/seed-40b21970/oci/internal/call"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ociref"
+)
+
+// Route leads repositories to a registry.
+type Route struct {
+	// Prefix is the beginning of the names of the repositories: whole elements, without a
+	// slash at the end. The prefix "team" is that of team and team/app, and not of teams.
+	// The empty prefix is that of all repositories.
+	Prefix string
+
+	// Registry has the repositories, under their whole names. For one that has them
+	// without the prefix, see Under of package ocifilter.
+	Registry ociregistry.Interface
+}
+
+// Routes returns a registry whose repositories are in several others. The route with the
+// longest prefix leads to the registry of a repository. Where there is none, calls fail with
+// [ociregistry.ErrNameUnknown]. What a registry has of repositories that other routes lead to is
+// not seen.
+//
+// Repositories lists the names of all routes in byte order. It reads of each registry what
+// is about its own prefix. A registry that has no list, and says so by
+// [ociregistry.ErrUnsupported], is left out; any other error is one of the list.
+//
+// MountBlob between repositories of two routes copies the blob. Without a source it
+// fails with [ociregistry.ErrUnsupported], because no registry knows what the others have;
+// callers upload the blob instead.
+//
+// An upload session belongs to the registry of its repository, so its id leads back there.
+//
+// The error says that a prefix is no repository name, or is given twice.
+func Routes(list []Route) (ociregistry.Interface, error) {
+	r := &routes{list: slices.Clone(list)}
+	slices.SortStableFunc(r.list, func(a, b Route) int { return cmp.Compare(len(b.Prefix), len(a.Prefix)) })
+	seen := make(map[string]bool)
+	for _, route := range r.list {
+		switch {
+		case route.Prefix != "" && !ociref.IsValidRepository(route.Prefix):
+			return nil, fmt.Errorf("prefix %.300q: %w", route.Prefix, ociregistry.ErrNameInvalid)
+		case seen[route.Prefix]:
+			return nil, fmt.Errorf("prefix %q is given twice", route.Prefix)
+		}
+		seen[route.Prefix] = true
+	}
+	return r, nil
+}
+
+type routes struct {
+	*ociregistry.Funcs
+	list []Route // the longest prefix first
+}
+
+func (r Route) leads(repo string) bool {
+	rest, ok := strings.CutPrefix(repo, r.Prefix)
+	return ok && (r.Prefix == "" || rest == "" || rest[0] == '/')
+}
+
+// find returns the number of the route of a repository, or -1.
+func (r *routes) find(repo string) int {
+	return slices.IndexFunc(r.list, func(route Route) bool { return route.leads(repo) })
+}
+
+// noRoute is the registry of repositories without a route.
+var noRoute = &ociregistry.Funcs{NewError: func(_ context.Context, method, repo string) error {
+	err := ociregistry.CheckRepository(repo)
+	if err == nil {
+		err = fmt.Errorf("%w: no route leads to it", ociregistry.ErrNameUnknown)
+	}
+	return call.New(method, repo, "").Wrap(err)
+}}
+
+// to returns the registry of a repository.
+func (r *routes) to(repo string) ociregistry.Interface {
+	if i := r.find(repo); i >= 0 {
+		return r.list[i].Registry
+	}
+	return noRoute
+}
+
+func (r *routes) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return r.to(repo).GetBlob(ctx, repo, digest)
+}
+
+func (r *routes) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
+	return r.to(repo).GetBlobRange(ctx, repo, digest, offset0, offset1)
+}
+
+func (r *routes) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	return r.to(repo).GetManifest(ctx, repo, digest)
+}
+
+func (r *routes) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
+	return r.to(repo).GetTag(ctx, repo, tagName)
+}
+
+func (r *routes) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	return r.to(repo).ResolveBlob(ctx, repo, digest)
+}
+
+func (r *routes) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	return r.to(repo).ResolveManifest(ctx, repo, digest)
+}
+
+func (r *routes) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
+	return r.to(repo).ResolveTag(ctx, repo, tagName)
+}
+
+func (r *routes) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
+	return r.to(repo).PushBlob(ctx, repo, desc, content)
+}
+
+func (r *routes) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
+	return r.to(repo).PushBlobChunked(ctx, repo, chunkSize)
+}
+
+func (r *routes) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
+	return r.to(repo).PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
+}
+
+func (r *routes) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
+	return r.to(repo).PushManifest(ctx, repo, ref, contents, mediaType, tags...)
+}
+
+func (r *routes) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return r.to(repo).DeleteBlob(ctx, repo, digest)
+}
+
+func (r *routes) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	return r.to(repo).DeleteManifest(ctx, repo, digest)
+}
+
+func (r *routes) DeleteTag(ctx context.Context, repo string, name string) error {
+	return r.to(repo).DeleteTag(ctx, repo, name)
+}
+
+func (r *routes) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
+	return r.to(repo).Tags(ctx, repo, startAfter)
+}
+
+func (r *routes) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
+	return r.to(repo).Referrers(ctx, repo, digest, artifactType)
+}
+
+// MountBlob lets the registry mount if it has both repositories, and copies otherwise.
+func (r *routes) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
+	at := call.New("MountBlob", toRepo, string(digest))
+	if fromRepo != "" {
+		if err := call.New("MountBlob", fromRepo, string(digest)).CheckRepository(); err != nil {
+			return ociregistry.Descriptor{}, err
+		}
+	}
+	if err := at.CheckDigest(); err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	if fromRepo == "" {
+		return ociregistry.Descriptor{}, at.Wrap(errMountFromAny)
+	}
+	if r.find(fromRepo) == r.find(toRepo) {
+		return r.to(toRepo).MountBlob(ctx, fromRepo, toRepo, digest)
+	}
+	rd, err := r.to(fromRepo).GetBlob(ctx, fromRepo, digest)
+	if err != nil {
+		return ociregistry.Descriptor{}, err
+	}
+	defer rd.Close()
+	desc := rd.Descriptor()
+	desc.Digest = digest
+	if desc.Size < 0 {
+		return ociregistry.Descriptor{}, at.Wrap(fmt.Errorf("%w: the size of the blob is unknown", ociregistry.ErrUnsupported))
+	}
+	return r.to(toRepo).PushBlob(ctx, toRepo, desc, rd)
+}
+
+var errMountFromAny = fmt.Errorf("%w: a mount needs a source repository", ociregistry.ErrUnsupported)
+
+// Repositories lists the names of all routes.
+func (r *routes) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
+	merged := iter.Seq2[string, error](func(func(string, error) bool) {})
+	for i := range r.list {
+		merged = merge(merged, r.names(ctx, i, startAfter), strings.Compare)
+	}
+	return merged
+}
+
+// names lists the repositories that a route leads to.
+func (r *routes) names(ctx context.Context, route int, startAfter string) iter.Seq2[string, error] {
+	prefix := r.list[route].Prefix
+	return func(yield func(string, error) bool) {
+		for name, err := range r.list[route].Registry.Repositories(ctx, max(startAfter, before(prefix))) {
+			switch {
+			case errors.Is(err, ociregistry.ErrUnsupported):
+				return
+			case err != nil:
+				yield("", err)
+				return
+			case name > prefix && !strings.HasPrefix(name, prefix):
+				return
+			case r.find(name) == route && !yield(name, nil):
+				return
+			}
+		}
+	}
+}
+
+// before returns a text that comes before a name, and after all names that come before it.
+func before(name string) string {
+	if name == "" {
+		return ""
+	}
+	last := len(name) - 1
+	return name[:last] + string(name[last]-1) + "~" // no name has a tilde, or anything after it
+}
