@@ -79,7 +79,8 @@ func testGroup(t *testing.T, group []server) {
 		if isLibraryRow(r.name) != (group[0].library != nil) {
 			continue
 		}
-		pushes := strings.Contains(r.name, "Push") || strings.Contains(r.name, "Patch") || strings.Contains(r.name, "Put")
+		pushes := strings.Contains(r.name, "Push") || strings.Contains(r.name, "Patch") || strings.Contains(r.name, "Put") ||
+			strings.Contains(r.name, "Mixed")
 		for _, s := range group {
 			sample, ok := got[cell{r.name, s.name}]
 			what := qt.Commentf("%s %s: %+v", r.name, s.name, sample)

@@ -19,16 +19,13 @@ const (
 		"application/vnd.docker.distribution.manifest.v2+json,application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-func blobURL(b blob) string { return repoPath + "blobs/" + b.digest }
-
-func manifestURL(ref string) string { return repoPath + "manifests/" + ref }
-
 // client is one client of a server. It does no more than the protocol needs:
 // what it pulls, it does not hash. It is used by one goroutine at a time.
 type client struct {
 	ctx  context.Context
 	http *http.Client // shared by all clients
 	base string       // the server's URL
+	path string       // of the repository's URLs
 	buf  []byte       // for what is pulled
 	tee  io.Writer    // gets what is pulled, if it is not nil
 	lib  library      // what is measured, in the rows of libraries
@@ -36,8 +33,18 @@ type client struct {
 
 // clone returns another client of the same server.
 func (c *client) clone() *client {
-	return &client{ctx: c.ctx, http: c.http, base: c.base, buf: make([]byte, len(c.buf))}
+	return &client{ctx: c.ctx, http: c.http, base: c.base, path: c.path, buf: make([]byte, len(c.buf))}
 }
+
+// in lets the client use another repository from now on.
+func (c *client) in(repo string) *client {
+	c.path = "/v2/" + repo + "/"
+	return c
+}
+
+func (c *client) blobURL(b blob) string { return c.path + "blobs/" + b.digest }
+
+func (c *client) manifestURL(ref string) string { return c.path + "manifests/" + ref }
 
 // newHTTPClient returns the one HTTP client of the program. Its buffers are so
 // large that small requests are one write.
@@ -109,7 +116,7 @@ func (c *client) drain(resp *http.Response) (size int64, err error) {
 
 // pushBlob uploads a blob by POST and PUT.
 func (c *client) pushBlob(b blob) error {
-	location, err := c.send("POST", repoPath+"blobs/uploads/", nil, 0, http.StatusAccepted)
+	location, err := c.send("POST", c.path+"blobs/uploads/", nil, 0, http.StatusAccepted)
 	if err != nil {
 		return err
 	}
@@ -121,7 +128,7 @@ func (c *client) pushBlob(b blob) error {
 // patchBlob uploads a blob by POST, PATCH and PUT, and does not announce its
 // size, as docker and crane do.
 func (c *client) patchBlob(b blob) error {
-	location, err := c.send("POST", repoPath+"blobs/uploads/", nil, 0, http.StatusAccepted)
+	location, err := c.send("POST", c.path+"blobs/uploads/", nil, 0, http.StatusAccepted)
 	if err != nil {
 		return err
 	}
@@ -144,7 +151,7 @@ func commitURL(location string, b blob) string {
 
 // putManifest pushes a manifest with a tag.
 func (c *client) putManifest(tag string, manifest []byte) error {
-	_, err := c.send("PUT", manifestURL(tag), bytes.NewReader(manifest), int64(len(manifest)), http.StatusCreated,
+	_, err := c.send("PUT", c.manifestURL(tag), bytes.NewReader(manifest), int64(len(manifest)), http.StatusCreated,
 		"Content-Type", manifestType)
 	return err
 }
@@ -160,7 +167,7 @@ func (c *client) get(target string) (size int64, err error) {
 
 // getManifest reads a manifest by its tag, and returns its size.
 func (c *client) getManifest(tag string) (size int64, err error) {
-	resp, err := c.do("GET", manifestURL(tag), nil, 0, http.StatusOK, "Accept", manifestTypes)
+	resp, err := c.do("GET", c.manifestURL(tag), nil, 0, http.StatusOK, "Accept", manifestTypes)
 	if err != nil {
 		return 0, err
 	}

@@ -28,6 +28,14 @@ func (b *blob) reader() io.Reader {
 	return io.MultiReader(bytes.NewReader(b.shared), bytes.NewReader(b.stamp[:]))
 }
 
+// hash hashes the blob, and does nothing else.
+func (b *blob) hash() {
+	h := sha256.New()
+	h.Write(b.shared)
+	h.Write(b.stamp[:])
+	h.Sum(nil)
+}
+
 func (b *blob) descriptor(mediaType string) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest(b.digest), Size: b.size}
 }

@@ -64,7 +64,7 @@ func (f *fleet) start(ctx context.Context, s server, repo *tagged) (*process, er
 }
 
 func (f *fleet) client(ctx context.Context, p *process) *client {
-	return &client{ctx: ctx, http: f.http, base: "http://" + p.addr, buf: make([]byte, bufferSize)}
+	return &client{ctx: ctx, http: f.http, base: "http://" + p.addr, path: repoPath, buf: make([]byte, bufferSize)}
 }
 
 // put takes a server back.

@@ -90,13 +90,13 @@ func TestBare(t *testing.T) {
 			t.Parallel()
 			srv := httptest.NewServer(newBare(bodies))
 			defer srv.Close()
-			c := &client{ctx: t.Context(), http: srv.Client(), base: srv.URL, buf: make([]byte, 100)}
+			c := &client{ctx: t.Context(), http: srv.Client(), base: srv.URL, path: repoPath, buf: make([]byte, 100)}
 			blobs := newBlobs(randomBytes(3<<20), 2)
 			qt.Assert(t, qt.IsNil(c.pushBlob(blobs[0])))
 			qt.Assert(t, qt.IsNil(c.patchBlob(blobs[1])))
 			for _, b := range blobs {
 				qt.Check(t, qt.IsNil(checkBlob(c.clone(), b)))
-				size, err := c.head(blobURL(b))
+				size, err := c.head(c.blobURL(b))
 				qt.Check(t, qt.IsNil(err))
 				qt.Check(t, qt.Equals(size, b.size))
 			}

@@ -28,6 +28,10 @@
 // what else the machine does hits all alike. The first round does not count. The
 // tables show the median and the extremes of the rounds' ratios.
 //
+// In rows that are named Image, each operation is about a small image in a
+// repository of its own: it pushes one into a new repository, as load generators
+// do, or pulls one. In ImageMixed, one operation in four is a push.
+//
 // Servers on disk get a pause before the measured work, and one after it if it
 // adds content: what they have put off until then counts in their CPU time and
 // memory, but not in the time that clients have waited.

@@ -52,6 +52,7 @@ type work struct {
 // scale says how much work there is.
 type scale struct {
 	small, large int64         // sizes of blobs in bytes
+	layer        int64         // the size in bytes of the layer of an image that has one
 	few, many    int           // numbers of tags
 	tags         []int         // numbers of tags for comparison with each other; pushing the last takes long
 	page         int           // size of a page of tags
@@ -65,11 +66,11 @@ type scale struct {
 
 var (
 	fullScale = scale{
-		small: 4 << 10, large: 128 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100,
+		small: 4 << 10, large: 128 << 20, layer: 1 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100,
 		divisor: 1, limit: time.Second, rest: 400 * time.Millisecond, prepare: 2 * time.Minute, counts: 6, discard: 1,
 	}
 	shortScale = scale{
-		small: 4 << 10, large: 256 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10,
+		small: 4 << 10, large: 256 << 10, layer: 64 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10,
 		divisor: 500, limit: 50 * time.Millisecond, prepare: 10 * time.Second, counts: 1,
 	}
 )
@@ -119,6 +120,13 @@ func rows(s scale) []row {
 			row{name: tags("TagPage", n), clients: 1, ops: 8000, repo: repo, work: repo.page(s.page)},
 			row{name: tags("ManifestGet", n), clients: 1, ops: 8000, repo: repo, work: repo.get(16)},
 			row{name: tags("TagPut", n), clients: 1, ops: 2000, grows: true, repo: repo, work: repo.put},
+		)
+	}
+	for _, clients := range []int{2, 10} {
+		table = append(table,
+			row{name: "ImagePush/layer=" + size(s.layer), clients: clients, ops: 200, grows: true, work: pushImages(s.layer)},
+			row{name: "ImagePull/layer=" + size(s.layer), clients: clients, ops: 400, work: pullImages(s.layer)},
+			row{name: "ImageMixed/layer=" + size(s.layer), clients: clients, ops: 400, grows: true, work: mixImages(s.layer)},
 		)
 	}
 	table = append(table, libraryRows(s)...)

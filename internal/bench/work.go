@@ -18,13 +18,8 @@ func pushBlobs(data []byte, push func(*client, blob) error) func(n int) work {
 				}
 				return checkBlob(c, check)
 			},
-			do: func(c *client, i int) error { return push(c, blobs[i]) },
-			hash: func(i int) {
-				h := sha256.New()
-				h.Write(blobs[i].shared)
-				h.Write(blobs[i].stamp[:])
-				h.Sum(nil)
-			},
+			do:   func(c *client, i int) error { return push(c, blobs[i]) },
+			hash: func(i int) { blobs[i].hash() },
 		}
 	}
 }
@@ -43,7 +38,7 @@ func pullBlobs(data []byte, few int) func(n int) work {
 				return checkBlob(c, blobs[few-1])
 			},
 			do: func(c *client, i int) error {
-				size, err := c.get(blobURL(blobs[i%few]))
+				size, err := c.get(c.blobURL(blobs[i%few]))
 				return checkSize(size, err, int64(len(data)))
 			},
 		}
@@ -57,7 +52,7 @@ func headBlob(data []byte) func(n int) work {
 		return work{
 			prepare: func(c *client, s server) error { return c.pushBlob(b) },
 			do: func(c *client, i int) error {
-				size, err := c.head(blobURL(b))
+				size, err := c.head(c.blobURL(b))
 				return checkSize(size, err, b.size)
 			},
 		}
@@ -120,7 +115,7 @@ func checkSize(got int64, err error, want int64) error {
 func checkBlob(c *client, b blob) error {
 	h := sha256.New()
 	c.tee = h
-	_, err := c.get(blobURL(b))
+	_, err := c.get(c.blobURL(b))
 	if got := digestOf(h); err == nil && got != b.digest {
 		err = fmt.Errorf("pushed %s, pulled %s", b.digest, got)
 	}

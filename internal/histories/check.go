@@ -68,7 +68,7 @@ var stateSeed = maphash.MakeSeed()
 // concerning returns the events that have to do with a repository.
 func concerning(repo string, events []*Event) []*Event {
 	return slices.DeleteFunc(slices.Clone(events), func(ev *Event) bool {
-		return ev.Repo != repo && ev.Repo != "" && (ev.Do != mountBlob || ev.From != repo)
+		return ev.Repository != repo && ev.Repository != "" && (ev.Do != mountBlob || ev.From != repo)
 	})
 }
 

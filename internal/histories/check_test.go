@@ -98,7 +98,7 @@ func TestCheck(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			for i, ev := range test.events {
-				ev.Repo, ev.Client = "x", i
+				ev.Repository, ev.Client = "x", i
 			}
 			var text bytes.Buffer
 			qt.Assert(t, qt.IsNil(writeHistory(&text, test.events)))

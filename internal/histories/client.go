@@ -35,7 +35,7 @@ type answer struct {
 // request makes a request of an operation.
 func (c *client) request(ctx context.Context, host string, op *Op) (*http.Request, error) {
 	base := "http://" + host + "/v2/"
-	repo := base + c.prefix + "/" + op.Repo
+	repo := base + c.prefix + "/" + op.Repository
 	method, target, body := http.MethodGet, "", []byte(nil)
 	query, header := url.Values{}, http.Header{}
 	switch op.Do {
@@ -99,7 +99,7 @@ func page(op *Op, last string) url.Values {
 // uploadRequest makes a request to an upload session, with the last location that
 // anybody was told.
 func (c *client) uploadRequest(ctx context.Context, base string, op *Op) (*http.Request, error) {
-	location := c.sessions.location(sessionKey{op.Repo, op.Session})
+	location := c.sessions.location(sessionKey{op.Repository, op.Session})
 	target, err := url.Parse(base)
 	if err == nil {
 		target, err = target.Parse(location)

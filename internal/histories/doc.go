@@ -23,6 +23,11 @@
 // A backend is a row in a table of the test: the command of a process that serves a
 // directory.
 //
+// Another test has processes that collect garbage, and are killed, while clients use two
+// others:
+//
+//	OCI_GC_STRESS=5m go test -C internal/histories -run TestGC -v -timeout 20m
+//
 // It is a module of its own, so that porcupine stays out of the library's
 // requirements.
 package histories

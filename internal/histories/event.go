@@ -37,7 +37,7 @@ const (
 // Op is what a client asks for. Content goes by its name in the universe.
 type Op struct {
 	Do          string   `json:"do"`
-	Repo        string   `json:"repo,omitempty"` // empty for the catalog
+	Repository  string   `json:"repo,omitempty"` // empty for the catalog
 	Tag         string   `json:"tag,omitempty"`  // for a push: the ref, unless it is the digest
 	Tags        []string `json:"tags,omitempty"` // further ones
 	Manifest    string   `json:"manifest,omitempty"`
@@ -84,7 +84,7 @@ func (op Op) String() string {
 			fmt.Fprintf(&b, format, s)
 		}
 	}
-	add(" %s", op.Repo)
+	add(" %s", op.Repository)
 	add(" %s", op.Manifest)
 	add(" %s", op.Blob)
 	add(":%s", op.Tag)

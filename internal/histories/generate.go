@@ -39,7 +39,7 @@ func pick[T any](g *rand.Rand, from []T) T { return from[g.IntN(len(from))] }
 func (g *generator) often(n int) bool { return g.IntN(100) < n }
 
 func (g *generator) next() *Op {
-	op := &Op{Repo: pick(g.Rand, g.repos)}
+	op := &Op{Repository: pick(g.Rand, g.repos)}
 	n := g.IntN(allChances)
 	for _, c := range chances {
 		if n -= c.weight; n < 0 {
@@ -76,7 +76,7 @@ func (g *generator) fill(op *Op) {
 			op.After = pick(g.Rand, append([]string{""}, tagNames...))
 		}
 	case listCatalog:
-		op.Repo, op.N = "", 50
+		op.Repository, op.N = "", 50
 	}
 }
 
@@ -101,7 +101,7 @@ func (g *generator) fillPut(op *Op) {
 // setCondition chooses a condition: most often the one by which clients update what
 // they have read.
 func (g *generator) setCondition(op *Op) {
-	seen := g.seen[[2]string{op.Repo, op.Tag}]
+	seen := g.seen[[2]string{op.Repository, op.Tag}]
 	switch n := g.IntN(10); {
 	case n < 5 && seen != "":
 		op.IfMatch = []string{seen}
@@ -120,17 +120,17 @@ func (g *generator) setCondition(op *Op) {
 func (g *generator) saw(op *Op, out Outcome) {
 	switch {
 	case out.Got != "":
-		g.seen[[2]string{op.Repo, op.Tag}] = out.Got
+		g.seen[[2]string{op.Repository, op.Tag}] = out.Got
 	case op.Do == putManifest && out.isSuccess():
 		for _, tag := range append(op.Tags, op.Tag) {
-			g.seen[[2]string{op.Repo, tag}] = op.Manifest
+			g.seen[[2]string{op.Repository, tag}] = op.Manifest
 		}
 	}
 }
 
 // fillUpload chooses a session, and what to do with it.
 func (g *generator) fillUpload(op *Op) {
-	content, n := g.sessions.pick(g.Rand, op.Repo)
+	content, n := g.sessions.pick(g.Rand, op.Repository)
 	if n == 0 {
 		op.Do = openUpload
 		return

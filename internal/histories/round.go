@@ -69,7 +69,7 @@ func (p plan) run(ctx context.Context, c *cluster, faulty *processes) ([]*Event,
 // fillFixed pushes what nobody changes.
 func (r *round) fillFixed(ctx context.Context) error {
 	for _, name := range fixedBlobs {
-		op := &Op{Do: pushBlob, Repo: fixedRepo, Blob: name}
+		op := &Op{Do: pushBlob, Repository: fixedRepo, Blob: name}
 		if out, _ := r.client.do(ctx, r.cluster.at(0).host, op, whole); !out.isSuccess() {
 			return fmt.Errorf("%v: %v", op, out)
 		}
@@ -147,19 +147,19 @@ func (r *round) readAll(ctx context.Context) {
 		read := func(op *Op) { r.ask(ctx, r.clients+i, l, op, whole) }
 		read(&Op{Do: listCatalog, N: 50})
 		for _, repo := range r.repos {
-			read(&Op{Do: listTags, Repo: repo})
-			read(&Op{Do: listReferrers, Repo: repo})
+			read(&Op{Do: listTags, Repository: repo})
+			read(&Op{Do: listReferrers, Repository: repo})
 			for _, tag := range tagNames {
-				read(&Op{Do: getTag, Repo: repo, Tag: tag})
+				read(&Op{Do: getTag, Repository: repo, Tag: tag})
 			}
 			for _, kind := range manifestKinds {
-				read(&Op{Do: getManifest, Repo: repo, Manifest: kind.name})
+				read(&Op{Do: getManifest, Repository: repo, Manifest: kind.name})
 			}
 			for _, name := range blobNames {
-				read(&Op{Do: getBlob, Repo: repo, Blob: name})
+				read(&Op{Do: getBlob, Repository: repo, Blob: name})
 			}
 			for n := range r.client.sessions.numbers(repo) {
-				read(&Op{Do: askUpload, Repo: repo, Session: n + 1})
+				read(&Op{Do: askUpload, Repository: repo, Session: n + 1})
 			}
 		}
 	}

@@ -38,14 +38,14 @@ func (s *sessions) heard(op *Op, a answer) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	location := a.Header.Get("Location")
-	if (op.Do == openUpload || op.Do == mountBlob) && a.StatusCode == http.StatusAccepted && s.count[op.Repo] < maxSessions {
-		s.count[op.Repo]++
-		op.Session = s.count[op.Repo]
-		s.known[sessionKey{op.Repo, op.Session}] = &knownSession{location: location}
+	if (op.Do == openUpload || op.Do == mountBlob) && a.StatusCode == http.StatusAccepted && s.count[op.Repository] < maxSessions {
+		s.count[op.Repository]++
+		op.Session = s.count[op.Repository]
+		s.known[sessionKey{op.Repository, op.Session}] = &knownSession{location: location}
 		return -1
 	}
 	size := sizeIn(a.Header)
-	known := s.known[sessionKey{op.Repo, op.Session}]
+	known := s.known[sessionKey{op.Repository, op.Session}]
 	if known == nil || size < 0 {
 		return -1
 	}
@@ -93,7 +93,7 @@ func (k *knownSession) note(op *Op, size int64) {
 func (s *sessions) lost(op *Op) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if known := s.known[sessionKey{op.Repo, op.Session}]; known != nil && op.Piece != nil {
+	if known := s.known[sessionKey{op.Repository, op.Session}]; known != nil && op.Piece != nil {
 		known.sent = op.Piece
 	}
 }

@@ -22,10 +22,10 @@ type history struct {
 func newHistory(events []*Event) *history {
 	h := &history{events: events, sizes: make(map[sessionKey][]int64)}
 	for _, ev := range events {
-		if ev.Repo != "" && !slices.Contains(h.repos, ev.Repo) {
-			h.repos = append(h.repos, ev.Repo)
+		if ev.Repository != "" && !slices.Contains(h.repos, ev.Repository) {
+			h.repos = append(h.repos, ev.Repository)
 		}
-		key := sessionKey{ev.Repo, ev.Session}
+		key := sessionKey{ev.Repository, ev.Session}
 		if ev.Session > 0 && ev.Size > 0 {
 			h.sizes[key] = append(h.sizes[key], ev.Size)
 		}
@@ -34,6 +34,17 @@ func newHistory(events []*Event) *history {
 		}
 	}
 	return h
+}
+
+// isBesideCommit reports whether the process that answered ev has meanwhile a commit that
+// brings content to the same session. Until that ends, the process takes the session to be
+// where that content does, whatever others have.
+func (h *history) isBesideCommit(ev *Event) bool {
+	return slices.ContainsFunc(h.events, func(other *Event) bool {
+		return other != ev && other.Do == commitUpload && other.Piece != nil && other.Server == ev.Server &&
+			other.Repository == ev.Repository && other.Session == ev.Session &&
+			other.Call < ev.Return && ev.Call < other.Return
+	})
 }
 
 // steps returns the steps of an operation.
@@ -49,7 +60,7 @@ func (h *history) steps(ev *Event) []located {
 		}
 	}
 	if ev.Wrong != "" {
-		add(ev.Repo, require("wrong: "+ev.Wrong, func(*state) bool { return false }))
+		add(ev.Repository, require("wrong: "+ev.Wrong, func(*state) bool { return false }))
 		return steps
 	}
 	switch ev.Do {
@@ -61,17 +72,22 @@ func (h *history) steps(ev *Event) []located {
 			}
 		}
 	case mountBlob:
-		add(ev.Repo, mountSteps(ev)...)
+		add(ev.Repository, mountSteps(ev)...)
 		if ev.Status == http.StatusAccepted && slices.Contains(h.repos, ev.From) {
 			add(ev.From, require("there is no blob "+ev.Blob, func(s *state) bool { return !s.hasBlob(ev.Blob) }))
 		}
 	case openUpload, sendChunk, askUpload, commitUpload, cancelUpload:
-		add(ev.Repo, uploadSteps(ev, h.sizes[sessionKey{ev.Repo, ev.Session}])...)
+		sizes := h.sizes[sessionKey{ev.Repository, ev.Session}]
+		if ev.Code == "RANGE_INVALID" && ev.Size < 0 && h.isBesideCommit(ev) {
+			add(ev.Repository, appendSteps(ev, sizes)...)
+		} else {
+			add(ev.Repository, uploadSteps(ev, sizes)...)
+		}
 	default:
-		add(ev.Repo, contentSteps(ev)...)
+		add(ev.Repository, contentSteps(ev)...)
 	}
 	for range h.deletedMeanwhile(ev) {
-		add(ev.Repo, addBlob(ev.Blob).orNot())
+		add(ev.Repository, addBlob(ev.Blob).orNot())
 	}
 	return steps
 }
@@ -91,7 +107,7 @@ func (h *history) deletedMeanwhile(ev *Event) (n int) {
 		return 0 // whether it adds a blob depends on the session
 	}
 	for _, other := range h.events {
-		if other.Do == deleteBlob && other.Repo == ev.Repo && other.Blob == ev.Blob &&
+		if other.Do == deleteBlob && other.Repository == ev.Repository && other.Blob == ev.Blob &&
 			(other.unknown() || other.isSuccess()) && other.Call <= ev.Return && ev.Call <= other.Return {
 			n++
 		}

@@ -148,7 +148,7 @@ func readRanges(u *usage) {
 	// Several requests at once make one blob.
 	large := bytes.Repeat([]byte(content), 300_000)
 	u.registry().MustPushBlob("ranges", large)
-	u.reg = u.site.client(u.T, ociclient.Options{Parallel: ociclient.Parallel{Parts: 3, PartSize: 1 << 20}})
+	u.reg = u.site.client(u.T, ociclient.Options{Parallel: ociclient.Parallel{Concurrency: 3, PartSize: 1 << 20}})
 	u.checkBlob("ranges", large)
 	u.checkBlob("ranges", []byte(content))
 }

@@ -97,7 +97,7 @@ func copySigned(t *testing.T, dst, src *server, repo, tag string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return ocicopy.Place{Registry: reg, Repo: repo, Ref: tag}
+		return ocicopy.Place{Registry: reg, Repository: repo, Ref: tag}
 	}
 	if _, err := ocicopy.Copy(t.Context(), place(dst), place(src), &ocicopy.Options{Referrers: true, CosignTags: true}); err != nil {
 		t.Fatal(err)
