@@ -1,0 +1,48 @@
+// Ociserve serves an OCI registry from object storage.
+//
+// Usage:
+//
+//	ociserve [flags]
+//	ociserve gc [flags] [directory]
+//	ociserve verify [-repair] [-sparse] directory
+//
+// It is the program of the same name in the module that this one belongs to, with all of its
+// flags and commands, and with these flags besides:
+//
+//	-bucket url
+//		serve a bucket of object storage: see below. Any number of programs, on any
+//		number of machines, can serve the same one
+//	-redirect duration
+//		send clients to the bucket for all but small blobs, by URLs that are valid
+//		for this long, such as 10m, and at most a day. They must be able to reach it
+//
+// With -cache, the bucket has what is kept, and several programs share it. With gc, the bucket
+// is collected; the flags -immutable and -sparse must be those of the programs that serve it.
+//
+// # Buckets
+//
+// The URL of a bucket of S3, or of what speaks its protocol, is
+//
+//	s3://BUCKET/PREFIX?region=REGION&endpoint=URL
+//
+// The prefix and the settings after it can be missing. Several registries can share a bucket by
+// prefixes, of which none may be a prefix of another. The credentials, and what is missing, come
+// from where the tools of AWS find them: the environment, such as AWS_ACCESS_KEY_ID and
+// AWS_SECRET_ACCESS_KEY, the files in ~/.aws, or the machine. There are two more settings for
+// services other than Amazon's: virtual-host=true puts the name of the bucket into the host of the
+// endpoint, and no-delete-if-match=true says that deletes take no conditions.
+//
+// The URL of a container of Azure Blob Storage is
+//
+//	azure://CONTAINER/PREFIX?endpoint=URL
+//
+// with the account and its key in the environment, as AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY.
+// The default of the endpoint is that of the account.
+//
+// When the program starts, it finds out whether the storage keeps its promises, and refuses to
+// serve from one that does not.
+package main
+
+import "github.com/seed-40b21970/oci/internal/serve"
+
+func main() { serve.Main(bucket()) }

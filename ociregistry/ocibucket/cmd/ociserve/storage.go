@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"time"
+
+	"github.com/seed-40b21970/oci/internal/serve"
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket"
+)
+
+// bucket is the storage that the program has besides that of its namesake.
+func bucket() serve.Storage {
+	var redirect time.Duration
+	return serve.Storage{
+		Flag:  "bucket",
+		Usage: "serve the bucket at `url`, such as s3://name/prefix?region=eu-west-1 or azure://container",
+		Define: func(flags *flag.FlagSet) {
+			flags.DurationVar(&redirect, "redirect", 0, "send clients to the bucket for all but small blobs, by URLs that are valid for the `duration`; 0 means never")
+		},
+		Open: func(ctx context.Context, value string, s serve.Settings) (*serve.Opened, error) {
+			store, prefix, err := openStore(ctx, value)
+			if err != nil {
+				return nil, err
+			}
+			r, err := ocibucket.New(ctx, store, &ocibucket.Options{
+				Prefix:        prefix,
+				ReadOnly:      s.ReadOnly,
+				ImmutableTags: s.ImmutableTags,
+				Sparse:        s.Sparse,
+				Logger:        s.Logger,
+			})
+			if err != nil {
+				return nil, err
+			}
+			opened := &serve.Opened{Registry: r}
+			if redirect > 0 {
+				opened.Redirect = redirectTo(r, redirect)
+			}
+			return opened, nil
+		},
+	}
+}
+
+// redirectTo returns a hook that sends clients to URLs which are valid for some time.
+func redirectTo(r *ocibucket.Registry, valid time.Duration) func(context.Context, string, ociregistry.Digest) (string, time.Time, error) {
+	return func(ctx context.Context, repo string, digest ociregistry.Digest) (string, time.Time, error) {
+		expires := time.Now().Add(valid) // not after the URL expires
+		url, err := r.BlobURL(ctx, repo, digest, valid)
+		return url, expires, err
+	}
+}

@@ -1,0 +1,159 @@
+// Package uploads has the upload sessions of a registry in a bucket.
+//
+// A session is an object that says what has been kept of its bytes: the parts of an upload, and what
+// comes after them, together with the state of the hash. Any process goes on from there. It
+// changes under conditions only: numbers of parts are claimed before they are sent, and a commit
+// changes the session before it writes anything else, so that any process can finish it.
+//
+// Writers of one process share a session: what they have written is in its memory until it is a
+// part, or until a writer is closed.
+package uploads
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"hash"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
+)
+
+// Options are options for New.
+type Options struct {
+	// Buffers are for parts of content.
+	Buffers *parts.Buffers
+	// Concurrency is how many parts of an upload are sent at a time.
+	Concurrency int
+	// Expiry is the time after which an idle session ends. A negative value means never.
+	Expiry time.Duration
+}
+
+// maxIdle is how many sessions are known that nobody uses.
+const maxIdle = 1024
+
+// Sessions has the sessions that a process knows. It is safe for concurrent use.
+type Sessions struct {
+	bucket  *bucket.Bucket
+	blobs   *blobs.Store
+	repos   *repos.Set
+	opts    Options
+	minPart int
+
+	mu   sync.Mutex
+	byID map[string]*session
+	idle *list.List // of sessions without writers, the last used first
+}
+
+// New returns the sessions in a bucket.
+func New(b *bucket.Bucket, store *blobs.Store, set *repos.Set, opts Options) *Sessions {
+	minPart := max(int(b.Capabilities().MinPartSize), 1)
+	return &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart, byID: map[string]*session{}, idle: list.New()}
+}
+
+// Start begins a session.
+func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writer, error) {
+	algorithm := digest.SHA256
+	if a := ociregistry.DigestAlgorithmFrom(ctx); a.Available() {
+		algorithm = a
+	}
+	saved := formats.Session{Status: formats.Open, Repository: repo, Algorithm: string(algorithm)}
+	h := algorithm.Hash()
+	saved.Hash = hashState(h)
+	s := &session{sessions: u, id: formats.Nonce(), turn: make(chan struct{}, 1)}
+	o, err := u.bucket.Write(ctx, keys.Session(s.id), saved.Encode(), objstore.Condition{IfAbsent: true})
+	if err != nil {
+		return nil, err
+	}
+	s.adopt(saved, o)
+	u.mu.Lock()
+	u.byID[s.id] = s
+	s.writers++
+	u.mu.Unlock()
+	return newWriter(ctx, s, repo, chunkSize, 0), nil
+}
+
+// Resume goes on with a session at an offset, or at its end if that is -1. Errors:
+// ociregistry.ErrBlobUploadUnknown, ociregistry.ErrRangeInvalid.
+func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, chunkSize int) (*Writer, error) {
+	if k, ok := keys.Parse(keys.Session(id)); !ok || k.Name != id {
+		return nil, ociregistry.ErrBlobUploadUnknown
+	}
+	s := u.use(id)
+	size, err := s.resume(ctx, repo, offset)
+	if err == nil && offset != -1 && offset != size {
+		err = errAt(size)
+	}
+	if err != nil {
+		s.release()
+		return nil, err
+	}
+	return newWriter(ctx, s, repo, chunkSize, size), nil
+}
+
+func errAt(size int64) error {
+	return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, size)
+}
+
+// use returns the session with an ID, for one more writer.
+func (u *Sessions) use(id string) *session {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := u.byID[id]
+	if s == nil {
+		s = &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
+		u.byID[id] = s
+	}
+	if s.place != nil {
+		u.idle.Remove(s.place)
+		s.place = nil
+	}
+	s.writers++
+	return s
+}
+
+// release tells that a writer is done. Sessions that are known to have ended, or of which
+// nothing is known, are forgotten.
+func (s *session) release() {
+	u := s.sessions
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if s.writers--; s.writers > 0 {
+		return
+	}
+	s.place = u.idle.PushFront(s)
+	for u.idle.Len() > maxIdle {
+		last := u.idle.Back()
+		u.idle.Remove(last)
+		delete(u.byID, last.Value.(*session).id)
+	}
+}
+
+// hashState returns the state of a hash.
+func hashState(h hash.Hash) []byte {
+	state, err := h.(interface{ MarshalBinary() ([]byte, error) }).MarshalBinary()
+	if err != nil {
+		panic(err) // those of the standard library return none
+	}
+	return state
+}
+
+// restoreHash returns the hash with a state.
+func restoreHash(algorithm string, state []byte) (hash.Hash, error) {
+	a := digest.Algorithm(algorithm)
+	if !a.Available() {
+		return nil, fmt.Errorf("%w: hash by %q", formats.ErrMalformed, algorithm)
+	}
+	h := a.Hash()
+	return h, h.(interface{ UnmarshalBinary([]byte) error }).UnmarshalBinary(state)
+}

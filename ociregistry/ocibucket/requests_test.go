@@ -1,0 +1,260 @@
+package ocibucket
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/countstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// A bench is a registry whose requests are counted.
+type bench struct {
+	testing.TB
+	ctx   context.Context
+	store *countstore.Store
+	*Registry
+	seed uint64
+}
+
+func newBench(t testing.TB) *bench {
+	store := countstore.New(memstore.New(nil))
+	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
+	b.image("app", "v0", 100) // the repository is known
+	return b
+}
+
+func (b *bench) must(err error) {
+	b.Helper()
+	qt.Assert(b, qt.IsNil(err))
+}
+
+func (b *bench) blob(size int64) ocitest.Blob {
+	b.seed++
+	return ocitest.NewBlob(b.seed, size)
+}
+
+func (b *bench) push(repo string, size int64) ocitest.Blob {
+	blob := b.blob(size)
+	_, err := b.PushBlob(b.ctx, repo, blob.Descriptor, blob.NewReader())
+	b.must(err)
+	return blob
+}
+
+// image pushes an image with a layer and a tag.
+func (b *bench) image(repo, tag string, size int64) *ocitest.Artifact {
+	b.seed++
+	a := ocitest.NewImage(ocitest.Spec{Seed: b.seed, Layers: []int64{size}})
+	b.must(a.Push(b.ctx, b, repo, tag))
+	return a
+}
+
+// session pushes a blob by calls as those of POST, PATCH and PUT.
+func (b *bench) session(repo string, blob ocitest.Blob) {
+	w, err := b.PushBlobChunked(b.ctx, repo, 0)
+	b.must(err)
+	b.must(w.Close())
+	w, err = b.PushBlobChunkedResume(b.ctx, repo, w.ID(), 0, 0)
+	b.must(err)
+	_, err = io.Copy(struct{ io.Writer }{w}, blob.NewReader())
+	b.must(err)
+	b.must(w.Close())
+	w, err = b.PushBlobChunkedResume(b.ctx, repo, w.ID(), blob.Descriptor.Size, 0)
+	b.must(err)
+	_, err = w.Commit(blob.Descriptor.Digest)
+	b.must(err)
+}
+
+func (b *bench) read(r ociregistry.BlobReader, err error) {
+	b.Helper()
+	b.must(err)
+	_, err = io.Copy(io.Discard, r)
+	b.must(err)
+	b.must(r.Close())
+}
+
+func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
+	t.Parallel()
+	const small, large = 4 << 10, 1 << 20
+	known := func(b *bench) (blob ocitest.Blob) { return b.push("other", large) }
+	tests := []struct {
+		name string
+		most int
+		// prepare returns the call that is counted.
+		prepare func(b *bench) func()
+	}{
+		{"POST, PATCH and PUT of 4 KiB", 7, func(b *bench) func() {
+			blob := b.blob(small)
+			return func() { b.session("app", blob) }
+		}},
+		{"POST, PATCH and PUT of a MiB", 8, func(b *bench) func() {
+			blob := b.blob(large)
+			return func() { b.session("app", blob) }
+		}},
+		{"POST, PATCH and PUT of 5 parts", 5 + 10, func(b *bench) func() {
+			blob := b.blob(5 * DefaultPartSize)
+			return func() { b.session("app", blob) }
+		}},
+		{"PushBlob of 4 KiB", 2, func(b *bench) func() {
+			blob := b.blob(small)
+			return func() { _, err := b.PushBlob(b.ctx, "app", blob.Descriptor, blob.NewReader()); b.must(err) }
+		}},
+		{"PushBlob of a known digest", 4, func(b *bench) func() {
+			blob := known(b)
+			return func() { _, err := b.PushBlob(b.ctx, "app", blob.Descriptor, blob.NewReader()); b.must(err) }
+		}},
+		{"PushBlob of a MiB", 5, func(b *bench) func() {
+			blob := b.blob(large)
+			return func() { _, err := b.PushBlob(b.ctx, "app", blob.Descriptor, blob.NewReader()); b.must(err) }
+		}},
+		{"PushBlob of 3 parts", 3 + 10, func(b *bench) func() {
+			blob := b.blob(3 * DefaultPartSize)
+			return func() { _, err := b.PushBlob(b.ctx, "app", blob.Descriptor, blob.NewReader()); b.must(err) }
+		}},
+		{"HEAD of a blob", 1, func(b *bench) func() {
+			blob := b.push("app", large)
+			return func() { _, err := b.ResolveBlob(b.ctx, "app", blob.Descriptor.Digest); b.must(err) }
+		}},
+		{"GET of a small blob", 1, func(b *bench) func() {
+			blob := b.push("app", small)
+			return func() { b.read(b.GetBlob(b.ctx, "app", blob.Descriptor.Digest)) }
+		}},
+		{"GET of a large blob", 2, func(b *bench) func() {
+			blob := b.push("app", large)
+			return func() { b.read(b.GetBlob(b.ctx, "app", blob.Descriptor.Digest)) }
+		}},
+		{"mount from a repository", 4, func(b *bench) func() {
+			blob := known(b)
+			return func() { _, err := b.MountBlob(b.ctx, "other", "app", blob.Descriptor.Digest); b.must(err) }
+		}},
+		{"mount from any repository", 5, func(b *bench) func() {
+			blob := known(b)
+			return func() { _, err := b.MountBlob(b.ctx, "", "app", blob.Descriptor.Digest); b.must(err) }
+		}},
+		{"PUT of a manifest whose blobs are known", 1, func(b *bench) func() {
+			a := b.image("app", "v1", large)
+			return func() {
+				_, err := b.PushManifest(b.ctx, "app", "v2", a.Manifest, a.Descriptor.MediaType, "v3", "v4", "v5")
+				b.must(err)
+			}
+		}},
+		{"PUT of a manifest with a config and 2 layers", 4, func(b *bench) func() {
+			a := ocitest.NewImage(ocitest.Spec{Seed: 1000, Layers: []int64{small, large}})
+			for _, blob := range a.Blobs {
+				_, err := b.PushBlob(b.ctx, "app", blob.Descriptor, blob.NewReader())
+				b.must(err)
+			}
+			return func() {
+				_, err := b.PushManifest(b.ctx, "app", "v2", a.Manifest, a.Descriptor.MediaType, "v3")
+				b.must(err)
+			}
+		}},
+		{"GET of a manifest by tag", 1, func(b *bench) func() {
+			return func() { b.read(b.GetTag(b.ctx, "app", "v0")) }
+		}},
+		{"GET of a manifest by digest", 1, func(b *bench) func() {
+			a := b.image("app", "v1", small)
+			return func() { b.read(b.GetManifest(b.ctx, "app", a.Descriptor.Digest)) }
+		}},
+		{"list of 1,000 tags", 1, func(b *bench) func() {
+			b.tag("app", 1000)
+			return func() {
+				tags, err := ociregistry.All(b.Tags(b.ctx, "app", ""))
+				b.must(err)
+				qt.Check(b, qt.HasLen(tags, 1001))
+			}
+		}},
+		{"DELETE of a manifest beside 1,000 tags", 2, func(b *bench) func() {
+			b.tag("app", 1000)
+			a := b.image("app", "v1", small)
+			return func() { b.must(b.DeleteManifest(b.ctx, "app", a.Descriptor.Digest)) }
+		}},
+		{"DELETE of a manifest with 1,000 tags", 2, func(b *bench) func() {
+			d := b.tag("app", 1000)
+			return func() { b.must(b.DeleteManifest(b.ctx, "app", d)) }
+		}},
+		{"DELETE of a tag", 2, func(b *bench) func() {
+			return func() { b.must(b.DeleteTag(b.ctx, "app", "v0")) }
+		}},
+		{"DELETE of a blob", 5, func(b *bench) func() {
+			blob := b.push("app", large)
+			return func() { b.must(b.DeleteBlob(b.ctx, "app", blob.Descriptor.Digest)) }
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			call := test.prepare(b)
+			b.quiet()
+			b.store.Reset()
+			call()
+			b.quiet()
+			counts := b.store.Reset()
+			t.Logf("%v", counts)
+			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%v: not more than %d", counts, test.most))
+		})
+	}
+}
+
+// quiet waits until nothing is done in the background.
+func (b *bench) quiet() { b.repos.Wait() }
+
+// tag points n tags at a manifest.
+func (b *bench) tag(repo string, n int) ociregistry.Digest {
+	var tags []string
+	for i := range n {
+		tags = append(tags, fmt.Sprintf("t%d", i))
+	}
+	text := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	_, err := b.PushManifest(b.ctx, repo, "", text, "application/vnd.oci.image.index.v1+json", tags...)
+	b.must(err)
+	return digest.FromBytes(text)
+}
+
+func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it pushes many tags")
+	}
+	b := newBench(t)
+	for i := range 20 {
+		a := b.image("app", fmt.Sprintf("i%d", i), 100)
+		var tags []string
+		for k := range 5000 {
+			tags = append(tags, fmt.Sprintf("t%d-%d", i, k))
+		}
+		_, err := b.PushManifest(b.ctx, "app", "", a.Manifest, a.Descriptor.MediaType, tags...)
+		b.must(err)
+	}
+	b.quiet()
+	// Each record after the snapshot is a request. They have up to a quarter of its bytes, which
+	// here are those of some pushes of 5,000 tags.
+	const tail = 8
+	for _, test := range []struct {
+		name string
+		most int
+		call func(r *Registry)
+	}{
+		{"GET of a manifest by tag", 4 + 1 + tail, func(r *Registry) { b.read(r.GetTag(b.ctx, "app", "t1-7")) }},
+		{"list of 100,000 tags", 4 + tail, func(r *Registry) {
+			tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
+			b.must(err)
+			qt.Check(t, qt.HasLen(tags, 100_000+21))
+		}},
+	} {
+		r := mustOpen(t, b.store, nil)
+		b.store.Reset()
+		test.call(r)
+		counts := b.store.Reset()
+		t.Logf("%s: %v", test.name, counts)
+		qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%s: %v", test.name, counts))
+	}
+}

@@ -1,0 +1,208 @@
+package ocibucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+)
+
+// smallParts are options with which small content has many parts.
+var smallParts = Options{PartSize: minPartSize}
+
+// twoProcesses returns two registries in one bucket.
+func twoProcesses(t testing.TB, store *memstore.Store) (a, b *Registry) {
+	return mustOpen(t, store, &smallParts), mustOpen(t, store, &smallParts)
+}
+
+func wantContent(t testing.TB, r *Registry, repo string, d ociregistry.Digest, want []byte) {
+	t.Helper()
+	rd, err := r.GetBlob(t.Context(), repo, d)
+	qt.Assert(t, qt.IsNil(err))
+	ocitest.CheckContent(t, rd, want, "")
+}
+
+// Any process goes on with a session, whatever it is made of by then: bytes in it, a tail, or parts.
+func TestSessions_GoOnInAnotherProcess(t *testing.T) {
+	t.Parallel()
+	const k = 1 << 10
+	for _, chunks := range [][]int{
+		{0}, {1}, {64 * k}, {64*k + 1}, {100 * k}, {128 * k}, {300 * k}, {1000 * k},
+		{10, 20, 30}, {60 * k, 10 * k, 10 * k}, {100 * k, 100 * k, 100 * k}, {200 * k, 0, 1, 70 * k, 500 * k}, {600 * k, 600 * k, 1}, {1, 900 * k, 80 * k},
+	} {
+		for _, named := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			store := memstore.New(&memstore.Options{MinPartSize: 100 * k})
+			a, b := twoProcesses(t, store)
+			size := 0
+			for _, n := range chunks {
+				size += n
+			}
+			data := ocitest.NewBlob(uint64(size), int64(size)).Bytes()
+			w, err := a.PushBlobChunked(t.Context(), "app", 0)
+			qt.Assert(t, qt.IsNil(err))
+			for i, n := range chunks {
+				_, err := w.Write(data[w.Size() : w.Size()+int64(n)])
+				qt.Assert(t, qt.IsNil(err), qt.Commentf("%v", chunks))
+				qt.Assert(t, qt.IsNil(w.Close()))
+				r := [2]*Registry{b, a}[i%2]
+				offset := [2]int64{-1, w.Size()}[i/2%2]
+				w, err = r.PushBlobChunkedResume(t.Context(), "app", w.ID(), offset, 0)
+				qt.Assert(t, qt.IsNil(err), qt.Commentf("%v", chunks))
+			}
+			d := named.FromBytes(data)
+			_, err = w.Commit(d)
+			qt.Assert(t, qt.IsNil(err), qt.Commentf("%v", chunks))
+			wantContent(t, a, "app", d, data)
+			for _, r := range []*Registry{a, b} {
+				_, err = r.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+			}
+		}
+	}
+}
+
+// What a writer was not told to be kept must not replace what another one was.
+func TestSessions_OneOfTwoProcessesAppends(t *testing.T) {
+	t.Parallel()
+	const size = 700_000
+	for _, before := range []int{0, 100, 200_000, 500_000} {
+		store := memstore.New(nil)
+		a, b := twoProcesses(t, store)
+		head := ocitest.NewBlob(1, int64(before)).Bytes()
+		w, err := a.PushBlobChunked(t.Context(), "app", 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(head)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(w.Close()))
+		var writers [2]ociregistry.BlobWriter
+		var tails [2][]byte
+		for i, r := range []*Registry{a, b} {
+			writers[i], err = r.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			tails[i] = ocitest.NewBlob(uint64(2+i), size).Bytes()
+		}
+		var errs [2]error
+		for at := 0; at < size; at += 100_000 { // in turns
+			for i, w := range writers {
+				if errs[i] == nil {
+					_, errs[i] = w.Write(tails[i][at : at+100_000])
+				}
+			}
+		}
+		for i, w := range writers {
+			errs[i] = errors.Join(errs[i], w.Close())
+		}
+		qt.Assert(t, qt.IsTrue((errs[0] == nil) != (errs[1] == nil)), qt.Commentf("%v", errs))
+		winner := 0
+		if errs[0] != nil {
+			winner = 1
+		}
+		qt.Check(t, qt.ErrorIs(errs[1-winner], error(ociregistry.ErrRangeInvalid)))
+		w, err = a.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+		qt.Assert(t, qt.IsNil(err))
+		data := append(bytes.Clone(head), tails[winner]...)
+		_, err = w.Commit(digest.FromBytes(data))
+		qt.Assert(t, qt.IsNil(err))
+		wantContent(t, b, "app", digest.FromBytes(data), data)
+	}
+}
+
+// refusing returns a store that refuses one write, of a key that has a part.
+func refusing(part string) *memstore.Store {
+	var refused atomic.Bool
+	return memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+		if req.Write && strings.Contains(req.Key, part) && !refused.Swap(true) {
+			return memstore.Fault{Kind: objstore.ErrDenied}
+		}
+		return memstore.Fault{}
+	}})
+}
+
+func TestSessions_ACommitThatWasBrokenOffIsFinishedByAnother(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"c/app!", "e/app!", "b/sha256/", "/r/app!", "r/app!/b/"} {
+		for _, size := range []int64{100, 200_000, 600_000} {
+			a, b := twoProcesses(t, refusing(part))
+			blob := ocitest.NewBlob(1, size)
+			w, err := a.PushBlobChunked(t.Context(), "app", 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = w.Write(blob.Bytes())
+			qt.Assert(t, qt.IsNil(err))
+			_, err = w.Commit(blob.Descriptor.Digest)
+			qt.Assert(t, qt.ErrorIs(err, objstore.ErrDenied), qt.Commentf("%s", part))
+			other, err := b.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = other.Write([]byte("x"))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+			other, err = b.PushBlobChunkedResume(t.Context(), "app", w.ID(), size, 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = other.Commit(blob.Descriptor.Digest)
+			qt.Assert(t, qt.IsNil(err))
+			wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+		}
+	}
+}
+
+// A Close without an error is a promise.
+func TestSessions_CloseTellsThatBytesAreLost(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{100, 100_000, 900_000} {
+		r := mustOpen(t, memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+			if req.Write && (req.Condition.IfMatch != "" || req.Op == "PutPart") {
+				return memstore.Fault{Kind: objstore.ErrDenied}
+			}
+			return memstore.Fault{}
+		}}), &smallParts)
+		w, err := r.PushBlobChunked(t.Context(), "app", 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(ocitest.NewBlob(1, size).Bytes())
+		qt.Check(t, qt.IsNotNil(errors.Join(err, w.Close())))
+		again, err := r.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(again.Size(), 0))
+	}
+}
+
+func TestSessions_ExpireWhenNobodyContinuesThem(t *testing.T) {
+	t.Parallel()
+	g := newGarden(t)
+	w, err := g.PushBlobChunked(g.ctx, "app", 0)
+	g.must(err)
+	g.must(w.Close())
+	g.wait(DefaultUploadExpiry - time.Hour)
+	_, err = g.PushBlobChunkedResume(g.ctx, "app", w.ID(), -1, 0)
+	g.must(err)
+	g.wait(2 * time.Hour)
+	_, err = g.PushBlobChunkedResume(g.ctx, "app", w.ID(), -1, 0)
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+}
+
+func TestSessions_AnAnswerIsPromptWhenTheStoreHangs(t *testing.T) {
+	t.Parallel()
+	var hang atomic.Bool
+	r := mustOpen(t, memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+		if hang.Load() {
+			return memstore.Fault{Delay: time.Hour}
+		}
+		return memstore.Fault{}
+	}}), &smallParts)
+	ctx, cancel := context.WithCancel(t.Context())
+	w, err := r.PushBlobChunked(ctx, "app", 0)
+	qt.Assert(t, qt.IsNil(err))
+	hang.Store(true)
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err = w.Write(make([]byte, 10<<20))
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	hang.Store(false)
+}
