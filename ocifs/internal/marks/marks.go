@@ -46,19 +46,23 @@ func (d Dir) Add(name string) error {
 // Remove removes the mark of a repository, if it has one.
 func (d Dir) Remove(name string) { d.FS.Remove(d.File(name)) }
 
-// Has reports whether a repository may have a mark: it has, or the system cannot tell.
+// Has reports whether a repository may have a mark: it has, or the system cannot tell. A
+// mark that somebody is about to write its name to is none yet.
 func (d Dir) Has(name string) bool {
 	info, err := disk.Lstat(d.FS, d.File(name))
-	return info != nil || err != nil
+	return err != nil || info != nil && info.Size() > 0
 }
 
 // minAge is the minimum age of a mark that may be removed when its repository does not
-// exist: a younger one may belong to a repository that is just being created.
+// exist, or when it has no name: a younger one may belong to a repository that is just being
+// created, or to somebody who is about to write the name.
 const minAge = time.Second
 
 // IsOld reports whether a mark may be removed although its repository does not exist.
-func (d Dir) IsOld(name string) bool {
-	info, err := disk.Lstat(d.FS, d.File(name))
+func (d Dir) IsOld(name string) bool { return d.isOld(d.File(name)) }
+
+func (d Dir) isOld(path string) bool {
+	info, err := disk.Lstat(d.FS, path)
 	return err == nil && (info == nil || time.Since(info.ModTime()) > minAge)
 }
 
@@ -77,7 +81,7 @@ func (d Dir) Names(mayRemove bool) ([]string, error) {
 		case err != nil:
 		case ociregistry.CheckRepository(name) == nil:
 			names = append(names, name)
-		case mayRemove:
+		case mayRemove && d.isOld(path):
 			d.FS.Remove(path)
 		}
 	}

@@ -35,13 +35,16 @@ func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(names(), []string{"b/c"}))
 }
 
-// A mark without the name of a repository is removed if it may be, and never counts.
+// An old mark without the name of a repository is removed if it may be, and never counts.
 func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 	t.Parallel()
 	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Assert(t, qt.IsNil(d.Add("a")))
 	for file, text := range map[string]string{"empty": "", "other": "../a"} {
-		qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(d.Path, file), []byte(text), disk.FilePerm)))
+		path := filepath.Join(d.Path, file)
+		qt.Assert(t, qt.IsNil(os.WriteFile(path, []byte(text), disk.FilePerm)))
+		past := time.Now().Add(-time.Hour)
+		qt.Assert(t, qt.IsNil(os.Chtimes(path, past, past)))
 	}
 	for _, mayRemove := range []bool{false, true} {
 		names, err := d.Names(mayRemove)
@@ -51,6 +54,26 @@ func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(len(entries) == 1, mayRemove))
 	}
+}
+
+// Somebody may have made a mark, and not yet written the name to it. It stays, and whoever
+// relies on the mark meanwhile writes the name as well.
+func TestDir_LeavesMarksThatAreBeingWritten(t *testing.T) {
+	t.Parallel()
+	d := Dir{disk.OS{}, scratch.Kept(t)}
+	f, err := os.Create(d.File("a"))
+	qt.Assert(t, qt.IsNil(err))
+	defer f.Close()
+	names, err := d.Names(true)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.HasLen(names, 0))
+	qt.Check(t, qt.IsFalse(d.Has("a")))
+	_, err = f.WriteAt([]byte("a"), 0)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(d.Has("a")))
+	names, err = d.Names(true)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(names, []string{"a"}))
 }
 
 func TestDir_KnowsWhichMarksAreOld(t *testing.T) {
