@@ -10,7 +10,6 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/gc"
 	"github.com/seed-40b21970/oci/internal/manifest"
-	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 )
@@ -173,10 +172,7 @@ func (s *sweep) removeGroup(repo *repository, i int) {
 			continue
 		}
 		for t := m.tags; t != nil; t = t.next {
-			s.removed = append(s.removed, ocigc.Finding{
-				Repository: repo.name, Kind: ocigc.KindTag, Tag: t.name, Digest: m.digest,
-				Reason: ocigc.SubjectGone, Since: time.Unix(0, t.pushed),
-			})
+			s.removed = append(s.removed, s.TagOfGarbage(t.name, m.digest, t.pushed))
 		}
 		s.registry.removeManifest(repo, m, s.now)
 		s.removed = append(s.removed, s.Manifest(i))
@@ -194,23 +190,12 @@ func (g *group) canGo(repo *repository, m *manifestEntry) bool {
 	isThere := func(digest ociregistry.Digest) bool {
 		return repo.manifests[digest] != nil && g.members[digest] == nil
 	}
-	for t := m.tags; t != nil; t = t.next {
-		if subject, _, ok := rules.Subject(t.name); ok && isThere(subject) {
-			return false
-		}
-	}
 	names := repo.blobRefs.of(m.digest) + repo.childRefs.of(m.digest)
-	return names == g.named[m.digest] && !isThere(m.subject)
+	return names == g.named[m.digest] && !isThere(m.subject) && !gc.IsAbout(m.tagNames(), isThere)
 }
 
 func factsOf(m *manifestEntry) gc.Facts {
-	f := gc.Facts{Time: m.time.Load(), HasSubject: m.subject != ""}
-	for t := m.tags; t != nil; t = t.next {
-		_, _, about := rules.Subject(t.name)
-		f.About = f.About || about
-		f.Tagged = f.Tagged || !about
-	}
-	return f
+	return gc.FactsOf(m.time.Load(), m.subject != "", m.tagNames())
 }
 
 func (s *sweep) removeBlob(repo *repository, i int) {

@@ -1,7 +1,7 @@
 package ocimem
 
 import (
-	"slices"
+	"iter"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,11 +151,9 @@ func (repo *repository) orphan(digest ociregistry.Digest, info manifest.Info, no
 			repo.manifests[ociregistry.Digest(referrer)].time.Store(now)
 		}
 	}
-	if about := rules.CosignTag(digest); about != "" {
-		for _, suffix := range slices.Concat(rules.CosignSuffixes, []string{""}) {
-			if t := repo.tags[about+suffix]; t != nil {
-				t.manifest.time.Store(now)
-			}
+	for _, name := range rules.TagsAbout(digest) {
+		if t := repo.tags[name]; t != nil {
+			t.manifest.time.Store(now)
 		}
 	}
 }
@@ -233,6 +231,17 @@ func (repo *repository) removeTag(t *tag, now int64) {
 	t.detach()
 	delete(repo.tags, t.name)
 	repo.tagNames.Delete(t.name)
+}
+
+// tagNames returns the tags of a manifest.
+func (m *manifestEntry) tagNames() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for t := m.tags; t != nil; t = t.next {
+			if !yield(t.name) {
+				return
+			}
+		}
+	}
 }
 
 // detach removes t from the tags of its manifest.

@@ -22,6 +22,20 @@ func CosignTag(digest ociregistry.Digest) string {
 	return "sha256-" + hex
 }
 
+// TagsAbout returns the tags for which [Subject] returns a digest. There are none if its
+// algorithm is not SHA-256.
+func TagsAbout(digest ociregistry.Digest) []string {
+	about := CosignTag(digest)
+	if about == "" {
+		return nil
+	}
+	tags := []string{about}
+	for _, suffix := range CosignSuffixes {
+		tags = append(tags, about+suffix)
+	}
+	return tags
+}
+
 // Subject returns the digest of the manifest that a tag is about, if its name is
 // made of that. The suffix is one of [CosignSuffixes], or empty for the referrers
 // tag of the distribution specification (section "Referrers Tag Schema"), which

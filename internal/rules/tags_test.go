@@ -70,6 +70,18 @@ func TestVersionsAreInOrder(t *testing.T) {
 	}
 }
 
+func TestTagsAboutADigestAreThoseThatHaveItForASubject(t *testing.T) {
+	t.Parallel()
+	const digest = ociregistry.Digest("sha256:" + hexDigest)
+	tags := rules.TagsAbout(digest)
+	qt.Check(t, qt.HasLen(tags, 1+len(rules.CosignSuffixes)))
+	for _, tag := range tags {
+		subject, _, ok := rules.Subject(tag)
+		qt.Check(t, qt.IsTrue(ok && subject == digest), qt.Commentf("%s", tag))
+	}
+	qt.Check(t, qt.HasLen(rules.TagsAbout("sha512:"+hexDigest+hexDigest), 0))
+}
+
 func TestSubjectOfTagsThatAreMadeOfADigest(t *testing.T) {
 	t.Parallel()
 	const digest = ociregistry.Digest("sha256:" + hexDigest)

@@ -3,11 +3,12 @@ package ocibucket
 import (
 	"context"
 	"errors"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/gc"
 	"github.com/seed-40b21970/oci/internal/repostate"
-	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
@@ -79,7 +80,7 @@ func (c *collector) Enumerate(ctx context.Context, name string) (*gc.Repository,
 				Digest: digest, Subject: subject, Size: size, Time: s.ManifestTime(digest) * int64(time.Second),
 			})
 		})
-		for _, tag := range s.AppendTags(nil, "", int(^uint(0)>>1)) {
+		for _, tag := range s.AppendTags(nil, "", math.MaxInt) {
 			g.Tags = append(g.Tags, gc.Tag{Name: tag, Manifest: s.Tag(tag).Digest, Pushed: s.TagTime(tag) * int64(time.Second)})
 		}
 	})
@@ -203,10 +204,7 @@ func (s *planSweep) removeGroup(ctx context.Context, group []int) error {
 				continue
 			}
 			for _, tag := range b.State().TagsOf(m) {
-				removed = append(removed, ocigc.Finding{
-					Repository: s.Name, Kind: ocigc.KindTag, Tag: tag, Digest: m.Digest,
-					Reason: ocigc.SubjectGone, Since: time.Unix(b.State().TagTime(tag), 0),
-				})
+				removed = append(removed, s.TagOfGarbage(tag, m.Digest, b.State().TagTime(tag)*int64(time.Second)))
 			}
 			removed = append(removed, s.Manifest(i))
 			b.Collect(m.Digest)
@@ -245,10 +243,8 @@ func (g *group) canGo(m *repostate.Manifest) bool {
 	isThere := func(digest ociregistry.Digest) bool {
 		return g.members[digest] == nil && g.batch.Manifest(digest) != nil
 	}
-	for _, tag := range g.batch.State().TagsOf(m) {
-		if subject, _, ok := rules.Subject(tag); ok && isThere(subject) {
-			return false
-		}
+	if gc.IsAbout(slices.Values(g.batch.State().TagsOf(m)), isThere) {
+		return false
 	}
 	if g.batch.IsNamed(m.Digest) && g.batch.State().Names(m.Digest) != g.named[m.Digest] {
 		return false
@@ -257,13 +253,7 @@ func (g *group) canGo(m *repostate.Manifest) bool {
 }
 
 func factsOf(s *repos.State, m *repostate.Manifest) gc.Facts {
-	f := gc.Facts{Time: s.ManifestTime(m.Digest) * int64(time.Second), HasSubject: s.SubjectOf(m) != ""}
-	for _, tag := range s.TagsOf(m) {
-		_, _, about := rules.Subject(tag)
-		f.About = f.About || about
-		f.Tagged = f.Tagged || !about
-	}
-	return f
+	return gc.FactsOf(s.ManifestTime(m.Digest)*int64(time.Second), s.SubjectOf(m) != "", slices.Values(s.TagsOf(m)))
 }
 
 // notNamed is the check of a collection's delete of a blob, which is that of all registries, sparse or not.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"math"
-	"slices"
 
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/internal/rules"
@@ -36,11 +35,9 @@ func OrphanAll(store *blobs.Store, repo *repos.Repository, m *repostate.Manifest
 		for _, referrer := range s.AppendReferrers(nil, m.Digest, "", math.MaxInt32) {
 			add(ociregistry.Digest(referrer))
 		}
-		if about := rules.CosignTag(m.Digest); about != "" {
-			for _, suffix := range slices.Concat(rules.CosignSuffixes, []string{""}) {
-				if t := s.Tag(about + suffix); t != nil {
-					add(t.Digest)
-				}
+		for _, tag := range rules.TagsAbout(m.Digest) {
+			if target := s.Tag(tag); target != nil {
+				add(target.Digest)
 			}
 		}
 	})

@@ -9,7 +9,6 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/gc"
 	"github.com/seed-40b21970/oci/internal/repostate"
-	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocigc"
@@ -255,13 +254,9 @@ func (s *sweep) canGo(m *repostate.Manifest, members map[ociregistry.Digest]*rep
 	isThere := func(digest ociregistry.Digest) bool {
 		return s.isManifest(digest) && members[digest] == nil
 	}
-	for _, tag := range s.tagsOf(m) {
-		if subject, _, ok := rules.Subject(tag); ok && isThere(subject) {
-			return false
-		}
-	}
 	subject := s.state.SubjectOf(m)
-	return s.state.Names(m.Digest) == s.names[m.Digest]+named[m.Digest] && (subject == "" || !isThere(subject))
+	return s.state.Names(m.Digest) == s.names[m.Digest]+named[m.Digest] && (subject == "" || !isThere(subject)) &&
+		!gc.IsAbout(slices.Values(s.tagsOf(m)), isThere)
 }
 
 // isManifest reports whether there is a manifest that the batch does not remove.
@@ -275,13 +270,7 @@ func (s *sweep) tagsOf(m *repostate.Manifest) []string {
 }
 
 func (s *sweep) facts(m *repostate.Manifest) gc.Facts {
-	f := gc.Facts{Time: s.ofManifest(m.Digest, s.isPending), HasSubject: s.state.SubjectOf(m) != ""}
-	for _, tag := range s.tagsOf(m) {
-		_, _, about := rules.Subject(tag)
-		f.About = f.About || about
-		f.Tagged = f.Tagged || !about
-	}
-	return f
+	return gc.FactsOf(s.ofManifest(m.Digest, s.isPending), s.state.SubjectOf(m) != "", slices.Values(s.tagsOf(m)))
 }
 
 // removeManifest removes a manifest, and its tags. Manifests that only it says are there stay.
@@ -292,13 +281,7 @@ func (s *sweep) removeManifest(m *repostate.Manifest) {
 		}
 	}
 	for _, tag := range s.tagsOf(m) {
-		since := time.Time{}
-		if pushed := s.state.TagTime(tag); pushed != 0 {
-			since = time.Unix(0, pushed)
-		}
-		s.found = append(s.found, ocigc.Finding{
-			Repository: s.repo.Name, Kind: ocigc.KindTag, Tag: tag, Digest: m.Digest, Reason: ocigc.SubjectGone, Since: since,
-		})
+		s.found = append(s.found, s.plan.TagOfGarbage(tag, m.Digest, s.state.TagTime(tag)))
 	}
 	if at, _ := s.age(m.Digest); !m.Blob && (at != 0 || m.Text != "") {
 		s.bytes += m.Size

@@ -179,10 +179,8 @@ func (s *State) orphan(digest ociregistry.Digest, now int64) {
 	for _, referrer := range s.AppendReferrers(nil, digest, "", maxInt) {
 		s.touch(ociregistry.Digest(referrer), now)
 	}
-	if about := rules.CosignTag(digest); about != "" {
-		for _, suffix := range slices.Concat(rules.CosignSuffixes, []string{""}) {
-			s.orphanTarget(about+suffix, now)
-		}
+	for _, tag := range rules.TagsAbout(digest) {
+		s.orphanTarget(tag, now)
 	}
 }
 
