@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,8 @@ import (
 const (
 	magic      = "OCIsnap2"
 	headerSize = len(magic) + 4 + sumSize + 4 + 9*4 + 3*4
+
+	unsummed = len(magic) + 4 // how many bytes the checksum is not of
 )
 
 // SnapshotHeader is how many bytes of a snapshot [SnapshotSum] must have.
@@ -167,8 +170,32 @@ func (s *State) collectTags(w *tableWriter, lock sync.Locker) {
 //
 // What the state says of manifests is what they say, and index.json. Whether they are stored
 // is unknown, as after [State.ParseIndex]. Manifests that nobody could read are unread.
-func Open(snapshot string) (*State, error) {
-	t, foreign, unknown, err := parseTable(snapshot)
+func Open(snapshot string) (*State, error) { return open(snapshot, checksum(snapshot)) }
+
+// A SnapshotText collects the text of a snapshot as it comes from a file, and looks at its
+// bytes while the processor has them near. It is an [io.Writer] whose Write never fails. The
+// zero SnapshotText is empty.
+type SnapshotText struct {
+	text strings.Builder
+	sum  uint32
+}
+
+// Grow makes room for n more bytes.
+func (t *SnapshotText) Grow(n int) { t.text.Grow(n) }
+
+// Write adds a part of the text.
+func (t *SnapshotText) Write(part []byte) (int, error) {
+	skip := min(len(part), max(0, unsummed-t.text.Len()))
+	t.sum = crc32.Update(t.sum, castagnoli, part[skip:])
+	return t.text.Write(part)
+}
+
+// Open is [Open] of the text.
+func (t *SnapshotText) Open() (*State, error) { return open(t.text.String(), t.sum) }
+
+// open returns the state of a snapshot whose text has the given checksum.
+func open(snapshot string, sum uint32) (*State, error) {
+	t, foreign, unknown, err := parseTable(snapshot, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -222,15 +249,15 @@ func parseSections(header string) (s sections, foreign bool, unknown int) {
 	return s, at(0)&1 != 0, int(at(1))
 }
 
-// parseTable returns the table that a snapshot has. It keeps text. If that is not a whole
-// snapshot, the error is [ErrNoSnapshot]. parseTable does not look at digests and records,
+// parseTable returns the table that a snapshot has, whose text has the given checksum. It
+// keeps the text. If that is not a whole snapshot, the error is [ErrNoSnapshot]. parseTable does not look at digests and records,
 // which are most of it: who wrote them has checked them, and those which are wrong can be
 // used without harm.
-func parseTable(text string) (t *table, foreign bool, unknown int, err error) {
+func parseTable(text string, sum uint32) (t *table, foreign bool, unknown int, err error) {
 	if len(text) < headerSize || text[:len(magic)] != magic {
 		return nil, false, 0, ErrNoSnapshot
 	}
-	if checksum(text) != column(text[len(magic):headerSize]).at(0) {
+	if sum != column(text[len(magic):unsummed]).at(0) {
 		return nil, false, 0, fmt.Errorf("%w: wrong checksum", ErrNoSnapshot)
 	}
 	s, foreign, unknown := parseSections(text[:headerSize])
@@ -265,11 +292,12 @@ func parseTable(text string) (t *table, foreign bool, unknown int, err error) {
 	return t, foreign, unknown, nil
 }
 
+// checksum returns the checksum of the text of a snapshot.
 func checksum(text string) uint32 {
 	const part = 64 << 10 // in memory that the processor has near
 	var buf [part]byte
 	sum := uint32(0)
-	for text = text[len(magic)+4:]; text != ""; {
+	for text = text[min(len(text), unsummed):]; text != ""; {
 		n := copy(buf[:], text)
 		sum = crc32.Update(sum, castagnoli, buf[:n])
 		text = text[n:]

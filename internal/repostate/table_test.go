@@ -92,7 +92,7 @@ func (c *content) write(t testing.TB, old *table, has map[ociregistry.Digest]row
 	sum := IndexSum{1 << 40, 2, 3}
 	text, err := w.write(sum, len(c.tags) > 5, len(c.rows))
 	qt.Assert(t, qt.IsNil(err))
-	written, foreign, unknown, err := parseTable(string(text))
+	written, foreign, unknown, err := parseTable(string(text), checksum(string(text)))
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.IsTrue(written.isSound()))
 	qt.Check(t, qt.Equals(unknown, len(c.rows)))
@@ -221,14 +221,14 @@ func TestTable_DamageIsFound(t *testing.T) {
 	t.Parallel()
 	text := randomSnapshot(t)
 	for n := range len(text) {
-		_, _, _, err := parseTable(text[:n])
+		_, _, _, err := parseTable(text[:n], checksum(text[:n]))
 		qt.Assert(t, qt.ErrorIs(err, ErrNoSnapshot))
 		damaged := []byte(text)
 		damaged[n] ^= 1 << (n % 8)
-		_, _, _, err = parseTable(string(damaged))
+		_, _, _, err = parseTable(string(damaged), checksum(string(damaged)))
 		qt.Assert(t, qt.ErrorIs(err, ErrNoSnapshot))
 	}
-	_, _, _, err := parseTable(text + "x")
+	_, _, _, err := parseTable(text+"x", checksum(text+"x"))
 	qt.Check(t, qt.ErrorIs(err, ErrNoSnapshot))
 }
 
@@ -360,13 +360,13 @@ func BenchmarkTable(b *testing.B) {
 	text, err := (&tableWriter{old: new(table), rows: rows, tags: tags}).write(IndexSum{}, false, 0)
 	qt.Assert(b, qt.IsNil(err))
 	snapshot := string(text)
-	old, _, _, err := parseTable(snapshot)
+	old, _, _, err := parseTable(snapshot, checksum(snapshot))
 	qt.Assert(b, qt.IsNil(err))
 	b.Run("Open", func(b *testing.B) {
 		b.ReportAllocs()
 		b.ReportMetric(float64(len(text))/manyImages, "bytes/image")
 		for b.Loop() {
-			parseTable(snapshot)
+			parseTable(snapshot, checksum(snapshot))
 		}
 	})
 	b.Run("Check", func(b *testing.B) {

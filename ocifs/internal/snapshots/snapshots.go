@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"sync"
 
 	"github.com/seed-40b21970/oci/internal/parallel"
@@ -30,10 +29,9 @@ const MinIndex = 1 << 10
 // at stay near the processor.
 const partSize = 256 << 10
 
-// readParts gives the bytes of f from off on to w, which never fails.
-func readParts(w io.Writer, f io.ReaderAt, off int64) error {
-	part := make([]byte, partSize)
-	for {
+// readParts gives the bytes of f to w, which never fails, a part at a time.
+func readParts(w io.Writer, f io.ReaderAt, part []byte) error {
+	for off := int64(0); ; {
 		n, err := f.ReadAt(part, off)
 		off += int64(n)
 		w.Write(part[:n])
@@ -48,12 +46,17 @@ func readParts(w io.Writer, f io.ReaderAt, off int64) error {
 
 // SumIndex returns the sum of an index.json, and its file information.
 func SumIndex(fsys disk.FS, index string) (sum repostate.IndexSum, info fs.FileInfo, err error) {
+	return sumIndex(fsys, index, make([]byte, partSize))
+}
+
+// sumIndex is SumIndex, which reads a part of the file at a time.
+func sumIndex(fsys disk.FS, index string, part []byte) (sum repostate.IndexSum, info fs.FileInfo, err error) {
 	f, err := fsys.OpenFile(index, os.O_RDONLY, 0)
 	if err != nil {
 		return sum, nil, err
 	}
 	defer f.Close()
-	if err := readParts(&sum, f, 0); err != nil {
+	if err := readParts(&sum, f, part); err != nil {
 		return sum, nil, err
 	}
 	info, err = f.Stat()
@@ -86,7 +89,7 @@ func (s File) Read(size int64) (state *repostate.State, current bool, err error)
 		return nil, false, err
 	}
 	if sum.Length != size {
-		state, err = open(f)
+		state, err = open(f, make([]byte, partSize))
 		return state, false, err
 	}
 	return s.read(f, sum)
@@ -108,12 +111,15 @@ func readSum(f disk.File) (repostate.IndexSum, error) {
 // read returns the state that a snapshot has, and whether the present index.json has the given
 // sum. It looks at both files at once, since each takes as long as the other.
 func (s File) read(f disk.File, sum repostate.IndexSum) (state *repostate.State, current bool, err error) {
+	// These come before the text: after something large, what is made pays for the garbage
+	// collector's work.
+	parts := [2][]byte{make([]byte, partSize), make([]byte, partSize)}
 	var now repostate.IndexSum
 	err = parallel.Do(2, 2, func(i int) (err error) {
 		if i == 0 {
-			now, _, err = SumIndex(s.Work.FS, s.Index)
+			now, _, err = sumIndex(s.Work.FS, s.Index, parts[i])
 		} else {
-			state, err = open(f)
+			state, err = open(f, parts[i])
 		}
 		return err
 	})
@@ -123,17 +129,18 @@ func (s File) read(f disk.File, sum repostate.IndexSum) (state *repostate.State,
 	return state, now == sum, nil
 }
 
-func open(f disk.File) (*repostate.State, error) {
+// open returns the state of a snapshot, of which it reads a part at a time.
+func open(f disk.File, part []byte) (*repostate.State, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	var text strings.Builder
+	var text repostate.SnapshotText
 	text.Grow(int(info.Size()))
-	if err := readParts(&text, f, 0); err != nil {
+	if err := readParts(&text, f, part); err != nil {
 		return nil, err
 	}
-	return repostate.Open(text.String())
+	return text.Open()
 }
 
 // Draft is a snapshot that was written but is not named yet. A nil Draft is none.
