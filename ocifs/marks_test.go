@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -11,10 +12,11 @@ import (
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/marks"
+	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// TestMark_WithoutNameIsRemoved opens a root where a process has died after it
+// TestMark_WithoutNameIsRemoved opens a root where a process has died, a while ago, after it
 // created a mark and before it wrote the name.
 func TestMark_WithoutNameIsRemoved(t *testing.T) {
 	t.Parallel()
@@ -22,6 +24,8 @@ func TestMark_WithoutNameIsRemoved(t *testing.T) {
 	mark := filepath.Join(dir, layout.PrivateDir, "unfolded", "0123")
 	qt.Assert(t, qt.IsNil(os.MkdirAll(filepath.Dir(mark), disk.DirPerm)))
 	qt.Assert(t, qt.IsNil(os.WriteFile(mark, nil, disk.FilePerm)))
+	past := time.Now().Add(-time.Hour)
+	qt.Assert(t, qt.IsNil(os.Chtimes(mark, past, past)))
 	r, err := New(dir, nil)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(r.Close()))
@@ -60,4 +64,30 @@ func TestMount_FindsWhatIsInAJournalThatAnotherProcessHasFoldedBefore(t *testing
 		_, err = r.MountBlob(ctx, "", "bar", blobs[1].Descriptor.Digest)
 		qt.Check(t, qt.IsNil(err))
 	}
+}
+
+// TestMount_FindsWhatWasMarkedBesideIt has another process look for marks just before the name
+// is written to one.
+func TestMount_FindsWhatWasMarkedBesideIt(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := scratch.Kept(t)
+	r0, h := openHooked(t, dir, nil)
+	r1, _ := openHooked(t, dir, nil)
+	blob, other := ocitest.NewBlob(1, 100), ocitest.NewBlob(2, 100)
+	mark := marks.Dir{Path: filepath.Join(dir, layout.PrivateDir, "unfolded")}.File("foo")
+	looked := false
+	h.Set(func(op, name string) error {
+		if op == "file.WriteAt" && name == mark {
+			looked = true
+			_, err := r1.MountBlob(ctx, "", "bar", other.Descriptor.Digest)
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUnknown)))
+		}
+		return nil
+	})
+	_, err := r0.PushBlob(ctx, "foo", blob.Descriptor, blob.NewReader())
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsTrue(looked))
+	_, err = r1.MountBlob(ctx, "", "bar", blob.Descriptor.Digest)
+	qt.Check(t, qt.IsNil(err))
 }
