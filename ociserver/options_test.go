@@ -3,6 +3,7 @@ package ociserver_test
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -21,6 +23,15 @@ func TestDisableReferrersAPI_MakesTheAPIUnknown(t *testing.T) {
 	s.pushBlob("foo", "{}")
 	s.do("PUT", "/v2/foo/manifests/latest", imageManifest(digest.FromString("{}"), absent, nil), "Content-Type", ocispec.MediaTypeImageManifest).
 		want(t, http.StatusCreated).wantHeaders(t, "OCI-Subject", "")
+}
+
+func TestDebugID_IsInLogRecords(t *testing.T) {
+	t.Parallel()
+	var log locked.Buffer
+	s := serve(t, &ociserver.Options{DebugID: "one of two", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	s.do("DELETE", "/v2/foo/manifests/bar%20", "")
+	s.do("PUT", "/v2/foo/manifests/bar", "")
+	qt.Check(t, qt.StringContains(log.String(), `server="one of two"`))
 }
 
 func TestDisableReferrersFiltering_IgnoresTheArtifactType(t *testing.T) {

@@ -87,6 +87,9 @@ type Options struct {
 	// logged.
 	Logger *slog.Logger
 
+	// DebugID is the attribute "server" of log records. Empty means no attribute.
+	DebugID string
+
 	// AllowedOrigins lists the origins of web pages that may use the registry from
 	// a browser, such as "https://ui.example.com", or "*" for all. Browsers add the
 	// credentials that they keep for the registry only for origins that are listed
@@ -212,6 +215,9 @@ func New(backend ociregistry.Interface, opts *Options) http.Handler {
 	}
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.opts.DebugID != "" {
+		s.opts.Logger = s.opts.Logger.With(slog.String("server", s.opts.DebugID))
 	}
 	if s.opts.MaxManifestSize == 0 {
 		s.opts.MaxManifestSize = DefaultMaxManifestSize

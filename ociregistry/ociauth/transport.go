@@ -1,6 +1,7 @@
 package ociauth
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -46,6 +47,13 @@ const (
 	defaultClientID     = "ociauth"
 	defaultTokenTimeout = 30 * time.Second
 )
+
+// ErrNoAuth is returned by no function. It is here so that programs compile that were written
+// for cuelabs.dev/go/oci/ociregistry, which does not return it either: a request for which there are
+// no credentials gets the registry's response, whose status is 401.
+//
+// Deprecated: Look at the status of the response, or for [ociregistry.ErrUnauthorized].
+var ErrNoAuth = errors.New("no authorization token available to add to request")
 
 // NewStdTransport returns a RoundTripper that authenticates requests to registries
 // by meeting their challenges, as the package documentation describes.

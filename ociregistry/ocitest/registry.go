@@ -19,6 +19,13 @@ type Registry struct {
 	R ociregistry.Interface
 }
 
+// Repo is a repository of a registry in a test.
+type Repo struct {
+	T    testing.TB
+	Name string
+	R    ociregistry.Interface
+}
+
 // NewRegistry returns a Registry for using r in the test t.
 func NewRegistry(t testing.TB, r ociregistry.Interface) Registry {
 	return Registry{T: t, R: r}
