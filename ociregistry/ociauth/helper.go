@@ -69,6 +69,8 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return ConfigEntry{}, fmt.Errorf("%w: %s", ErrHelperNotFound, program)
+	case out.full: // which may end the program before it ends by itself
+		return ConfigEntry{}, fmt.Errorf("%s: %w", program, errLongAnswer)
 	case ctx.Err() != nil:
 		return ConfigEntry{}, fmt.Errorf("%s did not answer in time: %w", program, context.Cause(ctx))
 	case err != nil && saysNotFound(out.buf.Bytes()):
@@ -105,13 +107,19 @@ func saysNotFound(answer []byte) bool {
 	return bytes.Contains(bytes.ToLower(answer), []byte("credentials not found"))
 }
 
+var errLongAnswer = fmt.Errorf("the answer is larger than %d bytes", maxHelperAnswer)
+
 // boundedBuffer is a [bytes.Buffer] that fails when a program writes too much. It has no
 // ReadFrom method, which would read without a bound.
-type boundedBuffer struct{ buf bytes.Buffer }
+type boundedBuffer struct {
+	buf  bytes.Buffer
+	full bool // the program has written too much
+}
 
 func (b *boundedBuffer) Write(p []byte) (int, error) {
 	if b.buf.Len()+len(p) > maxHelperAnswer {
-		return 0, fmt.Errorf("the answer is larger than %d bytes", maxHelperAnswer)
+		b.full = true
+		return 0, errLongAnswer
 	}
 	return b.buf.Write(p)
 }
