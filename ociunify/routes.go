@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"slices"
 	"strings"
 
+	"github.com/seed-40b21970/oci/internal/byrepo"
 	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociref"
@@ -56,11 +56,15 @@ func Routes(list []Route) (ociregistry.Interface, error) {
 		}
 		seen[route.Prefix] = true
 	}
+	r.Reads, r.Writes, r.Deletes = r.to, r.to, r.to
 	return r, nil
 }
 
 type routes struct {
-	*ociregistry.Funcs
+	byrepo.Base
+	byrepo.Reads
+	byrepo.Writes
+	byrepo.Deletes
 	list []Route // the longest prefix first
 }
 
@@ -89,70 +93,6 @@ func (r *routes) to(repo string) ociregistry.Interface {
 		return r.list[i].Registry
 	}
 	return noRoute
-}
-
-func (r *routes) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return r.to(repo).GetBlob(ctx, repo, digest)
-}
-
-func (r *routes) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
-	return r.to(repo).GetBlobRange(ctx, repo, digest, offset0, offset1)
-}
-
-func (r *routes) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
-	return r.to(repo).GetManifest(ctx, repo, digest)
-}
-
-func (r *routes) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
-	return r.to(repo).GetTag(ctx, repo, tagName)
-}
-
-func (r *routes) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	return r.to(repo).ResolveBlob(ctx, repo, digest)
-}
-
-func (r *routes) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	return r.to(repo).ResolveManifest(ctx, repo, digest)
-}
-
-func (r *routes) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
-	return r.to(repo).ResolveTag(ctx, repo, tagName)
-}
-
-func (r *routes) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
-	return r.to(repo).PushBlob(ctx, repo, desc, content)
-}
-
-func (r *routes) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
-	return r.to(repo).PushBlobChunked(ctx, repo, chunkSize)
-}
-
-func (r *routes) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
-	return r.to(repo).PushBlobChunkedResume(ctx, repo, id, offset, chunkSize)
-}
-
-func (r *routes) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
-	return r.to(repo).PushManifest(ctx, repo, ref, contents, mediaType, tags...)
-}
-
-func (r *routes) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	return r.to(repo).DeleteBlob(ctx, repo, digest)
-}
-
-func (r *routes) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	return r.to(repo).DeleteManifest(ctx, repo, digest)
-}
-
-func (r *routes) DeleteTag(ctx context.Context, repo string, name string) error {
-	return r.to(repo).DeleteTag(ctx, repo, name)
-}
-
-func (r *routes) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	return r.to(repo).Tags(ctx, repo, startAfter)
-}
-
-func (r *routes) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
-	return r.to(repo).Referrers(ctx, repo, digest, artifactType)
 }
 
 // MountBlob lets the registry mount if it has both repositories, and copies otherwise.
