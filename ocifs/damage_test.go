@@ -153,7 +153,7 @@ var victims = []struct {
 		}
 		return nil
 	}},
-	{"mark", func(b *bed) string { return ".ocifs/unfolded/" + strings.Repeat("ab", 32) }, nil},
+	{"mark", func(b *bed) string { return ".ocifs/unfolded/" + strings.ReplaceAll(bedRepo, "/", "!") }, nil},
 	{"lock", func(b *bed) string { return ".ocifs/staging/ABCDEFGH.lock" }, nil},
 	{"staging", func(b *bed) string { return ".ocifs/staging/ABCDEFGH" }, nil},
 }

@@ -37,7 +37,7 @@
 //	ended/HOUR          which of the uploads that began in that hour have ended
 //	staging/RANDOM/     files that one process is writing, or keeps for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
-//	unfolded/SUM        the name of a repository whose journal is to be folded
+//	unfolded/NAME       a mark that the journal of a repository is to be folded; ! is a slash
 //	pulls/SUM           when manifests of a repository were last pulled
 //	damaged/            damaged files that were moved out of the way
 //

@@ -1,37 +1,17 @@
 package ocifs
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
-	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/marks"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
-
-// TestMark_WithoutNameIsRemoved opens a root where a process has died, a while ago, after it
-// created a mark and before it wrote the name.
-func TestMark_WithoutNameIsRemoved(t *testing.T) {
-	t.Parallel()
-	dir := scratch.Kept(t)
-	mark := filepath.Join(dir, layout.PrivateDir, "unfolded", "0123")
-	qt.Assert(t, qt.IsNil(os.MkdirAll(filepath.Dir(mark), disk.DirPerm)))
-	qt.Assert(t, qt.IsNil(os.WriteFile(mark, nil, disk.FilePerm)))
-	past := time.Now().Add(-time.Hour)
-	qt.Assert(t, qt.IsNil(os.Chtimes(mark, past, past)))
-	r, err := New(dir, nil)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(r.Close()))
-	_, err = os.Lstat(mark)
-	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
-}
 
 // TestMount_FindsWhatIsInAJournalThatAnotherProcessHasFoldedBefore has one process look at a
 // repository between the last steps of another's fold. What is pushed then must be found by
@@ -66,8 +46,8 @@ func TestMount_FindsWhatIsInAJournalThatAnotherProcessHasFoldedBefore(t *testing
 	}
 }
 
-// TestMount_FindsWhatWasMarkedBesideIt has another process look for marks just before the name
-// is written to one.
+// TestMount_FindsWhatWasMarkedBesideIt has another process look for marks just after one is
+// made.
 func TestMount_FindsWhatWasMarkedBesideIt(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

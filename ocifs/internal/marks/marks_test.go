@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,16 +36,13 @@ func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(names(), []string{"b/c"}))
 }
 
-// An old mark without the name of a repository is removed if it may be, and never counts.
+// A file that is called after no repository is removed if it may be, and never counts.
 func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 	t.Parallel()
 	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Assert(t, qt.IsNil(d.Add("a")))
-	for file, text := range map[string]string{"empty": "", "other": "../a"} {
-		path := filepath.Join(d.Path, file)
-		qt.Assert(t, qt.IsNil(os.WriteFile(path, []byte(text), disk.FilePerm)))
-		past := time.Now().Add(-time.Hour)
-		qt.Assert(t, qt.IsNil(os.Chtimes(path, past, past)))
+	for _, file := range []string{"A", "..a", "a!", "!a"} {
+		qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(d.Path, file), nil, disk.FilePerm)))
 	}
 	for _, mayRemove := range []bool{false, true} {
 		names, err := d.Names(mayRemove)
@@ -56,24 +54,19 @@ func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 	}
 }
 
-// Somebody may have made a mark, and not yet written the name to it. It stays, and whoever
-// relies on the mark meanwhile writes the name as well.
-func TestDir_LeavesMarksThatAreBeingWritten(t *testing.T) {
+// A mark counts from the moment at which it is made, and any repository can have one.
+func TestDir_MarksRepositoriesWithAnyName(t *testing.T) {
 	t.Parallel()
+	long := strings.Repeat("a/", 127) + "b"
 	d := Dir{disk.OS{}, scratch.Kept(t)}
-	f, err := os.Create(d.File("a"))
+	f, err := os.Create(d.File(long))
 	qt.Assert(t, qt.IsNil(err))
 	defer f.Close()
+	qt.Check(t, qt.IsTrue(d.Has(long)))
 	names, err := d.Names(true)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.HasLen(names, 0))
-	qt.Check(t, qt.IsFalse(d.Has("a")))
-	_, err = f.WriteAt([]byte("a"), 0)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(d.Has("a")))
-	names, err = d.Names(true)
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.DeepEquals(names, []string{"a"}))
+	qt.Check(t, qt.DeepEquals(names, []string{long}))
+	qt.Check(t, qt.IsNil(d.Add(long)))
 }
 
 func TestDir_KnowsWhichMarksAreOld(t *testing.T) {
