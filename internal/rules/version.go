@@ -39,8 +39,8 @@ func ParseVersion(tag string) Version {
 	return v
 }
 
-// IsVersion reports whether the tag is a semantic version, as the function of that name does.
-func (v Version) IsVersion() bool { return v.is }
+// String returns the tag.
+func (v Version) String() string { return v.tag }
 
 // Compare is [CompareVersions] for tags that are parsed.
 func (v Version) Compare(w Version) int {
