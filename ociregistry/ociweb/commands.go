@@ -12,28 +12,29 @@ func (x *exchange) plain() bool {
 
 // commands returns how to pull a manifest with common programs. It returns nil if the host is
 // not known.
-func commands(host, repo, ref string, runs, plain bool) []command {
+func (x *exchange) commands(d *document) []command {
+	host, plain := x.host(), x.plain()
 	if host == "" {
 		return nil
 	}
-	name := host + "/" + reference(repo, ref)
+	name := host + "/" + reference(x.repo, x.ref)
 	flag := func(s string) string {
 		if plain {
 			return s + " "
 		}
 		return ""
 	}
-	if runs {
+	switch {
+	case d.isImage() || d.isIndex():
 		return []command{
 			{"docker", "docker pull " + name},
 			{"podman", "podman pull " + flag("--tls-verify=false") + name},
-			{"skopeo", "skopeo copy " + flag("--src-tls-verify=false") + "docker://" + name + " oci:" + directory(repo)},
+			{"skopeo", "skopeo copy " + flag("--src-tls-verify=false") + "docker://" + name + " oci:" + directory(x.repo)},
 		}
+	case d.layers() != nil:
+		return []command{{"oras", "oras pull " + flag("--plain-http") + name}}
 	}
-	return []command{
-		{"oras", "oras pull " + flag("--plain-http") + name},
-		{"crane", "crane manifest " + flag("--insecure") + name},
-	}
+	return []command{{"crane", "crane manifest " + flag("--insecure") + name}}
 }
 
 // directory returns a name for a directory with what is pulled from repo.

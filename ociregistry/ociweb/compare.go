@@ -1,6 +1,9 @@
 package ociweb
 
 import (
+	"net/http"
+	"slices"
+
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -56,7 +59,7 @@ func (x *exchange) compare() (page, error) {
 		return page{"compare", "Compare " + x.repo, p}, x.checkExists()
 	}
 	if !isRef(p.From) || !isRef(p.To) {
-		return page{}, &pageError{404, "One of the two is neither a tag nor a digest."}
+		return page{}, &pageError{http.StatusNotFound, "One of the two is neither a tag nor a digest."}
 	}
 	from, err := x.readManifest(p.From)
 	if err != nil {
@@ -88,13 +91,12 @@ func (x *exchange) checkExists() error {
 func (x *exchange) difference(p *comparePage, from, to *document) error {
 	platforms := commonPlatforms(from, to)
 	p.Platform = x.query("platform")
-	if p.Platform == "" && len(platforms) > 0 {
+	switch {
+	case p.Platform != "" || len(platforms) == 0:
+	case slices.Contains(platforms, usual):
+		p.Platform = usual
+	default:
 		p.Platform = platforms[0]
-		for _, name := range platforms {
-			if name == "linux/amd64" {
-				p.Platform = name
-			}
-		}
 	}
 	for _, name := range platforms {
 		p.Platforms = append(p.Platforms, choice{name, x.compareURL(p.From, p.To, name), name == p.Platform})
@@ -118,7 +120,7 @@ func (x *exchange) difference(p *comparePage, from, to *document) error {
 
 // commonPlatforms returns the platforms of which both have an image; if one of them is no
 // index, those of the other.
-func commonPlatforms(from, to *document) (common []string) {
+func commonPlatforms(from, to *document) []string {
 	index, other := from, to
 	if !index.isIndex() {
 		index, other = to, from
@@ -126,16 +128,15 @@ func commonPlatforms(from, to *document) (common []string) {
 	if !index.isIndex() {
 		return nil
 	}
-	for i := range index.Manifests {
-		m := &index.Manifests[i]
-		if name := m.platform(); m.runs() && name != "" && (!other.isIndex() || other.choose(name) != nil) {
-			common = append(common, name)
+	common := index.platforms()
+	if other.isIndex() {
+		has := make(map[string]bool)
+		for _, name := range other.platforms() {
+			has[name] = true
 		}
-		if len(common) == maxChildren {
-			break
-		}
+		common = slices.DeleteFunc(common, func(name string) bool { return !has[name] })
 	}
-	return common
+	return common[:min(len(common), maxChildren)]
 }
 
 // imageOf returns d, or the image for a platform in the index d, or nil if there is none.

@@ -21,8 +21,9 @@
 //     Of an index, it reads that of one platform. In the order of time or of size, which
 //     repositories of up to 200 tags have, it does so for all tags.
 //   - /r/REPOSITORY:TAG and /r/REPOSITORY@DIGEST, a manifest: the manifest itself, the
-//     configuration of an image, Referrers, and ResolveTag of the three tags in which cosign
-//     keeps signatures. Of an index, it also reads up to 32 of its manifests.
+//     configuration of an image, Referrers, ResolveManifest of its subject, and ResolveTag of
+//     the three tags in which cosign keeps signatures. Of an index, it also reads up to 32 of
+//     its manifests.
 //   - /compare/REPOSITORY, two manifests: these and, of an index, that of one platform.
 //   - /json/REPOSITORY:TAG and /json/REPOSITORY@DIGEST, the text of a manifest: the manifest
 //     and the configuration of an image.

@@ -141,6 +141,9 @@ func add(total, size int64) int64 {
 	return total + size
 }
 
+// usual is the platform that stands for all of an index, if it has an image for it.
+const usual = "linux/amd64"
+
 // attests is the annotation by which BuildKit marks a manifest in an index that is about one of
 // the others. Its platform is "unknown".
 const attests = "vnd.docker.reference.type"
@@ -172,6 +175,19 @@ func platformName(p ocispec.Platform) string {
 	return clip(clean(name), 60)
 }
 
+// platforms returns the platforms for which an index has an image, each once.
+func (d *document) platforms() (names []string) {
+	seen := make(map[string]bool)
+	for i := range d.Manifests {
+		m := &d.Manifests[i]
+		if name := m.platform(); m.runs() && name != "" && !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // choose returns the manifest of an index for a platform; or, if platform is empty, the one that
 // stands for all of them on pages; or nil.
 func (d *document) choose(platform string) *descriptor {
@@ -182,7 +198,7 @@ func (d *document) choose(platform string) *descriptor {
 			continue
 		}
 		name := m.platform()
-		if name == platform || platform == "" && name == "linux/amd64" {
+		if name == platform || platform == "" && name == usual {
 			return m
 		}
 		if first == nil {

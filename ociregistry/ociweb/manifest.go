@@ -10,7 +10,6 @@ import (
 	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/parallel"
-	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // Bounds for what the page of one manifest shows.
@@ -66,7 +65,6 @@ type child struct {
 	Short    string
 	URL      string // may be empty
 	Size     string // of what a client pulls; may be empty
-	Compare  string // a URL; may be empty
 }
 
 func (x *exchange) manifest() (page, error) {
@@ -88,9 +86,7 @@ func (x *exchange) manifest() (page, error) {
 		p.Tag = x.ref
 	}
 	p.Annotations, p.MoreOf.Annotations = pairs(d.Annotations)
-	if d.Subject != nil && d.Subject.linkable() {
-		p.Subject, p.SubjectURL = string(d.Subject.Digest), x.manifestURL(string(d.Subject.Digest))
-	}
+	x.addSubject(p, d.Subject)
 	p.Created = x.moment(d.created(config{}))
 	switch {
 	case d.tooLarge:
@@ -101,9 +97,21 @@ func (x *exchange) manifest() (page, error) {
 	default:
 		x.addContent(p, d)
 	}
-	p.Commands = commands(x.host(), x.repo, x.ref, p.Type == imageType || d.isIndex(), x.plain())
+	p.Commands = x.commands(d)
 	x.addReferrers(p, d.desc.Digest)
 	return page{"manifest", reference(x.repo, cmp.Or(p.Tag, short(d.desc.Digest))), p}, nil
+}
+
+// addSubject adds the subject of a manifest, with a link if it is in the repository: it need not
+// be.
+func (x *exchange) addSubject(p *manifestPage, subject *descriptor) {
+	if subject == nil || !subject.linkable() {
+		return
+	}
+	p.Subject = string(subject.Digest)
+	if _, err := x.registry.ResolveManifest(x.ctx, x.repo, subject.Digest); err == nil {
+		p.SubjectURL = x.manifestURL(p.Subject)
+	}
 }
 
 // addContent adds the configuration and the layers of an image or another artifact.
@@ -147,7 +155,7 @@ func (x *exchange) addChildren(p *manifestPage, d *document) {
 		}
 		switch image, err := x.readManifest(string(m.Digest)); {
 		case err != nil:
-			p.Children[i].Size = "missing"
+			p.Children[i].Size, p.Children[i].URL = "missing", ""
 		case !image.tooLarge:
 			p.Children[i].Size = size(image.pullSize())
 		}
@@ -264,9 +272,4 @@ func typeName(artifactType, mediaType string) string {
 		return clip(clean(artifactType), 80)
 	}
 	return clip(clean(cmp.Or(artifactType, mediaType)), 80)
-}
-
-// linkTo returns the short form of a digest and the URL of its page.
-func (x *exchange) linkTo(d ociregistry.Digest) (name, url string) {
-	return short(d), x.manifestURL(string(d))
 }

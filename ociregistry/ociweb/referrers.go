@@ -59,7 +59,7 @@ func (x *exchange) referrer(desc ociregistry.Descriptor) referrer {
 		r.Long = long
 	}
 	r.Contents = clip(clean(desc.Annotations["dev.sigstore.bundle.predicateType"]), 120)
-	r.Short, r.URL = x.linkTo(desc.Digest)
+	r.Short, r.URL = short(desc.Digest), x.manifestURL(string(desc.Digest))
 	return r
 }
 

@@ -15,7 +15,6 @@ type summary struct {
 	Platforms []string
 	More      int // platforms that are not shown
 	Size      string
-	SizeOf    string // the platform that has this size, if there are several
 	Created   moment
 	Problem   string
 
@@ -61,25 +60,25 @@ func (x *exchange) summarizeImage(s *summary, d *document) {
 	}
 }
 
-// summarizeIndex sets what is known of an index, and of the image in it that stands for all.
+// summarizeIndex sets what is known of an index, and of the image in it that stands for all,
+// whose platform is the first.
 func (x *exchange) summarizeIndex(s *summary, d *document) {
-	for i := range d.Manifests {
-		m := &d.Manifests[i]
-		switch name := m.platform(); {
-		case !m.runs() || name == "":
-		case len(s.Platforms) < maxPlatforms:
-			s.Platforms = append(s.Platforms, name)
-		default:
-			s.More++
-		}
-	}
 	chosen := d.choose("")
 	if chosen == nil {
 		s.Type = "Index"
 		return
 	}
-	if len(s.Platforms) > 1 {
-		s.SizeOf = chosen.platform()
+	if name := chosen.platform(); name != "" {
+		s.Platforms = append(s.Platforms, name)
+	}
+	for _, name := range d.platforms() {
+		switch {
+		case name == chosen.platform():
+		case len(s.Platforms) < maxPlatforms:
+			s.Platforms = append(s.Platforms, name)
+		default:
+			s.More++
+		}
 	}
 	if image, err := x.readManifest(string(chosen.Digest)); err == nil && image.isImage() {
 		x.summarizeImage(s, image)

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/seed-40b21970/oci/internal/parallel"
-	"github.com/seed-40b21970/oci/internal/rules"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -49,10 +48,9 @@ type sort struct {
 
 // tagRow is a tag in the list.
 type tagRow struct {
-	Tag     string
-	URL     string
-	Latest  bool // the newest of those that are shown, by time
-	Subject string
+	Tag    string
+	URL    string
+	Latest bool // the newest of those that are shown, by time
 	summary
 }
 
@@ -223,9 +221,6 @@ func (x *exchange) summarize(tags []string, detailed bool) []tagRow {
 	rows := make([]tagRow, len(tags))
 	for i, tag := range tags {
 		rows[i] = tagRow{Tag: tag, URL: x.manifestURL(tag)}
-		if subject, _, ok := rules.Subject(tag); ok {
-			rows[i].Subject = x.manifestURL(string(subject))
-		}
 	}
 	if !detailed {
 		return rows

@@ -1,5 +1,7 @@
 package ociweb
 
+import "slices"
+
 // search is a field to search with.
 type search struct{ Label, Hint, Query string }
 
@@ -10,6 +12,11 @@ func (p repositoriesPage) Search() search {
 
 // Search returns the field to search for tags.
 func (p tagsPage) Search() search { return search{"Search for tags", "Part of a tag", p.Query} }
+
+// OfFirst reports whether a row shows the size of the first of its platforms.
+func (p tagsPage) OfFirst() bool {
+	return slices.ContainsFunc(p.Rows, func(r tagRow) bool { return r.Size != "" && len(r.Platforms) > 1 })
+}
 
 // pager has the URLs of the pages before and after one, which may be empty.
 type pager struct{ Prev, Back, Next string }
