@@ -28,6 +28,8 @@ type comparePage struct {
 	Note      string // what is not shown
 }
 
+const noCommon = "They have no image for the same platform."
+
 // choice is a platform that both have.
 type choice struct {
 	Name, URL string
@@ -101,6 +103,10 @@ func (x *exchange) difference(p *comparePage, from, to *document) error {
 	for _, name := range platforms {
 		p.Platforms = append(p.Platforms, choice{name, x.compareURL(p.From, p.To, name), name == p.Platform})
 	}
+	if len(platforms) == 0 && (from.isIndex() || to.isIndex()) {
+		p.Problem = noCommon
+		return nil
+	}
 	var err error
 	if from, err = x.imageOf(from, p.Platform); err == nil {
 		to, err = x.imageOf(to, p.Platform)
@@ -109,7 +115,7 @@ func (x *exchange) difference(p *comparePage, from, to *document) error {
 	case err != nil:
 		return err
 	case from == nil || to == nil:
-		p.Problem = "They have no image for the same platform."
+		p.Problem = noCommon
 	case from.tooLarge || to.tooLarge:
 		p.Problem = "One of the manifests is too large to be read."
 	default:
@@ -199,7 +205,12 @@ func (p *comparePage) add(change string, l descriptor) {
 func diffBar(d *document, other map[ociregistry.Digest]bool, change string, total int64) bar {
 	var sizes []int64
 	var classes []string
+	seen := make(map[ociregistry.Digest]bool)
 	for _, l := range d.layers() {
+		if seen[l.Digest] {
+			continue // pulled once
+		}
+		seen[l.Digest] = true
 		sizes = append(sizes, l.Size)
 		class := change
 		if other[l.Digest] {

@@ -27,7 +27,7 @@ type repositoryItem struct{ URL, Above, Name string }
 
 func (x *exchange) repositories() (page, error) {
 	q, after := x.query("q"), x.query("after")
-	p := repositoriesPage{Query: q, Open: x.named(q)}
+	p := repositoriesPage{Query: q}
 	matches := matcher(q)
 	found, err := x.read(x.registry.Repositories(x.ctx, after), repositoriesPerPage, func(repo string) bool {
 		return matches(repo) && x.mayPull(repo)
@@ -45,6 +45,9 @@ func (x *exchange) repositories() (page, error) {
 	}
 	if found.cut {
 		p.Cut = number(x.opts.MaxNames)
+	}
+	if len(p.Items) == 0 {
+		p.Open = x.named(q, p.Unlisted || found.cut || x.opts.Remote)
 	}
 	query := url.Values{}
 	if q != "" {
@@ -72,10 +75,10 @@ func isUnlisted(err error) bool {
 }
 
 // named returns the URL of the page of the reference q, of which nobody knows whether there is
-// one, or "" if q is not a reference.
-func (x *exchange) named(q string) string {
+// one, or "" if q is not a reference. If the list has all repositories, q is none of them.
+func (x *exchange) named(q string, incomplete bool) string {
 	q = strings.TrimPrefix(q, x.host()+"/")
-	if t, ok := parseTarget("/" + string(manifestKind) + "/" + q); ok {
+	if t, ok := parseTarget("/" + string(manifestKind) + "/" + q); ok && (incomplete || t.ref != "") {
 		return x.url(t, nil)
 	}
 	return ""
