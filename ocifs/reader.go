@@ -205,16 +205,16 @@ func (r *textReader) Close() error                       { return nil }
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at, m, err := r.manifest(ctx, repo, digest)
-	return r.readManifest(at, m, err, "GetManifest", repo, string(digest))
+	return r.readManifest(ctx, at, m, err, "GetManifest", repo, string(digest))
 }
 
 // GetTag implements [ociregistry.Reader.GetTag].
 func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	at, m, err := r.tag(ctx, repo, tagName)
-	return r.readManifest(at, m, err, "GetTag", repo, tagName)
+	return r.readManifest(ctx, at, m, err, "GetTag", repo, tagName)
 }
 
-func (r *Registry) readManifest(repo *repos.Repository, m *repostate.Manifest, err error, op, name, ref string) (ociregistry.BlobReader, error) {
+func (r *Registry) readManifest(ctx context.Context, repo *repos.Repository, m *repostate.Manifest, err error, op, name, ref string) (ociregistry.BlobReader, error) {
 	if repo != nil {
 		defer repo.Release()
 	}
@@ -227,7 +227,7 @@ func (r *Registry) readManifest(repo *repos.Repository, m *repostate.Manifest, e
 	if err != nil {
 		return nil, opError(err, op, name, ref)
 	}
-	if !r.opts.ReadOnly {
+	if !r.opts.ReadOnly && !ociregistry.IsInspection(ctx) {
 		r.pulls.Note(repo.Name, m.Digest, r.store.Clock.Now())
 	}
 	return newTextReader(text, m.Descriptor()), nil

@@ -64,7 +64,7 @@ func (r *Registry) GetManifest(ctx context.Context, repo string, digest ociregis
 	if err != nil {
 		return nil, opError(err, "GetManifest", repo, string(digest))
 	}
-	m.pulled.Store(r.now().UnixNano())
+	r.notePull(ctx, m)
 	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
 }
 
@@ -74,8 +74,15 @@ func (r *Registry) GetTag(ctx context.Context, repo string, tagName string) (oci
 	if err != nil {
 		return nil, opError(err, "GetTag", repo, tagName)
 	}
-	m.pulled.Store(r.now().UnixNano())
+	r.notePull(ctx, m)
 	return &manifestReader{strings.NewReader(m.contents), m.desc()}, nil
+}
+
+// notePull notes that a manifest is pulled now, unless somebody only looks at it.
+func (r *Registry) notePull(ctx context.Context, m *manifestEntry) {
+	if !ociregistry.IsInspection(ctx) {
+		m.pulled.Store(r.now().UnixNano())
+	}
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].

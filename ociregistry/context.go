@@ -15,6 +15,7 @@ type pushConditionKey struct{}
 type digestAlgorithmKey struct{}
 type allowanceKey struct{}
 type referrersAfterKey struct{}
+type inspectionKey struct{}
 
 // PushCondition says what the ref of a PushManifest must resolve to just before the
 // push. It corresponds to If-Match and If-None-Match in HTTP (RFC 9110, section 13.1).
@@ -144,3 +145,17 @@ func WithoutAllowances(ctx context.Context) context.Context {
 	}
 	return context.WithValue(ctx, allowanceKey{}, allowance{})
 }
+
+// WithInspection returns a context for reads of somebody who looks at a registry, and does
+// not pull from it. GetManifest and GetTag in it do not count as pulls, by which retention
+// policies keep tags, and do not make a cache fetch the rest of an image. The inspection is
+// not transmitted to a remote registry.
+func WithInspection(ctx context.Context) context.Context {
+	if IsInspection(ctx) {
+		return ctx
+	}
+	return context.WithValue(ctx, inspectionKey{}, true)
+}
+
+// IsInspection reports whether ctx is a context of [WithInspection].
+func IsInspection(ctx context.Context) bool { return ctx.Value(inspectionKey{}) != nil }

@@ -126,3 +126,12 @@ func TestReferrersAfter(t *testing.T) {
 	qt.Check(t, qt.Equals(ociregistry.ReferrersAfter(ociregistry.WithReferrersAfter(after, "")), ""))
 	qt.Check(t, qt.Equals(ociregistry.WithReferrersAfter(ctx, ""), ctx))
 }
+
+func TestInspection(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	qt.Check(t, qt.IsFalse(ociregistry.IsInspection(ctx)))
+	look := ociregistry.WithInspection(ctx)
+	qt.Check(t, qt.IsTrue(ociregistry.IsInspection(look)))
+	qt.Check(t, qt.Equals(ociregistry.WithInspection(look), look))
+}

@@ -81,9 +81,11 @@ func (e *challengeError) Unwrap() error { return ociregistry.ErrUnauthorized }
 
 const defaultChallenge = `Basic realm="registry", charset="UTF-8"`
 
-// challengeOf returns the challenge for err. It ignores a challenge in the response
-// of another server, which would make clients send their credentials there.
-func challengeOf(err error) string {
+// Challenge returns the WWW-Authenticate header of an answer that refuses a request with err,
+// an [ociregistry.ErrUnauthorized]: that of [Unauthorized], or else one for Basic
+// authentication. It is for other handlers beside that of this package. It ignores a challenge
+// in the response of another server, which would make clients send their credentials there.
+func Challenge(err error) string {
 	var e *challengeError
 	if errors.As(err, &e) && e.challenge != "" {
 		return e.challenge

@@ -87,7 +87,7 @@ func isTimeout(err error) bool {
 func (x *exchange) setErrorHeaders(err error, status int) {
 	switch status {
 	case http.StatusUnauthorized:
-		x.header().Set("WWW-Authenticate", challengeOf(err))
+		x.header().Set("WWW-Authenticate", Challenge(err))
 	case http.StatusMethodNotAllowed:
 		allow := "GET, HEAD" // for content that is in use and cannot be deleted
 		var methodErr *wire.MethodError

@@ -40,6 +40,29 @@ func signedIndex(t testing.TB, r ociregistry.Interface, tag string) (index *ocit
 	return index, []*ocitest.Artifact{amd64, arm64}, subject[2:]
 }
 
+// Who looks at a manifest makes the cache fetch nothing else. The next pull brings the rest.
+func TestCache_FetchesNoWholeImageForAnInspection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem := ocimem.New()
+		origin := count(mem)
+		index, _, _ := signedIndex(t, mem, "v1")
+		c := ociunify.NewCache(ocimem.New(), origin, &ociunify.CacheOptions{WholeImages: true})
+		look := ociregistry.WithInspection(t.Context())
+		got, err := readAll(c.GetTag(look, "foo", "v1"))
+		wantBytes(t, got, err, index.Manifest)
+		got, err = readAll(c.GetManifest(look, "foo", index.Descriptor.Digest))
+		wantBytes(t, got, err, index.Manifest)
+		synctest.Wait()
+		qt.Check(t, qt.Equals(origin.number("GetBlob"), 0))
+		qt.Check(t, qt.Equals(origin.number("Referrers"), 0))
+		wantTag(t, c, "foo", "v1", index)
+		synctest.Wait()
+		qt.Check(t, qt.Equals(origin.number("GetBlob"), 10))
+		c.Close()
+	})
+}
+
 // Reading a tag once fetches the whole image, once. It is served when the origin is down.
 func TestCache_FetchesWholeImages(t *testing.T) {
 	t.Parallel()

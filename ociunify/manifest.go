@@ -135,6 +135,9 @@ func (c *Cache) fetchManifest(t *task, k key, tags ...string) (manifestContent, 
 		}
 		return m, err
 	}
+	if c.opts.WholeImages && ociregistry.IsInspection(t) {
+		return m, nil // the next pull fetches it again, with the rest of the image
+	}
 	c.storeManifest(t, k, m, tags...)
 	if c.opts.WholeImages {
 		c.fetchImage(t, k.repo, m.desc.Digest)

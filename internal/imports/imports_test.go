@@ -34,7 +34,7 @@ var layers = [][]string{
 	{"ocifs/internal/garbage", "ocifs/internal/usage"},
 	{"ociserver", "ociclient", "ocimem", "ocifs", "ociregistry/ociauth", "ociregistry/ocicerts"},
 	{"ocifs/internal/disk/disktest"}, // which is for tests only
-	{"ociunify", "ociregistry/ocicopy", "ociregistry/ocifilter", "ociregistry/ocidebug", "ociregistry/ocitest"},
+	{"ociunify", "ociregistry/ocicopy", "ociregistry/ocifilter", "ociregistry/ocidebug", "ociregistry/ocitest", "ociregistry/ociweb"},
 	{"internal/serve"},
 	{"cmd/ociserve"},
 	// Nested modules that users import have an order of their own.

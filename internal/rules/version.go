@@ -2,44 +2,90 @@ package rules
 
 import (
 	"cmp"
-	"regexp"
-	"slices"
 	"strings"
 )
 
-// version matches a semantic version. Its groups are the three numbers, of which the
-// last ones can be missing, and the pre-release. Tags have no plus sign, and
-// therefore no build metadata.
-var version = regexp.MustCompile(`^v?(0|[1-9][0-9]*)(?:\.(0|[1-9][0-9]*))?(?:\.(0|[1-9][0-9]*))?` +
-	`(?:-((?:` + identifier + `)(?:\.(?:` + identifier + `))*))?$`)
+// Version is a tag that was parsed to be compared.
+type Version struct {
+	tag     string
+	is      bool      // it is a semantic version
+	numbers [3]string // those that are left out are empty
+	pre     string    // the pre-release; may be empty
+}
 
-const identifier = `0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*`
+// ParseVersion parses a tag, which need not be a version. Tags have no plus sign, and
+// therefore no build metadata.
+func ParseVersion(tag string) Version {
+	v := Version{tag: tag}
+	rest := strings.TrimPrefix(tag, "v")
+	for i := range v.numbers {
+		if i > 0 {
+			if rest == "" || rest[0] != '.' {
+				break
+			}
+			rest = rest[1:]
+		}
+		n := digits(rest)
+		if n == 0 || n > 1 && rest[0] == '0' {
+			return v
+		}
+		v.numbers[i], rest = rest[:n], rest[n:]
+	}
+	if rest == "" {
+		v.is = true
+	} else if pre, ok := strings.CutPrefix(rest, "-"); ok && isPreRelease(pre) {
+		v.is, v.pre = true, pre
+	}
+	return v
+}
+
+// String returns the tag.
+func (v Version) String() string { return v.tag }
+
+// Compare is [CompareVersions] for tags that are parsed.
+func (v Version) Compare(w Version) int {
+	switch {
+	case !v.is && !w.is:
+		return cmp.Or(compareNatural(v.tag, w.tag), strings.Compare(v.tag, w.tag))
+	case !v.is:
+		return -1
+	case !w.is:
+		return 1
+	}
+	for i := range v.numbers {
+		if c := compareNumbers(v.numbers[i], w.numbers[i]); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(comparePreReleases(v.pre, w.pre), cmp.Compare(len(v.tag), len(w.tag)), strings.Compare(v.tag, w.tag))
+}
 
 // IsVersion reports whether a tag is a semantic version (semver.org, 2.0.0), with or
 // without a v before it. As is usual for tags, the last one or two of the three
 // numbers can be left out, and stand for 0: v1, 1.0 and 1-alpha are versions too.
-func IsVersion(tag string) bool { return version.MatchString(tag) }
+func IsVersion(tag string) bool { return ParseVersion(tag).is }
 
 // CompareVersions orders tags. Semantic versions, as [IsVersion] knows them, are in
 // their order and above all other tags; these are in the order of their text, where
 // a run of digits counts as a number. Of versions that are equal, the longest is the
 // highest.
-func CompareVersions(a, b string) int {
-	va, vb := version.FindStringSubmatch(a), version.FindStringSubmatch(b)
-	switch {
-	case va == nil && vb == nil:
-		return cmp.Or(compareNatural(a, b), strings.Compare(a, b))
-	case va == nil:
-		return -1
-	case vb == nil:
-		return 1
-	}
-	for i := 1; i <= 3; i++ {
-		if c := compareNumbers(va[i], vb[i]); c != 0 {
-			return c
+func CompareVersions(a, b string) int { return ParseVersion(a).Compare(ParseVersion(b)) }
+
+// isPreRelease reports whether s is a list of identifiers with dots between them: numbers
+// without leading zeros, and words of letters, digits and hyphens.
+func isPreRelease(s string) bool {
+	for id := range strings.SplitSeq(s, ".") {
+		if id == "" || isNumber(id) && len(id) > 1 && id[0] == '0' {
+			return false
+		}
+		for i := range len(id) {
+			c := id[i]
+			if c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+				return false
+			}
 		}
 	}
-	return cmp.Or(comparePreReleases(va[4], vb[4]), cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+	return true
 }
 
 // comparePreReleases follows section 11 of the specification: a version is above
@@ -48,34 +94,69 @@ func comparePreReleases(a, b string) int {
 	if a == "" || b == "" {
 		return cmp.Compare(len(b), len(a))
 	}
-	return slices.CompareFunc(strings.Split(a, "."), strings.Split(b, "."), func(a, b string) int {
-		na, nb := isNumber(a), isNumber(b)
-		switch {
-		case na && nb:
-			return compareNumbers(a, b)
-		case na:
-			return -1
-		case nb:
-			return 1
+	for a != "" && b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		if c := compareIdentifiers(x, y); c != 0 {
+			return c
 		}
-		return strings.Compare(a, b)
-	})
+	}
+	return cmp.Compare(len(a), len(b)) // one of them has no more identifiers
+}
+
+func compareIdentifiers(a, b string) int {
+	na, nb := isNumber(a), isNumber(b)
+	switch {
+	case na && nb:
+		return compareNumbers(a, b)
+	case na:
+		return -1
+	case nb:
+		return 1
+	}
+	return strings.Compare(a, b)
 }
 
 // compareNatural compares runs of digits as numbers, and what is between them as
 // text.
 func compareNatural(a, b string) int {
-	return slices.CompareFunc(runs.FindAllString(a, -1), runs.FindAllString(b, -1), func(a, b string) int {
-		if isNumber(a) && isNumber(b) {
-			return compareNumbers(a, b)
+	for a != "" && b != "" {
+		var x, y string
+		x, a = cutRun(a)
+		y, b = cutRun(b)
+		c := strings.Compare(x, y)
+		if isNumber(x) && isNumber(y) {
+			c = compareNumbers(x, y)
 		}
-		return strings.Compare(a, b)
-	})
+		if c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(a), len(b)) // one of them has no more runs
 }
 
-var runs = regexp.MustCompile(`[0-9]+|[^0-9]+`)
+// cutRun cuts the digits, or all that are not, at the beginning of s.
+func cutRun(s string) (run, rest string) {
+	n := digits(s)
+	if n == 0 {
+		if n = strings.IndexAny(s, "0123456789"); n < 0 {
+			n = len(s)
+		}
+	}
+	return s[:n], s[n:]
+}
 
-func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
+// digits returns the number of digits at the beginning of s.
+func digits(s string) int {
+	n := 0
+	for n < len(s) && '0' <= s[n] && s[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+func isNumber(s string) bool { return digits(s) == len(s) }
 
 // compareNumbers compares decimal numbers of any length.
 func compareNumbers(a, b string) int {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -71,7 +72,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	}
 	opts := cfg.site.options(problems) // every request is logged, so the handler logs only problems
 	opts.BlobRedirect = backend.Redirect
-	server := cfg.site.server(ociserver.New(backend, opts), problems, requests)
+	server := cfg.site.server(cfg.withPages(ociserver.New(backend, opts), backend, problems), problems, requests)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	greet(stdout, cfg, listener.Addr())
@@ -108,7 +109,11 @@ func greet(w io.Writer, cfg config, bound net.Addr) {
 	} else if !cfg.disk.ReadOnly {
 		greetPusher(w, addr, cmp.Or(cfg.repo, "alpine"), cfg.site.cert == "")
 	}
-	fmt.Fprintf(w, "List what it has:\n  curl %s_catalog\n\n", url)
+	fmt.Fprintf(w, "List what it has:\n  curl %s_catalog\n", url)
+	if cfg.site.web {
+		fmt.Fprintf(w, "Look at it with a browser:\n  %s\n", strings.TrimSuffix(url, apiPath))
+	}
+	fmt.Fprintln(w)
 }
 
 // greetPusher prints how to push to a repository.

@@ -30,6 +30,7 @@ type site struct {
 	timeout        time.Duration
 	quiet          bool
 	logFormat      string
+	web            bool // pages for browsers
 }
 
 func (s *site) define(flags *flag.FlagSet) {
@@ -40,6 +41,7 @@ func (s *site) define(flags *flag.FlagSet) {
 	flags.Int64Var(&s.maxUpload, "upload-max", 0, "refuse blobs of more than `n` bytes; 0 means no limit")
 	flags.DurationVar(&s.timeout, "timeout", 5*time.Minute, "end requests whose client neither sends nor reads anything for the `duration`; a negative one means no limit")
 	flags.BoolVar(&s.quiet, "quiet", false, "do not log requests, only problems")
+	flags.BoolVar(&s.web, "web", true, "serve pages for browsers at /")
 	flags.StringVar(&s.logFormat, "log-format", "text", "how to log: `text` or json")
 }
 
@@ -159,7 +161,7 @@ func (s *site) url(bound net.Addr) string {
 	if s.cert != "" {
 		scheme = "https"
 	}
-	return scheme + "://" + s.visible(bound) + "/v2/"
+	return scheme + "://" + s.visible(bound) + "/" + apiPath
 }
 
 func (s *site) visible(bound net.Addr) string {

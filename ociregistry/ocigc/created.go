@@ -21,11 +21,6 @@ const (
 	maxDepth    = 4       // of indexes
 )
 
-// earliest is when there were no images yet: an earlier time is that of a reproducible build.
-var earliest = time.Date(2013, 1, 1, 0, 0, 0, 0, time.UTC)
-
-const dockerConfig = "application/vnd.docker.container.image.v1+json"
-
 // datedTag is a tag and what it points at, if that was looked at.
 type datedTag struct {
 	Tag
@@ -78,7 +73,7 @@ func (r *retention) manifestTime(ctx context.Context, repo string, rd ociregistr
 // latestTime returns the latest time of the configurations of an image or of the images of an
 // index.
 func (r *retention) latestTime(ctx context.Context, repo string, info manifest.Info, depth int) (latest time.Time, err error) {
-	if len(info.Blobs) > 0 && isImageConfig(info.Blobs[0].MediaType) {
+	if len(info.Blobs) > 0 && manifest.IsImageConfig(info.Blobs[0].MediaType) {
 		return r.configTime(ctx, repo, info.Blobs[0].Digest)
 	}
 	if depth == maxDepth {
@@ -100,10 +95,6 @@ func (r *retention) latestTime(ctx context.Context, repo string, info manifest.I
 	return latest, nil
 }
 
-func isImageConfig(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageConfig || mediaType == dockerConfig
-}
-
 func (r *retention) configTime(ctx context.Context, repo string, digest ociregistry.Digest) (time.Time, error) {
 	rd, err := r.reg.GetBlob(ctx, repo, digest)
 	if err != nil {
@@ -117,7 +108,7 @@ func (r *retention) configTime(ctx context.Context, repo string, digest ociregis
 		Created string `json:"created"`
 	}
 	json.Unmarshal(text, &config) // what cannot be read has no time
-	return parseTime(config.Created), nil
+	return manifest.ParseCreated(config.Created), nil
 }
 
 func annotatedTime(text []byte) time.Time {
@@ -125,16 +116,7 @@ func annotatedTime(text []byte) time.Time {
 		Annotations map[string]string `json:"annotations"`
 	}
 	json.Unmarshal(text, &m) // what cannot be read has no time
-	return parseTime(m.Annotations[ocispec.AnnotationCreated])
-}
-
-// parseTime returns zero for what is not a time, or one that says nothing.
-func parseTime(text string) time.Time {
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || t.Before(earliest) {
-		return time.Time{}
-	}
-	return t
+	return manifest.ParseCreated(m.Annotations[ocispec.AnnotationCreated])
 }
 
 // readText reads and closes a manifest or a configuration.

@@ -101,8 +101,8 @@ type TagRule struct {
 	PushedWithin time.Duration
 
 	// PulledWithin chooses tags whose manifest was pulled within this time, by the tag
-	// or by its digest. Requests without a body are no pulls. Zero or less means any
-	// time.
+	// or by its digest. Requests without a body are no pulls, nor are inspections (see
+	// [ociregistry.WithInspection]). Zero or less means any time.
 	PulledWithin time.Duration
 
 	// Newest is the maximum number of tags: those with the highest versions, of the tags

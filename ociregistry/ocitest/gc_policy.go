@@ -192,6 +192,8 @@ func gcPulledWithin(t *gcTest) {
 	t.must(err, "ResolveTag")
 	_, err = t.reg.ResolveManifest(ctx, "app", asked.Descriptor.Digest)
 	t.must(err, "ResolveManifest")
+	pull(t.reg.GetTag(ociregistry.WithInspection(ctx), "app", "asked"))
+	pull(t.reg.GetManifest(ociregistry.WithInspection(ctx), "app", asked.Descriptor.Digest))
 	t.wait(time.Hour)
 	t.collect(keep(ocigc.TagRule{PulledWithin: 49 * time.Hour}))
 	t.wantTags("app", "before", "digest", "same", "tag")
