@@ -10,11 +10,9 @@
 package uploads
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"hash"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +20,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/counted"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
@@ -49,16 +48,17 @@ type Sessions struct {
 	repos   *repos.Set
 	opts    Options
 	minPart int
-
-	mu   sync.Mutex
-	byID map[string]*session
-	idle *list.List // of sessions without writers, the last used first
+	byID    *counted.Set[*session] // in use by writers
 }
 
 // New returns the sessions in a bucket.
 func New(b *bucket.Bucket, store *blobs.Store, set *repos.Set, opts Options) *Sessions {
 	minPart := max(int(b.Capabilities().MinPartSize), 1)
-	return &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart, byID: map[string]*session{}, idle: list.New()}
+	u := &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart}
+	u.byID = counted.New(maxIdle, func(id string) *session {
+		return &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
+	})
+	return u
 }
 
 // Start begins a session.
@@ -70,16 +70,13 @@ func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writ
 	saved := formats.Session{Status: formats.Open, Repository: repo, Algorithm: string(algorithm)}
 	h := algorithm.Hash()
 	saved.Hash = hashState(h)
-	s := &session{sessions: u, id: formats.Nonce(), turn: make(chan struct{}, 1)}
-	o, err := u.bucket.Write(ctx, keys.Session(s.id), saved.Encode(), objstore.Condition{IfAbsent: true})
+	id := formats.Nonce()
+	o, err := u.bucket.Write(ctx, keys.Session(id), saved.Encode(), objstore.Condition{IfAbsent: true})
 	if err != nil {
 		return nil, err
 	}
+	s := u.byID.Use(id) // which nobody else knows
 	s.adopt(saved, o)
-	u.mu.Lock()
-	u.byID[s.id] = s
-	s.writers++
-	u.mu.Unlock()
 	return newWriter(ctx, s, repo, chunkSize, 0), nil
 }
 
@@ -89,7 +86,7 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 	if k, ok := keys.Parse(keys.Session(id)); !ok || k.Name != id {
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
-	s := u.use(id)
+	s := u.byID.Use(id)
 	size, err := s.resume(ctx, repo, offset)
 	if err == nil && offset != -1 && offset != size {
 		err = errAt(size)
@@ -105,39 +102,8 @@ func errAt(size int64) error {
 	return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, size)
 }
 
-// use returns the session with an ID, for one more writer.
-func (u *Sessions) use(id string) *session {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s := u.byID[id]
-	if s == nil {
-		s = &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
-		u.byID[id] = s
-	}
-	if s.place != nil {
-		u.idle.Remove(s.place)
-		s.place = nil
-	}
-	s.writers++
-	return s
-}
-
-// release tells that a writer is done. Sessions that are known to have ended, or of which
-// nothing is known, are forgotten.
-func (s *session) release() {
-	u := s.sessions
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if s.writers--; s.writers > 0 {
-		return
-	}
-	s.place = u.idle.PushFront(s)
-	for u.idle.Len() > maxIdle {
-		last := u.idle.Back()
-		u.idle.Remove(last)
-		delete(u.byID, last.Value.(*session).id)
-	}
-}
+// release tells that a writer is done.
+func (s *session) release() { s.sessions.byID.Release(s.id) }
 
 // hashState returns the state of a hash.
 func hashState(h hash.Hash) []byte {
