@@ -3,6 +3,7 @@ package ocibucket
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/gc"
@@ -79,7 +80,7 @@ func (c *collector) Enumerate(ctx context.Context, name string) (*gc.Repository,
 				Digest: digest, Subject: subject, Size: size, Time: s.ManifestTime(digest) * int64(time.Second),
 			})
 		})
-		for _, tag := range s.AppendTags(nil, "", int(^uint(0)>>1)) {
+		for _, tag := range s.AppendTags(nil, "", math.MaxInt) {
 			g.Tags = append(g.Tags, gc.Tag{Name: tag, Manifest: s.Tag(tag).Digest, Pushed: s.TagTime(tag) * int64(time.Second)})
 		}
 	})
