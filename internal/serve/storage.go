@@ -28,6 +28,7 @@ type Storage struct {
 // Settings are what flags say of every storage.
 type Settings struct {
 	ReadOnly, ImmutableTags, Sparse bool
+	MaxUploads                      int // negative: no limit; 0: the default
 	Logger                          *slog.Logger
 }
 

@@ -57,7 +57,7 @@ func newShelf(t *testing.T) (*shelf, *ocitest.Artifact) {
 func TestStorage_IsServed(t *testing.T) {
 	t.Parallel()
 	s, image := newShelf(t)
-	url, log, stop := startWith(t, []Storage{s.storage()}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse")
+	url, log, stop := startWith(t, []Storage{s.storage()}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse", "-max-uploads", "7")
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	digest := string(image.Blobs[0].Descriptor.Digest)
 	resp, err := client.Get(url + "/app/blobs/" + digest)
@@ -67,7 +67,7 @@ func TestStorage_IsServed(t *testing.T) {
 	qt.Check(t, qt.Equals(resp.Header.Get("Location"), "http://elsewhere/app/"+digest))
 	qt.Check(t, qt.Equals(stop(), 0))
 	qt.Assert(t, qt.HasLen(s.opened, 1))
-	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags && s.opened[0].Sparse && !s.opened[0].ReadOnly && s.opened[0].Logger != nil))
+	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags && s.opened[0].Sparse && !s.opened[0].ReadOnly && s.opened[0].MaxUploads == 7 && s.opened[0].Logger != nil))
 	qt.Check(t, qt.Not(qt.StringContains(log.String(), "secret")))
 }
 
@@ -105,7 +105,7 @@ func TestStorage_RefusesNonsense(t *testing.T) {
 		{"-redirect x", 2, "-redirect is for -shelf"},
 		{"-shelf top -dir x", 2, "-shelf excludes -dir, -layout and -proxy"},
 		{"-shelf top -proxy x.example", 2, "-shelf excludes -dir, -layout and -proxy"},
-		{"-shelf top -max-bytes 1", 2, "-max-bytes and -max-uploads are not for -shelf"},
+		{"-shelf top -max-bytes 1", 2, "-max-bytes is not for -shelf"},
 		{"-shelf top -no-sync", 2, "-no-sync is for"},
 		{"-shelf top -verify-reads", 2, "-verify-reads is for"},
 		{"-addr 127.0.0.1:0 -shelf other", 1, "no such shelf"},

@@ -22,6 +22,8 @@ import (
 const (
 	// DefaultUploadExpiry is the default of [Options.UploadExpiry].
 	DefaultUploadExpiry = 7 * 24 * time.Hour
+	// DefaultMaxUploads is the default of [Options.MaxUploads].
+	DefaultMaxUploads = 100_000
 	// DefaultPartSize is the default of [Options.PartSize], in bytes.
 	DefaultPartSize = 8 << 20
 	// DefaultConcurrency is the default of [Options.Concurrency].
@@ -60,6 +62,12 @@ type Options struct {
 	// UploadExpiry is the time after which an idle upload session ends. Zero means
 	// DefaultUploadExpiry. A negative value means that sessions do not expire.
 	UploadExpiry time.Duration
+
+	// MaxUploads is the maximum number of upload sessions that this process has begun or gone on with within the
+	// last hour, and of which it does not know that they have ended. Those of other processes are not
+	// included. To begin one more fails with [ociregistry.ErrTooManyRequests]. Zero means
+	// DefaultMaxUploads. A negative value means no limit.
+	MaxUploads int
 
 	// PartSize is the size of the parts of large content, in bytes. Zero means
 	// DefaultPartSize. The store's minimum and maximum bound it. A blob has at most as many parts as the
@@ -143,7 +151,9 @@ func open(ctx context.Context, store objstore.Store, opts *Options, s settings) 
 	r.texts = texts.New(r.opts.ManifestMemory)
 	r.repos = repos.NewSet(r.bucket, repos.Options{ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log})
 	r.blobs = blobs.New(r.bucket, blobs.Options{ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency})
-	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry})
+	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{
+		Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry, Max: r.opts.MaxUploads,
+	})
 	return r, nil
 }
 
@@ -155,6 +165,9 @@ func (r *Registry) complete(caps objstore.Capabilities) error {
 	}
 	if o.UploadExpiry == 0 {
 		o.UploadExpiry = DefaultUploadExpiry
+	}
+	if o.MaxUploads == 0 {
+		o.MaxUploads = DefaultMaxUploads
 	}
 	if o.PartSize <= 0 {
 		o.PartSize = DefaultPartSize

@@ -145,6 +145,7 @@ func (s *session) adopt(saved formats.Session, o bucket.Object) (err error) {
 	s.saved, s.etag, s.date, s.checked = saved, o.ETag, o.Date, time.Now().Round(0)
 	s.size, s.number = saved.Size, saved.Claimed
 	if saved.Status == formats.Gone {
+		s.sessions.open.end(s.id)
 		return nil
 	}
 	if s.hash, err = restoreHash(saved.Algorithm, saved.Hash); err != nil {

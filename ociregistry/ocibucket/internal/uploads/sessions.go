@@ -36,6 +36,8 @@ type Options struct {
 	Concurrency int
 	// Expiry is the time after which an idle session ends. A negative value means never.
 	Expiry time.Duration
+	// Max is how many sessions there may be that the process takes for open. A negative value means no limit.
+	Max int
 }
 
 // maxIdle is how many sessions are known that nobody uses.
@@ -49,19 +51,20 @@ type Sessions struct {
 	opts    Options
 	minPart int
 	byID    *counted.Set[*session] // in use by writers
+	open    *openSessions
 }
 
 // New returns the sessions in a bucket.
 func New(b *bucket.Bucket, store *blobs.Store, set *repos.Set, opts Options) *Sessions {
 	minPart := max(int(b.Capabilities().MinPartSize), 1)
-	u := &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart}
+	u := &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart, open: newOpenSessions(opts.Max)}
 	u.byID = counted.New(maxIdle, func(id string) *session {
 		return &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
 	})
 	return u
 }
 
-// Start begins a session.
+// Start begins a session. The error is ociregistry.ErrTooManyRequests if there are too many.
 func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writer, error) {
 	algorithm := digest.SHA256
 	if a := ociregistry.DigestAlgorithmFrom(ctx); a.Available() {
@@ -71,8 +74,12 @@ func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writ
 	h := algorithm.Hash()
 	saved.Hash = hashState(h)
 	id := formats.Nonce()
+	if err := u.open.begin(id); err != nil {
+		return nil, err
+	}
 	o, err := u.bucket.Write(ctx, keys.Session(id), saved.Encode(), objstore.Condition{IfAbsent: true})
 	if err != nil {
+		u.open.end(id)
 		return nil, err
 	}
 	s := u.byID.Use(id) // which nobody else knows
@@ -95,6 +102,7 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 		s.release()
 		return nil, err
 	}
+	u.open.use(id)
 	return newWriter(ctx, s, repo, chunkSize, size), nil
 }
 
