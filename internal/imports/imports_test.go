@@ -43,7 +43,7 @@ var layers = [][]string{
 	{"ociregistry/ocibucket/objstore/*"},
 	{"ociregistry/ocibucket/internal/model", "ociregistry/ocibucket/internal/keys", "ociregistry/ocibucket/internal/bucket", "ociregistry/ocibucket/internal/counted", "ociregistry/ocibucket/internal/parts", "ociregistry/ocibucket/internal/texts", "ociregistry/ocibucket/internal/servers"},
 	{"ociregistry/ocibucket/internal/formats"},
-	{"ociregistry/ocibucket/internal/repos"},
+	{"ociregistry/ocibucket/internal/pulls", "ociregistry/ocibucket/internal/repos"},
 	{"ociregistry/ocibucket/internal/blobs"},
 	{"ociregistry/ocibucket/internal/uploads"},
 	{"ociregistry/ocibucket/internal/sweep"},

@@ -146,6 +146,32 @@ func TestGC_PoliciesDropTagsAndWhatTheyKept(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrManifestUnknown)))
 }
 
+// Pulls of any process count once they are written down, and those of this one at once.
+func TestGC_KnowsWhatWasPulled(t *testing.T) {
+	t.Parallel()
+	g := newGarden(t)
+	for _, tag := range []string{"elsewhere", "here", "never"} {
+		g.image("app", tag)
+	}
+	g.wait(48 * time.Hour)
+	other := mustOpen(t, g.store, &Options{PartSize: minPartSize})
+	for r, tag := range map[*Registry]string{other: "elsewhere", g.Registry: "here"} {
+		rd, err := r.GetTag(g.ctx, "app", tag)
+		g.must(err)
+		g.must(rd.Close())
+	}
+	g.must(other.Close())
+	view := mustOpen(t, g.store, &Options{ReadOnly: true})
+	rd, err := view.GetTag(g.ctx, "app", "never")
+	g.must(err)
+	g.must(rd.Close())
+	g.must(view.Close())
+	g.collect(ocigc.Options{Policies: []ocigc.Policy{{Keep: []ocigc.TagRule{{PulledWithin: time.Hour}}}}})
+	tags, err := ociregistry.All(g.Tags(g.ctx, "app", ""))
+	g.must(err)
+	qt.Check(t, qt.DeepEquals(tags, []string{"elsewhere", "here"}))
+}
+
 func TestGC_EndsUploadsThatNobodyContinues(t *testing.T) {
 	t.Parallel()
 	g := newGarden(t)

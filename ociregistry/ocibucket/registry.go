@@ -13,6 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/pulls"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/texts"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/uploads"
@@ -102,6 +103,7 @@ type Registry struct {
 	blobs   *blobs.Store
 	uploads *uploads.Sessions
 	texts   *texts.Cache
+	pulls   *pulls.Log
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -148,6 +150,7 @@ func open(ctx context.Context, store objstore.Store, opts *Options, s settings) 
 		return nil, err
 	}
 	buffers := parts.NewBuffers(int(r.opts.PartSize))
+	r.pulls = pulls.New(r.bucket, r.log)
 	r.texts = texts.New(r.opts.ManifestMemory)
 	r.repos = repos.NewSet(r.bucket, repos.Options{ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log})
 	r.blobs = blobs.New(r.bucket, blobs.Options{ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency})
@@ -194,9 +197,10 @@ const (
 	maxPrefix   = 256 // what is left is enough for the longest keys
 )
 
-// Close ends what is done in the background. Open readers remain usable. Calls that are under way may
+// Close ends what is done in the background, and writes down when manifests were pulled. Open readers remain usable. Calls that are under way may
 // fail. Calling Close again does nothing.
 func (r *Registry) Close() error {
+	r.pulls.Close()
 	r.repos.Close()
 	return nil
 }
