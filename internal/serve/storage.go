@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 	"time"
@@ -44,6 +45,10 @@ type Opened struct {
 
 	// Redirect, if not nil, is the BlobRedirect of [ociserver.Options].
 	Redirect func(ctx context.Context, repo string, digest ociregistry.Digest) (location string, expires time.Time, err error)
+
+	// Verify, if not nil, reads everything and yields the problems that it finds, each on a line. An
+	// error is the last element.
+	Verify func(context.Context) iter.Seq2[fmt.Stringer, error]
 }
 
 // chosen is the storage that flags choose, if any.
