@@ -114,8 +114,8 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 	switch {
 	case stored && (onDisk || given["proxy"]):
 		return fmt.Errorf("-%s excludes -dir, -layout and -proxy", cfg.chosen.Flag)
-	case stored && (given["max-bytes"] && !given["cache"] || given["max-uploads"]):
-		return fmt.Errorf("-max-bytes and -max-uploads are not for -%s", cfg.chosen.Flag)
+	case stored && given["max-bytes"] && !given["cache"]:
+		return fmt.Errorf("-max-bytes is not for -%s", cfg.chosen.Flag)
 	case given["dir"] && given["layout"]:
 		return errors.New("-dir and -layout exclude each other")
 	case given["proxy"] && onDisk:
@@ -230,7 +230,9 @@ func (memory) Close() error { return nil }
 // to changes.
 func (cfg config) open(ctx context.Context, logger, changes *slog.Logger) (*Opened, error) {
 	if cfg.chosen.Storage != nil && cfg.origin.host == "" {
-		return cfg.chosen.open(ctx, Settings{cfg.disk.ReadOnly, cfg.disk.ImmutableTags, cfg.disk.Sparse, logger})
+		return cfg.chosen.open(ctx, Settings{
+			ReadOnly: cfg.disk.ReadOnly, ImmutableTags: cfg.disk.ImmutableTags, Sparse: cfg.disk.Sparse, MaxUploads: cfg.disk.MaxUploads, Logger: logger,
+		})
 	}
 	registry, err := cfg.openRegistry(ctx, logger, changes)
 	return &Opened{Registry: registry}, err

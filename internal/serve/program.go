@@ -34,7 +34,7 @@ func Main(storages ...Storage) {
 // Run is the program without its process, until ctx ends. It returns the exit status.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, storages ...Storage) int {
 	if len(args) > 0 && args[0] == "verify" {
-		return runVerify(ctx, args[1:], stdout, stderr)
+		return runVerify(ctx, args[1:], stdout, stderr, storages)
 	}
 	if len(args) > 0 && args[0] == "gc" {
 		return runGC(ctx, args[1:], stdout, stderr, storages)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type Storage struct {
 // Settings are what flags say of every storage.
 type Settings struct {
 	ReadOnly, ImmutableTags, Sparse bool
+	MaxUploads                      int // negative: no limit; 0: the default
 	Logger                          *slog.Logger
 }
 
@@ -43,6 +45,10 @@ type Opened struct {
 
 	// Redirect, if not nil, is the BlobRedirect of [ociserver.Options].
 	Redirect func(ctx context.Context, repo string, digest ociregistry.Digest) (location string, expires time.Time, err error)
+
+	// Verify, if not nil, reads everything and yields the problems that it finds, each on a line. An
+	// error is the last element.
+	Verify func(context.Context) iter.Seq2[fmt.Stringer, error]
 }
 
 // chosen is the storage that flags choose, if any.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"testing"
@@ -21,7 +23,8 @@ import (
 // shelf is a kind of storage whose registries are in memory, by name.
 type shelf struct {
 	registries map[string]*ocimem.Registry
-	redirect   string // the value of its own flag
+	redirect   string   // the value of its own flag
+	problems   []string // that Verify finds, if it is not nil
 	opened     []Settings
 }
 
@@ -37,6 +40,17 @@ func (s *shelf) storage() Storage {
 				return nil, errors.New("no such shelf")
 			}
 			opened := &Opened{Registry: memory{r}}
+			if s.problems != nil {
+				opened.Verify = func(context.Context) iter.Seq2[fmt.Stringer, error] {
+					return func(yield func(fmt.Stringer, error) bool) {
+						for _, p := range s.problems {
+							if !yield(text(p), nil) {
+								return
+							}
+						}
+					}
+				}
+			}
 			if s.redirect != "" {
 				opened.Redirect = func(_ context.Context, repo string, digest ociregistry.Digest) (string, time.Time, error) {
 					return s.redirect + repo + "/" + string(digest), time.Time{}, nil
@@ -46,6 +60,11 @@ func (s *shelf) storage() Storage {
 		},
 	}
 }
+
+// text is a text as a fmt.Stringer.
+type text string
+
+func (t text) String() string { return string(t) }
 
 func newShelf(t *testing.T) (*shelf, *ocitest.Artifact) {
 	r := ocimem.New()
@@ -57,7 +76,7 @@ func newShelf(t *testing.T) (*shelf, *ocitest.Artifact) {
 func TestStorage_IsServed(t *testing.T) {
 	t.Parallel()
 	s, image := newShelf(t)
-	url, log, stop := startWith(t, []Storage{s.storage()}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse")
+	url, log, stop := startWith(t, []Storage{s.storage()}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse", "-max-uploads", "7")
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	digest := string(image.Blobs[0].Descriptor.Digest)
 	resp, err := client.Get(url + "/app/blobs/" + digest)
@@ -67,7 +86,7 @@ func TestStorage_IsServed(t *testing.T) {
 	qt.Check(t, qt.Equals(resp.Header.Get("Location"), "http://elsewhere/app/"+digest))
 	qt.Check(t, qt.Equals(stop(), 0))
 	qt.Assert(t, qt.HasLen(s.opened, 1))
-	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags && s.opened[0].Sparse && !s.opened[0].ReadOnly && s.opened[0].Logger != nil))
+	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags && s.opened[0].Sparse && !s.opened[0].ReadOnly && s.opened[0].MaxUploads == 7 && s.opened[0].Logger != nil))
 	qt.Check(t, qt.Not(qt.StringContains(log.String(), "secret")))
 }
 
@@ -79,6 +98,28 @@ func TestStorage_IsCollected(t *testing.T) {
 	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
 	qt.Check(t, qt.StringContains(out.String(), "Removed 1 manifest and 2 blobs"))
 	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags))
+}
+
+func TestStorage_IsVerified(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		problems []string
+		status   int
+		out, err string
+	}{
+		{nil, 1, "", "ociserve verify: the shelf top cannot be verified\n"},
+		{[]string{}, 0, "Nothing is wrong.\n", ""},
+		{[]string{"app: x", "app: y"}, 1, "app: x\napp: y\n2 found.\n", ""},
+	} {
+		s, _ := newShelf(t)
+		s.problems = test.problems
+		var out, errs bytes.Buffer
+		status := Run(t.Context(), []string{"verify", "-shelf", "top", "-immutable", "-sparse"}, &out, &errs, s.storage())
+		qt.Check(t, qt.Equals(status, test.status))
+		qt.Check(t, qt.Equals(out.String(), test.out))
+		qt.Check(t, qt.Equals(errs.String(), test.err))
+		qt.Check(t, qt.IsTrue(s.opened[0].ReadOnly && s.opened[0].ImmutableTags && s.opened[0].Sparse))
+	}
 }
 
 func TestStorage_IsACache(t *testing.T) {
@@ -105,11 +146,15 @@ func TestStorage_RefusesNonsense(t *testing.T) {
 		{"-redirect x", 2, "-redirect is for -shelf"},
 		{"-shelf top -dir x", 2, "-shelf excludes -dir, -layout and -proxy"},
 		{"-shelf top -proxy x.example", 2, "-shelf excludes -dir, -layout and -proxy"},
-		{"-shelf top -max-bytes 1", 2, "-max-bytes and -max-uploads are not for -shelf"},
+		{"-shelf top -max-bytes 1", 2, "-max-bytes is not for -shelf"},
 		{"-shelf top -no-sync", 2, "-no-sync is for"},
 		{"-shelf top -verify-reads", 2, "-verify-reads is for"},
 		{"-addr 127.0.0.1:0 -shelf other", 1, "no such shelf"},
 		{"gc -shelf top dir", 2, "-shelf excludes a directory"},
+		{"verify -shelf top dir", 2, "-shelf excludes a directory"},
+		{"verify -shelf top -repair", 2, "-repair is for a directory"},
+		{"verify -redirect x dir", 2, "-redirect is for -shelf"},
+		{"verify -shelf other", 1, "no such shelf"},
 		{"gc -redirect x dir", 2, "-redirect is for -shelf"},
 		{"gc -shelf other", 1, "no such shelf"},
 	} {

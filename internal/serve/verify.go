@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,11 +17,17 @@ import (
 const verifyUsage = "Usage: ociserve verify [-repair] [-sparse] directory"
 
 // runVerify runs the program if its first argument is "verify". It returns the exit status.
-func runVerify(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func runVerify(ctx context.Context, args []string, stdout, stderr io.Writer, storages []Storage) int {
 	flags := flag.NewFlagSet("ociserve verify", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	repair := flags.Bool("repair", false, "move damaged content to .ocifs/damaged in the directory")
 	sparse := flags.Bool("sparse", false, "do not report missing blobs that manifests name, as there are in a cache")
+	var chosen chosen
+	chosen.define(flags, storages)
+	immutable := false
+	if len(storages) > 0 {
+		flags.BoolVar(&immutable, "immutable", false, "as for the programs that serve the storage")
+	}
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -30,21 +35,30 @@ func runVerify(ctx context.Context, args []string, stdout, stderr io.Writer) int
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 		return 0
-	case err == nil && flags.NArg() != 1:
+	case err == nil && chosen.Storage == nil && flags.NArg() != 1:
 		err = errors.New("one directory is needed")
+	case err == nil && chosen.Storage != nil && flags.NArg() != 0:
+		err = fmt.Errorf("-%s excludes a directory", chosen.Flag)
+	case err == nil && chosen.Storage != nil && *repair:
+		err = errors.New("-repair is for a directory")
+	case err == nil:
+		err = chosen.check(flags)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "ociserve verify: %v\n%s\n", err, verifyUsage)
 		return 2
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	opts := ocifs.Options{ReadOnly: !*repair, Sparse: *sparse, Logger: logger}
-	left, err := verify(ctx, flags.Arg(0), stdout, &opts)
+	left := 0
+	if chosen.Storage != nil {
+		left, err = verifyStorage(ctx, chosen, stdout, Settings{ReadOnly: true, ImmutableTags: immutable, Sparse: *sparse, Logger: logger})
+	} else {
+		left, err = verify(ctx, flags.Arg(0), stdout, &ocifs.Options{ReadOnly: !*repair, Sparse: *sparse, Logger: logger})
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "ociserve verify: %v\n", err)
-		return 1
 	}
-	if left > 0 {
+	if err != nil || left > 0 {
 		return 1
 	}
 	return 0
@@ -61,38 +75,54 @@ func verify(ctx context.Context, dir string, stdout io.Writer, opts *ocifs.Optio
 	if opts.ReadOnly {
 		find = r.Verify
 	}
-	repaired, left, err := report(stdout, find(ctx))
+	all := 0
+	for p, problemErr := range find(ctx) {
+		if err = problemErr; err != nil {
+			break
+		}
+		if all++; !p.Repaired {
+			left++
+		}
+		fmt.Fprintln(stdout, p)
+	}
 	if closeErr := r.Close(); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return left, err
+	if err == nil && !opts.ReadOnly && all > 0 {
+		fmt.Fprintf(stdout, "%d repaired, %d left.\n", all-left, left)
+	} else if err == nil {
+		fmt.Fprintln(stdout, found(left))
 	}
-	switch {
-	case repaired+left == 0:
-		fmt.Fprintln(stdout, "Nothing is wrong.")
-	case !opts.ReadOnly:
-		fmt.Fprintf(stdout, "%d repaired, %d left.\n", repaired, left)
-	default:
-		fmt.Fprintf(stdout, "%d found.\n", left)
-	}
-	return left, nil
+	return left, err
 }
 
-// report prints problems, and counts those that were repaired and those that are left.
-func report(w io.Writer, problems iter.Seq2[ocifs.Problem, error]) (repaired, left int, err error) {
-	for p, err := range problems {
-		if err != nil {
-			return repaired, left, err
-		}
-		if p.Repaired {
-			repaired++
-		} else {
-			left++
-		}
-		fmt.Fprintln(w, p)
+// verifyStorage prints the problems of the storage that was chosen, and returns their number.
+func verifyStorage(ctx context.Context, c chosen, stdout io.Writer, s Settings) (n int, err error) {
+	opened, err := c.open(ctx, s)
+	if err != nil {
+		return 0, err
 	}
-	return repaired, left, nil
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	if opened.Verify == nil {
+		return 0, fmt.Errorf("%s cannot be verified", c.what())
+	}
+	for p, err := range opened.Verify(ctx) {
+		if err != nil {
+			return n, err
+		}
+		n++
+		fmt.Fprintln(stdout, p)
+	}
+	fmt.Fprintln(stdout, found(n))
+	return n, nil
+}
+
+// found says how many problems there are.
+func found(n int) string {
+	if n == 0 {
+		return "Nothing is wrong."
+	}
+	return fmt.Sprintf("%d found.", n)
 }
 
 // openExisting opens a directory, which must exist, like -layout if it is a layout itself,

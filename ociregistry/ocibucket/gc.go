@@ -29,8 +29,10 @@ var _ ocigc.Collector = (*Registry)(nil)
 // A blob that nothing names is condemned by a collection, and removed by one that comes when the delay has passed since: a
 // blob that a client was told to be there meanwhile is not condemned any more. So it takes two collections, and a manifest
 // that goes makes its blobs wait for the next two. With a negative delay, one is enough. What
-// blobs leave in the bucket goes a day or two later. Pulls are not known: tags of which a policy wants
-// to know when they were pulled are kept or not as if they never were.
+// blobs leave in the bucket goes a day or two later.
+//
+// Pulls are written down every ten minutes, and when a registry is closed. Those that another process
+// has not written down yet are not known.
 func (r *Registry) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, error) {
 	if opts == nil {
 		opts = &ocigc.Options{}
@@ -49,9 +51,15 @@ func (r *Registry) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, 
 	if _, err := r.bucket.Read(ctx, keys.Options, maxShared); err != nil { // for its Date
 		return &ocigc.Report{DryRun: opts.DryRun}, err
 	}
-	report, err := gc.Collect(ctx, &collector{Registry: r, delay: selector.Delay()}, &mine)
+	c := &collector{Registry: r, delay: selector.Delay()}
+	if slices.ContainsFunc(opts.Policies, func(p ocigc.Policy) bool { return len(p.Keep) > 0 }) {
+		if c.pulled, err = r.pulls.Read(ctx); err != nil {
+			return &ocigc.Report{DryRun: opts.DryRun}, err
+		}
+	}
+	report, err := gc.Collect(ctx, c, &mine)
 	if err == nil && !opts.DryRun {
-		s := sweep.Sweeper{Bucket: r.bucket, Blobs: r.blobs, Repos: r.repos, Uploads: r.uploads, Delay: max(selector.Delay(), 0)}
+		s := sweep.Sweeper{Bucket: r.bucket, Blobs: r.blobs, Repos: r.repos, Uploads: r.uploads, Pulls: r.pulls, Delay: max(selector.Delay(), 0)}
 		if err := s.Run(ctx); err != nil && ctx.Err() == nil {
 			r.log.Warn("what is left over in the bucket could not all be removed", "error", err)
 		}
@@ -63,7 +71,8 @@ func (r *Registry) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, 
 // collector is a registry as a [gc.Backend].
 type collector struct {
 	*Registry
-	delay time.Duration
+	delay  time.Duration
+	pulled formats.Pulls // if a policy has rules for tags
 }
 
 // Enumerate implements [gc.Backend].
@@ -81,7 +90,10 @@ func (c *collector) Enumerate(ctx context.Context, name string) (*gc.Repository,
 			})
 		})
 		for _, tag := range s.AppendTags(nil, "", math.MaxInt) {
-			g.Tags = append(g.Tags, gc.Tag{Name: tag, Manifest: s.Tag(tag).Digest, Pushed: s.TagTime(tag) * int64(time.Second)})
+			digest := s.Tag(tag).Digest
+			g.Tags = append(g.Tags, gc.Tag{
+				Name: tag, Manifest: digest, Pushed: s.TagTime(tag) * int64(time.Second), Pulled: c.pulled[name][digest] * int64(time.Second),
+			})
 		}
 	})
 	if err != nil {
@@ -157,7 +169,7 @@ type planSweep struct {
 // gcBatch is how many tags one record deletes at most.
 const gcBatch = 1000
 
-// dropTags removes the tags that were not set since they were enumerated.
+// dropTags removes the tags that were neither set nor, from this process, pulled since they were enumerated.
 func (s *planSweep) dropTags(ctx context.Context) error {
 	for start := 0; start < len(s.DropTags); start += gcBatch {
 		part := s.DropTags[start:min(start+gcBatch, len(s.DropTags))]
@@ -168,7 +180,8 @@ func (s *planSweep) dropTags(ctx context.Context) error {
 			for _, i := range part {
 				want := &s.Tags[i]
 				m := b.Tag(want.Name)
-				if m != nil && m.Digest == want.Manifest && b.State().TagTime(want.Name)*int64(time.Second) == want.Pushed {
+				isSame := m != nil && m.Digest == want.Manifest && b.State().TagTime(want.Name)*int64(time.Second) == want.Pushed
+				if isSame && s.c.pulls.Noted(s.Name, m.Digest)*int64(time.Second) <= want.Pulled {
 					names, dropped = append(names, want.Name), append(dropped, i)
 				}
 			}

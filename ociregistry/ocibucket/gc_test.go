@@ -10,10 +10,19 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
+
+func TestGC_KeepsItsContract(t *testing.T) {
+	t.Parallel()
+	ocitest.RunGC(t, func(t testing.TB, now func() time.Time) ocigc.Collector {
+		return mustOpen(t, memstore.New(&memstore.Options{Now: now}), &Options{PartSize: minPartSize})
+	}, &ocitest.GCOptions{Rounds: 2})
+}
 
 // A garden is a registry in a bucket with a clock.
 type garden struct {
@@ -144,6 +153,58 @@ func TestGC_PoliciesDropTagsAndWhatTheyKept(t *testing.T) {
 	g.must(index.Verify(g.ctx, g, "app"))
 	_, err := g.GetManifest(g.ctx, "app", referrer.Descriptor.Digest)
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrManifestUnknown)))
+}
+
+// Snapshots know what manifests name, so that damage to the bytes of one keeps nothing.
+func TestGC_NeedsNoBytesOfManifests(t *testing.T) {
+	t.Parallel()
+	g := newGarden(t)
+	kept, untagged := g.image("app", "v1"), g.image("app")
+	b := bench{TB: t, ctx: t.Context(), Registry: g.Registry}
+	for range 3 {
+		b.tag("app", 5000)
+		b.quiet()
+	}
+	for _, a := range []*ocitest.Artifact{kept, untagged} {
+		_, err := g.store.Put(g.ctx, keys.Manifest("app", a.Descriptor.Digest), []byte("damaged"), objstore.Condition{})
+		g.must(err)
+	}
+	for range 2 {
+		g.wait(2 * time.Hour)
+		g.collect(everything)
+	}
+	for _, blob := range kept.Blobs {
+		g.wantBlob("app", blob, true)
+	}
+	for _, blob := range untagged.Blobs[1:] {
+		g.wantBlob("app", blob, false)
+	}
+}
+
+// Pulls of any process count once they are written down, and those of this one at once.
+func TestGC_KnowsWhatWasPulled(t *testing.T) {
+	t.Parallel()
+	g := newGarden(t)
+	for _, tag := range []string{"elsewhere", "here", "never"} {
+		g.image("app", tag)
+	}
+	g.wait(48 * time.Hour)
+	other := mustOpen(t, g.store, &Options{PartSize: minPartSize})
+	for r, tag := range map[*Registry]string{other: "elsewhere", g.Registry: "here"} {
+		rd, err := r.GetTag(g.ctx, "app", tag)
+		g.must(err)
+		g.must(rd.Close())
+	}
+	g.must(other.Close())
+	view := mustOpen(t, g.store, &Options{ReadOnly: true})
+	rd, err := view.GetTag(g.ctx, "app", "never")
+	g.must(err)
+	g.must(rd.Close())
+	g.must(view.Close())
+	g.collect(ocigc.Options{Policies: []ocigc.Policy{{Keep: []ocigc.TagRule{{PulledWithin: time.Hour}}}}})
+	tags, err := ociregistry.All(g.Tags(g.ctx, "app", ""))
+	g.must(err)
+	qt.Check(t, qt.DeepEquals(tags, []string{"elsewhere", "here"}))
 }
 
 func TestGC_EndsUploadsThatNobodyContinues(t *testing.T) {

@@ -173,6 +173,9 @@ func (r *Registry) openManifest(ctx context.Context, name string, l lookup) (oci
 	if err != nil {
 		return nil, err
 	}
+	if !r.opts.ReadOnly {
+		r.pulls.Note(name, desc.Digest)
+	}
 	return blobs.NewTextReader(text, desc), nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/pulls"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/texts"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/uploads"
@@ -22,6 +23,8 @@ import (
 const (
 	// DefaultUploadExpiry is the default of [Options.UploadExpiry].
 	DefaultUploadExpiry = 7 * 24 * time.Hour
+	// DefaultMaxUploads is the default of [Options.MaxUploads].
+	DefaultMaxUploads = 100_000
 	// DefaultPartSize is the default of [Options.PartSize], in bytes.
 	DefaultPartSize = 8 << 20
 	// DefaultConcurrency is the default of [Options.Concurrency].
@@ -61,6 +64,12 @@ type Options struct {
 	// DefaultUploadExpiry. A negative value means that sessions do not expire.
 	UploadExpiry time.Duration
 
+	// MaxUploads is the maximum number of upload sessions that this process has begun or gone on with within the
+	// last hour, and of which it does not know that they have ended. Those of other processes are not
+	// included. To begin one more fails with [ociregistry.ErrTooManyRequests]. Zero means
+	// DefaultMaxUploads. A negative value means no limit.
+	MaxUploads int
+
 	// PartSize is the size of the parts of large content, in bytes. Zero means
 	// DefaultPartSize. The store's minimum and maximum bound it. A blob has at most as many parts as the
 	// store allows: 10,000 in most.
@@ -94,6 +103,7 @@ type Registry struct {
 	blobs   *blobs.Store
 	uploads *uploads.Sessions
 	texts   *texts.Cache
+	pulls   *pulls.Log
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -140,10 +150,13 @@ func open(ctx context.Context, store objstore.Store, opts *Options, s settings) 
 		return nil, err
 	}
 	buffers := parts.NewBuffers(int(r.opts.PartSize))
+	r.pulls = pulls.New(r.bucket, r.log)
 	r.texts = texts.New(r.opts.ManifestMemory)
 	r.repos = repos.NewSet(r.bucket, repos.Options{ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log})
 	r.blobs = blobs.New(r.bucket, blobs.Options{ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency})
-	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry})
+	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{
+		Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry, Max: r.opts.MaxUploads,
+	})
 	return r, nil
 }
 
@@ -155,6 +168,9 @@ func (r *Registry) complete(caps objstore.Capabilities) error {
 	}
 	if o.UploadExpiry == 0 {
 		o.UploadExpiry = DefaultUploadExpiry
+	}
+	if o.MaxUploads == 0 {
+		o.MaxUploads = DefaultMaxUploads
 	}
 	if o.PartSize <= 0 {
 		o.PartSize = DefaultPartSize
@@ -181,9 +197,10 @@ const (
 	maxPrefix   = 256 // what is left is enough for the longest keys
 )
 
-// Close ends what is done in the background. Open readers remain usable. Calls that are under way may
+// Close ends what is done in the background, and writes down when manifests were pulled. Open readers remain usable. Calls that are under way may
 // fail. Calling Close again does nothing.
 func (r *Registry) Close() error {
+	r.pulls.Close()
 	r.repos.Close()
 	return nil
 }

@@ -221,9 +221,6 @@ func (b *bench) tag(repo string, n int) ociregistry.Digest {
 
 func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it pushes many tags")
-	}
 	b := newBench(t)
 	for i := range 20 {
 		a := b.image("app", fmt.Sprintf("i%d", i), 100)

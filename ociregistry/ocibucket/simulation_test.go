@@ -155,12 +155,33 @@ func (s *simulation) run(clients []func(context.Context), check func(context.Con
 	}
 	r := s.start()
 	check(ctx, r)
+	if !r.opts.Sparse {
+		s.verify(ctx, r)
+	}
 	r.Close()
 	for _, p := range s.processes {
 		p.Close()
 	}
 	for _, problem := range s.problems {
 		s.t.Errorf("seed %d: %s", s.seed, problem)
+	}
+}
+
+// verify checks that a registry finds nothing damaged or missing in the bucket, which others may use
+// meanwhile.
+func (s *simulation) verify(ctx context.Context, r *Registry) {
+	for p, err := range r.Verify(ctx) {
+		if err == nil && (errors.Is(p.Err, ErrDamaged) || errors.Is(p.Err, ErrMissing)) {
+			s.problem("Verify: %v", p)
+		}
+	}
+}
+
+// verifier calls Verify now and then.
+func (s *simulation) verifier(ctx context.Context) {
+	for range 6 {
+		s.nap()
+		s.verify(ctx, s.process())
 	}
 }
 
@@ -385,7 +406,7 @@ func TestSimulation_NothingThatWasAcknowledgedIsLost(t *testing.T) {
 				})
 			})
 		}
-		clients = append(clients, s.deleter)
+		clients = append(clients, s.deleter, s.verifier)
 		s.run(clients, func(ctx context.Context, r *Registry) {
 			for _, c := range taggers {
 				c.look(ctx, r)
@@ -420,7 +441,7 @@ func TestSimulation_CollectionsTakeNothingThatIsUsed(t *testing.T) {
 			taggers = append(taggers, c)
 			clients = append(clients, c.client)
 		}
-		clients = append(clients, s.deleter, s.collector, s.collector)
+		clients = append(clients, s.deleter, s.collector, s.collector, s.verifier)
 		clients = append(clients, func(ctx context.Context) { s.uploader(ctx, int(seed), func(string, ocitest.Blob) {}) })
 		s.run(clients, func(ctx context.Context, r *Registry) {
 			for range 8 {

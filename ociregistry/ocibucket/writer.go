@@ -43,7 +43,8 @@ func (r *Registry) mayWrite(ctx context.Context) error {
 }
 
 // PushBlobChunked implements [ociregistry.Writer.PushBlobChunked]. What is written is kept when the
-// writer is closed, and, of large content, when parts of it are complete.
+// writer is closed, and, of large content, when parts of it are complete. If there are
+// [Options.MaxUploads] sessions, the error is [ociregistry.ErrTooManyRequests].
 func (r *Registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	err := ociregistry.CheckRepository(repo)
 	if err == nil {

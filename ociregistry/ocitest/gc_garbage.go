@@ -49,14 +49,12 @@ func gcOrphanBlobs(t *gcTest) {
 	elsewhere := t.pushBlob("other", 20)
 	t.wait(2 * time.Hour)
 	young := t.pushBlob("app", 30)
-	report := t.collect(allGarbage)
+	t.collect(allGarbage)
 	t.wantNoBlob("app", orphan)
 	t.wantNoBlob("other", elsewhere)
 	t.wantBlob("app", young)
 	t.wantKept("app", image)
-	if report.Blobs != 2 || report.Bytes != 30 {
-		t.Errorf("report has %d blobs and %d bytes, want 2 and 30", report.Blobs, report.Bytes)
-	}
+	t.wantRemovedBlobs(2, 30)
 }
 
 func gcUntagged(t *gcTest) {
@@ -337,12 +335,14 @@ func gcLast(t *gcTest) {
 	t.push("c/d/e", t.newImage(), "v1")
 	t.wait(2 * time.Hour)
 	report := t.collect(allGarbage)
-	t.wantRepositories("a", "c/d/e")
 	if report.Repositories != 5 {
 		t.Errorf("report has %d repositories, want 5", report.Repositories)
 	}
-	t.push("c", t.newImage(), "v1")
-	t.wantRepositories("a", "c", "c/d/e")
+	t.wantRepositories("a", "c/d/e")
+	t.onceGone(func() {
+		t.push("c", t.newImage(), "v1")
+		t.wantRepositories("a", "c", "c/d/e")
+	})
 }
 
 func gcUnreadable(t *gcTest) {

@@ -59,23 +59,36 @@ func gcDryRun(t *gcTest) {
 }
 
 func gcReport(t *gcTest) {
-	start := t.now().UTC().Format(time.DateTime)
+	start := t.now()
 	image := t.push("app", t.newImage())
 	referrer := t.push("app", t.newORAS(image), "v1")
 	t.wait(2 * time.Hour)
-	var want []string
-	add := func(ref, what string, reason ocigc.Reason) {
-		want = append(want, fmt.Sprintf("app%s: %s: %s, since %s", ref, what, reason, start))
+	line := func(ref, what string, reason ocigc.Reason, since time.Time) string {
+		return fmt.Sprintf("app%s: %s: %s, since %s", ref, what, reason, since.UTC().Format(time.DateTime))
 	}
-	manifest := func(a *Artifact, reason ocigc.Reason) {
-		add("@"+string(a.Descriptor.Digest), fmt.Sprintf("manifest of %d bytes", a.Descriptor.Size), reason)
-		for _, b := range a.Blobs {
-			add("@"+string(b.Descriptor.Digest), fmt.Sprintf("blob of %d bytes", b.Descriptor.Size), ocigc.Unnamed)
+	manifest := func(a *Artifact, reason ocigc.Reason) string {
+		return line("@"+string(a.Descriptor.Digest), fmt.Sprintf("manifest of %d bytes", a.Descriptor.Size), reason, start)
+	}
+	want := []string{
+		line(":v1", "tag", ocigc.SubjectGone, start), manifest(image, ocigc.Untagged), manifest(referrer, ocigc.SubjectGone),
+	}
+	sum := ocigc.Summary{Repositories: 1, Tags: 1, Manifests: 2, Bytes: image.Descriptor.Size + referrer.Descriptor.Size}
+	unused := start
+	if t.opts.Rounds > 1 {
+		unused = t.now() // which the collection notes
+	}
+	var blobs []string
+	for _, b := range slices.Concat(image.Blobs, referrer.Blobs) {
+		blobs = append(blobs, line("@"+string(b.Descriptor.Digest), fmt.Sprintf("blob of %d bytes", b.Descriptor.Size), ocigc.Unnamed, unused))
+		if t.opts.Rounds <= 1 {
+			sum.Blobs++
+			sum.Bytes += b.Descriptor.Size
 		}
 	}
-	manifest(image, ocigc.Untagged)
-	manifest(referrer, ocigc.SubjectGone)
-	add(":v1", "tag", ocigc.SubjectGone)
+	slices.Sort(blobs)
+	if t.opts.Rounds <= 1 {
+		want = append(want, blobs...)
+	}
 	slices.Sort(want)
 
 	var found []ocigc.Finding
@@ -91,17 +104,17 @@ func gcReport(t *gcTest) {
 	if got := lines(found); !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
-	var bytes int64
-	for _, f := range found {
-		bytes += f.Size
-	}
-	sum := ocigc.Summary{Repositories: 1, Tags: 1, Manifests: 2, Blobs: len(image.Blobs) + len(referrer.Blobs), Bytes: bytes}
 	if report.Summary != sum || len(report.Findings) > 0 {
 		t.Errorf("report is %+v with %d findings, want %+v with none", report.Summary, len(report.Findings), sum)
 	}
 	if len(progress) != 1 || progress[0] != (ocigc.Progress{Summary: sum, Repository: "app"}) {
 		t.Errorf("progress is %+v, want %+v once", progress, sum)
 	}
+	t.onceGone(func() {
+		if got := lines(t.blobs); !slices.Equal(got, blobs) {
+			t.Errorf("found blobs %q, want %q", got, blobs)
+		}
+	})
 }
 
 func gcContext(t *gcTest) {

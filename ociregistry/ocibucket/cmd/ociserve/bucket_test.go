@@ -109,4 +109,11 @@ func TestProgram_ServesABucketFromSeveralProcesses(t *testing.T) {
 	status := serve.Run(ctx, []string{"gc", "-bucket", url, "-dry-run", "-untagged"}, &out, &errs, bucket())
 	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
 	qt.Check(t, qt.StringContains(out.String(), "Would remove nothing (0 B) from 1 repository."))
+	out.Reset()
+	status = serve.Run(ctx, []string{"verify", "-bucket", url}, &out, &errs, bucket())
+	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
+	qt.Check(t, qt.Equals(out.String(), "Nothing is wrong.\n"))
+	status = serve.Run(ctx, []string{"verify", "-bucket", strings.Replace(url, "team", "nobody", 1)}, &out, &errs, bucket())
+	qt.Check(t, qt.Equals(status, 1))
+	qt.Check(t, qt.StringContains(errs.String(), "there is no registry in the bucket"))
 }

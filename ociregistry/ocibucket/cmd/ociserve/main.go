@@ -5,6 +5,7 @@
 //	ociserve [flags]
 //	ociserve gc [flags] [directory]
 //	ociserve verify [-repair] [-sparse] directory
+//	ociserve verify -bucket url [-sparse] [-immutable]
 //
 // It is the program of the same name in the module that this one belongs to, with all of its
 // flags and commands, and with these flags besides:
@@ -17,7 +18,8 @@
 //		for this long, such as 10m, and at most a day. They must be able to reach it
 //
 // With -cache, the bucket has what is kept, and several programs share it. With gc, the bucket
-// is collected; the flags -immutable and -sparse must be those of the programs that serve it.
+// is collected, and with verify, all of it is read and what is damaged or missing is named; the
+// flags -immutable and -sparse must be those of the programs that serve it.
 //
 // # Buckets
 //

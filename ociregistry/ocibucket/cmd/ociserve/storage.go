@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/serve"
@@ -29,17 +31,31 @@ func bucket() serve.Storage {
 				ReadOnly:      s.ReadOnly,
 				ImmutableTags: s.ImmutableTags,
 				Sparse:        s.Sparse,
+				MaxUploads:    s.MaxUploads,
 				Logger:        s.Logger,
 			})
 			if err != nil {
 				return nil, err
 			}
-			opened := &serve.Opened{Registry: r}
+			opened := &serve.Opened{Registry: r, Verify: verify(r)}
 			if redirect > 0 {
 				opened.Redirect = redirectTo(r, redirect)
 			}
 			return opened, nil
 		},
+	}
+}
+
+// verify returns what finds the problems of a registry.
+func verify(r *ocibucket.Registry) func(context.Context) iter.Seq2[fmt.Stringer, error] {
+	return func(ctx context.Context) iter.Seq2[fmt.Stringer, error] {
+		return func(yield func(fmt.Stringer, error) bool) {
+			for p, err := range r.Verify(ctx) {
+				if !yield(p, err) {
+					return
+				}
+			}
+		}
 	}
 }
 

@@ -201,5 +201,5 @@ func (s *Store) Unknown(ctx context.Context, repo *repos.Repository, err error) 
 
 // missing returns the error for a link whose bytes are not there.
 func missing(digest ociregistry.Digest) error {
-	return fmt.Errorf("the bytes of %s are missing in the bucket", digest)
+	return fmt.Errorf("%w: the bytes of %s", ErrMissing, digest)
 }

@@ -44,6 +44,7 @@ func forms() []form {
 			Status: formats.Open, Repository: "a/b", Algorithm: "sha256", Hash: []byte("state"), Size: 10, Data: "D", Upload: "U", Claimed: 4,
 			Parts: []objstore.Part{{Number: 1, ETag: "e", Size: 6}}, Tail: "T", Inline: "", Digest: digest, Nonce: n, T0: t0,
 		}, (*formats.Session).Encode, formats.DecodeSession),
+		of("pulls", formats.Pulls{"a/b": {digest: 9, digest[:70] + "c": 1_800_000_000}, "c": {digest: 7}}, func(p *formats.Pulls) []byte { return p.Encode() }, formats.DecodePulls),
 		of("gone session", formats.Session{Status: formats.Gone, Repository: "a", Data: "D", Upload: "U"}, (*formats.Session).Encode, formats.DecodeSession),
 	}
 }

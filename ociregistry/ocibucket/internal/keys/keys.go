@@ -69,6 +69,9 @@ func Data(name string) string { return "d/" + name }
 // Session returns the key of an upload session.
 func Session(id string) string { return "u/" + id + "/s" }
 
+// Pulls returns the key of a list of when manifests were last pulled.
+func Pulls(name string) string { return AllPulls + name }
+
 // Catalog returns the key that a repository has in the catalog.
 func Catalog(repo string) string { return "c/" + repo + "!" }
 
@@ -82,6 +85,7 @@ const (
 	AllSessions = "u/"
 	AllCatalog  = "c/"
 	AllMarks    = "e/"
+	AllPulls    = "p/"
 )
 
 func path(digest ociregistry.Digest) string {

@@ -25,6 +25,7 @@ const (
 	KindSession
 	KindCatalog
 	KindMark
+	KindPulls
 )
 
 // A Key is what a key says.
@@ -33,7 +34,7 @@ type Key struct {
 	Repository string             // of those that belong to one
 	Digest     ociregistry.Digest // of manifests, links, references and markers
 	Number     uint64             // of records and snapshots
-	Name       string             // of data, markers and sessions; the nonce of references and marks
+	Name       string             // of data, markers, sessions and pulls; the nonce of references and marks
 }
 
 // Parse takes a key apart. It reports false for a key that no function of this package returns:
@@ -67,6 +68,8 @@ func parse(key string) (k Key, ok bool) {
 	case "e":
 		repo, nonce, _ := strings.Cut(rest, "!")
 		return Key{Kind: KindMark, Repository: repo, Name: nonce}, isRepository(repo) && isName(nonce)
+	case "p":
+		return Key{Kind: KindPulls, Name: rest}, isName(rest)
 	}
 	return Key{}, false
 }
@@ -151,6 +154,8 @@ func (k Key) String() string {
 		return Catalog(k.Repository)
 	case KindMark:
 		return Mark(k.Repository, k.Name)
+	case KindPulls:
+		return Pulls(k.Name)
 	}
 	return ""
 }

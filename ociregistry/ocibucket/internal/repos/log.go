@@ -3,6 +3,7 @@ package repos
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -103,7 +104,7 @@ func openSnapshot(text string) (*State, error) {
 	var digests []ociregistry.Digest
 	s.EachManifest(func(digest ociregistry.Digest, _ int64, _ ociregistry.Digest) { digests = append(digests, digest) })
 	slices.Sort(digests)
-	tags := s.AppendTags(nil, "", maxInt)
+	tags := s.AppendTags(nil, "", math.MaxInt)
 	if len(digests) != len(snapshot.ManifestTimes) || len(tags) != len(snapshot.TagTimes) {
 		return nil, formats.ErrMalformed
 	}
@@ -115,8 +116,6 @@ func openSnapshot(text string) (*State, error) {
 	}
 	return s, nil
 }
-
-const maxInt = int(^uint(0) >> 1)
 
 // A record is one as it was read.
 type record struct {

@@ -1,7 +1,6 @@
 package repos
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/counted"
 )
 
 // Options are options for NewSet.
@@ -30,17 +30,19 @@ type Set struct {
 	opts   Options
 	ctx    context.Context
 	cancel context.CancelFunc
-	work   sync.WaitGroup
+	byName *counted.Set[*Repository]
 
+	work   sync.WaitGroup
 	mu     sync.Mutex
 	closed bool
-	byName map[string]*Repository
-	idle   *list.List // of repositories that nobody uses, the last used first
 }
 
 // NewSet returns an empty Set.
 func NewSet(b *bucket.Bucket, opts Options) *Set {
-	s := &Set{bucket: b, opts: opts, byName: map[string]*Repository{}, idle: list.New()}
+	s := &Set{bucket: b, opts: opts}
+	s.byName = counted.New(opts.Max, func(name string) *Repository {
+		return &Repository{set: s, bucket: b, name: name, known: map[ociregistry.Digest]Known{}}
+	})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -76,10 +78,6 @@ type Repository struct {
 	bucket *bucket.Bucket
 	name   string
 
-	// Guarded by set.mu.
-	users int
-	place *list.Element // in set.idle, if nobody uses it
-
 	cataloged    atomic.Bool
 	snapshotting atomic.Bool
 	pace         pace // of the goroutine that runs
@@ -93,37 +91,10 @@ type Repository struct {
 }
 
 // Open returns the repository of a name, to be released.
-func (s *Set) Open(name string) *Repository {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.byName[name]
-	if r == nil {
-		r = &Repository{set: s, bucket: s.bucket, name: name, known: map[ociregistry.Digest]Known{}}
-		s.byName[name] = r
-	}
-	if r.place != nil {
-		s.idle.Remove(r.place)
-		r.place = nil
-	}
-	r.users++
-	return r
-}
+func (s *Set) Open(name string) *Repository { return s.byName.Use(name) }
 
 // Release tells that a repository is not used any more.
-func (r *Repository) Release() {
-	s := r.set
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r.users--; r.users > 0 {
-		return
-	}
-	r.place = s.idle.PushFront(r)
-	for s.idle.Len() > s.opts.Max {
-		last := s.idle.Back()
-		s.idle.Remove(last)
-		delete(s.byName, last.Value.(*Repository).name)
-	}
-}
+func (r *Repository) Release() { r.set.byName.Release(r.name) }
 
 // Name returns the repository's name.
 func (r *Repository) Name() string { return r.name }

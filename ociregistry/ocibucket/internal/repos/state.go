@@ -1,6 +1,7 @@
 package repos
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -176,7 +177,7 @@ func (s *State) putManifest(o repostate.Op, now int64) {
 // orphan makes the delay of those count from now that a manifest kept which is deleted.
 func (s *State) orphan(digest ociregistry.Digest, now int64) {
 	s.EachName(digest, func(digest ociregistry.Digest) { s.touch(digest, now) })
-	for _, referrer := range s.AppendReferrers(nil, digest, "", maxInt) {
+	for _, referrer := range s.AppendReferrers(nil, digest, "", math.MaxInt) {
 		s.touch(ociregistry.Digest(referrer), now)
 	}
 	for _, tag := range rules.TagsAbout(digest) {

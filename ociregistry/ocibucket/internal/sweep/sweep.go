@@ -8,10 +8,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/pulls"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/uploads"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
@@ -23,12 +25,13 @@ type Sweeper struct {
 	Blobs   *blobs.Store
 	Repos   *repos.Set
 	Uploads *uploads.Sessions
+	Pulls   *pulls.Log
 	Delay   time.Duration // how long what is unused stays at least
 }
 
 // Run makes all steps. After an error of one it makes the others.
 func (s *Sweeper) Run(ctx context.Context) error {
-	return errors.Join(s.sessions(ctx), s.repositories(ctx), s.marks(ctx), s.blobs(ctx), s.orphans(ctx), s.multiparts(ctx))
+	return errors.Join(s.sessions(ctx), s.repositories(ctx), s.marks(ctx), s.blobs(ctx), s.orphans(ctx), s.multiparts(ctx), s.pulls(ctx))
 }
 
 // sessions ends sessions that are committing and old, and removes those that have ended.
@@ -195,4 +198,17 @@ func (s *Sweeper) multiparts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pulls makes few lists of pulls of many. A repository that cannot be read keeps what is known of it.
+func (s *Sweeper) pulls(ctx context.Context) error {
+	return s.Pulls.Merge(ctx, func(name string, digest ociregistry.Digest) (there bool, err error) {
+		repo := s.Repos.Open(name)
+		defer repo.Release()
+		if repo.Load(ctx) != nil {
+			return true, ctx.Err()
+		}
+		err = repo.View(func(st *repos.State) { there = st.Manifest(digest) != nil })
+		return there, err
+	})
 }

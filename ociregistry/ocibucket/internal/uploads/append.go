@@ -179,10 +179,7 @@ func (s *session) progress() formats.Session {
 	if s.sender == nil {
 		return next
 	}
-	arrived := map[int]objstore.Part{}
-	for _, p := range s.sender.Done() {
-		arrived[p.Number] = p
-	}
+	arrived := byNumber(s.sender.Done())
 	var list []objstore.Part
 	kept := 0
 	for i, b := range s.sent {
@@ -202,4 +199,12 @@ func (s *session) progress() formats.Session {
 		s.sent = s.sent[kept:]
 	}
 	return next
+}
+
+func byNumber(list []objstore.Part) map[int]objstore.Part {
+	parts := make(map[int]objstore.Part, len(list))
+	for _, p := range list {
+		parts[p.Number] = p
+	}
+	return parts
 }

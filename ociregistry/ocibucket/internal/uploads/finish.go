@@ -127,15 +127,13 @@ func (s *session) sendRest(ctx context.Context, rest []byte) error {
 
 // waitForParts returns those of the sent parts that the session does not have.
 func (s *session) waitForParts() ([]objstore.Part, error) {
-	arrived := map[int]objstore.Part{}
+	var arrived map[int]objstore.Part
 	if s.sender != nil {
 		all, err := s.sender.Wait()
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range all {
-			arrived[p.Number] = p
-		}
+		arrived = byNumber(all)
 		s.sender = nil
 	}
 	var list []objstore.Part

@@ -1,7 +1,6 @@
 package uploads
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"hash"
@@ -19,10 +18,7 @@ import (
 type session struct {
 	sessions *Sessions
 	id       string
-	writers  int           // guarded by sessions.mu
-	place    *list.Element // in sessions.idle, if nobody uses it; guarded by sessions.mu
-
-	turn chan struct{} // holds a value while somebody has the turn, which guards what follows
+	turn     chan struct{} // holds a value while somebody has the turn, which guards what follows
 
 	// What is in the bucket, if etag is not empty.
 	saved   formats.Session
@@ -149,6 +145,7 @@ func (s *session) adopt(saved formats.Session, o bucket.Object) (err error) {
 	s.saved, s.etag, s.date, s.checked = saved, o.ETag, o.Date, time.Now().Round(0)
 	s.size, s.number = saved.Size, saved.Claimed
 	if saved.Status == formats.Gone {
+		s.sessions.open.end(s.id)
 		return nil
 	}
 	if s.hash, err = restoreHash(saved.Algorithm, saved.Hash); err != nil {

@@ -10,11 +10,9 @@
 package uploads
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"hash"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +20,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/counted"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
@@ -37,6 +36,8 @@ type Options struct {
 	Concurrency int
 	// Expiry is the time after which an idle session ends. A negative value means never.
 	Expiry time.Duration
+	// Max is how many sessions there may be that the process takes for open. A negative value means no limit.
+	Max int
 }
 
 // maxIdle is how many sessions are known that nobody uses.
@@ -49,19 +50,21 @@ type Sessions struct {
 	repos   *repos.Set
 	opts    Options
 	minPart int
-
-	mu   sync.Mutex
-	byID map[string]*session
-	idle *list.List // of sessions without writers, the last used first
+	byID    *counted.Set[*session] // in use by writers
+	open    *openSessions
 }
 
 // New returns the sessions in a bucket.
 func New(b *bucket.Bucket, store *blobs.Store, set *repos.Set, opts Options) *Sessions {
 	minPart := max(int(b.Capabilities().MinPartSize), 1)
-	return &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart, byID: map[string]*session{}, idle: list.New()}
+	u := &Sessions{bucket: b, blobs: store, repos: set, opts: opts, minPart: minPart, open: newOpenSessions(opts.Max)}
+	u.byID = counted.New(maxIdle, func(id string) *session {
+		return &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
+	})
+	return u
 }
 
-// Start begins a session.
+// Start begins a session. The error is ociregistry.ErrTooManyRequests if there are too many.
 func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writer, error) {
 	algorithm := digest.SHA256
 	if a := ociregistry.DigestAlgorithmFrom(ctx); a.Available() {
@@ -70,16 +73,17 @@ func (u *Sessions) Start(ctx context.Context, repo string, chunkSize int) (*Writ
 	saved := formats.Session{Status: formats.Open, Repository: repo, Algorithm: string(algorithm)}
 	h := algorithm.Hash()
 	saved.Hash = hashState(h)
-	s := &session{sessions: u, id: formats.Nonce(), turn: make(chan struct{}, 1)}
-	o, err := u.bucket.Write(ctx, keys.Session(s.id), saved.Encode(), objstore.Condition{IfAbsent: true})
-	if err != nil {
+	id := formats.Nonce()
+	if err := u.open.begin(id); err != nil {
 		return nil, err
 	}
+	o, err := u.bucket.Write(ctx, keys.Session(id), saved.Encode(), objstore.Condition{IfAbsent: true})
+	if err != nil {
+		u.open.end(id)
+		return nil, err
+	}
+	s := u.byID.Use(id) // which nobody else knows
 	s.adopt(saved, o)
-	u.mu.Lock()
-	u.byID[s.id] = s
-	s.writers++
-	u.mu.Unlock()
 	return newWriter(ctx, s, repo, chunkSize, 0), nil
 }
 
@@ -89,7 +93,7 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 	if k, ok := keys.Parse(keys.Session(id)); !ok || k.Name != id {
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
-	s := u.use(id)
+	s := u.byID.Use(id)
 	size, err := s.resume(ctx, repo, offset)
 	if err == nil && offset != -1 && offset != size {
 		err = errAt(size)
@@ -98,6 +102,7 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 		s.release()
 		return nil, err
 	}
+	u.open.use(id)
 	return newWriter(ctx, s, repo, chunkSize, size), nil
 }
 
@@ -105,39 +110,8 @@ func errAt(size int64) error {
 	return fmt.Errorf("%w: the upload is at byte %d", ociregistry.ErrRangeInvalid, size)
 }
 
-// use returns the session with an ID, for one more writer.
-func (u *Sessions) use(id string) *session {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s := u.byID[id]
-	if s == nil {
-		s = &session{sessions: u, id: id, turn: make(chan struct{}, 1)}
-		u.byID[id] = s
-	}
-	if s.place != nil {
-		u.idle.Remove(s.place)
-		s.place = nil
-	}
-	s.writers++
-	return s
-}
-
-// release tells that a writer is done. Sessions that are known to have ended, or of which
-// nothing is known, are forgotten.
-func (s *session) release() {
-	u := s.sessions
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if s.writers--; s.writers > 0 {
-		return
-	}
-	s.place = u.idle.PushFront(s)
-	for u.idle.Len() > maxIdle {
-		last := u.idle.Back()
-		u.idle.Remove(last)
-		delete(u.byID, last.Value.(*session).id)
-	}
-}
+// release tells that a writer is done.
+func (s *session) release() { s.sessions.byID.Release(s.id) }
 
 // hashState returns the state of a hash.
 func hashState(h hash.Hash) []byte {

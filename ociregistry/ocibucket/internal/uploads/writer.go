@@ -124,6 +124,7 @@ func (w *Writer) commit(digest ociregistry.Digest) error {
 
 // end notes that the session has ended for the writer.
 func (w *Writer) end() {
+	w.session.sessions.open.end(w.session.id)
 	if !w.done && !w.closed {
 		w.session.release()
 	}
