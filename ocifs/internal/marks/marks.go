@@ -7,6 +7,7 @@ package marks
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -15,24 +16,36 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Dir is the directory of marks. It and its parent are made when they are first needed.
+// Dir is the directory of marks. It and its parent are made when they are first needed. While
+// somebody watches the marks, it is elsewhere: see watcher.go.
 type Dir struct {
 	FS   disk.FS
 	Path string
+	ID   string // of this process, without spaces
 }
 
 // File returns the path of a repository's mark.
-func (d Dir) File(name string) string {
+func (d Dir) File(name string) string { return filepath.Join(d.Path, fileName(name)) }
+
+func (d Dir) watchedFile(name string) string { return filepath.Join(d.watched(), fileName(name)) }
+
+func fileName(name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return filepath.Join(d.Path, hex.EncodeToString(sum[:]))
+	return hex.EncodeToString(sum[:])
 }
 
 // Add marks a repository.
 func (d Dir) Add(name string) error {
-	f, err := d.FS.OpenFile(d.File(name), os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+	open := func(file string) (disk.File, error) {
+		return d.FS.OpenFile(file, os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+	}
+	f, err := open(d.File(name))
+	if disk.IsAbsent(err) {
+		f, err = open(d.watchedFile(name))
+	}
 	if disk.IsAbsent(err) {
 		if err = disk.MakeDirs(d.FS, filepath.Dir(d.Path), d.Path); err == nil {
-			f, err = d.FS.OpenFile(d.File(name), os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+			f, err = open(d.File(name))
 		}
 	}
 	if err != nil {
@@ -44,12 +57,25 @@ func (d Dir) Add(name string) error {
 }
 
 // Remove removes the mark of a repository, if it has one.
-func (d Dir) Remove(name string) { d.FS.Remove(d.File(name)) }
+func (d Dir) Remove(name string) {
+	if err := d.FS.Remove(d.File(name)); disk.IsAbsent(err) {
+		d.note(name)
+		d.FS.Remove(d.watchedFile(name))
+	}
+}
 
 // Has reports whether a repository may have a mark: it has, or the system cannot tell.
 func (d Dir) Has(name string) bool {
-	info, err := disk.Lstat(d.FS, d.File(name))
+	info, err := d.stat(name)
 	return info != nil || err != nil
+}
+
+func (d Dir) stat(name string) (fs.FileInfo, error) {
+	info, err := disk.Lstat(d.FS, d.File(name))
+	if info == nil && err == nil {
+		info, err = disk.Lstat(d.FS, d.watchedFile(name))
+	}
+	return info, err
 }
 
 // minAge is the minimum age of a mark that may be removed when its repository does not
@@ -58,20 +84,31 @@ const minAge = time.Second
 
 // IsOld reports whether a mark may be removed although its repository does not exist.
 func (d Dir) IsOld(name string) bool {
-	info, err := disk.Lstat(d.FS, d.File(name))
+	info, err := d.stat(name)
 	return err == nil && (info == nil || time.Since(info.ModTime()) > minAge)
 }
 
 // Names returns the names of the repositories that have a mark of any process. It removes
 // the marks of processes that died before they wrote the name, if it may.
 func (d Dir) Names(mayRemove bool) ([]string, error) {
-	entries, err := d.FS.ReadDir(d.Path, 0)
+	var names []string
+	for _, dir := range []string{d.Path, d.watched()} { // which may be moved meanwhile
+		some, err := d.namesIn(dir, mayRemove)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, some...)
+	}
+	return names, nil
+}
+
+func (d Dir) namesIn(dir string, mayRemove bool) (names []string, err error) {
+	entries, err := d.FS.ReadDir(dir, 0)
 	if err != nil && !disk.IsAbsent(err) {
 		return nil, err
 	}
-	var names []string
 	for _, e := range entries {
-		path := filepath.Join(d.Path, e.Name())
+		path := filepath.Join(dir, e.Name())
 		name, err := d.read(path)
 		switch {
 		case err != nil:

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { scratch.Main(m) }
 
 func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "private", "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "private", "unfolded")}
 	names := func() []string {
 		t.Helper()
 		names, err := d.Names(true)
@@ -38,7 +38,7 @@ func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 // A mark without the name of a repository is removed if it may be, and never counts.
 func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Assert(t, qt.IsNil(d.Add("a")))
 	for file, text := range map[string]string{"empty": "", "other": "../a"} {
 		qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(d.Path, file), []byte(text), disk.FilePerm)))
@@ -55,7 +55,7 @@ func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 
 func TestDir_KnowsWhichMarksAreOld(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Check(t, qt.IsTrue(d.IsOld("a"))) // there is none
 	qt.Assert(t, qt.IsNil(d.Add("a")))
 	soon := time.Now().Add(time.Hour)
