@@ -46,7 +46,13 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 			},
 			Finish: func() error {
 				switch {
-				case !pending || named:
+				case !pending:
+					err := r.store.Remove(repo.Dir, digest)
+					if err == nil {
+						repo.AddBytes(-size)
+					}
+					return err
+				case named:
 					// A fold has made a file of the blob in the journal. Remove it only
 					// after the journal says so: until then another process relies on it.
 					return r.store.Remove(repo.Dir, digest)

@@ -25,5 +25,6 @@ func (r *Registry) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, 
 		return nil, opError(err, "GC", "", "")
 	}
 	c := garbage.Collector{Repos: r.repos, Store: r.store, Quota: r.quota, Uploads: r.uploads, Pulls: r.pulls, Work: r.work}
+	defer r.reporter.LookAtAll()
 	return c.GC(ctx, opts)
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/pulls"
+	"github.com/seed-40b21970/oci/ocifs/internal/queue"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
+	"github.com/seed-40b21970/oci/ocifs/internal/tally"
 	"github.com/seed-40b21970/oci/ocifs/internal/uploads"
 	"github.com/seed-40b21970/oci/ocifs/internal/usage"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -88,19 +90,20 @@ type Options struct {
 type Registry struct {
 	*ociregistry.Funcs
 
-	opts    Options
-	fs      disk.FS
-	log     *slog.Logger
-	dir     string
-	single  string // the name of the only repository, if dir is its layout
-	quota   *blobs.Quota
-	work    *disk.Workspace
-	store   *blobs.Store
-	layouts layout.Tree
-	repos   *repos.Set
-	uploads *uploads.Sessions
-	pulls   *pulls.Log
-	closed  atomic.Bool
+	opts     Options
+	fs       disk.FS
+	log      *slog.Logger
+	dir      string
+	single   string // the name of the only repository, if dir is its layout
+	quota    *blobs.Quota
+	work     *disk.Workspace
+	store    *blobs.Store
+	layouts  layout.Tree
+	repos    *repos.Set
+	uploads  *uploads.Sessions
+	pulls    *pulls.Log
+	reporter *usage.Reporter
+	closed   atomic.Bool
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -156,7 +159,11 @@ func openWith(fsys disk.FS, dir, single string, opts *Options, clock blobs.Clock
 	r.store.Clock = clock
 	r.pulls = &pulls.Log{Work: r.work, Dir: filepath.Join(r.work.Dir, "pulls"), Log: r.log}
 	r.layouts = layout.Tree{Root: dir, Work: r.work}
-	r.repos = repos.New(repos.Options{Layouts: r.layouts, Store: r.store, Single: single, ReadOnly: r.opts.ReadOnly, Log: r.log})
+	bytes := new(tally.Tally)
+	r.repos = repos.New(repos.Options{Layouts: r.layouts, Store: r.store, Single: single, ReadOnly: r.opts.ReadOnly, Log: r.log, Tally: bytes})
+	r.reporter = &usage.Reporter{
+		Repos: r.repos, Work: r.work, Log: r.log, Tally: bytes, Watcher: r.repos.Watcher(), ReadOnly: r.opts.ReadOnly, Gate: queue.NewGate(),
+	}
 	r.uploads = uploads.New(r.work, r.store, r.quota, uploads.Options{
 		Expiry:      r.opts.UploadExpiry,
 		MaxSessions: r.opts.MaxUploads,
@@ -211,6 +218,7 @@ func (r *Registry) Close() error {
 	}
 	err := errors.Join(r.repos.Close(), r.uploads.Close())
 	r.pulls.Close()
+	r.reporter.Close()
 	return errors.Join(err, r.work.Close())
 }
 

@@ -90,6 +90,7 @@ func (p Problem) ended(err error) Problem {
 func (r *Registry) setUnseen(name string, digest ociregistry.Digest) {
 	repo := r.repos.Use(name)
 	defer repo.Release()
+	repo.Doubt()
 	repo.Update(func(s *repostate.State) {
 		if m := s.Manifest(digest); m != nil {
 			s.SetUnsure(m)

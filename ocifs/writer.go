@@ -110,6 +110,9 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 			if err != nil {
 				return err
 			}
+			if !has {
+				repo.Doubt() // the file may have been counted
+			}
 		}
 		if !has {
 			b.Add(repostate.Op{Kind: repostate.PutBlob, Digest: digest, Text: text})

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/*"},
 	{"ociregistry/ocigc"},
 	{"ocifs/internal/journal", "ocifs/internal/queue", "ocifs/internal/disk"},
-	{"ocifs/internal/blobs", "ocifs/internal/names", "ocifs/internal/marks", "ocifs/internal/pulls", "ocifs/internal/secret", "ocifs/internal/snapshots"},
+	{"ocifs/internal/blobs", "ocifs/internal/names", "ocifs/internal/marks", "ocifs/internal/pulls", "ocifs/internal/secret", "ocifs/internal/snapshots", "ocifs/internal/tally"},
 	{"ocifs/internal/uploads", "ocifs/internal/layout"},
 	{"ocifs/internal/repos"},
 	{"ocifs/internal/refs"},

@@ -79,6 +79,17 @@ func (s *State) Blob(digest ociregistry.Digest) (text string, ok bool) {
 	return text, ok
 }
 
+// Bytes returns the size of a manifest and the length of the text of a blob of that digest, as
+// far as the state has them.
+func (s *State) Bytes(digest ociregistry.Digest) int64 {
+	n := int64(len(s.blobs[digest]))
+	var spare Manifest
+	if m := s.peek(digest, &spare); m != nil {
+		n += m.Size
+	}
+	return n
+}
+
 // RulesOutBlob reports whether what is stored under a digest, if anything, is not a blob: it
 // is a manifest that was not pushed as a blob, too, or one that was deleted.
 func (s *State) RulesOutBlob(digest ociregistry.Digest) bool {

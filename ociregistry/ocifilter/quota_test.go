@@ -15,6 +15,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocifilter"
@@ -24,15 +25,42 @@ import (
 // quotaBed is a registry in which team may have 100 bytes, and team/a may have 60 of them.
 type quotaBed struct {
 	t     *testing.T
-	below *ocimem.Registry
+	open  func(t *testing.T) backend
+	below backend
 	ociregistry.Interface
 }
 
-func newQuotaBed(t *testing.T) *quotaBed {
-	below := ocimem.New()
+type backend interface {
+	ociregistry.UsageReporter
+	ocigc.Collector
+}
+
+// onBackends runs a test over each backend that reports its usage.
+func onBackends(t *testing.T, test func(t *testing.T, b *quotaBed)) {
+	t.Parallel()
+	for name, open := range map[string]func(t *testing.T) backend{
+		"ocimem": func(*testing.T) backend { return ocimem.New() },
+		"ocifs":  func(t *testing.T) backend { return openDir(t, t.TempDir()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newQuotaBed(t, open))
+		})
+	}
+}
+
+func openDir(t *testing.T, dir string) backend {
+	r, err := ocifs.New(dir, &ocifs.Options{NoSync: true})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(r.Close())) })
+	return r
+}
+
+func newQuotaBed(t *testing.T, open func(t *testing.T) backend) *quotaBed {
+	below := open(t)
 	r, err := ocifilter.Quota(below, []ocifilter.QuotaRule{{Prefix: "team", MaxBytes: 100}, {Prefix: "team/a", MaxBytes: 60}})
 	qt.Assert(t, qt.IsNil(err))
-	return &quotaBed{t, below, r}
+	return &quotaBed{t, open, below, r}
 }
 
 // blobOf returns n bytes unlike those of other numbers.
@@ -55,9 +83,9 @@ func (b *quotaBed) wantUsage(prefix string, want int64) {
 	qt.Assert(b.t, qt.Equals(got, want), qt.Commentf("usage of %q", prefix))
 }
 
-func TestQuota_RefusesWhatDoesNotFit(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+func TestQuota_RefusesWhatDoesNotFit(t *testing.T) { onBackends(t, testQuotaRefusesWhatDoesNotFit) }
+
+func testQuotaRefusesWhatDoesNotFit(t *testing.T, b *quotaBed) {
 	b.must(b.push("team/a", blobOf(1, 50)))
 	b.must(b.push("other", blobOf(2, 40)))
 	b.must(b.push("teams", blobOf(3, 1000))) // is not below team
@@ -148,8 +176,10 @@ func wantEnded(b *quotaBed, w ociregistry.BlobWriter, err error) error {
 }
 
 func TestQuota_DeletesAndCollectionsGiveRoom(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+	onBackends(t, testQuotaDeletesAndCollectionsGiveRoom)
+}
+
+func testQuotaDeletesAndCollectionsGiveRoom(t *testing.T, b *quotaBed) {
 	b.must(b.push("team/a", blobOf(1, 60)))
 	qt.Assert(t, qt.ErrorIs(b.push("team/a", blobOf(2, 60)), ociregistry.ErrDenied))
 	b.must(b.DeleteBlob(t.Context(), "team/a", digest.FromBytes(blobOf(1, 60))))
@@ -171,8 +201,10 @@ func TestQuota_DeletesAndCollectionsGiveRoom(t *testing.T) {
 }
 
 func TestQuota_WhatIsThereCanBePushedAgain(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+	onBackends(t, testQuotaWhatIsThereCanBePushedAgain)
+}
+
+func testQuotaWhatIsThereCanBePushedAgain(t *testing.T, b *quotaBed) {
 	ctx := t.Context()
 	data, text := blobOf(1, 30), blobOf(2, 30)
 	b.must(b.push("other", data))
@@ -194,8 +226,10 @@ func TestQuota_WhatIsThereCanBePushedAgain(t *testing.T) {
 }
 
 func TestQuota_WhatHasComeMeanwhileCanBeCommitted(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+	onBackends(t, testQuotaWhatHasComeMeanwhileCanBeCommitted)
+}
+
+func testQuotaWhatHasComeMeanwhileCanBeCommitted(t *testing.T, b *quotaBed) {
 	data := blobOf(1, 60)
 	w, err := b.PushBlobChunked(t.Context(), "team/a", 0)
 	b.must(err)
@@ -210,8 +244,10 @@ func TestQuota_WhatHasComeMeanwhileCanBeCommitted(t *testing.T) {
 }
 
 func TestQuota_AWriterThatHasFailedKeepsNoRoom(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+	onBackends(t, testQuotaAWriterThatHasFailedKeepsNoRoom)
+}
+
+func testQuotaAWriterThatHasFailedKeepsNoRoom(t *testing.T, b *quotaBed) {
 	first, err := b.PushBlobChunked(t.Context(), "team/a", 0)
 	b.must(err)
 	second, err := b.PushBlobChunkedResume(t.Context(), "team/a", first.ID(), -1, 0)
@@ -270,9 +306,9 @@ func TestQuota_PushesWaitForThoseThatAreFinishing(t *testing.T) {
 	})
 }
 
-func TestQuota_MountsNeedASource(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+func TestQuota_MountsNeedASource(t *testing.T) { onBackends(t, testQuotaMountsNeedASource) }
+
+func testQuotaMountsNeedASource(t *testing.T, b *quotaBed) {
 	b.must(b.push("other", blobOf(1, 30)))
 	_, err := b.MountBlob(t.Context(), "", "team/a", digest.FromBytes(blobOf(1, 30)))
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrUnsupported))
@@ -285,7 +321,10 @@ func TestQuota_MountsNeedASource(t *testing.T) {
 
 // Many clients push at once what fits only in part.
 func TestQuota_ConcurrentPushesDoNotExceedItTogether(t *testing.T) {
-	t.Parallel()
+	onBackends(t, testQuotaConcurrentPushes)
+}
+
+func testQuotaConcurrentPushes(t *testing.T, bed *quotaBed) {
 	kinds := map[string]func(b *quotaBed, number int) error{
 		"manifests": func(b *quotaBed, number int) error {
 			_, err := b.PushManifest(b.t.Context(), "team/b", "", blobOf(number, 10), "text/plain")
@@ -315,7 +354,7 @@ func TestQuota_ConcurrentPushesDoNotExceedItTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for range 20 {
-				b := newQuotaBed(t)
+				b := newQuotaBed(t, bed.open)
 				for i := range 30 {
 					b.must(b.push("other", blobOf(i, 10)))
 				}
@@ -348,9 +387,9 @@ func TestQuota_ConcurrentPushesDoNotExceedItTogether(t *testing.T) {
 }
 
 // A slow client keeps room for what it has sent, and not for what it has announced.
-func TestQuota_ReservesWhatHasArrived(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+func TestQuota_ReservesWhatHasArrived(t *testing.T) { onBackends(t, testQuotaReservesWhatHasArrived) }
+
+func testQuotaReservesWhatHasArrived(t *testing.T, b *quotaBed) {
 	data := blobOf(1, 60)
 	rd, wr := io.Pipe()
 	done := make(chan error)
@@ -370,8 +409,10 @@ func TestQuota_ReservesWhatHasArrived(t *testing.T) {
 }
 
 func TestQuota_FailedPushesReserveNothing(t *testing.T) {
-	t.Parallel()
-	b := newQuotaBed(t)
+	onBackends(t, testQuotaFailedPushesReserveNothing)
+}
+
+func testQuotaFailedPushesReserveNothing(t *testing.T, b *quotaBed) {
 	ctx := t.Context()
 	for range 5 {
 		_, err := b.PushBlob(ctx, "team/a", ociregistry.Descriptor{Digest: digest.FromString("other"), Size: 60}, bytes.NewReader(blobOf(1, 60)))
@@ -407,4 +448,31 @@ func TestQuota_RefusesWrongRules(t *testing.T) {
 	}
 	_, err := ocifilter.Quota(ocifilter.ReadOnly(ocimem.New()), nil)
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrUnsupported))
+}
+
+// Of two processes that serve one directory, each counts what the other has pushed, mounted,
+// deleted and collected.
+func TestQuota_OfADirectoryThatTwoProcessesServe(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func(t *testing.T) backend { return openDir(t, dir) }
+	b, other := newQuotaBed(t, open), newQuotaBed(t, open)
+	large := blobOf(1, 60)
+	b.must(b.push("team/a", large))
+	for _, bed := range []*quotaBed{b, other} {
+		err := bed.push("team/a", []byte("x"))
+		qt.Check(t, qt.ErrorMatches(err, ".*: the quota of team/a is 60 bytes; 60 are used, and 1 more do not fit"))
+	}
+	other.must(other.push("team/b", blobOf(2, 30)))
+	qt.Check(t, qt.ErrorIs(b.push("team/b", blobOf(3, 20)), ociregistry.ErrDenied))
+	_, err := b.MountBlob(t.Context(), "team/a", "team/c", digest.FromBytes(large))
+	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDenied))
+	other.must(other.DeleteBlob(t.Context(), "team/a", digest.FromBytes(large)))
+	b.must(b.push("team/b", blobOf(3, 70)))
+	qt.Check(t, qt.ErrorIs(other.push("team/c", []byte("x")), ociregistry.ErrDenied))
+	_, err = other.below.GC(t.Context(), &ocigc.Options{Delay: -1})
+	b.must(err)
+	b.wantUsage("", 0)
+	b.must(b.push("team/a", blobOf(4, 60)))
+	other.wantUsage("team/a", 60)
 }

@@ -69,6 +69,7 @@ type turnState struct {
 	names    map[ociregistry.Digest]int // how often the manifests name a digest
 
 	files []ociregistry.Digest // of blobs, to be removed
+	freed int64                // their bytes
 	bytes int64                // of manifests, that are accounted for
 }
 
@@ -118,6 +119,9 @@ func (s *sweep) check(b *repos.Batch, n int) error {
 	}
 	for _, digest := range s.stuck {
 		s.add(repostate.Op{Kind: repostate.PutBlob, Digest: digest})
+	}
+	if len(s.stuck) > 0 {
+		s.repo.Doubt()
 	}
 	s.stuck = nil
 	start := time.Now()
@@ -300,9 +304,11 @@ func (s *sweep) removeBlob(i int) {
 	if _, pending := s.state.Blob(digest); pending {
 		return
 	}
-	if at, _ := s.age(digest); at == 0 || !s.plan.IsOldBlob(at) {
+	at, size := s.age(digest)
+	if at == 0 || !s.plan.IsOldBlob(at) {
 		return
 	}
+	s.freed += size
 	s.add(repostate.Op{Kind: repostate.DeleteManifest, Digest: digest})
 	s.files = append(s.files, digest)
 	s.found = append(s.found, s.plan.Blob(i))
@@ -311,6 +317,7 @@ func (s *sweep) removeBlob(i int) {
 // finish is the Finish of a change.
 func (s *sweep) finish() error {
 	s.Quota.Release(s.bytes)
+	s.repo.AddBytes(-s.freed)
 	for _, digest := range s.files {
 		err := s.Store.RemoveUnsynced(s.repo.Dir, digest)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

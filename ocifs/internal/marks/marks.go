@@ -5,6 +5,7 @@
 package marks
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,26 +15,42 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Dir is the directory of marks. It and its parent are made when they are first needed.
+// Dir is the directory of marks. It and its parent are made when they are first needed. While
+// somebody watches the marks, it is elsewhere: see watcher.go.
 type Dir struct {
 	FS   disk.FS
 	Path string
+	ID   string // of this process, without spaces
 }
 
 // slash stands for a slash in the name of a mark. No name of a repository has it.
 const slash = "!"
 
 // File returns the path of a repository's mark.
-func (d Dir) File(name string) string {
-	return filepath.Join(d.Path, strings.ReplaceAll(name, "/", slash))
+func (d Dir) File(name string) string { return filepath.Join(d.Path, fileName(name)) }
+
+func (d Dir) watchedFile(name string) string { return filepath.Join(d.watched(), fileName(name)) }
+
+func fileName(name string) string { return strings.ReplaceAll(name, "/", slash) }
+
+// repository returns the name of the repository that a mark is called after, if it is a mark.
+func repository(fileName string) (name string, ok bool) {
+	name = strings.ReplaceAll(fileName, slash, "/")
+	return name, ociregistry.CheckRepository(name) == nil
 }
 
 // Add marks a repository. A mark that is there is young again.
 func (d Dir) Add(name string) error {
-	f, err := d.FS.OpenFile(d.File(name), os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+	open := func(file string) (disk.File, error) {
+		return d.FS.OpenFile(file, os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+	}
+	f, err := open(d.File(name))
+	if disk.IsAbsent(err) {
+		f, err = open(d.watchedFile(name))
+	}
 	if disk.IsAbsent(err) {
 		if err = disk.MakeDirs(d.FS, filepath.Dir(d.Path), d.Path); err == nil {
-			f, err = d.FS.OpenFile(d.File(name), os.O_WRONLY|os.O_CREATE, disk.FilePerm)
+			f, err = open(d.File(name))
 		}
 	}
 	if err != nil {
@@ -45,12 +62,25 @@ func (d Dir) Add(name string) error {
 }
 
 // Remove removes the mark of a repository, if it has one.
-func (d Dir) Remove(name string) { d.FS.Remove(d.File(name)) }
+func (d Dir) Remove(name string) {
+	if err := d.FS.Remove(d.File(name)); disk.IsAbsent(err) {
+		d.note(name)
+		d.FS.Remove(d.watchedFile(name))
+	}
+}
 
 // Has reports whether a repository may have a mark: it has, or the system cannot tell.
 func (d Dir) Has(name string) bool {
-	info, err := disk.Lstat(d.FS, d.File(name))
+	info, err := d.stat(name)
 	return info != nil || err != nil
+}
+
+func (d Dir) stat(name string) (fs.FileInfo, error) {
+	info, err := disk.Lstat(d.FS, d.File(name))
+	if info == nil && err == nil {
+		info, err = disk.Lstat(d.FS, d.watchedFile(name))
+	}
+	return info, err
 }
 
 // minAge is the minimum age of a mark that may be removed when its repository does not
@@ -59,26 +89,42 @@ const minAge = time.Second
 
 // IsOld reports whether a mark may be removed although its repository does not exist.
 func (d Dir) IsOld(name string) bool {
-	info, err := disk.Lstat(d.FS, d.File(name))
+	info, err := d.stat(name)
 	return err == nil && (info == nil || time.Since(info.ModTime()) > minAge)
 }
 
 // Names returns the names of the repositories that have a mark of any process. It removes what
 // is called after none, if it may.
 func (d Dir) Names(mayRemove bool) ([]string, error) {
-	entries, err := d.FS.ReadDir(d.Path, 0)
-	if err != nil && !disk.IsAbsent(err) {
-		return nil, err
-	}
 	var names []string
-	for _, e := range entries {
-		name := strings.ReplaceAll(e.Name(), slash, "/")
-		switch {
-		case ociregistry.CheckRepository(name) == nil:
-			names = append(names, name)
-		case mayRemove:
-			d.FS.Remove(filepath.Join(d.Path, e.Name()))
+	for _, dir := range []string{d.Path, d.watched()} { // which may be moved meanwhile
+		some, others, err := d.namesIn(dir)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, some...)
+		if mayRemove {
+			for _, other := range others {
+				d.FS.Remove(filepath.Join(dir, other))
+			}
 		}
 	}
 	return names, nil
+}
+
+// namesIn returns the names of the repositories that have a mark in a directory, and what else
+// there is.
+func (d Dir) namesIn(dir string) (names, others []string, err error) {
+	entries, err := d.FS.ReadDir(dir, 0)
+	if err != nil && !disk.IsAbsent(err) {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		if name, ok := repository(e.Name()); ok {
+			names = append(names, name)
+		} else {
+			others = append(others, e.Name())
+		}
+	}
+	return names, others, nil
 }

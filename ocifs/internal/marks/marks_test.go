@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { scratch.Main(m) }
 
 func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "private", "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "private", "unfolded")}
 	names := func() []string {
 		t.Helper()
 		names, err := d.Names(true)
@@ -39,7 +39,7 @@ func TestDir_HasNamesUntilTheyAreRemoved(t *testing.T) {
 // A file that is called after no repository is removed if it may be, and never counts.
 func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Assert(t, qt.IsNil(d.Add("a")))
 	for _, file := range []string{"A", "..a", "a!", "!a"} {
 		qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(d.Path, file), nil, disk.FilePerm)))
@@ -58,7 +58,7 @@ func TestDir_LeavesOutWhatIsNoMark(t *testing.T) {
 func TestDir_MarksRepositoriesWithAnyName(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a/", 127) + "b"
-	d := Dir{disk.OS{}, scratch.Kept(t)}
+	d := Dir{FS: disk.OS{}, Path: scratch.Kept(t)}
 	f, err := os.Create(d.File(long))
 	qt.Assert(t, qt.IsNil(err))
 	defer f.Close()
@@ -71,7 +71,7 @@ func TestDir_MarksRepositoriesWithAnyName(t *testing.T) {
 
 func TestDir_KnowsWhichMarksAreOld(t *testing.T) {
 	t.Parallel()
-	d := Dir{disk.OS{}, filepath.Join(scratch.Kept(t), "unfolded")}
+	d := Dir{FS: disk.OS{}, Path: filepath.Join(scratch.Kept(t), "unfolded")}
 	qt.Check(t, qt.IsTrue(d.IsOld("a"))) // there is none
 	qt.Assert(t, qt.IsNil(d.Add("a")))
 	soon := time.Now().Add(time.Hour)

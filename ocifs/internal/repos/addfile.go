@@ -16,13 +16,31 @@ import (
 //
 // Errors: those of put, and those of [Set.Open] and of the filesystem.
 func (repo *Repository) AddFile(ctx context.Context, digest ociregistry.Digest, put func() error) error {
+	defer repo.changing()()
+	if a := (adding{repo, digest}); repo.set.addings.Add(a) {
+		defer repo.set.addings.Remove(a)
+	} else {
+		defer repo.Doubt() // both count it
+	}
+	before, size := repo.blobBytes(digest), int64(0)
 	err := errGone
 	for n := 0; errors.Is(err, errGone) && n < 100; n++ { // each time others have just removed it
 		if err = repo.addFile(ctx, put); err == nil {
-			err = repo.noteAdded(context.WithoutCancel(ctx), digest)
+			size, err = repo.noteAdded(context.WithoutCancel(ctx), digest)
 		}
 	}
-	return err
+	if err != nil {
+		repo.Doubt()
+		return err
+	}
+	repo.AddBytes(size - before)
+	return nil
+}
+
+// adding is a file that is being added to a repository.
+type adding struct {
+	repo   *Repository
+	digest ociregistry.Digest
 }
 
 // addFile calls put, which adds a file to a repository, and creates the repository if
@@ -66,9 +84,11 @@ func (repo *Repository) HasLayout() bool {
 func (repo *Repository) addFileOnce(put func() error) error {
 	repo.adding.Add(1)
 	_, err := repo.set.work.NewName() // shows others that this process writes here
+	repo.scheduleFold()               // others learn from the mark that there are changes
 	if err == nil {
 		err = put()
 	}
+	repo.scheduleFold() // in case it was folded meanwhile
 	if err == nil {
 		err = repo.anchor()
 	} else if syncErr := repo.set.store.SyncBlobDirs(repo.Dir); syncErr != nil {
@@ -85,18 +105,19 @@ var errGone = errors.New("the blob was removed")
 // may be that of a manifest, which is removed when the manifest is deleted, or that
 // of something that was deleted, which is about to be removed. In both cases noteAdded
 // records in the journal that it is a blob. If the file is already gone, it returns errGone.
-func (repo *Repository) noteAdded(ctx context.Context, digest ociregistry.Digest) error {
-	_, err := repo.Touch(ctx, digest)
+// It returns the size of the file.
+func (repo *Repository) noteAdded(ctx context.Context, digest ociregistry.Digest) (size int64, err error) {
+	size, err = repo.Touch(ctx, digest)
 	if errors.Is(err, ociregistry.ErrNameUnknown) || errors.Is(err, fs.ErrNotExist) {
-		return errGone
+		return 0, errGone
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if b := repo.Blob(digest); b.InText || b.InFile {
-		return nil
+		return size, nil
 	}
-	return repo.Commit(&Change{Ctx: ctx, Creates: true, Check: func(b *Batch) error {
+	return size, repo.Commit(&Change{Ctx: ctx, Creates: true, Check: func(b *Batch) error {
 		_, err := repo.set.store.Touch(repo.Dir, digest)
 		if errors.Is(err, fs.ErrNotExist) {
 			return errGone

@@ -51,6 +51,9 @@ const maxRecord = 256 << 10
 // the change's batch begins, the change is not made.
 func (repo *Repository) Commit(c *Change) error {
 	c.Call = queue.Call{Exclusive: c.Exclusive, Size: c.Size}
+	if c.work == nil { // a fold makes no difference to the bytes
+		defer repo.changing()()
+	}
 	return repo.commits.Do(c.Ctx, c, &repo.committer)
 }
 
@@ -246,6 +249,7 @@ func (repo *Repository) finish(journal disk.File, changes []*Change) {
 	shrunk := false
 	for _, c := range changes {
 		if c.Finish != nil && c.Err == nil {
+			repo.scheduleFold() // others learn from the mark that there are changes
 			c.Err = c.Finish()
 		}
 		if c.work != nil {
@@ -359,9 +363,7 @@ func (repo *Repository) showWritten() error {
 // applyWritten applies the operations that are being written to the state, unless it
 // has them. repo.mu is held.
 func (repo *Repository) applyWritten() {
-	for i := range repo.written.ops {
-		repo.state.Apply(&repo.written.ops[i])
-	}
+	repo.apply(repo.written.ops)
 	repo.written.ops = nil
 }
 
@@ -376,6 +378,7 @@ func (repo *Repository) undo(journal disk.File, start int64) {
 	}
 	repo.mu.Unlock()
 	if applied {
+		repo.Doubt()
 		repo.loading.Lock()
 		repo.load() // if it fails, the next call tries again
 		repo.loading.Unlock()

@@ -43,6 +43,8 @@ type Repository struct {
 	anchored atomic.Bool  // the names that lead to its files are durable: see anchor
 	adding   atomic.Int64 // the number of files that may have names that are not durable
 
+	changes changes
+
 	saving  atomic.Bool // a snapshot is to be saved
 	loading queue.Gate  // held while bringing state up to date with the disk
 	writing atomic.Bool // a commit is under way, and state is up to date for it
@@ -291,6 +293,7 @@ func (repo *Repository) readOn(now stamps, at journal.Position) (bool, error) {
 	}
 	repo.mu.Unlock()
 	if end != at {
+		repo.Doubt()
 		repo.scheduleFold()
 	}
 	return !torn, nil
@@ -327,6 +330,7 @@ func (repo *Repository) load() error {
 		}
 	}
 	repo.findTypes(s)
+	repo.Doubt()
 	repo.mu.Lock()
 	if old := repo.seen.journal; old != nil && (seen.journal == nil || !os.SameFile(old, seen.journal)) {
 		repo.anchored.Store(false) // another process has created it anew

@@ -8,6 +8,7 @@ package repos
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,16 +27,18 @@ import (
 	"github.com/seed-40b21970/oci/ocifs/internal/names"
 	"github.com/seed-40b21970/oci/ocifs/internal/queue"
 	"github.com/seed-40b21970/oci/ocifs/internal/snapshots"
+	"github.com/seed-40b21970/oci/ocifs/internal/tally"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// Options configures a [Set]. All fields but Single and ReadOnly are required.
+// Options configures a [Set]. All fields but Single, ReadOnly and Tally are required.
 type Options struct {
 	Layouts  layout.Tree
 	Store    *blobs.Store // of the blobs in the layouts
 	Single   string       // the name of the only repository, if the root is its layout
 	ReadOnly bool         // nothing is written
 	Log      *slog.Logger
+	Tally    *tally.Tally // learns what changes do to the bytes of repositories
 }
 
 // A Set has the repositories of a registry. It is safe for concurrent use. Several
@@ -49,6 +52,8 @@ type Set struct {
 	work     *disk.Workspace
 	store    *blobs.Store
 	log      *slog.Logger
+	tally    *tally.Tally
+	addings  marks.Set[adding]
 	texts    blobs.Texts // of manifests that were recently read or written
 
 	mu    sync.RWMutex
@@ -76,9 +81,13 @@ func New(opts Options) *Set {
 		work:     opts.Layouts.Work,
 		store:    opts.Store,
 		log:      opts.Log,
+		tally:    opts.Tally,
 		repos:    make(map[string]*Repository),
-		marks:    marks.Dir{FS: opts.Layouts.Work.FS, Path: filepath.Join(opts.Layouts.Root, layout.PrivateDir, "unfolded")},
+		marks:    marks.Dir{FS: opts.Layouts.Work.FS, Path: filepath.Join(opts.Layouts.Root, layout.PrivateDir, "unfolded"), ID: rand.Text()},
 		marking:  queue.NewGate(),
+	}
+	if set.tally == nil {
+		set.tally = new(tally.Tally)
 	}
 	set.ctx, set.end = context.WithCancel(context.Background())
 	return set

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/marks"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -85,6 +86,14 @@ func (set *Set) Marked() ([]string, error) {
 		return []string{set.single}, nil
 	}
 	return set.marks.Names(!set.readOnly)
+}
+
+// Watcher returns who finds out which repositories others change, or nil if only one can be.
+func (set *Set) Watcher() *marks.Watcher {
+	if set.single != "" {
+		return nil
+	}
+	return &marks.Watcher{Dir: set.marks}
 }
 
 // foldMarked schedules, once, the folds that another Set has left undone.
