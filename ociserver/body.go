@@ -48,6 +48,7 @@ func (x *exchange) openBody(length, left int64, l limit) (*body, error) {
 		return nil, l.exceeded()
 	}
 	b := &body{x: x, want: length, left: left, limit: l}
+	x.body = b
 	if x.req.ContentLength != 0 {
 		b.start(x, (*http.ResponseController).SetReadDeadline, x.req.Body)
 	}

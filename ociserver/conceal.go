@@ -11,9 +11,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// statusClientGone is the status of a request whose client has gone away. It appears
-// only in logs: those of this handler and of the handlers in front of it.
-const statusClientGone = 499
+// StatusClientGone is the status of a request whose client has gone away, or does not read
+// the answer. It appears only in logs, those of this handler and of the handlers in front of
+// it, and in errors for [Options.OnFailure].
+const StatusClientGone = 499
 
 // concealed is an error whose cause a client must not learn. Its message contains only
 // the status and a reference, by which the wrapped error can be found in the log.
@@ -29,7 +30,7 @@ type concealed struct {
 func conceal(err error, status int) *concealed {
 	var said ociregistry.Error
 	switch {
-	case status < http.StatusInternalServerError && status != statusClientGone:
+	case status < http.StatusInternalServerError && status != StatusClientGone:
 		return nil
 	case status == http.StatusServiceUnavailable && errors.As(err, &said):
 		return nil

@@ -42,7 +42,7 @@ func (x *exchange) deleteManifest() error {
 	if err != nil {
 		return err
 	}
-	return x.answerDeleted(Event{Manifest: true, Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
+	return x.answerDeleted(Event{Descriptor: ociregistry.Descriptor{Digest: x.Digest}})
 }
 
 // answerDeleted answers a request that deleted something.

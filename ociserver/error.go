@@ -25,6 +25,7 @@ func (x *exchange) fail(err error) {
 		x.setVersion()
 	}
 	err = x.classify(err)
+	x.failed(err)
 	_, status := ociregistry.MarshalError(err)
 	x.setErrorHeaders(err, status)
 	if hidden := conceal(err, status); hidden != nil {
@@ -57,7 +58,7 @@ func (x *exchange) classify(err error) error {
 	case errors.As(err, &coded) || errors.As(err, &status):
 		return err
 	case x.clientGone():
-		return ociregistry.NewHTTPError(err, statusClientGone, nil, nil)
+		return ociregistry.NewHTTPError(err, StatusClientGone, nil, nil)
 	case x.ctx().Err() != nil:
 		return ociregistry.NewHTTPError(fmt.Errorf("the request was ended: %w", err), http.StatusServiceUnavailable, nil, nil)
 	case !isRemote(err):
@@ -113,7 +114,7 @@ func (x *exchange) logFailure(err error, status int, attrs ...slog.Attr) {
 	switch {
 	case status == http.StatusRequestTimeout: // the HTTP server ends the context then too
 	case x.clientGone():
-		status = statusClientGone
+		status = StatusClientGone
 	case status >= 500:
 		level = slog.LevelError
 	}
@@ -157,11 +158,14 @@ func (x *exchange) recoverPanic() {
 		return
 	}
 	if v == http.ErrAbortHandler {
+		x.failed(http.ErrAbortHandler)
 		panic(v)
 	}
 	x.log(slog.LevelError, "panic", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	err := ociregistry.NewHTTPError(fmt.Errorf("panic: %v", v), http.StatusInternalServerError, nil, nil)
 	if x.begun {
+		x.failed(err)
 		panic(http.ErrAbortHandler)
 	}
-	x.fail(errors.New("internal error"))
+	x.fail(err)
 }

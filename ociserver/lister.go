@@ -168,5 +168,7 @@ func (x *exchange) write(mediaType string, data []byte) {
 	values := []string{mediaType, strconv.Itoa(len(data))}
 	x.header()["Content-Type"] = values[0:1:1]
 	x.header()["Content-Length"] = values[1:2:2]
-	x.send(http.StatusOK, bytes.NewReader(data), int64(len(data)))
+	if _, err := x.sendBy(http.StatusOK, int64(len(data)), bytes.NewReader(data).WriteTo); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }

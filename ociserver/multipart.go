@@ -56,11 +56,11 @@ func (x *exchange) getBlobRanges(ranges []wire.Range) error {
 		return err
 	}
 	x.setBlobHeaders(desc)
-	content, all := m.length()
+	all := m.length()
 	x.header().Set("Content-Type", "multipart/byteranges; boundary="+m.boundary)
 	x.header().Set("Content-Length", strconv.FormatInt(all, 10))
-	x.sendBy(http.StatusPartialContent, all, m.writeTo)
-	x.emit(Event{Action: ActionPull, Descriptor: desc, Bytes: content})
+	_, err = x.sendBy(http.StatusPartialContent, all, m.writeTo)
+	x.endPull(desc, m.sent, err)
 	return nil
 }
 
@@ -110,6 +110,8 @@ type multipart struct {
 
 	r        ociregistry.BlobReader // of the bytes from pos up to end; may be nil
 	pos, end int64
+
+	sent int64 // bytes of the blob
 }
 
 // head returns the text before the i-th part.
@@ -126,14 +128,13 @@ func (m *multipart) head(i int) string {
 // tail returns the text after the last part.
 func (m *multipart) tail() string { return "\r\n--" + m.boundary + "--\r\n" }
 
-// length returns the number of bytes of the blob in all parts, and the number of bytes
-// in the whole answer.
-func (m *multipart) length() (content, all int64) {
+// length returns the number of bytes in the whole answer.
+func (m *multipart) length() int64 {
+	n := int64(len(m.tail()))
 	for i, p := range m.parts {
-		content += p.end - p.start
-		all += int64(len(m.head(i)))
+		n += int64(len(m.head(i))) + p.end - p.start
 	}
-	return content, all + content + int64(len(m.tail()))
+	return n
 }
 
 // writeTo writes the body of the answer.
@@ -153,6 +154,7 @@ func (m *multipart) writeTo(w io.Writer) (int64, error) {
 		}
 		n, err := m.copyTo(w, m.parts[i].end)
 		written += n
+		m.sent += n
 		if err != nil {
 			return written, err
 		}

@@ -65,7 +65,6 @@ func (x *exchange) getBlobRange(rng wire.Range) error {
 	x.setBlobHeaders(r.Descriptor())
 	x.header().Set("Content-Range", wire.ContentRange{Start: rng.Start, End: end, Size: size}.String())
 	x.header().Set("Content-Length", strconv.FormatInt(end-rng.Start, 10))
-	n := x.send(http.StatusPartialContent, r, end-rng.Start)
-	x.emit(Event{Action: ActionPull, Descriptor: r.Descriptor(), Bytes: n})
+	x.sendContent(http.StatusPartialContent, r, end-rng.Start, r.Descriptor())
 	return nil
 }

@@ -56,8 +56,7 @@ func (x *exchange) getWholeBlob() error {
 	defer r.Close()
 	desc := r.Descriptor()
 	x.setBlobHeaders(desc)
-	n := x.send(http.StatusOK, r, desc.Size)
-	x.emit(Event{Action: ActionPull, Descriptor: desc, Bytes: n})
+	x.sendContent(http.StatusOK, r, desc.Size, desc)
 	return nil
 }
 
@@ -97,8 +96,7 @@ func (x *exchange) getManifest() error {
 	defer r.Close()
 	desc := r.Descriptor()
 	x.setManifestHeaders(desc)
-	n := x.send(http.StatusOK, r, desc.Size)
-	x.emit(Event{Action: ActionPull, Manifest: true, Descriptor: desc, Bytes: n})
+	x.sendContent(http.StatusOK, r, desc.Size, desc)
 	return nil
 }
 

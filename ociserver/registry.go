@@ -74,6 +74,25 @@ type Options struct {
 	// are no events.
 	OnEvent func(ctx context.Context, e Event)
 
+	// OnFailure is called for each pull, push, mount and delete that failed, before the
+	// answer if that has not begun. A request of an upload session that failed is a push
+	// that failed, even if the client continues the session afterwards. Requests that are
+	// never events, such as HEADs and lists, are no failures either, and neither are those
+	// that are not well formed. For one request, at most one of OnEvent and OnFailure is
+	// called, and once.
+	//
+	// The error is what went wrong: the refusal by Authorize, the error of the backend, or
+	// what was wrong with the request's body. Unlike the answer, it may tell what the client
+	// must not know. [ociregistry.MarshalError] returns the status of the answer. If the
+	// client goes away or does not read, that is StatusClientGone, unless the error has
+	// another code; the context has usually ended then. After a panic of the backend or a
+	// hook, the status is 500, or the error is [http.ErrAbortHandler] if that was the
+	// panic's value.
+	//
+	// OnFailure may be called from several goroutines at once. If it is nil, nothing is
+	// told.
+	OnFailure func(ctx context.Context, e Event, err error)
+
 	// Namespace returns the backend for requests that read and have the query
 	// parameter ns, the host by which the client knows the repository (see the
 	// specification's section "Registry Proxying"). If it returns false, the
@@ -248,8 +267,10 @@ type exchange struct {
 	w         http.ResponseWriter
 	req       *http.Request
 	start     time.Time
-	bodyEnded bool // the request's body was read to its end
-	begun     bool // the status was written
+	body      *body // if it was opened
+	bodyEnded bool  // the request's body was read to its end
+	begun     bool  // the status was written
+	told      bool  // a hook was called for the request's event
 }
 
 var handlers = [...]func(*exchange) error{

@@ -7,17 +7,32 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+
+	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// send answers with content and returns its number of bytes. The size is negative if it is
-// unknown. If not all of the content can be sent, send panics with
-// [http.ErrAbortHandler].
-func (x *exchange) send(status int, content io.Reader, size int64) int64 {
-	return x.sendBy(status, size, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+// sendContent answers a pull with all of the content that desc describes or a part of it, which
+// has size bytes. The size is negative if it is unknown. If not all of that can be sent,
+// sendContent panics with [http.ErrAbortHandler].
+func (x *exchange) sendContent(status int, content io.Reader, size int64, desc ociregistry.Descriptor) {
+	n, err := x.sendBy(status, size, func(w io.Writer) (int64, error) { return io.Copy(w, content) })
+	x.endPull(desc, n, err)
 }
 
-// sendBy is like send, for content that the function write writes.
-func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, error)) int64 {
+// endPull tells that a pull sent n bytes of content. If the answer was broken off with err, it
+// breaks the connection.
+func (x *exchange) endPull(desc ociregistry.Descriptor, n int64, err error) {
+	if err != nil {
+		x.emitFailure(Event{Action: ActionPull, Descriptor: desc, Bytes: n}, err)
+		panic(http.ErrAbortHandler)
+	}
+	x.emit(Event{Action: ActionPull, Descriptor: desc, Bytes: n})
+}
+
+// sendBy answers with what the function write writes, and returns the number of bytes. If an
+// error says that not all of it was sent, the caller must break the connection. The error has
+// the status StatusClientGone if the client is to blame.
+func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, error)) (int64, error) {
 	x.writeHeader(status)
 	n, broken, err := x.writeBody(size, write)
 	if err == nil && size >= 0 && n != size {
@@ -25,13 +40,17 @@ func (x *exchange) sendBy(status int, size int64, write func(io.Writer) (int64, 
 	}
 	if err != nil {
 		level, attrs := slog.LevelError, []slog.Attr{slog.Int64("sent", n), slog.Any("error", err)}
-		if broken || x.ctx().Err() != nil || cannotSend(err) { // most often, the client went away
-			level, attrs = slog.LevelInfo, append(attrs, slog.Int("status", statusClientGone))
+		gone := broken || cannotSend(err)
+		if gone || x.ctx().Err() != nil { // most often, the client went away
+			level, attrs = slog.LevelInfo, append(attrs, slog.Int("status", StatusClientGone))
 		}
 		x.log(level, "answer broken off", attrs...)
-		panic(http.ErrAbortHandler)
+		if gone {
+			return n, ociregistry.NewHTTPError(err, StatusClientGone, nil, nil)
+		}
+		return n, x.classify(err)
 	}
-	return n
+	return n, nil
 }
 
 // writeBody calls write with a writer to the client. It reports whether the client is to

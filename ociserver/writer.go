@@ -151,7 +151,7 @@ func (x *exchange) putManifest() error {
 			h.Set("OCI-Subject", string(info.Subject))
 		}
 	}
-	x.emit(Event{Action: ActionPush, Manifest: true, Descriptor: desc, Bytes: int64(len(contents))})
+	x.emit(Event{Action: ActionPush, Descriptor: desc, Bytes: int64(len(contents))})
 	x.writeHeader(http.StatusCreated)
 	return nil
 }
