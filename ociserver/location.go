@@ -54,10 +54,14 @@ func (x *exchange) externalLocation(isManifest bool, desc ociregistry.Descriptor
 	return locs[0], nil
 }
 
+// mayRedirect reports whether BlobRedirect is to be asked. It knows the backend of the handler,
+// and not those of namespaces.
+func (x *exchange) mayRedirect() bool { return x.opts.BlobRedirect != nil && !x.elsewhere }
+
 // redirected sends the client to where BlobRedirect says that a blob is. It reports whether
 // it has answered the request.
 func (x *exchange) redirected() (bool, error) {
-	if x.opts.BlobRedirect == nil {
+	if !x.mayRedirect() {
 		return false, nil
 	}
 	loc, expires, err := x.opts.BlobRedirect(x.ctx(), x.Repository, x.Digest)

@@ -18,7 +18,7 @@ func (x *exchange) chooseBackend() error {
 	if !ok {
 		return ociregistry.ErrNameUnknown
 	}
-	x.backend = backend
+	x.backend, x.elsewhere = backend, true
 	x.header().Set("OCI-Namespace", x.Namespace)
 	return nil
 }

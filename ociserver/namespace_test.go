@@ -1,10 +1,12 @@
 package ociserver_test
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -52,6 +54,16 @@ func TestNamespace_ChoosesTheBackendOfReads(t *testing.T) {
 		Namespace: func(string) (ociregistry.Interface, bool) { return nil, false },
 	})
 	guarded.do("GET", "/v2/foo/tags/list?ns=docker.io", "").want(t, http.StatusForbidden)
+
+	// Who redirects knows nothing of namespaces.
+	redirecting := serve(t, &ociserver.Options{
+		Namespace: func(string) (ociregistry.Interface, bool) { return upstream, true },
+		BlobRedirect: func(context.Context, string, ociregistry.Digest) (string, time.Time, error) {
+			return "", time.Time{}, ociregistry.ErrBlobUnknown
+		},
+	})
+	redirecting.do("GET", "/v2/library/debian/blobs/"+blob+"?ns=docker.io", "").want(t, http.StatusOK)
+	redirecting.do("GET", "/v2/library/debian/blobs/"+blob, "").want(t, http.StatusNotFound)
 
 	// What is no read goes to the registry itself, and without the option so
 	// does everything.

@@ -22,7 +22,7 @@ func (x *exchange) headBlob() error {
 }
 
 func (x *exchange) getBlob() error {
-	if x.conditional() || x.opts.BlobRedirect != nil || x.opts.LocationsForDescriptor != nil {
+	if x.conditional() || x.mayRedirect() || x.opts.LocationsForDescriptor != nil {
 		if done, err := x.answeredWithoutContent(); done || err != nil {
 			return err
 		}

@@ -179,7 +179,8 @@ type Options struct {
 	// and the answer may be kept that long. The backend was not asked before, so that
 	// storage need not be asked twice: BlobRedirect returns an error, such as
 	// [ociregistry.ErrBlobUnknown], if the blob is not in the repository. If it is nil or
-	// returns an empty string, LocationsForDescriptor decides. The URL is in no log.
+	// returns an empty string, LocationsForDescriptor decides. It is not called for a request
+	// that Namespace has a backend for. The URL is in no log.
 	BlobRedirect func(ctx context.Context, repo string, digest ociregistry.Digest) (location string, expires time.Time, err error)
 
 	// LocationsForDescriptor returns URLs that serve the given content. The first
@@ -263,6 +264,7 @@ type exchange struct {
 	opts      *Options
 	memory    *manifestMemory
 	backend   ociregistry.Interface // see chooseBackend
+	elsewhere bool                  // the backend is that of a namespace
 	may       func(Access) bool     // as Options.Authorize returned it; may be nil
 	w         http.ResponseWriter
 	req       *http.Request

@@ -68,14 +68,16 @@ type routes struct {
 	list []Route // the longest prefix first
 }
 
-func (r Route) leads(repo string) bool {
+// Leads reports whether the repository is one of those that have the prefix. Another route may
+// have a longer one.
+func (r Route) Leads(repo string) bool {
 	rest, ok := strings.CutPrefix(repo, r.Prefix)
 	return ok && (r.Prefix == "" || rest == "" || rest[0] == '/')
 }
 
 // find returns the number of the route of a repository, or -1.
 func (r *routes) find(repo string) int {
-	return slices.IndexFunc(r.list, func(route Route) bool { return route.leads(repo) })
+	return slices.IndexFunc(r.list, func(route Route) bool { return route.Leads(repo) })
 }
 
 // noRoute is the registry of repositories without a route.

@@ -38,6 +38,13 @@
 //		rules for what -cache serves from other registries, and what it keeps up
 //		to date: see below
 //
+//	-route prefix/=kind:value
+//		serve the repositories below a prefix from elsewhere; can be repeated: see
+//		below
+//	-ns host=kind:value
+//		serve requests that read, and whose parameter ns is a host, from elsewhere,
+//		as containerd asks a mirror of several registries; can be repeated
+//
 // A proxy and a cache use the credentials that Docker and Podman keep for the host, and the
 // certificates in their directories certs.d, on behalf of everyone who can reach the program.
 //
@@ -80,6 +87,8 @@
 //	-tls-cert file, -tls-key file
 //		serve with TLS: the certificate, followed by those that lead to its root, and
 //		its key. The files are read again when they have changed
+//	-path-prefix path
+//		serve below a path, such as /registry, and not at the root of the site
 //	-allow-origin origin
 //		let web pages of an origin, such as https://ui.example.com, use the
 //		registry from a browser; * means all origins. It can be repeated
@@ -95,6 +104,23 @@
 //
 // The program serves HTTP/1.1 and HTTP/2, the latter without TLS too. GET /healthz answers
 // with status 200 as long as it serves.
+//
+// # Routes
+//
+// The flags -route and -ns lead to stores of their own:
+//
+//	ociserve -dir /srv/registry -route 'team/=dir:/srv/team;immutable' \
+//		-route 'hub/=cache:registry-1.docker.io;dir=/srv/hub;strip'
+//
+// A store is a kind and its value, which are a flag for what to serve without its hyphen: mem,
+// dir, layout, proxy or cache. After semicolons come settings, which are flags for stores
+// without their hyphens. With the setting strip, a store has its repositories without the
+// prefix: above, library/alpine is hub/library/alpine for clients.
+//
+// The longest prefix that matches a repository leads to its store. Repositories without a route
+// are in what the other flags say; with -mem=false and nothing else to serve, there are none.
+// The catalog has the repositories of all routes, a mount from one store to another copies the
+// blob, and -gc-interval collects the garbage of all stores that can have some.
 //
 // # Rules
 //

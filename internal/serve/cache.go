@@ -25,33 +25,33 @@ type cached struct {
 
 // openCache returns the cache that the flags ask for. Problems are logged to logger, and
 // changes by the mirror to changes.
-func (cfg config) openCache(ctx context.Context, logger, changes *slog.Logger) (_ Registry, err error) {
+func (st store) openCache(ctx context.Context, logger, changes *slog.Logger) (_ Registry, err error) {
 	c := &cached{stop: func() {}}
 	defer func() {
 		if err != nil {
 			c.closeAll()
 		}
 	}()
-	local, err := cfg.openKept(ctx)
+	local, err := st.openKept(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c.closers = append(c.closers, local)
-	origin, err := cfg.origin.open(false, logger)
+	origin, err := st.origin.open(false, logger)
 	if err != nil {
 		return nil, err
 	}
 	c.closers = append(c.closers, origin)
 	var serving ociregistry.Interface = origin
-	if cfg.mirror != "" {
-		if serving, err = c.startMirror(cfg, local, origin, changes, logger); err != nil {
+	if st.mirror != "" {
+		if serving, err = c.startMirror(st, local, origin, changes, logger); err != nil {
 			return nil, err
 		}
 	}
 	c.Cache = ociunify.NewCache(local, serving, &ociunify.CacheOptions{
-		MaxBytes:    cfg.mem.MaxBytes,
-		WholeImages: cfg.whole.images,
-		Platforms:   cfg.whole.platforms,
+		MaxBytes:    st.mem.MaxBytes,
+		WholeImages: st.whole.images,
+		Platforms:   st.whole.platforms,
 		Logger:      logger,
 	})
 	return c, nil
@@ -59,32 +59,32 @@ func (cfg config) openCache(ctx context.Context, logger, changes *slog.Logger) (
 
 // openKept opens the registry of the cached content. It is sparse, because images arrive and
 // are deleted in parts.
-func (cfg config) openKept(ctx context.Context) (Registry, error) {
-	if cfg.chosen.Storage != nil {
-		opened, err := cfg.chosen.open(ctx, Settings{Sparse: true, Logger: cfg.disk.Logger})
+func (st store) openKept(ctx context.Context) (Registry, error) {
+	if st.chosen.Storage != nil {
+		opened, err := st.chosen.open(ctx, Settings{Sparse: true, Logger: st.disk.Logger})
 		if err != nil {
 			return nil, err
 		}
 		return opened.Registry, nil
 	}
-	if cfg.dir == "" {
+	if st.dir == "" {
 		return memory{ocimem.NewWithConfig(&ocimem.Config{Sparse: true})}, nil
 	}
-	return ocifs.New(cfg.dir, &ocifs.Options{Sparse: true, NoSync: cfg.disk.NoSync, Logger: cfg.disk.Logger})
+	return ocifs.New(st.dir, &ocifs.Options{Sparse: true, NoSync: st.disk.NoSync, Logger: st.disk.Logger})
 }
 
 // startMirror starts a mirror by the rules, and returns the registry to cache. That consists
 // of the sources of the rules, and the origin for everything else.
-func (c *cached) startMirror(cfg config, local, origin ociregistry.Interface, changes, logger *slog.Logger) (ociregistry.Interface, error) {
-	rules, err := readRules(cfg.mirror)
+func (c *cached) startMirror(st store, local, origin ociregistry.Interface, changes, logger *slog.Logger) (ociregistry.Interface, error) {
+	rules, err := readRules(st.mirror)
 	if err != nil {
 		return nil, err
 	}
 	var all, current []ocicopy.Source
 	for i, s := range rules.Sources {
-		name := fmt.Sprintf("%d, %s", i+1, s.registry(cfg.origin).host)
+		name := fmt.Sprintf("%d, %s", i+1, s.registry(st.origin).host)
 		source := ocicopy.Source{Name: name, Registry: origin, Rules: s.Rules, Stall: time.Duration(s.Stall)}
-		if s.registry(cfg.origin) != cfg.origin {
+		if s.registry(st.origin) != st.origin {
 			reg, err := s.Registry.open(false, logger)
 			if err != nil {
 				return nil, err
@@ -99,7 +99,7 @@ func (c *cached) startMirror(cfg config, local, origin ociregistry.Interface, ch
 	}
 	routes, err := ocicopy.NewMirror(local, all, nil)
 	if err != nil {
-		return nil, fmt.Errorf("-mirror %s: %w", cfg.mirror, err)
+		return nil, fmt.Errorf("-mirror %s: %w", st.mirror, err)
 	}
 	mirror, err := ocicopy.NewMirror(local, current, &ocicopy.MirrorOptions{
 		Interval: time.Duration(rules.Interval),

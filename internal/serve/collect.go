@@ -50,17 +50,19 @@ func (c *collection) options() (*ocigc.Options, error) {
 	return opts, nil
 }
 
-// collectInTurns collects the garbage of a registry at once and then after each interval,
+// collectInTurns collects the garbage of registries, one after the other, at once and then after each interval,
 // until stop is called, which waits for the end. It logs what was removed to changes, and
 // problems to logger.
-func collectInTurns(reg ocigc.Collector, opts *ocigc.Options, interval time.Duration, logger, changes *slog.Logger) (stop func()) {
+func collectInTurns(registries []ocigc.Collector, opts *ocigc.Options, interval time.Duration, logger, changes *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for ctx.Err() == nil {
-			collect(ctx, reg, opts, logger, changes)
+			for _, reg := range registries {
+				collect(ctx, reg, opts, logger, changes)
+			}
 			select {
 			case <-ticker.C:
 			case <-ctx.Done():
@@ -73,6 +75,7 @@ func collectInTurns(reg ocigc.Collector, opts *ocigc.Options, interval time.Dura
 	}
 }
 
+// collect collects the garbage of a registry once.
 func collect(ctx context.Context, reg ocigc.Collector, opts *ocigc.Options, logger, changes *slog.Logger) {
 	once := *opts
 	once.Finding = func(ocigc.Finding) {} // the report needs no list

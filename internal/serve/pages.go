@@ -18,7 +18,7 @@ func (cfg config) withPages(api http.Handler, registry ociregistry.Interface, lo
 		return api
 	}
 	pages := ociweb.New(registry, &ociweb.Options{
-		Remote:        cfg.origin.host != "" || cfg.remote.host != "",
+		Remote:        cfg.hasRemote(),
 		AnswerTimeout: cfg.site.timeout,
 		Logger:        logger,
 	})

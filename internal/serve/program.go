@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
@@ -68,10 +67,13 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	}
 	stopCollecting := func() {}
 	if cfg.gcInterval > 0 {
-		stopCollecting = collectInTurns(backend.Registry.(ocigc.Collector), cfg.gc, cfg.gcInterval, problems, requests)
+		stopCollecting = collectInTurns(backend.collectors, cfg.gc, cfg.gcInterval, problems, requests)
 	}
 	opts := cfg.site.options(problems) // every request is logged, so the handler logs only problems
 	opts.BlobRedirect = backend.Redirect
+	if len(backend.namespaces) > 0 {
+		opts.Namespace = backend.namespace
+	}
 	server := cfg.site.server(cfg.withPages(ociserver.New(backend, opts), backend, problems), problems, requests)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -103,10 +105,17 @@ func drain(server *http.Server) error {
 // greet prints what is served and where, and how to use it.
 func greet(w io.Writer, cfg config, bound net.Addr) {
 	url, addr := cfg.site.url(bound), cfg.site.visible(bound)
-	fmt.Fprintf(w, "Serving %s on %s\n\n", cfg.what(), url)
+	fmt.Fprintf(w, "Serving %s on %s\n", cfg.what(), url)
+	for _, r := range cfg.routes {
+		fmt.Fprintf(w, "  %s/ from %s\n", r.key, r.what())
+	}
+	for _, ns := range cfg.namespaces {
+		fmt.Fprintf(w, "  ?ns=%s from %s\n", ns.key, ns.what())
+	}
+	fmt.Fprintln(w)
 	if cfg.origin.host != "" {
 		fmt.Fprintf(w, "Pull through it, by the names that repositories have there:\n  crane pull %s/REPOSITORY:TAG image.tar\n", addr)
-	} else if !cfg.disk.ReadOnly {
+	} else if cfg.rest && !cfg.disk.ReadOnly {
 		greetPusher(w, addr, cmp.Or(cfg.repo, "alpine"), cfg.site.cert == "")
 	}
 	fmt.Fprintf(w, "List what it has:\n  curl %s_catalog\n", url)

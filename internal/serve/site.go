@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"syscall"
 	"time"
@@ -30,7 +31,8 @@ type site struct {
 	timeout        time.Duration
 	quiet          bool
 	logFormat      string
-	web            bool // pages for browsers
+	web            bool   // pages for browsers
+	prefix         string // of all paths: empty, or with a slash before it and none behind
 }
 
 func (s *site) define(flags *flag.FlagSet) {
@@ -41,6 +43,7 @@ func (s *site) define(flags *flag.FlagSet) {
 	flags.Int64Var(&s.maxUpload, "upload-max", 0, "refuse blobs of more than `n` bytes; 0 means no limit")
 	flags.DurationVar(&s.timeout, "timeout", 5*time.Minute, "end requests whose client neither sends nor reads anything for the `duration`; a negative one means no limit")
 	flags.BoolVar(&s.quiet, "quiet", false, "do not log requests, only problems")
+	flags.StringVar(&s.prefix, "path-prefix", "", "serve below the `path`, such as /registry, and not at the root of the site")
 	flags.BoolVar(&s.web, "web", true, "serve pages for browsers at /")
 	flags.StringVar(&s.logFormat, "log-format", "text", "how to log: `text` or json")
 }
@@ -56,6 +59,8 @@ func (s *site) check() error {
 		return errors.New("-upload-max cannot be negative")
 	case s.timeout == 0:
 		return errors.New("-timeout cannot be 0")
+	case s.prefix != "" && (s.prefix[0] != '/' || path.Clean(s.prefix) != s.prefix || s.prefix == "/" || (&url.URL{Path: s.prefix}).EscapedPath() != s.prefix):
+		return fmt.Errorf("-path-prefix %q is not a path such as /registry", s.prefix)
 	case s.logFormat != "text" && s.logFormat != "json":
 		return fmt.Errorf("-log-format %q is neither text nor json", s.logFormat)
 	}
@@ -123,7 +128,7 @@ func (s *site) server(h http.Handler, problems, requests *slog.Logger) *http.Ser
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           withHealth(logRequests(h, requests)),
+		Handler:           withHealth(logRequests(http.StripPrefix(s.prefix, h), requests)),
 		Protocols:         &protocols,
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: max(s.timeout, 0)},
 		ReadHeaderTimeout: 10 * time.Second,
@@ -161,7 +166,7 @@ func (s *site) url(bound net.Addr) string {
 	if s.cert != "" {
 		scheme = "https"
 	}
-	return scheme + "://" + s.visible(bound) + "/" + apiPath
+	return scheme + "://" + s.visible(bound) + s.prefix + "/" + apiPath
 }
 
 func (s *site) visible(bound net.Addr) string {

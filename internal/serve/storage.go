@@ -56,6 +56,8 @@ type chosen struct {
 	*Storage
 	value string
 	own   map[string]string // flags that are for one storage alone, and that storage's flag
+
+	elsewhere map[string]bool // the flags of storages that routes choose
 }
 
 // define defines the flags of storages.
@@ -81,10 +83,21 @@ func (c *chosen) define(flags *flag.FlagSet, storages []Storage) {
 	}
 }
 
+// addElsewhere notes what a route chooses. Flags that are for that storage alone hold there, too.
+func (c *chosen) addElsewhere(other chosen) {
+	if other.Storage == nil {
+		return
+	}
+	if c.elsewhere == nil {
+		c.elsewhere = make(map[string]bool)
+	}
+	c.elsewhere[other.Flag] = true
+}
+
 // check checks that flags which are for one storage are not given without it.
 func (c *chosen) check(flags *flag.FlagSet) (err error) {
 	flags.Visit(func(f *flag.Flag) {
-		if owner := c.own[f.Name]; owner != "" && (c.Storage == nil || c.Flag != owner) {
+		if owner := c.own[f.Name]; owner != "" && !c.elsewhere[owner] && (c.Storage == nil || c.Flag != owner) {
 			err = fmt.Errorf("-%s is for -%s", f.Name, owner)
 		}
 	})
