@@ -15,11 +15,10 @@ import (
 type config struct {
 	site site
 
-	// What to serve: the store itself, but for the repositories that routes lead to. Without
-	// rest, routes are all there is. Requests with the parameter ns go to one of the
-	// namespaces.
+	// What to serve: the store itself, but for the repositories that routes lead to, or these
+	// alone. Requests with the parameter ns go to one of the namespaces.
 	store
-	rest       bool
+	onlyRoutes bool
 	routes     []route
 	namespaces []route
 
@@ -75,8 +74,8 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		cfg.chosen.addElsewhere(r.chosen)
 	}
 	err := cfg.store.choose(flags)
-	cfg.rest = err != errNothing
-	if !cfg.rest && len(cfg.routes) > 0 {
+	cfg.onlyRoutes = err == errNothing
+	if cfg.onlyRoutes && len(cfg.routes) > 0 {
 		return nil
 	}
 	return err
@@ -84,7 +83,7 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 
 // what describes what is served, but for routes.
 func (cfg *config) what() string {
-	if !cfg.rest {
+	if cfg.onlyRoutes {
 		return "what routes lead to"
 	}
 	return cfg.store.what()
@@ -93,7 +92,7 @@ func (cfg *config) what() string {
 // hasRemote reports whether other registries are served.
 func (cfg *config) hasRemote() bool {
 	isRemote := func(r route) bool { return r.isRemote() }
-	return cfg.rest && cfg.isRemote() || slices.ContainsFunc(cfg.routes, isRemote)
+	return !cfg.onlyRoutes && cfg.isRemote() || slices.ContainsFunc(cfg.routes, isRemote)
 }
 
 // checkCollection checks the flags for collections.
@@ -113,7 +112,7 @@ func (cfg *config) checkCollection(flags *flag.FlagSet) error {
 // collectsSome reports whether the garbage of something that is served can be collected.
 func (cfg *config) collectsSome() bool {
 	collects := func(r route) bool { return r.collects() }
-	return cfg.rest && cfg.collects() || slices.ContainsFunc(slices.Concat(cfg.routes, cfg.namespaces), collects)
+	return !cfg.onlyRoutes && cfg.collects() || slices.ContainsFunc(slices.Concat(cfg.routes, cfg.namespaces), collects)
 }
 
 func givenIn(flags *flag.FlagSet) map[string]bool {

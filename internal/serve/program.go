@@ -115,7 +115,7 @@ func greet(w io.Writer, cfg config, bound net.Addr) {
 	fmt.Fprintln(w)
 	if cfg.origin.host != "" {
 		fmt.Fprintf(w, "Pull through it, by the names that repositories have there:\n  crane pull %s/REPOSITORY:TAG image.tar\n", addr)
-	} else if cfg.rest && !cfg.disk.ReadOnly {
+	} else if !cfg.onlyRoutes && !cfg.disk.ReadOnly {
 		greetPusher(w, addr, cmp.Or(cfg.repo, "alpine"), cfg.site.cert == "")
 	}
 	fmt.Fprintf(w, "List what it has:\n  curl %s_catalog\n", url)

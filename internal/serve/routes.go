@@ -132,7 +132,7 @@ func (cfg config) open(ctx context.Context, logger, changes *slog.Logger) (_ *ba
 		}
 		routes.add(r.key, r.strip, opened)
 	}
-	if cfg.rest {
+	if !cfg.onlyRoutes {
 		opened, err := add(cfg.store)
 		if err != nil {
 			return nil, err
