@@ -97,6 +97,8 @@
 //	-timeout duration
 //		end requests whose client neither sends nor reads anything for this long
 //		(default 5m); a negative duration means no limit
+//	-web=false
+//		serve no pages for browsers; by default, they are at /
 //	-quiet
 //		do not log requests, only problems
 //	-log-format format

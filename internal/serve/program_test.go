@@ -234,6 +234,7 @@ func TestGreeting_TellsHowToPush(t *testing.T) {
 		{"-proxy registry.example", "Serving the registry registry.example on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-proxy http://r:5000 -read-only", "Serving the registry r:5000 on http://h:1/v2/", ""},
 		{"-cache registry.example -dir some/where", "Serving a cache of registry.example in the directory some/where on http://h:1/v2/", ""},
+		{"-dir some/where -web=false", "Serving the directory some/where on http://h:1/v2/", "docker push h:1/alpine:latest"},
 		{"-cache http://r:5000", "Serving a cache of r:5000 in memory on http://h:1/v2/", ""},
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
@@ -246,6 +247,7 @@ func TestGreeting_TellsHowToPush(t *testing.T) {
 		first, rest, _ := strings.Cut(out.String(), "\n")
 		qt.Check(t, qt.Equals(first, test.first))
 		qt.Check(t, qt.StringContains(rest, "curl http://h:1/v2/_catalog"))
+		qt.Check(t, qt.Equals(strings.HasSuffix(rest, "Look at it with a browser:\n  http://h:1/\n\n"), !strings.Contains(test.args, "-web=false")))
 		if test.push != "" {
 			qt.Check(t, qt.StringContains(rest, test.push))
 		} else {
