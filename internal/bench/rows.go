@@ -75,6 +75,9 @@ var (
 	}
 )
 
+// heldBlobs is how many large blobs a server has that is to do something else.
+const heldBlobs = 4
+
 // coldOps is how many operations a server that is cold does.
 const coldOps = 128
 
@@ -108,6 +111,7 @@ func rows(s scale) []row {
 		{name: "ManifestPut", clients: 64, ops: 12000, grows: true, sustained: true, work: putManifests},
 		{name: "ManifestGet", clients: 1, ops: 8000, work: getManifests(16)},
 		{name: "ManifestGet", clients: 16, ops: 16000, work: getManifests(16)},
+		{name: "ManifestGet/beside=" + size(heldBlobs*s.large), clients: 16, ops: 16000, work: getManifestsBeside(large, heldBlobs, 16)},
 		{name: tags("TagPage", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.page(s.page)},
 		{name: tags("TagPage", s.many), clients: 1, ops: 8000, repo: manyTags, work: manyTags.page(s.page)},
 		{name: tags("TagList", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.list()},

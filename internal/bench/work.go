@@ -103,6 +103,23 @@ func getManifests(few int) func(n int) work {
 	}
 }
 
+// getManifestsBeside is getManifests while the server also has a few large blobs.
+func getManifestsBeside(data []byte, blobs, few int) func(n int) work {
+	return func(n int) work {
+		w := getManifests(few)(n)
+		prepare := w.prepare
+		w.prepare = func(c *client, s server) error {
+			for _, b := range newBlobs(data, blobs) {
+				if err := c.pushBlob(b); err != nil {
+					return err
+				}
+			}
+			return prepare(c, s)
+		}
+		return w
+	}
+}
+
 // checkSize says what was wrong with an answer.
 func checkSize(got int64, err error, want int64) error {
 	if err == nil && got != want {
