@@ -76,7 +76,7 @@ func testGroup(t *testing.T, group []server) {
 	benchmarks, err := os.ReadFile(benchFile)
 	qt.Assert(t, qt.IsNil(err))
 	for _, r := range rows(shortScale) {
-		if isLibraryRow(r.name) != (group[0].library != nil) {
+		if !group[0].suits(r.name) {
 			continue
 		}
 		pushes := strings.Contains(r.name, "Push") || strings.Contains(r.name, "Patch") || strings.Contains(r.name, "Put") ||

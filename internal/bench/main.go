@@ -193,7 +193,7 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
 	var these []server
 	for _, s := range servers {
-		if cfg.servers.MatchString(s.name) && isLibraryRow(m.name) == (s.library != nil) {
+		if cfg.servers.MatchString(s.name) && s.suits(m.name) {
 			these = append(these, s)
 		}
 	}

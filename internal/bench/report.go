@@ -54,7 +54,7 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 	}
 	fmt.Fprintf(b, "\n| --- | --: |%s\n", strings.Repeat(" --: |", len(others)))
 	for _, row := range r.rows {
-		if isLibraryRow(row) != (ours.library != nil) {
+		if !ours.suits(row) {
 			continue
 		}
 		fmt.Fprintf(b, "| %s | %s |", row, r.ownCell(cell{row, ours.name}, m))

@@ -133,6 +133,7 @@ func rows(s scale) []row {
 			row{name: "ImageMixed/layer=" + size(s.layer), clients: clients, ops: 400, grows: true, work: mixImages(s.layer)},
 		)
 	}
+	table = append(table, cacheRows(s)...)
 	table = append(table, libraryRows(s)...)
 	for i := range table {
 		r := &table[i]

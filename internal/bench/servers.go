@@ -46,6 +46,9 @@ type server struct {
 	// in the end. If open is nil, hashing the content is all that is measured.
 	open func(dir string) (_ http.Handler, close func() error, _ error)
 
+	// cache says that the server is a cache of another registry.
+	cache bool
+
 	// library returns the client library that is measured, with a server that is
 	// the same for all of them. It is nil if the server is what is measured.
 	library func(host string, t *http.Transport) (library, error)
@@ -152,6 +155,20 @@ var servers = []server{{
 	open: func(dir string) (http.Handler, func() error, error) {
 		return newBare(&bareDisk{dir: dir, sync: true}), nil, nil
 	},
+}, {
+	name:    "cache",
+	title:   "ociunify's cache, ocifs",
+	group:   "Cache on disk, durable",
+	storage: durable,
+	cache:   true,
+	open:    openCache(newOurCache),
+}, {
+	name:    "distribution-proxy",
+	title:   "distribution v3, proxy mode",
+	against: "cache",
+	storage: durable,
+	cache:   true,
+	open:    openCache(newDistributionCache),
 }, {
 	name:    "ociclient",
 	title:   "ociclient",
