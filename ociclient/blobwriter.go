@@ -57,6 +57,9 @@ func (c *client) chunkSize(asked int, least int64) int64 {
 func (w *blobWriter) Write(p []byte) (written int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(p) > 0 {
+		w.upload.unused = false // the id may be asked for before the content is sent
+	}
 	for {
 		if err := cmp.Or(w.ended, w.failed, w.sending.Err()); err != nil {
 			return written, w.about.wrap(err)

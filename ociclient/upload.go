@@ -24,6 +24,7 @@ type upload struct {
 	repo     string
 	location *url.URL
 	minChunk int64 // the minimum size of all chunks but the last
+	unused   bool  // nothing was written to it, by this client or by the one that gave the id
 	progress
 }
 
@@ -44,7 +45,7 @@ func (c *client) startUpload(ctx context.Context, repo string, alg digest.Algori
 
 // openedUpload returns the session that a response opened.
 func (c *client) openedUpload(repo string, resp *http.Response) (*upload, error) {
-	u := &upload{c: c, repo: repo}
+	u := &upload{c: c, repo: repo, unused: true}
 	loc, err := location(resp)
 	if err != nil {
 		return nil, err
@@ -146,6 +147,7 @@ var (
 
 // sendOnce sends the rest of the content in one request.
 func (u *upload) sendOnce(ctx context.Context, b content, commit ociregistry.Digest) (*http.Response, error) {
+	u.unused = false
 	kind := wire.UploadChunk
 	if commit != "" {
 		kind = wire.UploadFinish

@@ -12,8 +12,8 @@ import (
 // The id of a session is its location, which is all that another client of the registry
 // needs: the last element and the query, if the location has the form that the
 // specification shows, or else the whole path. The id may start with the minimum size of
-// a chunk and a "#", which no location contains, because the registry sends that size
-// only when it opens the session. Ids come back from callers, and from clients of a proxy,
+// a chunk, because the registry sends that size only when it opens the session, with a
+// "+" if nothing was sent yet, and with a "#", which no location contains. Ids come back from callers, and from clients of a proxy,
 // who must not be able to direct requests with it.
 
 // id returns the session's id.
@@ -26,8 +26,15 @@ func (u *upload) id() string {
 		return wire.EncodeUploadID(u.location.Scheme + "://" + u.location.Host + loc) // cannot be resumed
 	}
 	loc = strings.TrimPrefix(loc, uploadsOf(u.repo)[0])
+	head := ""
 	if u.minChunk > 0 {
-		loc = strconv.FormatInt(u.minChunk, 10) + "#" + loc
+		head = strconv.FormatInt(u.minChunk, 10)
+	}
+	if u.unused {
+		head += "+"
+	}
+	if head != "" {
+		loc = head + "#" + loc
 	}
 	return wire.EncodeUploadID(loc)
 }
@@ -42,10 +49,11 @@ func uploadsOf(repo string) [2]string {
 // paths of the repository's sessions, where nothing else can be, in the spelling of the
 // method id, so that parsing and formatting never make an id longer.
 func (c *client) uploadByID(repo, id string) (*upload, error) {
-	least, loc, ok := strings.Cut(wire.DecodeUploadID(id), "#")
+	head, loc, ok := strings.Cut(wire.DecodeUploadID(id), "#")
 	if !ok {
-		least, loc = "", least
+		head, loc = "", head
 	}
+	least, unused := strings.CutSuffix(head, "+")
 	if !strings.HasPrefix(loc, "/") {
 		loc = uploadsOf(repo)[0] + loc
 	}
@@ -57,7 +65,7 @@ func (c *client) uploadByID(repo, id string) (*upload, error) {
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
 	minChunk, _ := strconv.ParseInt(least, 10, 64) // zero if there is none
-	return &upload{c: c, repo: repo, location: &u, minChunk: minChunk}, nil
+	return &upload{c: c, repo: repo, location: &u, minChunk: minChunk, unused: unused}, nil
 }
 
 func isUploadPath(path, repo string) bool {

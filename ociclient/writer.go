@@ -50,6 +50,8 @@ func (c *client) resumeUpload(ctx context.Context, repo, id string, offset int64
 		return nil, err
 	}
 	switch {
+	case offset == -1 && u.unused && wire.IsWholeUpload(ctx):
+		u.unsure = true // if it is not empty, the digest does not match
 	case offset == -1:
 		var e extent
 		e, err = u.ask(ctx)

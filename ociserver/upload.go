@@ -64,7 +64,7 @@ func (x *exchange) uploadChunk() error {
 func (x *exchange) finishUpload() error {
 	ctx := outlast(x.ctx())
 	defer ctx.end()
-	w, b, err := x.resumeUpload(ctx)
+	w, b, err := x.resumeUpload(wire.WithWholeUpload(ctx))
 	if err != nil {
 		return err
 	}
