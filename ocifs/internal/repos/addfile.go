@@ -54,7 +54,7 @@ func (repo *Repository) addFile(ctx context.Context, put func() error) error {
 	for {
 		err := blobs.ErrNoLayout
 		if has {
-			err = repo.addFileOnce(put)
+			err = repo.addFileOnce(ctx, put)
 		}
 		if err == nil || !errors.Is(err, blobs.ErrNoLayout) {
 			if err != nil && made {
@@ -81,7 +81,7 @@ func (repo *Repository) HasLayout() bool {
 }
 
 // addFileOnce calls put. If put fails, it may have left a name that is not durable.
-func (repo *Repository) addFileOnce(put func() error) error {
+func (repo *Repository) addFileOnce(ctx context.Context, put func() error) error {
 	repo.adding.Add(1)
 	_, err := repo.set.work.NewName() // shows others that this process writes here
 	repo.scheduleFold()               // others learn from the mark that there are changes
@@ -90,12 +90,22 @@ func (repo *Repository) addFileOnce(put func() error) error {
 	}
 	repo.scheduleFold() // in case it was folded meanwhile
 	if err == nil {
-		err = repo.anchor()
+		err = repo.anchorFirst(ctx)
 	} else if syncErr := repo.set.store.SyncBlobDirs(repo.Dir); syncErr != nil {
 		return err // and keep counting it
 	}
 	repo.adding.Add(-1)
 	return err
+}
+
+// anchorFirst anchors the repository if no change has done that yet. It is a change, which has
+// the journal to itself: a sync that fails beside those of others could take with it what they
+// have written, and they would not learn of it.
+func (repo *Repository) anchorFirst(ctx context.Context) error {
+	if repo.anchored.Load() {
+		return nil
+	}
+	return repo.Commit(&Change{Ctx: context.WithoutCancel(ctx), Creates: true})
 }
 
 // errGone means that a file was removed just after it was added.

@@ -305,7 +305,14 @@ func (repo *Repository) nameContents(journal disk.File, written []blobs.Written)
 		}
 	}
 	repo.mu.RUnlock()
-	if err := repo.set.store.NameContents(repo.Dir, names); err != nil {
+	err := repo.set.store.NameContents(repo.Dir, names)
+	if errors.Is(err, blobs.ErrNoLayout) {
+		// A process died while it removed the repository, which was empty then.
+		if err = repo.Complete(); err == nil {
+			err = repo.set.store.NameContents(repo.Dir, names)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	repo.mu.Lock()
