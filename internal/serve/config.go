@@ -41,6 +41,8 @@ type config struct {
 	mem  ocimem.Config
 	disk ocifs.Options
 
+	quotas quotas
+
 	gcInterval time.Duration // 0 means that no garbage is collected
 	gc         *ocigc.Options
 }
@@ -63,6 +65,7 @@ func parseFlags(args []string, stderr io.Writer, storages ...Storage) (config, e
 	flags.BoolVar(&cfg.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
 	flags.Int64Var(&cfg.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond a total of `n` bytes, or with -cache delete what was not read for the longest time; 0 means no limit")
 	flags.IntVar(&cfg.mem.MaxUploads, "max-uploads", ocimem.DefaultMaxUploads, "refuse to begin more than `n` uploads at a time; a negative number means no limit")
+	flags.Func("quota", "refuse pushes with which repositories whose names are or begin with a prefix would hold more than a number of bytes, such as team/a=1000000000; an empty prefix is for all, and the flag can be repeated: `prefix=bytes`", cfg.quotas.add)
 	flags.BoolVar(&cfg.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&cfg.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.BoolVar(&cfg.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that no damaged blob is served completely (for -dir and -layout)")
@@ -154,6 +157,8 @@ func (cfg *config) choose(flags *flag.FlagSet) error {
 		return errors.New("-max-uploads cannot be 0")
 	case cfg.disk.NoSync && cfg.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")
+	case given["quota"] && (given["proxy"] || given["cache"]):
+		return errors.New("-quota is not for -proxy and -cache")
 	case cfg.gcInterval < 0:
 		return errors.New("-gc-interval cannot be negative")
 	case cfg.gcInterval > 0 && (given["proxy"] || given["cache"] || cfg.disk.ReadOnly):

@@ -65,13 +65,18 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		listener.Close()
 		return err
 	}
+	limited, err := cfg.quotas.over(backend.Registry)
+	if err != nil {
+		listener.Close()
+		return errors.Join(err, backend.Close())
+	}
 	stopCollecting := func() {}
 	if cfg.gcInterval > 0 {
 		stopCollecting = collectInTurns(backend.Registry.(ocigc.Collector), cfg.gc, cfg.gcInterval, problems, requests)
 	}
 	opts := cfg.site.options(problems) // every request is logged, so the handler logs only problems
 	opts.BlobRedirect = backend.Redirect
-	server := cfg.site.server(ociserver.New(backend, opts), problems, requests)
+	server := cfg.site.server(ociserver.New(limited, opts), problems, requests)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	greet(stdout, cfg, listener.Addr())
