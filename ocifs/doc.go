@@ -37,7 +37,10 @@
 //	ended/HOUR          which of the uploads that began in that hour have ended
 //	staging/RANDOM/     files that one process is writing, or keeps for more uploads
 //	staging/RANDOM.lock locked as long as that process lives
-//	unfolded/NAME       a mark that the journal of a repository is to be folded; ! is a slash
+//	unfolded/NAME       a mark that the repository was changed, and is to be folded; ! is a slash
+//	watched/NAME        the same, once [Registry.Usage] was called
+//	changes             the names of repositories that were folded, for that method
+//	usage               how many bytes repositories had when they were counted
 //	pulls/SUM           when manifests of a repository were last pulled
 //	damaged/            damaged files that were moved out of the way
 //

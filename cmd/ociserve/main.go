@@ -60,6 +60,11 @@
 //	-max-uploads n
 //		refuse to begin more than n uploads at a time (default 100000); a negative
 //		number means no limit
+//	-quota prefix=bytes
+//		refuse pushes with which the repositories whose names are the prefix, or begin
+//		with it and a slash, would hold more than a number of bytes. Each counts all of
+//		its blobs and manifests. An empty prefix is for all repositories. It can be
+//		repeated, and other programs may serve the directory, too
 //
 // The flags for directories are the following. The first is also for a proxy:
 //

@@ -115,7 +115,8 @@ func (cfg config) open(ctx context.Context, logger, changes *slog.Logger) (_ *ba
 		if collector, ok := opened.Registry.(ocigc.Collector); ok && st.collects() {
 			b.collectors = append(b.collectors, collector)
 		}
-		return opened, nil
+		limited, err := st.quotas.over(opened.Registry)
+		return &Opened{Registry: borrowed{limited}, Redirect: opened.Redirect}, err
 	}
 	for _, ns := range cfg.namespaces {
 		opened, err := add(ns.store)

@@ -33,8 +33,9 @@ type store struct {
 	mirror string
 	whole  whole
 
-	mem  ocimem.Config
-	disk ocifs.Options
+	mem    ocimem.Config
+	disk   ocifs.Options
+	quotas quotas
 }
 
 // define defines the flags of a store.
@@ -52,6 +53,7 @@ func (st *store) define(flags *flag.FlagSet, storages []Storage) {
 	flags.BoolVar(&st.mem.ImmutableTags, "immutable", false, "refuse to move or delete tags")
 	flags.Int64Var(&st.mem.MaxBytes, "max-bytes", 0, "refuse pushes beyond a total of `n` bytes, or with -cache delete what was not read for the longest time; 0 means no limit")
 	flags.IntVar(&st.mem.MaxUploads, "max-uploads", ocimem.DefaultMaxUploads, "refuse to begin more than `n` uploads at a time; a negative number means no limit")
+	flags.Func("quota", "refuse pushes with which repositories whose names are or begin with a prefix would hold more than a number of bytes, such as team/a=1000000000; an empty prefix is for all, and the flag can be repeated: `prefix=bytes`", st.quotas.add)
 	flags.BoolVar(&st.disk.ReadOnly, "read-only", false, "refuse all pushes and deletes, and write nothing (for -dir, -layout and -proxy)")
 	flags.BoolVar(&st.disk.NoSync, "no-sync", false, "do not wait for the disk: faster, but a power cut may lose what was pushed (for -dir and -layout)")
 	flags.BoolVar(&st.disk.VerifyReads, "verify-reads", false, "compare blobs with their digests when they are first read, so that no damaged blob is served completely (for -dir and -layout)")
@@ -113,6 +115,8 @@ func (st *store) choose(flags *flag.FlagSet) error {
 		return errors.New("-max-uploads is not for -proxy and -cache")
 	case st.mem.MaxUploads == 0:
 		return errors.New("-max-uploads cannot be 0")
+	case given["quota"] && (given["proxy"] || given["cache"]):
+		return errors.New("-quota is not for -proxy and -cache")
 	case st.disk.NoSync && st.disk.ReadOnly:
 		return errors.New("-no-sync and -read-only exclude each other")
 	case st.mem.MaxBytes < 0:
