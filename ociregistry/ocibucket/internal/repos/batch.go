@@ -2,6 +2,7 @@ package repos
 
 import (
 	"errors"
+	"time"
 
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -38,13 +39,14 @@ type Batch struct {
 	state *State
 	known map[ociregistry.Digest]Known
 
-	written  map[string]bool               // by the changes before
-	pushed   map[ociregistry.Digest]string // media types of manifests that the changes before push
-	deferred bool                          // the change looked at something of that
-	removed  int                           // how many manifests the changes before remove
-	adding   []formats.Operation
-	record   formats.Record
-	size     int
+	written    map[string]bool               // by the changes before
+	pushed     map[ociregistry.Digest]string // media types of manifests that the changes before push
+	deferred   bool                          // the change looked at something of that
+	removed    int                           // how many manifests the changes before remove
+	adding     []formats.Operation
+	t0         time.Time
+	operations []formats.Operation
+	size       int
 }
 
 // maxBatch is the size of the texts in a record after which no more changes are put into it, in bytes.
@@ -143,7 +145,7 @@ func (b *Batch) try(c *Change) (taken bool, err error) {
 		b.adding[i].ID = c.id
 		b.note(&b.adding[i])
 	}
-	b.record.Operations = append(b.record.Operations, b.adding...)
+	b.operations = append(b.operations, b.adding...)
 	return true, nil
 }
 
