@@ -29,6 +29,9 @@ type Change struct {
 // ErrAgain is what Check returns if something has to be read before the change can be checked.
 var ErrAgain = errors.New("links are not known")
 
+// ErrDeleted is the error for a link whose delete is recorded.
+var ErrDeleted = errors.New("the link is deleted")
+
 // errMark is the error of a change that may leave the repository empty, if nobody was told.
 var errMark = errors.New("the repository may be empty afterwards")
 
@@ -38,6 +41,7 @@ var errMark = errors.New("the repository may be empty afterwards")
 type Batch struct {
 	state *State
 	known map[ociregistry.Digest]Known
+	epoch int
 
 	written    map[string]bool               // by the changes before
 	pushed     map[ociregistry.Digest]string // media types of manifests that the changes before push
@@ -109,6 +113,19 @@ func (b *Batch) Link(digest ociregistry.Digest) (Known, bool) {
 	k, ok := b.known[digest]
 	_, dead := b.state.dead[k.Nonce]
 	return k, ok && !dead && b.state.recent[digest] <= k.AsOf.number
+}
+
+// CheckLink checks that nobody has deleted a link that was read: it is ErrDeleted if that is recorded, and
+// ErrAgain if a delete of the digest was recorded since.
+func (b *Batch) CheckLink(digest ociregistry.Digest, nonce string, asOf AsOf) error {
+	b.read(deletedLinkOf(digest))
+	if _, dead := b.state.dead[nonce]; dead {
+		return ErrDeleted
+	}
+	if asOf.epoch != b.epoch || b.state.recent[digest] > asOf.number {
+		return ErrAgain
+	}
+	return nil
 }
 
 // Add adds an operation on manifests or tags.

@@ -249,7 +249,7 @@ func (r *Repository) settle(ctx context.Context, batch []*call) []*call {
 func (r *Repository) check(batch []*call) (b *Batch, included, waiting []*call) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	b = &Batch{state: r.state, known: r.known, written: map[string]bool{}, pushed: map[ociregistry.Digest]string{}}
+	b = &Batch{state: r.state, known: r.known, epoch: r.epoch, written: map[string]bool{}, pushed: map[ociregistry.Digest]string{}}
 	b.t0 = r.state.validated
 	for _, c := range batch {
 		if c.Change == nil {
