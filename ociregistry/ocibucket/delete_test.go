@@ -57,3 +57,36 @@ func TestDeleteBlob_HasOneWinner(t *testing.T) {
 		}
 	}
 }
+
+// A repository in which there is nothing but a blob does not exist without it, also for who asks just before it
+// comes.
+func TestUnknownBlob_IsOfARepositoryThatExistsWithoutIt(t *testing.T) {
+	t.Parallel()
+	blob := ocitest.NewBlob(1, 100)
+	for name, call := range map[string]func(r *Registry) error{
+		"ResolveBlob": func(r *Registry) error {
+			_, err := r.ResolveBlob(t.Context(), "app", blob.Descriptor.Digest)
+			return err
+		},
+		"DeleteBlob": func(r *Registry) error { return r.DeleteBlob(t.Context(), "app", blob.Descriptor.Digest) },
+	} {
+		for at := range 6 {
+			var push func()
+			var countdown atomic.Int64
+			store := memstore.New(&memstore.Options{Fault: func(memstore.Request) memstore.Fault {
+				if countdown.Add(-1) == 0 {
+					push()
+				}
+				return memstore.Fault{}
+			}})
+			a, b := mustOpen(t, store, nil), mustOpen(t, store, nil)
+			push = func() {
+				_, err := b.PushBlob(t.Context(), "app", blob.Descriptor, blob.NewReader())
+				qt.Check(t, qt.IsNil(err))
+			}
+			countdown.Store(int64(at) + 1)
+			err := call(a)
+			qt.Check(t, qt.IsTrue(err == nil || errors.Is(err, ociregistry.ErrNameUnknown)), qt.Commentf("%s at request %d: %v", name, at, err))
+		}
+	}
+}
