@@ -53,13 +53,13 @@ func (c *cluster) nothingAfter(l *life) (at time.Time, dead bool) {
 // processes is a cluster of processes that can be ended and started again.
 type processes struct {
 	*cluster
-	command []string
+	command func(i int) []string
 	lives   []int // how many each server has had
 }
 
 // startProcesses starts n processes of a backend on one directory.
 func startProcesses(b Backend, dir string, n int) (*processes, error) {
-	p := &processes{&cluster{linger: b.Linger, servers: make([]*life, n)}, b.Command(dir), make([]int, n)}
+	p := &processes{&cluster{linger: b.Linger, servers: make([]*life, n)}, func(i int) []string { return b.Command(dir, i) }, make([]int, n)}
 	for i := range n {
 		if err := p.start(i); err != nil {
 			p.stopAll()
@@ -70,7 +70,7 @@ func startProcesses(b Backend, dir string, n int) (*processes, error) {
 }
 
 func (p *processes) start(i int) error {
-	proc, err := startProcess(p.command)
+	proc, err := startProcess(p.command(i))
 	if err != nil {
 		return err
 	}

@@ -16,12 +16,17 @@
 //
 //	OCI_HISTORIES=20m go test -C internal/histories -run TestProcesses -v -timeout 40m
 //
+// Processes over a bucket, which two servers of object storage lead to, have a test of their own. It is skipped
+// if versitygw is not installed (internal/servers/install.sh), unless OCIBUCKET_SERVERS is set:
+//
+//	OCI_HISTORIES_BUCKET=20m go test -C internal/histories -run Bucket -v -timeout 40m
+//
 // OCI_HISTORIES_SEED chooses another course. What clients ask is the same for the same
 // seed, but not when. So a history that is not linearizable is written to files: as a
 // page that shows it, and as text, of which TestReplay makes the same page again.
 //
-// A backend is a row in a table of the test: the command of a process that serves a
-// directory.
+// A backend is a row in a table of the test: the command of a process that serves what is
+// in a directory.
 //
 // Another test has processes that collect garbage, and are killed, while clients use two
 // others:

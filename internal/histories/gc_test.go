@@ -28,12 +28,7 @@ import (
 // that, for some seconds. Clients use two servers of one directory, while processes collect
 // its garbage, of which some are killed.
 func TestGC_DoesNoHarmToOtherProcesses(t *testing.T) {
-	d := 8 * time.Second
-	if s := os.Getenv("OCI_GC_STRESS"); s != "" {
-		var err error
-		d, err = time.ParseDuration(s)
-		qt.Assert(t, qt.IsNil(err))
-	}
+	d := duration(t, "OCI_GC_STRESS", 8*time.Second)
 	for _, delay := range []time.Duration{-1, 2 * time.Second} {
 		t.Run(fmt.Sprintf("delay %v", max(delay, 0)), func(t *testing.T) {
 			dir := t.TempDir()

@@ -20,10 +20,10 @@ import (
 // checkTime is how long it may take to check the history of one repository.
 const checkTime = 20 * time.Second
 
-// backends has what the test drives. The object-storage backend is another row.
+// backends has what the test drives.
 var backends = []Backend{
-	{Name: "dir", Command: func(dir string) []string { return ociserve(dir) }},
-	{Name: "dir without sync", Command: func(dir string) []string { return ociserve(dir, "-no-sync") }},
+	{Name: "dir", Command: func(dir string, _ int) []string { return ociserve(dir) }},
+	{Name: "dir without sync", Command: func(dir string, _ int) []string { return ociserve(dir, "-no-sync") }},
 }
 
 // program is the path of the ociserve that TestMain built.
@@ -51,12 +51,7 @@ func run(m *testing.M) int {
 // TestProcessesAreLinearizable lasts for OCI_HISTORIES, a duration such as 20m; without
 // that, for some seconds.
 func TestProcessesAreLinearizable(t *testing.T) {
-	d := 20 * time.Second
-	if s := os.Getenv("OCI_HISTORIES"); s != "" {
-		var err error
-		d, err = time.ParseDuration(s)
-		qt.Assert(t, qt.IsNil(err))
-	}
+	d := duration(t, "OCI_HISTORIES", 20*time.Second)
 	for _, b := range backends {
 		for n := 2; n <= 3; n++ {
 			t.Run(fmt.Sprintf("%s, %d processes", b.Name, n), func(t *testing.T) {
@@ -64,6 +59,16 @@ func TestProcessesAreLinearizable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// duration returns the value of an environment variable, or d if there is none.
+func duration(t *testing.T, variable string, d time.Duration) time.Duration {
+	if s := os.Getenv(variable); s != "" {
+		var err error
+		d, err = time.ParseDuration(s)
+		qt.Assert(t, qt.IsNil(err))
+	}
+	return d
 }
 
 // seed returns the seed of all rounds.

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,10 +20,10 @@ type Backend struct {
 	Name string
 
 	// Command returns the command line of a process that serves what is in dir, on a
-	// port of its choice, which is all that the processes of one history share. The
-	// first line that it prints has the address: "… on http://HOST:PORT/…". It ends
+	// port of its choice, which is all that the processes of one history share; i is the
+	// number of the process, from 0. The first line that it prints has the address: "… on http://HOST:PORT/…". It ends
 	// well, in a time, when it is interrupted.
-	Command func(dir string) []string
+	Command func(dir string, i int) []string
 
 	// Linger is how long after the death of a process something may still come of
 	// what it had begun. With files that is nothing: what a dead process wrote is
@@ -120,11 +120,11 @@ func (t *tail) String() string {
 	return string(t.text)
 }
 
-// build builds ociserve in a directory, and returns its path.
-func build(ctx context.Context, root, dir string) (string, error) {
-	path := dir + string(os.PathSeparator) + "ociserve"
+// build builds the ociserve of a module in a directory, and returns its path.
+func build(ctx context.Context, module, dir string) (string, error) {
+	path := filepath.Join(dir, "ociserve")
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, "./cmd/ociserve")
-	cmd.Dir = root
+	cmd.Dir = module
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build of ociserve: %w: %s", err, out)
 	}

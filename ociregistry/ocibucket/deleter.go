@@ -25,23 +25,27 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 	}
 	repo := r.repos.Open(name)
 	defer repo.Release()
-	err := r.blobs.Delete(ctx, repo, digest, func(b *repos.Batch) error {
-		if b.Manifest(digest) != nil || b.IsNamed(digest) && !r.mayBeInUse(ctx) {
-			return ociregistry.ErrInUse
+	for {
+		err := r.blobs.Delete(ctx, repo, digest, func(b *repos.Batch) error {
+			if b.Manifest(digest) != nil || b.IsNamed(digest) && !r.mayBeInUse(ctx) {
+				return ociregistry.ErrInUse
+			}
+			return nil
+		})
+		if !errors.Is(err, ociregistry.ErrBlobUnknown) {
+			return err
 		}
-		return nil
-	})
-	if !errors.Is(err, ociregistry.ErrBlobUnknown) {
-		return err
+		_, _, found := r.find(ctx, repo, byDigest(name, digest))
+		switch {
+		case found == nil:
+			return ociregistry.ErrInUse
+		case !errors.Is(found, ociregistry.ErrManifestUnknown):
+			return found
+		}
+		if err := r.blobs.UnknownBlob(ctx, repo, digest); err != nil {
+			return err
+		}
 	}
-	_, _, found := r.find(ctx, repo, byDigest(name, digest))
-	switch {
-	case found == nil:
-		return ociregistry.ErrInUse
-	case errors.Is(found, ociregistry.ErrManifestUnknown):
-		return err
-	}
-	return found
 }
 
 // mayBeInUse reports whether content may be deleted although manifests name it.

@@ -282,15 +282,16 @@ func notNamed(digest ociregistry.Digest) func(*repos.Batch) error {
 // removeBlob removes a blob if it is as it was enumerated, and nothing names it.
 func (s *planSweep) removeBlob(ctx context.Context, i int) error {
 	b := &s.Blobs[i]
+	asOf := s.repo.AsOf()
 	l, err := s.c.blobs.Read(ctx, s.Name, b.Digest)
 	if err != nil || !s.c.blobs.Lives(l) || l.Modified().UnixNano() != b.Time {
 		return err
 	}
-	err = s.c.blobs.DeleteLink(ctx, s.repo, b.Digest, l, notNamed(b.Digest))
+	err = s.c.blobs.DeleteLink(ctx, s.repo, b.Digest, l, asOf, notNamed(b.Digest))
 	switch {
 	case err == nil:
 		s.found(s.Blob(i))
-	case errors.Is(err, ociregistry.ErrInUse), errors.Is(err, bucket.ErrLost):
+	case errors.Is(err, ociregistry.ErrInUse), errors.Is(err, bucket.ErrLost), errors.Is(err, repos.ErrDeleted), errors.Is(err, repos.ErrAgain):
 		return nil
 	}
 	return err

@@ -44,13 +44,18 @@ func (r *Registry) blob(ctx context.Context, repo string, digest ociregistry.Dig
 	if err := ctx.Err(); err != nil {
 		return blobs.Link{}, err
 	}
-	l, err := r.blobs.Get(ctx, repo, digest)
-	if errors.Is(err, ociregistry.ErrBlobUnknown) {
+	for {
+		l, err := r.blobs.Get(ctx, repo, digest)
+		if !errors.Is(err, ociregistry.ErrBlobUnknown) {
+			return l, err
+		}
 		opened := r.repos.Open(repo)
-		defer opened.Release()
-		err = r.blobs.Unknown(ctx, opened, err)
+		err = r.blobs.UnknownBlob(ctx, opened, digest)
+		opened.Release()
+		if err != nil {
+			return l, err
+		}
 	}
-	return l, err
 }
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
@@ -147,17 +152,26 @@ func (r *Registry) find(ctx context.Context, repo *repos.Repository, l lookup) (
 	if err := repo.Refresh(ctx); err != nil {
 		return desc, "", err
 	}
-	found := false
-	err = repo.View(func(s *repos.State) {
-		if m := l.find(s); m != nil {
-			found, desc = true, m.Descriptor()
-			text, _ = s.Text(m.Digest)
+	for unknown := error(nil); ; {
+		found := false
+		err := repo.View(func(s *repos.State) {
+			if m := l.find(s); m != nil {
+				found, desc = true, m.Descriptor()
+				text, _ = s.Text(m.Digest)
+			}
+		})
+		if err != nil || found {
+			return desc, text, err
 		}
-	})
-	if err == nil && !found {
-		err = r.blobs.Unknown(ctx, repo, ociregistry.ErrManifestUnknown)
+		if unknown != nil {
+			return desc, "", unknown
+		}
+		unknown = r.blobs.Unknown(ctx, repo, ociregistry.ErrManifestUnknown)
+		if !errors.Is(unknown, ociregistry.ErrManifestUnknown) {
+			return desc, "", unknown
+		}
+		// The repository may exist by what was looked for, and has come meanwhile.
 	}
-	return desc, text, err
 }
 
 func (r *Registry) openManifest(ctx context.Context, name string, l lookup) (ociregistry.BlobReader, error) {

@@ -130,6 +130,8 @@ type settings struct {
 	grace time.Duration
 	probe bool
 	retry *objstore.RetryOptions
+
+	minTail, maxCarried int64 // of repos.Options
 }
 
 func open(ctx context.Context, store objstore.Store, opts *Options, s settings) (*Registry, error) {
@@ -152,7 +154,9 @@ func open(ctx context.Context, store objstore.Store, opts *Options, s settings) 
 	buffers := parts.NewBuffers(int(r.opts.PartSize))
 	r.pulls = pulls.New(r.bucket, r.log)
 	r.texts = texts.New(r.opts.ManifestMemory)
-	r.repos = repos.NewSet(r.bucket, repos.Options{ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log})
+	r.repos = repos.NewSet(r.bucket, repos.Options{
+		ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log, MinTail: s.minTail, MaxCarried: s.maxCarried,
+	})
 	r.blobs = blobs.New(r.bucket, blobs.Options{ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency})
 	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{
 		Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry, Max: r.opts.MaxUploads,

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/countstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -230,28 +232,59 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 		}
 		_, err := b.PushManifest(b.ctx, "app", "", a.Manifest, a.Descriptor.MediaType, tags...)
 		b.must(err)
+		b.quiet()
 	}
-	b.quiet()
-	// Each record after the snapshot is a request. They have up to a quarter of its bytes, which
-	// here are those of some pushes of 5,000 tags.
-	const tail = 8
-	for _, test := range []struct {
-		name string
-		most int
-		call func(r *Registry)
-	}{
-		{"GET of a manifest by tag", 4 + 1 + tail, func(r *Registry) { b.read(r.GetTag(b.ctx, "app", "t1-7")) }},
-		{"list of 100,000 tags", 4 + tail, func(r *Registry) {
-			tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
-			b.must(err)
-			qt.Check(t, qt.HasLen(tags, 100_000+21))
-		}},
-	} {
-		r := mustOpen(t, b.store, nil)
-		b.store.Reset()
-		test.call(r)
-		counts := b.store.Reset()
-		t.Logf("%s: %v", test.name, counts)
-		qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%s: %v", test.name, counts))
+	images := 21
+	count := func(most int, when string) {
+		t.Helper()
+		for _, test := range []struct {
+			name string
+			most int
+			call func(r *Registry)
+		}{
+			{"GET of a manifest by tag", most, func(r *Registry) { b.read(r.GetTag(b.ctx, "app", "t1-7")) }},
+			{"list of 100,000 tags", most - 1, func(r *Registry) {
+				tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
+				b.must(err)
+				qt.Check(t, qt.HasLen(tags, 100_000+images))
+			}},
+		} {
+			r := mustOpen(t, b.store, nil)
+			b.store.Reset()
+			test.call(r)
+			counts := b.store.Reset()
+			t.Logf("%s, %s: %v", test.name, when, counts)
+			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%s, %s: %v", test.name, when, counts))
+		}
 	}
+	count(4, "after large pushes")
+
+	// The log goes on after the last snapshot, by records that the newest one carries.
+	before := b.newest(keys.Snapshots("app"))
+	for b.newest(keys.Records("app")) < before+40 {
+		images++
+		b.image("app", fmt.Sprintf("i%d", images), 100)
+		b.quiet()
+	}
+	qt.Assert(t, qt.Equals(b.newest(keys.Snapshots("app")), before))
+	count(4, "40 pushes after a snapshot")
+
+	// When they are too many, some carry the others, until there is another snapshot.
+	for b.newest(keys.Snapshots("app")) == before {
+		images++
+		b.image("app", fmt.Sprintf("i%d", images), 100)
+		b.quiet()
+	}
+	count(4, "at the next snapshot")
+}
+
+// newest returns the number of the newest record or snapshot, those of which have a prefix.
+func (b *bench) newest(prefix string) uint64 {
+	for _, key := range b.store.Store.(*memstore.Store).Keys() {
+		if strings.HasPrefix(key, prefix) {
+			k, _ := keys.Parse(key)
+			return k.Number
+		}
+	}
+	return 0
 }

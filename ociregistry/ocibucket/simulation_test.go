@@ -49,6 +49,10 @@ type simulation struct {
 
 const simProcesses = 3
 
+// simLogs are different ways to read a log, of which records here have some hundred bytes: by few records and many
+// snapshots, by records that carry little, and so on.
+var simLogs = []struct{ minTail, maxCarried int64 }{{}, {1000, 2000}, {2000, 500}, {1, 100_000}, {5000, 1}}
+
 func newSimulation(t *testing.T, seed uint64, opts Options) *simulation {
 	s := &simulation{t: t, seed: seed, opts: opts, rnd: rand.New(rand.NewPCG(seed, 1)), faulty: seed%4 != 0}
 	s.fault = memstore.Random(seed, memstore.Rates{
@@ -90,7 +94,10 @@ func (s *simulation) intn(n int) int {
 
 func (s *simulation) start() *Registry {
 	for {
-		r, err := open(s.t.Context(), s.store, &s.opts, settings{grace: defaultGrace, retry: &objstore.RetryOptions{Attempts: 3, MaxDelay: time.Second}})
+		log := simLogs[s.seed/3%uint64(len(simLogs))]
+		r, err := open(s.t.Context(), s.store, &s.opts, settings{
+			grace: defaultGrace, retry: &objstore.RetryOptions{Attempts: 3, MaxDelay: time.Second}, minTail: log.minTail, maxCarried: log.maxCarried,
+		})
 		if err == nil {
 			return r
 		}

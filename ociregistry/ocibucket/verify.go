@@ -45,16 +45,14 @@ var (
 	// it, and push it again.
 	ErrDamaged = blobs.ErrDamaged
 
-	// ErrMissing means that something is named but absent: a blob or manifest, bytes, a record of a
-	// repository's log, or an object without which a collection would remove bytes. A registry with
+	// ErrMissing means that something is named but absent: a blob or manifest, bytes, or an object without which a collection would remove bytes. A registry with
 	// [Options.Sparse] does not report missing content that manifests name. Any other also reports
 	// content that was allowed to be missing ([ociregistry.AllowMissing], [ociregistry.AllowInUse]).
 	ErrMissing = blobs.ErrMissing
 )
 
 // Verify reads everything in the registry, from the bucket and not from memory, and yields the problems that it finds. It
-// checks that all bytes match their digests, that everything that manifests name exists, and that logs have
-// no gaps. Problems come repository by repository, in byte order of the names. Verify changes
+// checks that all bytes match their digests, that everything that manifests name exists. Problems come repository by repository, in byte order of the names. Verify changes
 // nothing, and can run while the registry is in use. The caller may leave the loop at any time.
 //
 // It makes four requests for each blob of a repository, and one for each manifest.
@@ -121,7 +119,7 @@ func (v *verification) report(problems ...Problem) error {
 func (v *verification) repository(name string) error {
 	repo := v.repos.Open(name)
 	defer repo.Release()
-	if err := v.log(repo); err != nil {
+	if err := repo.Refresh(v.ctx); err != nil {
 		if err := v.report(Problem{Repository: name, Err: err}); err != nil {
 			return err
 		}
@@ -150,25 +148,6 @@ func (v *verification) repository(name string) error {
 
 // verifyChunk is how many things are checked before their problems are reported.
 const verifyChunk = 256
-
-// log reads the log to its end, and checks that nothing follows.
-func (v *verification) log(repo *repos.Repository) error {
-	for {
-		if err := repo.Refresh(v.ctx); err != nil {
-			return err
-		}
-		end := uint64(0)
-		repo.View(func(s *repos.State) { end = s.Number() })
-		page, err := v.bucket.List(v.ctx, objstore.ListOptions{Prefix: keys.Records(repo.Name()), StartAfter: keys.Record(repo.Name(), end), Limit: 1})
-		if err != nil || len(page.Objects) == 0 {
-			return err
-		}
-		k, ok := keys.Parse(page.Objects[0].Key)
-		if !ok || k.Number > end+1 {
-			return fmt.Errorf("%w: the log ends with record %d, and has %s", ErrMissing, end, page.Objects[0].Key)
-		}
-	}
-}
 
 // links checks the blobs of a repository, and notes the sizes of those that are there.
 func (v *verification) links(repo *repos.Repository, sizes map[ociregistry.Digest]int64) error {

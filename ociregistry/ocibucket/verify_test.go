@@ -46,10 +46,10 @@ func newDamaged(t *testing.T) *damaged {
 	qt.Assert(t, qt.IsNil(d.index.Push(t.Context(), r, "app/b", "v1")))
 	for _, repo := range []string{"app", "app/b"} { // by a snapshot, manifests become objects
 		b := bench{TB: t, ctx: t.Context(), Registry: r}
-		for range 3 {
-			b.tag(repo, 5000)
+		for _, tags := range []int{5000, 5000, 5000, 1} { // the last record knows the snapshot
+			b.tag(repo, tags)
+			b.quiet()
 		}
-		b.quiet()
 	}
 	return d
 }
@@ -140,7 +140,7 @@ func TestVerify_FindsWhatIsDamagedAndWhatIsMissing(t *testing.T) {
 		{"a gap in the log", func(d *damaged) {
 			r := formats.Record{}
 			d.write(keys.Record("app", 1000), r.Encode())
-		}, func(d *damaged) []string { return []string{"app: " + ErrMissing.Error() + ": the log ends with ..."} }},
+		}, func(d *damaged) []string { return []string{"app: ..."} }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -13,8 +13,8 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/internal/serve"
+	"github.com/seed-40b21970/oci/internal/servers"
 	"github.com/seed-40b21970/oci/ociclient"
-	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/servers"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 

@@ -90,27 +90,45 @@ func (s *Store) mount(ctx context.Context, from Link, to *repos.Repository, dige
 // Delete deletes a blob. check is the check of its delete by the state of the repository. Errors:
 // ociregistry.ErrBlobUnknown, and those of check.
 func (s *Store) Delete(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, check func(*repos.Batch) error) error {
-	for attempt := range attempts {
+	if err := repo.Load(ctx); err != nil {
+		return err
+	}
+	recorded := "" // the reference of a link whose delete was recorded, and which somebody else has changed then
+	for range attempts {
+		asOf := repo.AsOf()
 		l, err := s.Read(ctx, repo.Name(), digest)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if !s.Lives(l) {
-			if attempt > 0 {
-				return nil
-			}
+		case recorded != "" && (!s.Lives(l) || l.Reference != recorded): // by finishing this delete
+			return nil
+		case !s.Lives(l):
 			return ociregistry.ErrBlobUnknown
 		}
-		if err = s.DeleteLink(ctx, repo, digest, l, check); !errors.Is(err, bucket.ErrLost) {
+		err = s.DeleteLink(ctx, repo, digest, l, asOf, check)
+		switch {
+		case errors.Is(err, bucket.ErrLost):
+			recorded = l.Reference
+		case errors.Is(err, repos.ErrDeleted): // who deletes it did not come further
+			err = s.Bury(ctx, repo.Name(), digest, l)
+			if unlessLost(err) != nil {
+				return err
+			}
+		case !errors.Is(err, repos.ErrAgain):
 			return err
 		}
 	}
 	return bucket.ErrLost
 }
 
-// DeleteLink deletes a link as it was read. It is bucket.ErrLost if the link has changed since.
-func (s *Store) DeleteLink(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, l Link, check func(*repos.Batch) error) error {
+// DeleteLink deletes a link that was read when the repository was known up to asOf. It is bucket.ErrLost if the
+// link has changed when its delete is recorded, and repos.ErrDeleted or repos.ErrAgain if another delete was recorded
+// before.
+func (s *Store) DeleteLink(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, l Link, asOf repos.AsOf, check func(*repos.Batch) error) error {
 	err := repo.Commit(ctx, &repos.Change{Empties: true, Check: func(b *repos.Batch) error {
+		if err := b.CheckLink(digest, l.Nonce, asOf); err != nil {
+			return err
+		}
 		if err := check(b); err != nil {
 			return err
 		}

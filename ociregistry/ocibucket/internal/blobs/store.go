@@ -199,6 +199,27 @@ func (s *Store) Unknown(ctx context.Context, repo *repos.Repository, err error) 
 	return err
 }
 
+// UnknownBlob returns the error for a blob that was not there, or nil if it is there by now: the repository may exist
+// by nothing else.
+func (s *Store) UnknownBlob(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest) error {
+	err := s.Unknown(ctx, repo, ociregistry.ErrBlobUnknown)
+	if !errors.Is(err, ociregistry.ErrBlobUnknown) {
+		return err
+	}
+	count := 0
+	if viewErr := repo.View(func(st *repos.State) { count = st.Count() }); viewErr != nil || count > 0 {
+		return err
+	}
+	l, readErr := s.Read(ctx, repo.Name(), digest)
+	switch {
+	case readErr != nil:
+		return readErr
+	case s.Lives(l) && !repo.KnowsDead(l.Nonce):
+		return nil
+	}
+	return err
+}
+
 // missing returns the error for a link whose bytes are not there.
 func missing(digest ociregistry.Digest) error {
 	return fmt.Errorf("%w: the bytes of %s", ErrMissing, digest)

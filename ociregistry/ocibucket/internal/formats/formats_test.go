@@ -30,7 +30,6 @@ func of[T any](name string, v T, encode func(*T) []byte, decode func(string) (T,
 func forms() []form {
 	t0 := time.Unix(1_800_000_000, 0)
 	n, m := formats.Nonce(), formats.Nonce()
-	push := &repostate.Op{Kind: repostate.PutManifest, Digest: digest, MediaType: "x/y", Size: 3, Text: "{ }", Tags: []string{"v1", "v2"}}
 	return []form{
 		of("inline link", formats.Link{Status: formats.Live, Nonce: n, Reference: m, T0: t0, Size: 3, Inline: "abc"}, (*formats.Link).Encode, formats.DecodeLink),
 		of("empty link", formats.Link{Status: formats.Live, Nonce: n, Reference: m, T0: t0}, (*formats.Link).Encode, formats.DecodeLink),
@@ -38,7 +37,7 @@ func forms() []form {
 		of("dead link", formats.Link{Status: formats.Dead, Nonce: n}, (*formats.Link).Encode, formats.DecodeLink),
 		of("marker", formats.Marker{Status: formats.Doomed, T0: t0}, (*formats.Marker).Encode, formats.DecodeMarker),
 		of("manifest", formats.Manifest{Status: formats.Live, Text: "{}"}, (*formats.Manifest).Encode, formats.DecodeManifest),
-		of("record", formats.Record{T0: t0, Operations: []formats.Operation{{ID: n, Op: push}, {ID: m, Digest: digest, Nonce: n}, {ID: m, Op: &repostate.Op{Kind: repostate.DeleteManifest, Digest: digest}, Collected: true}}}, (*formats.Record).Encode, formats.DecodeRecord),
+		of("record", formats.Record{T0: t0, Text: "text", Base: 7, Carried: []formats.Carried{{t0, ""}, {t0.Add(time.Hour), "more"}}}, (*formats.Record).Encode, formats.DecodeRecord),
 		of("snapshot", formats.Snapshot{Number: 9, Dead: []formats.DeadLink{{n, digest}}, ManifestTimes: []int64{1, 2}, TagTimes: []int64{3}, State: "state"}, (*formats.Snapshot).Encode, formats.DecodeSnapshot),
 		of("session", formats.Session{
 			Status: formats.Open, Repository: "a/b", Algorithm: "sha256", Hash: []byte("state"), Size: 10, Data: "D", Upload: "U", Claimed: 4,
@@ -55,6 +54,22 @@ func TestForms_AreReadAsTheyWereWritten(t *testing.T) {
 		got, err := f.decode(string(f.encode()))
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", f.name))
 		qt.Check(t, qt.DeepEquals(got, f.want), qt.Commentf("%s", f.name))
+	}
+}
+
+func TestOperations_AreReadAsTheyWereWritten(t *testing.T) {
+	t.Parallel()
+	n, m := formats.Nonce(), formats.Nonce()
+	push := &repostate.Op{Kind: repostate.PutManifest, Digest: digest, MediaType: "x/y", Size: 3, Text: "{ }", Tags: []string{"v1", "v2"}}
+	want := []formats.Operation{{ID: n, Op: push}, {ID: m, Digest: digest, Nonce: n}, {ID: m, Op: &repostate.Op{Kind: repostate.DeleteManifest, Digest: digest}, Collected: true}}
+	text := formats.EncodeOperations(want)
+	got, err := formats.DecodeOperations(text)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(got, want))
+	whole := map[int]bool{0: true, len(formats.EncodeOperations(want[:1])): true, len(formats.EncodeOperations(want[:2])): true}
+	for n := range len(text) {
+		_, err := formats.DecodeOperations(text[:n])
+		qt.Check(t, qt.Equals(err == nil, whole[n]), qt.Commentf("%d bytes", n))
 	}
 }
 
@@ -99,5 +114,6 @@ func FuzzDecode(f *testing.F) {
 		for _, form := range forms() {
 			form.decode(text)
 		}
+		formats.DecodeOperations(text)
 	})
 }

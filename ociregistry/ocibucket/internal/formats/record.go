@@ -7,10 +7,20 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// A Record has the operations that one append to a repository's log made.
+// A Record has the operations that one append to a repository's log made, and carries what was before
+// it: who reads it need not read all the others.
 type Record struct {
-	T0         time.Time
-	Operations []Operation
+	T0   time.Time
+	Text string // the operations, for DecodeOperations
+
+	Base    uint64    // the number of the newest snapshot that is known; 0 if there is none
+	Carried []Carried // the last records before it, in order
+}
+
+// Carried is what an earlier record says.
+type Carried struct {
+	Modified time.Time
+	Text     string // the operations, for DecodeOperations; of a void record, ""
 }
 
 // An Operation is a change of a repository: of its manifests and tags, or the delete of a link.
@@ -50,9 +60,31 @@ const MaxRecord = 64 << 20
 func (r *Record) Encode() []byte {
 	e := newEncoder(recordKind)
 	e.time(r.T0)
-	e.uint(uint64(len(r.Operations)))
-	for i := range r.Operations {
-		o := &r.Operations[i]
+	e.string(r.Text)
+	e.uint(r.Base)
+	e.uint(uint64(len(r.Carried)))
+	for _, c := range r.Carried {
+		e.time(c.Modified)
+		e.string(c.Text)
+	}
+	return e.text
+}
+
+// DecodeRecord returns the record that an encoded form has. Its strings are parts of the text.
+func DecodeRecord(text string) (Record, error) {
+	d := decode(recordKind, text)
+	r := Record{T0: d.time(), Text: d.string(), Base: d.uint()}
+	for n := d.count(); n > 0 && !d.failed; n-- {
+		r.Carried = append(r.Carried, Carried{Modified: d.time(), Text: d.string()})
+	}
+	return r, d.end("record")
+}
+
+// EncodeOperations returns the encoded form of operations, which has no nonce.
+func EncodeOperations(operations []Operation) string {
+	e := &encoder{}
+	for i := range operations {
+		o := &operations[i]
 		e.raw(o.ID)
 		if o.Op != nil {
 			e.byte(opKind(o.Collected))
@@ -63,14 +95,13 @@ func (r *Record) Encode() []byte {
 		e.string(string(o.Digest))
 		e.raw(o.Nonce)
 	}
-	return e.text
+	return string(e.text)
 }
 
-// DecodeRecord returns the record that an encoded form has. Its strings are parts of the text.
-func DecodeRecord(text string) (Record, error) {
-	d := decode(recordKind, text)
-	r := Record{T0: d.time()}
-	for range d.count() {
+// DecodeOperations returns the operations that an encoded form has. Their strings are parts of the text.
+func DecodeOperations(text string) (operations []Operation, err error) {
+	d := &decoder{text: text}
+	for d.text != "" && !d.failed {
 		o := Operation{ID: d.raw(nonceSize)}
 		kind := d.byte()
 		if o.Collected = kind == collectedOp; kind == deleteOfLink {
@@ -80,12 +111,9 @@ func DecodeRecord(text string) (Record, error) {
 		} else {
 			d.failed = true
 		}
-		if d.failed {
-			break
-		}
-		r.Operations = append(r.Operations, o)
+		operations = append(operations, o)
 	}
-	return r, d.end("record")
+	return operations, d.end("list of operations")
 }
 
 // A Snapshot is the state of a repository after a record.

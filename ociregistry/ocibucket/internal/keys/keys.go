@@ -20,19 +20,19 @@ const maxNumber = 1e16 - 1
 // Repository returns the prefix of what belongs to a repository alone.
 func Repository(repo string) string { return "r/" + repo + "!/" }
 
-// Records returns the prefix of a repository's records.
+// Records returns the prefix of a repository's records, of which the newest is listed first.
 func Records(repo string) string { return Repository(repo) + "l/" }
 
 // Record returns the key of a record.
-func Record(repo string, n uint64) string { return fmt.Sprintf("%s%016d", Records(repo), n) }
+func Record(repo string, n uint64) string { return newestFirst(Records(repo), n) }
 
 // Snapshots returns the prefix of a repository's snapshots, of which the newest is listed first.
 func Snapshots(repo string) string { return Repository(repo) + "s/" }
 
 // Snapshot returns the key of the snapshot of the state after a record.
-func Snapshot(repo string, n uint64) string {
-	return fmt.Sprintf("%s%016d", Snapshots(repo), maxNumber-n)
-}
+func Snapshot(repo string, n uint64) string { return newestFirst(Snapshots(repo), n) }
+
+func newestFirst(prefix string, n uint64) string { return fmt.Sprintf("%s%016d", prefix, maxNumber-n) }
 
 // Manifests returns the prefix of a repository's manifests that are objects of their own.
 func Manifests(repo string) string { return Repository(repo) + "m/" }

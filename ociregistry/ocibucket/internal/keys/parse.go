@@ -81,9 +81,9 @@ func parseInRepository(rest string) (k Key, ok bool) {
 	switch kind {
 	case "l", "s":
 		n, err := strconv.ParseUint(rest, 10, 64)
-		k.Kind, k.Number, ok = KindRecord, n, err == nil
+		k.Kind, k.Number, ok = KindRecord, maxNumber-n, err == nil && n <= maxNumber
 		if kind == "s" {
-			k.Kind, k.Number, ok = KindSnapshot, maxNumber-n, ok && n <= maxNumber
+			k.Kind = KindSnapshot
 		}
 	case "m", "b":
 		k.Kind = KindManifest

@@ -2,6 +2,7 @@ package repos
 
 import (
 	"errors"
+	"time"
 
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -28,6 +29,9 @@ type Change struct {
 // ErrAgain is what Check returns if something has to be read before the change can be checked.
 var ErrAgain = errors.New("links are not known")
 
+// ErrDeleted is the error for a link whose delete is recorded.
+var ErrDeleted = errors.New("the link is deleted")
+
 // errMark is the error of a change that may leave the repository empty, if nobody was told.
 var errMark = errors.New("the repository may be empty afterwards")
 
@@ -37,14 +41,16 @@ var errMark = errors.New("the repository may be empty afterwards")
 type Batch struct {
 	state *State
 	known map[ociregistry.Digest]Known
+	epoch int
 
-	written  map[string]bool               // by the changes before
-	pushed   map[ociregistry.Digest]string // media types of manifests that the changes before push
-	deferred bool                          // the change looked at something of that
-	removed  int                           // how many manifests the changes before remove
-	adding   []formats.Operation
-	record   formats.Record
-	size     int
+	written    map[string]bool               // by the changes before
+	pushed     map[ociregistry.Digest]string // media types of manifests that the changes before push
+	deferred   bool                          // the change looked at something of that
+	removed    int                           // how many manifests the changes before remove
+	adding     []formats.Operation
+	t0         time.Time
+	operations []formats.Operation
+	size       int
 }
 
 // maxBatch is the size of the texts in a record after which no more changes are put into it, in bytes.
@@ -109,6 +115,19 @@ func (b *Batch) Link(digest ociregistry.Digest) (Known, bool) {
 	return k, ok && !dead && b.state.recent[digest] <= k.AsOf.number
 }
 
+// CheckLink checks that nobody has deleted a link that was read: it is ErrDeleted if that is recorded, and
+// ErrAgain if a delete of the digest was recorded since.
+func (b *Batch) CheckLink(digest ociregistry.Digest, nonce string, asOf AsOf) error {
+	b.read(deletedLinkOf(digest))
+	if _, dead := b.state.dead[nonce]; dead {
+		return ErrDeleted
+	}
+	if asOf.epoch != b.epoch || b.state.recent[digest] > asOf.number {
+		return ErrAgain
+	}
+	return nil
+}
+
 // Add adds an operation on manifests or tags.
 func (b *Batch) Add(o *repostate.Op) { b.adding = append(b.adding, formats.Operation{Op: o}) }
 
@@ -143,7 +162,7 @@ func (b *Batch) try(c *Change) (taken bool, err error) {
 		b.adding[i].ID = c.id
 		b.note(&b.adding[i])
 	}
-	b.record.Operations = append(b.record.Operations, b.adding...)
+	b.operations = append(b.operations, b.adding...)
 	return true, nil
 }
 

@@ -170,7 +170,7 @@ const maxAhead = 8
 // more, the next append tells.
 func (r *Repository) readAhead(ctx context.Context) error {
 	s, began := r.state, r.state.validated
-	records := make([]record, min(1+r.pace.losses, maxAhead))
+	records := make([]answer, min(1+r.pace.losses, maxAhead))
 	err := parallel.Do(len(records), len(records), func(i int) (err error) {
 		records[i], err = r.readRecord(ctx, s.number+1+uint64(i))
 		return err
@@ -187,7 +187,8 @@ func (r *Repository) readAhead(ctx context.Context) error {
 		if !records[i].found {
 			break
 		}
-		r.apply(s, &records[i])
+		r.apply(s, &records[i].record)
+		r.cover(s, records[i].base)
 		r.pace.others++
 	}
 	return nil
@@ -231,7 +232,7 @@ func (r *Repository) settle(ctx context.Context, batch []*call) []*call {
 				c.answer(err)
 				continue
 			}
-			made = slices.ContainsFunc(rec.Operations, func(o formats.Operation) bool { return o.ID == c.id })
+			made = slices.ContainsFunc(rec.operations, func(o formats.Operation) bool { return o.ID == c.id })
 		}
 		if made {
 			c.answer(nil)
@@ -248,8 +249,8 @@ func (r *Repository) settle(ctx context.Context, batch []*call) []*call {
 func (r *Repository) check(batch []*call) (b *Batch, included, waiting []*call) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	b = &Batch{state: r.state, known: r.known, written: map[string]bool{}, pushed: map[ociregistry.Digest]string{}}
-	b.record.T0 = r.state.validated
+	b = &Batch{state: r.state, known: r.known, epoch: r.epoch, written: map[string]bool{}, pushed: map[ociregistry.Digest]string{}}
+	b.t0 = r.state.validated
 	for _, c := range batch {
 		if c.Change == nil {
 			if c.validated {
@@ -263,15 +264,15 @@ func (r *Repository) check(batch []*call) (b *Batch, included, waiting []*call) 
 			c.answer(errors.Join(objstore.ErrUnclear, errors.New("appends get no answer")))
 			continue
 		}
-		operations := len(b.record.Operations)
+		operations := len(b.operations)
 		taken, err := b.try(c.Change)
 		switch {
 		case !taken:
 			waiting = append(waiting, c)
-		case len(b.record.Operations) > operations:
+		case len(b.operations) > operations:
 			included = append(included, c)
 			if c.mark {
-				b.record.T0 = earlier(b.record.T0, time.Unix(c.t0, 0))
+				b.t0 = earlier(b.t0, time.Unix(c.t0, 0))
 			}
 		case c.validated || errors.Is(err, ErrAgain) || errors.Is(err, errMark):
 			r.refuse(c, err)
@@ -305,16 +306,19 @@ func earlier(a, b time.Time) time.Time {
 // append creates the next record. If it reports false, the log says what has become of it.
 func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*call) bool {
 	number := r.state.number + 1
-	body := b.record.Encode()
+	rec := &record{operations: b.operations, text: formats.EncodeOperations(b.operations)}
+	r.mu.RLock()
+	encoded := formats.Record{T0: b.t0, Text: rec.text, Base: r.state.snapshot, Carried: r.state.carried}
+	r.mu.RUnlock()
 	began := time.Now()
-	info, err := r.bucket.Store.Put(ctx, r.bucket.Key(keys.Record(r.name, number)), body, objstore.Condition{IfAbsent: true})
+	info, err := r.bucket.Store.Put(ctx, r.bucket.Key(keys.Record(r.name, number)), encoded.Encode(), objstore.Condition{IfAbsent: true})
 	r.pace.took(time.Since(began))
-	if err == nil && !r.bucket.MayBeVoid(b.record.T0, info.Date) {
-		modified := info.LastModified
-		if modified.IsZero() {
-			modified = info.Date
+	if err == nil && !r.bucket.MayBeVoid(b.t0, info.Date) {
+		if rec.modified = info.LastModified; rec.modified.IsZero() {
+			rec.modified = info.Date
 		}
-		r.apply(r.state, &record{Record: b.record, size: int64(len(body)), modified: modified})
+		r.apply(r.state, rec)
+		r.state.appended = true
 		r.validate(r.state, info.Date)
 		r.pace.won()
 		validateAll(waiting)

@@ -1,6 +1,7 @@
 package repos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +21,9 @@ type Options struct {
 	Max int
 	// Keep is given the text of manifests that the state had, and forgets. It must not wait.
 	Keep func(digest ociregistry.Digest, text string)
+	// MinTail is how many bytes of records there are at least before a snapshot is written, and MaxCarried is how
+	// many a record carries at most. Zero means DefaultMinTail and DefaultMaxCarried.
+	MinTail, MaxCarried int64
 	// Log is told of what fails in the background.
 	Log *slog.Logger
 }
@@ -37,8 +41,16 @@ type Set struct {
 	closed bool
 }
 
+// Defaults of Options, in bytes.
+const (
+	DefaultMinTail    = 64 << 10
+	DefaultMaxCarried = 128 << 10
+)
+
 // NewSet returns an empty Set.
 func NewSet(b *bucket.Bucket, opts Options) *Set {
+	opts.MinTail = cmp.Or(opts.MinTail, DefaultMinTail)
+	opts.MaxCarried = cmp.Or(opts.MaxCarried, DefaultMaxCarried)
 	s := &Set{bucket: b, opts: opts}
 	s.byName = counted.New(opts.Max, func(name string) *Repository {
 		return &Repository{set: s, bucket: b, name: name, known: map[ociregistry.Digest]Known{}}

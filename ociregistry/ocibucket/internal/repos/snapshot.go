@@ -16,12 +16,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
-// A snapshot is written when the log since the last one has a quarter of its bytes, so that what
-// snapshots cost does not grow with the repository.
-const (
-	tailPart = 4
-	minTail  = 64 << 10 // in bytes
-)
+// A snapshot is written, by who appends, when the log since the last one has a part of its bytes, so that what
+// snapshots cost does not grow with the repository. That part is small, because who knows nothing reads it: of a
+// snapshot of up to 4 MiB, which has some 130,000 tags, it is what one record carries.
+const tailPart = 32
 
 // writers is how many objects are written at a time, for a snapshot.
 const writers = 8
@@ -32,7 +30,6 @@ type snapshot struct {
 	pending map[ociregistry.Digest]text // what it makes objects of
 	dead    map[string]ociregistry.Digest
 	seen    []string // the nonces of those that were seen dead
-	tail    int64    // the tail that it covers
 }
 
 // maySnapshot begins to write a snapshot if it is time, and nobody else here does. The caller is
@@ -61,7 +58,7 @@ func (r *Repository) maySnapshot() {
 func (r *Repository) isSnapshotDue() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.state != nil && r.state.tail > max(minTail, r.state.covered/tailPart)
+	return r.state != nil && r.state.appended && r.state.tail > max(r.set.opts.MinTail, r.state.covered/tailPart)
 }
 
 // prepare returns a snapshot of the state.
@@ -73,7 +70,7 @@ func (r *Repository) prepare() (*snapshot, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	s := r.state
-	shot := &snapshot{pending: maps.Clone(s.pending), dead: maps.Clone(s.dead), tail: s.tail}
+	shot := &snapshot{pending: maps.Clone(s.pending), dead: maps.Clone(s.dead)}
 	shot.Number, shot.State = s.number, string(encoded.Text)
 	for _, digest := range slices.Sorted(maps.Keys(s.manifestTimes)) {
 		shot.ManifestTimes = append(shot.ManifestTimes, s.manifestTimes[digest])
@@ -86,7 +83,7 @@ func (r *Repository) prepare() (*snapshot, error) {
 
 // writeSnapshot writes a snapshot, and before it what only the records have that it covers.
 func (r *Repository) writeSnapshot(ctx context.Context, shot *snapshot) error {
-	number, size, _, err := r.newest(ctx)
+	number, size, err := r.newest(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,21 +114,18 @@ func (r *Repository) writeSnapshot(ctx context.Context, shot *snapshot) error {
 	return nil
 }
 
-// covered notes that there is a snapshot, and forgets the texts of manifests that are objects by now.
+// covered notes what is known from writing a snapshot.
 func (r *Repository) covered(number uint64, size int64, shot *snapshot) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.RLock()
 	s := r.state
-	if s == nil || s.snapshot >= number {
+	r.mu.RUnlock()
+	if s == nil {
 		return
 	}
-	s.snapshot, s.covered, s.tail = number, size, max(s.tail-shot.tail, 0)
-	for digest, p := range s.pending {
-		if p.number <= number {
-			r.set.opts.Keep(digest, p.text)
-			delete(s.pending, digest)
-		}
-	}
+	r.cover(s, number)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.covered = size
 	for _, nonce := range shot.seen {
 		delete(s.dead, nonce)
 	}

@@ -30,9 +30,16 @@ type State struct {
 	last      []applied // the last records, in order
 	validated time.Time // the Date when this was the end of the log
 	checked   time.Time // the same, by the clock of the process
-	tail      int64     // bytes of the records since the newest snapshot that is known
-	covered   int64     // bytes of that snapshot
-	snapshot  uint64    // its number
+	appended  bool      // by this process
+
+	// The newest snapshot that is known, and the records since.
+	snapshot uint64  // its number
+	covered  int64   // its bytes, or those of one before it
+	sizes    []int64 // of the records, in bytes
+	tail     int64   // the sum of these
+
+	carried     []formats.Carried // the last of these records, which the next one carries
+	carriedSize int64             // in bytes
 }
 
 // text is the text of a manifest, and the record that has it.
@@ -116,6 +123,35 @@ func (s *State) apply(operations []formats.Operation, modified time.Time) {
 		s.last = slices.Delete(s.last, 0, 1)
 	}
 	s.last = append(s.last, a)
+}
+
+// carry makes the next record carry the last one, and what that carries. When this is more than max bytes, it begins
+// anew: who reads the log from its end needs one request for so many bytes.
+func (s *State) carry(last *record, max int64) {
+	size := int64(len(last.text))
+	s.sizes, s.tail = append(s.sizes, size), s.tail+size
+	s.carried, s.carriedSize = append(s.carried, formats.Carried{Modified: last.modified, Text: last.text}), s.carriedSize+size
+	if s.carriedSize > max {
+		s.carried, s.carriedSize = nil, 0
+	}
+}
+
+// cover notes that there is a snapshot, and reports whether that is news. What it covers need not be carried.
+func (s *State) cover(snapshot uint64) bool {
+	if snapshot <= s.snapshot {
+		return false
+	}
+	s.snapshot = snapshot
+	after := int(max(s.number, snapshot) - snapshot) // records that it does not cover
+	for len(s.sizes) > after {
+		s.tail -= s.sizes[0]
+		s.sizes = s.sizes[1:]
+	}
+	for len(s.carried) > after {
+		s.carriedSize -= int64(len(s.carried[0].Text))
+		s.carried = s.carried[1:]
+	}
+	return true
 }
 
 // made reports whether a record has the operations of a call, and whether that is known.

@@ -3,6 +3,7 @@ package repos
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
@@ -11,7 +12,8 @@ import (
 )
 
 // Trim removes the records and snapshots that an older snapshot covers: one that is older than the grace time,
-// so that nobody reads them any more. The newest snapshot stays.
+// so that nobody reads them any more. The newest snapshot stays, and so do the newest record and the
+// snapshot by which it is read.
 func (r *Repository) Trim(ctx context.Context) error {
 	covered := uint64(0)
 	var snapshots []keys.Key
@@ -29,28 +31,52 @@ func (r *Repository) Trim(ctx context.Context) error {
 	if err != nil || covered == 0 {
 		return err
 	}
-	done := errors.New("all covered records are removed")
-	err = r.bucket.Each(ctx, keys.Records(r.name), func(o objstore.Info) error {
-		k, ok := keys.Parse(o.Key)
-		if !ok {
-			return nil
-		}
-		if k.Number > covered {
-			return done
-		}
-		return r.bucket.Remove(ctx, o.Key)
-	})
-	if err != nil && !errors.Is(err, done) {
+	if err := r.trimRecords(ctx, covered); err != nil {
+		return err
+	}
+	snapshots = slices.DeleteFunc(snapshots, func(k keys.Key) bool { return k.Number >= covered })
+	if len(snapshots) == 0 {
+		return nil
+	}
+	last, _, err := r.last(ctx)
+	if err != nil {
+		return err
+	}
+	newest, err := r.readRecord(ctx, last)
+	if err != nil {
 		return err
 	}
 	for _, k := range snapshots {
-		if k.Number < covered {
-			if err := r.bucket.Remove(ctx, k.String()); err != nil {
-				return err
-			}
+		if k.Number == newest.base {
+			continue
+		}
+		if err := r.bucket.Remove(ctx, k.String()); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// trimRecords removes the records before one.
+func (r *Repository) trimRecords(ctx context.Context, number uint64) error {
+	opts := objstore.ListOptions{Prefix: keys.Records(r.name), StartAfter: keys.Record(r.name, number)}
+	for {
+		page, err := r.bucket.List(ctx, opts)
+		if err != nil {
+			return err
+		}
+		for _, o := range page.Objects {
+			if k, ok := keys.Parse(o.Key); !ok || k.Number >= number {
+				continue
+			}
+			if err := r.bucket.Remove(ctx, o.Key); err != nil {
+				return err
+			}
+		}
+		if opts.Next = page.Next; opts.Next == "" {
+			return nil
+		}
+	}
 }
 
 // CollectManifests takes the objects of manifests that the state does not have one step further to

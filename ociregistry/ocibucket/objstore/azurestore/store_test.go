@@ -12,7 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/go-quicktest/qt"
 
-	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/servers"
+	"github.com/seed-40b21970/oci/internal/servers"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/azurestore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/storetest"

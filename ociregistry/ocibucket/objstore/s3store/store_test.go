@@ -11,7 +11,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
-	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/servers"
+	"github.com/seed-40b21970/oci/internal/servers"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/s3store"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/storetest"

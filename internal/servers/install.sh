@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the servers that the tests of this module run, versitygw and Azurite, at
+# Installs the servers that the tests of buckets run, versitygw and Azurite, at
 # the versions below, into a directory. Azurite needs npm, which is installed as a Debian
 # package where it is missing; for that this has to be run by root.
 #

@@ -1,5 +1,5 @@
-// Package servers starts servers of object storage for tests: versitygw for S3, Azurite for
-// Azure. install.sh installs them.
+// Package servers starts servers of object storage for tests, of this module and of nested ones: versitygw
+// for S3, Azurite for Azure. install.sh installs them.
 package servers
 
 import (
@@ -14,8 +14,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/go-quicktest/qt"
 )
 
 // Required is the environment variable that makes the absence of a server a failure. Without
@@ -30,11 +28,18 @@ const (
 	AzureKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // S3 starts versitygw on a new directory, in which there is a bucket, and returns its URL.
 func S3(t testing.TB, bucket string) string {
 	t.Helper()
 	dir := t.TempDir()
-	qt.Assert(t, qt.IsNil(os.Mkdir(filepath.Join(dir, bucket), 0o777)))
+	must(t, os.Mkdir(filepath.Join(dir, bucket), 0o777))
 	return Versitygw(t, dir)
 }
 
@@ -45,7 +50,7 @@ func Versitygw(t testing.TB, dir string) string {
 	// It can't tell which port it chose, but it listens on sockets that have names. These are
 	// short ones.
 	run, err := os.MkdirTemp("", "vgw")
-	qt.Assert(t, qt.IsNil(err))
+	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(run) })
 	socket := filepath.Join(run, "s")
 	cmd := command(t, "versitygw", "--keep-alive", "--port", socket, "posix", dir)
@@ -61,7 +66,9 @@ func Azure(t testing.TB) string {
 	cmd.Dir = t.TempDir()
 	line := start(t, cmd, "successfully listens on")
 	_, url, ok := strings.Cut(line, "listens on ")
-	qt.Assert(t, qt.IsTrue(ok))
+	if !ok {
+		t.Fatalf("azurite-blob said %q", line)
+	}
 	return strings.TrimSpace(url) + "/" + AzureAccount
 }
 
@@ -73,7 +80,7 @@ func command(t testing.TB, name string, args ...string) *exec.Cmd {
 		if os.Getenv(Required) != "" {
 			t.Fatalf("%s is set: %v", Required, err)
 		}
-		t.Skipf("install.sh installs it: %v", err)
+		t.Skipf("internal/servers/install.sh installs it: %v", err)
 	}
 	return exec.Command(path, args...)
 }
@@ -83,7 +90,7 @@ func start(t testing.TB, cmd *exec.Cmd, ready string) string {
 	t.Helper()
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
-	qt.Assert(t, qt.IsNil(cmd.Start()))
+	must(t, cmd.Start())
 	exited := make(chan struct{})
 	go func() {
 		cmd.Wait()
@@ -122,7 +129,7 @@ func start(t testing.TB, cmd *exec.Cmd, ready string) string {
 func forward(t testing.TB, socket string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	qt.Assert(t, qt.IsNil(err))
+	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	t.Cleanup(func() {
