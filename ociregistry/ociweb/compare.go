@@ -80,6 +80,11 @@ func (x *exchange) compare() (page, error) {
 	return page{"compare", "Compare " + x.repo, p}, err
 }
 
+// compareURL returns the URL of a comparison.
+func (x *exchange) compareURL(from, to, platform string) string {
+	return x.url(target{compareKind, x.repo, ""}, "ref", from, "ref", to, "platform", platform)
+}
+
 // checkExists returns an error unless the repository exists.
 func (x *exchange) checkExists() error {
 	for _, err := range x.registry.Tags(x.ctx, x.repo, "") {
