@@ -53,6 +53,9 @@ func (x *exchange) compare() (page, error) {
 	if len(refs) > 1 {
 		p.To = clip(refs[1], maxQuery)
 	}
+	if x.query("order") == "newest" && len(refs) == 2 {
+		p.From, p.To = p.To, p.From // chosen in a list, in which later ones are older
+	}
 	if len(refs) > 2 {
 		p.Problem = "Two can be compared at a time: these are the first two."
 	}
