@@ -288,3 +288,32 @@ func TestConcurrency_IsBounded(t *testing.T) {
 		qt.Check(t, qt.Equals((<-answers).status, http.StatusOK))
 	})
 }
+
+// deadlines is a ResponseWriter that notes until when it may be written.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(until time.Time) error {
+	d.until = until
+	return nil
+}
+
+func TestAnswerTimeout_EndsAnswersThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for timeout, want := range map[time.Duration]time.Time{
+			0:           time.Now().Add(5 * time.Minute),
+			time.Second: time.Now().Add(time.Second),
+			-1:          {},
+		} {
+			for _, path := range []string{"/", "/style.css", "/nonsense"} {
+				w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+				h := ociweb.New(newContent(t, "foo").reg, &ociweb.Options{AnswerTimeout: timeout})
+				h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+				qt.Check(t, qt.Equals(w.until, want), qt.Commentf("%v: %s", timeout, path))
+			}
+		}
+	})
+}
