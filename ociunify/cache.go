@@ -78,9 +78,11 @@ type CacheOptions struct {
 	// WholeImages fetches the rest of an image in the background when its manifest
 	// has been fetched: what the manifest names, only for Platforms if there are any,
 	// its referrers, and so on. At most four blobs are fetched at the same time. An
-	// image is fetched once, however many callers ask for it. Content that cannot be
-	// fetched is logged, and the rest is fetched all the same. Of an image that is
-	// larger than MaxBytes, at most that many bytes are fetched.
+	// image is fetched once, however many callers ask for it. For somebody who only looks
+	// (see [ociregistry.WithInspection]), a manifest is fetched alone, and not kept, so that
+	// the next pull fetches the image. Content that cannot be fetched is logged, and the
+	// rest is fetched all the same. Of an image that is larger than MaxBytes, at most that
+	// many bytes are fetched.
 	WholeImages bool
 
 	// Platforms are the platforms for which whole images are fetched from an index.

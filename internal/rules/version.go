@@ -5,38 +5,66 @@ import (
 	"strings"
 )
 
-// Version is a tag that was parsed to be compared.
+// Version is a tag that was parsed to be compared. It is small, since lists can be long.
 type Version struct {
-	tag     string
-	is      bool      // it is a semantic version
-	numbers [3]string // those that are left out are empty
-	pre     string    // the pre-release; may be empty
+	tag  string
+	ends [3]int32 // where the numbers end in tag; those that are left out end at 0
+	pre  int32    // where the pre-release begins; 0 if there is none
+	is   bool     // it is a semantic version
 }
 
 // ParseVersion parses a tag, which need not be a version. Tags have no plus sign, and
 // therefore no build metadata.
 func ParseVersion(tag string) Version {
 	v := Version{tag: tag}
-	rest := strings.TrimPrefix(tag, "v")
-	for i := range v.numbers {
+	at := start(tag)
+	for i := range v.ends {
 		if i > 0 {
-			if rest == "" || rest[0] != '.' {
+			if at == len(tag) || tag[at] != '.' {
 				break
 			}
-			rest = rest[1:]
+			at++
 		}
-		n := digits(rest)
-		if n == 0 || n > 1 && rest[0] == '0' {
+		n := digits(tag[at:])
+		if n == 0 || n > 1 && tag[at] == '0' {
 			return v
 		}
-		v.numbers[i], rest = rest[:n], rest[n:]
+		at += n
+		v.ends[i] = int32(at)
 	}
-	if rest == "" {
+	if at == len(tag) {
 		v.is = true
-	} else if pre, ok := strings.CutPrefix(rest, "-"); ok && isPreRelease(pre) {
-		v.is, v.pre = true, pre
+	} else if tag[at] == '-' && isPreRelease(tag[at+1:]) {
+		v.is, v.pre = true, int32(at+1)
 	}
 	return v
+}
+
+// start returns where the first number begins.
+func start(tag string) int {
+	if strings.HasPrefix(tag, "v") {
+		return 1
+	}
+	return 0
+}
+
+// number returns the i-th number, or "" if it is left out.
+func (v *Version) number(i int) string {
+	switch {
+	case v.ends[i] == 0:
+		return ""
+	case i == 0:
+		return v.tag[start(v.tag):v.ends[0]]
+	}
+	return v.tag[v.ends[i-1]+1 : v.ends[i]]
+}
+
+// preRelease returns the pre-release, or "" if there is none.
+func (v *Version) preRelease() string {
+	if v.pre == 0 {
+		return ""
+	}
+	return v.tag[v.pre:]
 }
 
 // String returns the tag.
@@ -52,12 +80,12 @@ func (v Version) Compare(w Version) int {
 	case !w.is:
 		return 1
 	}
-	for i := range v.numbers {
-		if c := compareNumbers(v.numbers[i], w.numbers[i]); c != 0 {
+	for i := range v.ends {
+		if c := compareNumbers(v.number(i), w.number(i)); c != 0 {
 			return c
 		}
 	}
-	return cmp.Or(comparePreReleases(v.pre, w.pre), cmp.Compare(len(v.tag), len(w.tag)), strings.Compare(v.tag, w.tag))
+	return cmp.Or(comparePreReleases(v.preRelease(), w.preRelease()), cmp.Compare(len(v.tag), len(w.tag)), strings.Compare(v.tag, w.tag))
 }
 
 // IsVersion reports whether a tag is a semantic version (semver.org, 2.0.0), with or

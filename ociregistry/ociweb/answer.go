@@ -84,20 +84,22 @@ func (x *exchange) setSecurity() {
 	h.Set("X-Robots-Tag", "noindex, nofollow")
 }
 
-// show answers with a page. An error means that the answer has not begun.
-func (x *exchange) show(status int, p page) error {
+// render returns the text of a page.
+func (x *exchange) render(p page) ([]byte, error) {
 	l := layout{Root: x.root(), Style: x.root() + styleURL, Title: p.title, Host: x.host(), Page: p.data}
 	if x.repo != "" {
 		l.Crumb, l.Tags = x.repo, x.manifestURL("")
 	}
 	var b bytes.Buffer
-	if err := templates[p.template].ExecuteTemplate(&b, "layout.html", l); err != nil {
-		return err
-	}
+	err := templates[p.template].ExecuteTemplate(&b, "layout.html", l)
+	return b.Bytes(), err
+}
+
+// sendPage answers with the text of a page.
+func (x *exchange) sendPage(status int, body []byte) {
 	x.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	x.w.Header().Set("Cache-Control", "private, no-cache")
-	x.send(status, b.Bytes())
-	return nil
+	x.send(status, body)
 }
 
 func (x *exchange) sendFile(f file) {

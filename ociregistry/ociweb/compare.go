@@ -53,6 +53,9 @@ func (x *exchange) compare() (page, error) {
 	if len(refs) > 1 {
 		p.To = clip(refs[1], maxQuery)
 	}
+	if x.query("order") == "newest" && len(refs) == 2 {
+		p.From, p.To = p.To, p.From // chosen in a list, in which later ones are older
+	}
 	if len(refs) > 2 {
 		p.Problem = "Two can be compared at a time: these are the first two."
 	}
@@ -78,6 +81,11 @@ func (x *exchange) compare() (page, error) {
 		err = x.difference(p, from, to)
 	}
 	return page{"compare", "Compare " + x.repo, p}, err
+}
+
+// compareURL returns the URL of a comparison.
+func (x *exchange) compareURL(from, to, platform string) string {
+	return x.url(target{compareKind, x.repo, ""}, "ref", from, "ref", to, "platform", platform)
 }
 
 // checkExists returns an error unless the repository exists.

@@ -42,9 +42,11 @@ func (x *exchange) fail(err error) {
 	if f.Title == "" {
 		f.Title = "Error"
 	}
-	if x.show(f.Status, page{"error", f.Title, f}) != nil {
-		http.Error(x.w, f.Title, f.Status)
+	body, err := x.render(page{"error", f.Title, f})
+	if err != nil {
+		body = nil // which no content can bring about
 	}
+	x.sendPage(f.Status, body)
 }
 
 // status returns the status for err, and sets the headers that belong to it.

@@ -47,6 +47,12 @@ type Options struct {
 	// broken. Zero means five minutes. A negative value means no limit.
 	AnswerTimeout time.Duration
 
+	// Concurrency is the maximum number of pages that are made at the same time, which bounds
+	// the memory and the work that they need. Others wait for their turn, up to ten seconds,
+	// and are then answered with status 503. Zero means DefaultConcurrency. A negative value
+	// means no limit.
+	Concurrency int
+
 	// Logger receives a record for each page that could not be shown because of the
 	// registry, at level Error. No record contains content or credentials. If it is nil,
 	// nothing is logged.
@@ -57,6 +63,7 @@ type Options struct {
 const (
 	DefaultMaxNames       = 100_000
 	DefaultMaxRemoteNames = 1000
+	DefaultConcurrency    = 16
 )
 
 // New returns a handler with the pages of registry. Nil opts are the zero Options.
@@ -74,6 +81,9 @@ func New(registry ociregistry.Interface, opts *Options) http.Handler {
 	}
 	s.opts.MaxManifestSize = cmp.Or(s.opts.MaxManifestSize, ociserver.DefaultMaxManifestSize)
 	s.opts.AnswerTimeout = cmp.Or(s.opts.AnswerTimeout, 5*time.Minute)
+	if n := cmp.Or(s.opts.Concurrency, DefaultConcurrency); n > 0 {
+		s.turns = make(chan struct{}, n)
+	}
 	if s.opts.Logger == nil {
 		s.opts.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -83,6 +93,7 @@ func New(registry ociregistry.Interface, opts *Options) http.Handler {
 type server struct {
 	registry ociregistry.Interface
 	opts     Options
+	turns    chan struct{} // has a value for each page that is being made; nil means no limit
 }
 
 // exchange is a request and the answer to it.
@@ -135,11 +146,47 @@ func (x *exchange) serve() error {
 	if err := x.authorize(); err != nil {
 		return err
 	}
+	body, err := x.compose()
+	if err == nil {
+		x.sendPage(http.StatusOK, body)
+	}
+	return err
+}
+
+// compose makes a page when it is its turn.
+func (x *exchange) compose() ([]byte, error) {
+	if x.turns != nil {
+		if err := x.wait(); err != nil {
+			return nil, err
+		}
+		defer func() { <-x.turns }()
+	}
 	p, err := content[x.kind](x)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return x.show(http.StatusOK, p)
+	return x.render(p)
+}
+
+// maxWait is how long a page waits for its turn.
+const maxWait = 10 * time.Second
+
+func (x *exchange) wait() error {
+	select {
+	case x.turns <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case x.turns <- struct{}{}:
+		return nil
+	case <-timer.C:
+	case <-x.ctx.Done():
+	}
+	x.w.Header().Set("Retry-After", "10")
+	return &pageError{http.StatusServiceUnavailable, "Many pages are being made. Try again in a moment."}
 }
 
 // otherMethod refuses what neither reads nor asks for a page that there could be.
@@ -154,9 +201,11 @@ func (x *exchange) otherMethod(path string) error {
 // redirectToRoot sends a browser from a prefix without a slash, which its server has stripped,
 // to the page whose relative links are right.
 func (x *exchange) redirectToRoot() {
-	path, _, _ := strings.Cut(x.req.RequestURI, "?")
-	last := path[strings.LastIndexByte(path, '/')+1:]
-	x.w.Header().Set("Location", "./"+last+"/")
+	location := "/"
+	if path, _, _ := strings.Cut(x.req.RequestURI, "?"); strings.HasPrefix(path, "/") {
+		location = "./" + path[strings.LastIndexByte(path, '/')+1:] + "/"
+	}
+	x.w.Header().Set("Location", location)
 	x.w.WriteHeader(http.StatusTemporaryRedirect)
 }
 

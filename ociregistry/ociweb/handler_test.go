@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -242,4 +244,76 @@ func TestRepositories_CanBeOpenedByNameWhereTheyAreNotListed(t *testing.T) {
 		}
 		qt.Check(t, qt.HasLen(page(t, h, "/?q=Not/a:Name:").links, 1)) // that of the header
 	}
+}
+
+// Pages that take long keep others waiting, and not more than so many in memory.
+func TestConcurrency_IsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := ociweb.New(&ociregistry.Funcs{Tags_: func(ctx context.Context, repo, _ string) iter.Seq2[string, error] {
+			if repo == "slow" {
+				<-release
+			}
+			return ociregistry.SliceSeq([]string{"v1"})
+		}}, &ociweb.Options{Concurrency: 1, Remote: true})
+		answers := make(chan answer, 3)
+		ask := func(ctx context.Context, path string) {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", path, nil))
+			answers <- checked(t, rec.Result())
+		}
+		go ask(t.Context(), "/r/slow")
+		synctest.Wait()
+		page(t, h, "/style.css")
+
+		start := time.Now()
+		ask(t.Context(), "/r/quick")
+		a := <-answers
+		qt.Check(t, qt.Equals(a.status, http.StatusServiceUnavailable))
+		qt.Check(t, qt.Equals(a.header.Get("Retry-After"), "10"))
+		qt.Check(t, qt.Equals(time.Since(start), 10*time.Second)) // of the bubble's clock
+
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		start = time.Now()
+		ask(gone, "/r/quick")
+		qt.Check(t, qt.Equals((<-answers).status, http.StatusServiceUnavailable))
+		qt.Check(t, qt.Equals(time.Since(start), 0))
+
+		go ask(t.Context(), "/r/quick")
+		synctest.Wait()
+		close(release)
+		qt.Check(t, qt.Equals((<-answers).status, http.StatusOK))
+		qt.Check(t, qt.Equals((<-answers).status, http.StatusOK))
+	})
+}
+
+// deadlines is a ResponseWriter that notes until when it may be written.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(until time.Time) error {
+	d.until = until
+	return nil
+}
+
+func TestAnswerTimeout_EndsAnswersThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for timeout, want := range map[time.Duration]time.Time{
+			0:           time.Now().Add(5 * time.Minute),
+			time.Second: time.Now().Add(time.Second),
+			-1:          {},
+		} {
+			for _, path := range []string{"/", "/style.css", "/nonsense"} {
+				w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+				h := ociweb.New(newContent(t, "foo").reg, &ociweb.Options{AnswerTimeout: timeout})
+				h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+				qt.Check(t, qt.Equals(w.until, want), qt.Commentf("%v: %s", timeout, path))
+			}
+		}
+	})
 }

@@ -2,14 +2,15 @@ package ociweb
 
 import (
 	"cmp"
+	"errors"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/parallel"
+	"github.com/seed-40b21970/oci/ociregistry"
 )
 
 // Bounds for what the page of one manifest shows.
@@ -79,8 +80,8 @@ func (x *exchange) manifest() (page, error) {
 		DigestURL: x.manifestURL(string(d.desc.Digest)),
 		MediaType: clean(d.desc.MediaType),
 		Own:       size(d.desc.Size),
-		JSON:      x.url(target{jsonKind, x.repo, x.ref}, nil),
-		Compare:   x.url(target{compareKind, x.repo, ""}, nil),
+		JSON:      x.url(target{jsonKind, x.repo, x.ref}),
+		Compare:   x.url(target{compareKind, x.repo, ""}),
 	}
 	if !call.IsDigest(x.ref) {
 		p.Tag = x.ref
@@ -150,14 +151,14 @@ func (x *exchange) addChildren(p *manifestPage, d *document) {
 	p.HasSizes = true
 	parallel.Do(summaryConcurrency, min(len(shown), maxChildrenRead), func(i int) error {
 		m := &shown[i]
-		if x.ctx.Err() != nil || !m.linkable() || manifest.IsIndex(m.MediaType) {
+		if x.ctx.Err() != nil || !m.linkable() {
 			return nil
 		}
-		switch image, err := x.readManifest(string(m.Digest)); {
-		case err != nil:
+		switch d, err := x.readManifest(string(m.Digest)); {
+		case errors.Is(err, ociregistry.ErrManifestUnknown):
 			p.Children[i].Size, p.Children[i].URL = "missing", ""
-		case !image.tooLarge:
-			p.Children[i].Size = size(image.pullSize())
+		case err == nil && !d.tooLarge && !d.isIndex():
+			p.Children[i].Size = size(d.pullSize())
 		}
 		return nil
 	})
@@ -235,15 +236,6 @@ func pairs(m map[string]string) (shown []pair, more string) {
 		shown = append(shown, pair{clean(name), clean(m[name])})
 	}
 	return shown, more
-}
-
-// compareURL returns the URL of the comparison of two manifests.
-func (x *exchange) compareURL(from, to, platform string) string {
-	q := url.Values{"ref": {from, to}}
-	if platform != "" {
-		q.Set("platform", platform)
-	}
-	return x.url(target{compareKind, x.repo, ""}, q)
 }
 
 const imageType = "Image"

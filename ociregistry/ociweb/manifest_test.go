@@ -193,6 +193,7 @@ func TestCompare_SaysWhatMustBePulled(t *testing.T) {
 		{"ref=v1&ref=v2", []string{"pulls <b>2.0\u00a0MB</b>", "has 8.0\u00a0MB of it", "both", "<ins>only v2</ins>", "<ins>only v2</ins>", "<del>only v1</del>"}},
 		{"ref=v2&ref=v1", []string{"pulls <b>1.0\u00a0MB</b>", "<del>only v2</del>"}},
 		{"ref=" + string(v1.Digest) + "&ref=v2", []string{"pulls <b>2.0\u00a0MB</b>"}},
+		{"order=newest&ref=v2&ref=v1", []string{"pulls <b>2.0\u00a0MB</b>", "<del>only v1</del>"}},
 		{"ref=v1&ref=v1", []string{"Both are the same manifest"}},
 		{"ref=v1&ref=" + string(v1.Digest), []string{"Both are the same manifest"}},
 		{"ref=all1&ref=all2", []string{`aria-current="true">linux/amd64`, "pulls <b>2.0\u00a0MB</b>"}},

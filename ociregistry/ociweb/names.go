@@ -15,6 +15,14 @@ type names struct {
 	cut   bool   // the part ended because so many names were read
 }
 
+// first returns the first part of n, of up to size names.
+func (n names) first(size int) names {
+	if len(n.items) <= size {
+		return n
+	}
+	return names{items: n.items[:size], next: n.items[size-1]}
+}
+
 // read reads a part of a list: up to size names that are wanted. It reads no more than MaxNames
 // names, and one to know whether more follow.
 func (x *exchange) read(list iter.Seq2[string, error], size int, wanted func(string) bool) (names, error) {

@@ -14,7 +14,7 @@ type place struct {
 	version rules.Version
 }
 
-type group int
+type group uint8
 
 const (
 	latest group = iota

@@ -2,7 +2,6 @@ package ociweb
 
 import (
 	"errors"
-	"net/url"
 	"strings"
 
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -41,7 +40,7 @@ func (x *exchange) repositories() (page, error) {
 	}
 	for _, repo := range found.items {
 		i := strings.LastIndexByte(repo, '/') + 1
-		p.Items = append(p.Items, repositoryItem{x.url(target{manifestKind, repo, ""}, nil), repo[:i], repo[i:]})
+		p.Items = append(p.Items, repositoryItem{x.url(target{manifestKind, repo, ""}), repo[:i], repo[i:]})
 	}
 	if found.cut {
 		p.Cut = number(x.opts.MaxNames)
@@ -49,16 +48,11 @@ func (x *exchange) repositories() (page, error) {
 	if len(p.Items) == 0 {
 		p.Open = x.named(q, p.Unlisted || found.cut || x.opts.Remote)
 	}
-	query := url.Values{}
-	if q != "" {
-		query.Set("q", q)
-	}
 	if after != "" {
-		p.First = x.url(target{}, query)
+		p.First = x.url(target{}, "q", q)
 	}
 	if found.next != "" {
-		query.Set("after", found.next)
-		p.Next = x.url(target{}, query)
+		p.Next = x.url(target{}, "q", q, "after", found.next)
 	}
 	return page{"repositories", "Repositories", p}, nil
 }
@@ -79,7 +73,7 @@ func isUnlisted(err error) bool {
 func (x *exchange) named(q string, incomplete bool) string {
 	q = strings.TrimPrefix(q, x.host()+"/")
 	if t, ok := parseTarget("/" + string(manifestKind) + "/" + q); ok && (incomplete || t.ref != "") {
-		return x.url(t, nil)
+		return x.url(t)
 	}
 	return ""
 }

@@ -1,7 +1,6 @@
 package ociweb
 
 import (
-	"net/url"
 	"slices"
 	"strconv"
 
@@ -63,10 +62,10 @@ func (x *exchange) tagsOrManifest() (page, error) {
 		return x.manifest()
 	}
 	q := x.query("q")
-	p := tagsPage{Repo: x.repo, Query: q, Detailed: !x.opts.Remote, Compare: x.url(target{compareKind, x.repo, ""}, nil)}
+	p := tagsPage{Repo: x.repo, Query: q, Detailed: !x.opts.Remote, Compare: x.url(target{compareKind, x.repo, ""})}
 	var err error
 	if after := x.query("after"); after != "" {
-		err = x.tagsByName(&p, after)
+		err = x.tagsAfter(&p, after)
 	} else {
 		err = x.tagsByVersion(&p)
 	}
@@ -89,7 +88,8 @@ func (x *exchange) tagsByVersion(p *tagsPage) error {
 	}
 	p.Found = found
 	if all.next != "" {
-		return x.tagsByName(p, "")
+		x.tagsByName(p, all.first(tagsPerPage), "")
+		return nil
 	}
 	number, _ := strconv.Atoi(x.query("page"))
 	number = min(max(number, 1), max(1, (len(all.items)+tagsPerPage-1)/tagsPerPage))
@@ -99,10 +99,10 @@ func (x *exchange) tagsByVersion(p *tagsPage) error {
 	p.Rows = x.rows(p, all.items, from, to)
 	p.Range = rangeOf(from, to, len(all.items))
 	if number > 1 {
-		p.Prev = x.tagsURL(p, number-1)
+		p.Prev = x.tagsURL("q", p.Query, "sort", p.Sort, "page", strconv.Itoa(number-1))
 	}
 	if to < len(all.items) {
-		p.Next = x.tagsURL(p, number+1)
+		p.Next = x.tagsURL("q", p.Query, "sort", p.Sort, "page", strconv.Itoa(number+1))
 	}
 	return nil
 }
@@ -150,14 +150,11 @@ func (x *exchange) order(p *tagsPage, n int) string {
 		if o.Name == asked && asked != "version" {
 			chosen = asked
 		}
-		q := url.Values{}
-		if o.Name != "version" {
-			q.Set("sort", o.Name)
+		name := o.Name
+		if name == "version" {
+			name = ""
 		}
-		if p.Query != "" {
-			q.Set("q", p.Query)
-		}
-		p.Sorts = append(p.Sorts, sort{Name: o.Name, URL: x.url(target{manifestKind, x.repo, ""}, q)})
+		p.Sorts = append(p.Sorts, sort{Name: o.Name, URL: x.tagsURL("q", p.Query, "sort", name)})
 	}
 	for i := range p.Sorts {
 		p.Sorts[i].Current = p.Sorts[i].Name == chosen || chosen == "" && i == 0
@@ -165,45 +162,34 @@ func (x *exchange) order(p *tagsPage, n int) string {
 	return chosen
 }
 
-// tagsByName fills p with the tags after one, in byte order, without reading all of them.
-func (x *exchange) tagsByName(p *tagsPage, after string) error {
+// tagsAfter fills p with the tags after one, without reading those before.
+func (x *exchange) tagsAfter(p *tagsPage, after string) error {
 	part, err := x.read(x.registry.Tags(x.ctx, x.repo, after), tagsPerPage, matcher(p.Query))
-	if err != nil {
-		return err
+	if err == nil {
+		x.tagsByName(p, part, after)
 	}
+	return err
+}
+
+// tagsByName fills p with a part of the tags, those after one in byte order.
+func (x *exchange) tagsByName(p *tagsPage, part names, after string) {
 	p.Found = true
 	p.Note = "This repository has more than " + number(x.opts.MaxNames) + " tags. They are in the order of their names."
 	p.Rows = x.summarize(part.items, p.Detailed)
-	q := url.Values{}
-	if p.Query != "" {
-		q.Set("q", p.Query)
-	}
 	if after != "" {
-		p.Prev = x.url(target{manifestKind, x.repo, ""}, q)
+		p.Prev = x.tagsURL("q", p.Query)
 	}
 	if part.next != "" {
-		q.Set("after", part.next)
-		p.Next = x.url(target{manifestKind, x.repo, ""}, q)
+		p.Next = x.tagsURL("q", p.Query, "after", part.next)
 	}
 	if part.cut {
 		p.Note = "The search has read " + number(x.opts.MaxNames) + " tags, and goes on with the next page."
 	}
-	return nil
 }
 
-// tagsURL returns the URL of another page in the same order.
-func (x *exchange) tagsURL(p *tagsPage, number int) string {
-	q := url.Values{}
-	if p.Query != "" {
-		q.Set("q", p.Query)
-	}
-	if p.Sort != "" {
-		q.Set("sort", p.Sort)
-	}
-	if number > 1 {
-		q.Set("page", strconv.Itoa(number))
-	}
-	return x.url(target{manifestKind, x.repo, ""}, q)
+// tagsURL returns the URL of a list of the tags.
+func (x *exchange) tagsURL(params ...string) string {
+	return x.url(target{manifestKind, x.repo, ""}, params...)
 }
 
 func rangeOf(from, to, all int) string {

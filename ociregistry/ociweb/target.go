@@ -87,11 +87,18 @@ func (x *exchange) root() string {
 	return strings.Repeat("../", depth)
 }
 
-// url returns the relative URL of a page. Names and digests need no escapes.
-func (x *exchange) url(t target, query url.Values) string {
+// url returns the relative URL of a page, with the names and values in params as its query;
+// empty values are left out. Names and digests of the target need no escapes.
+func (x *exchange) url(t target, params ...string) string {
 	u := x.root()
 	if t.kind != repositoriesKind {
 		u += string(t.kind) + "/" + reference(t.repo, t.ref)
+	}
+	query := url.Values{}
+	for i := 0; i < len(params); i += 2 {
+		if params[i+1] != "" {
+			query.Add(params[i], params[i+1])
+		}
 	}
 	if len(query) > 0 {
 		u += "?" + query.Encode()
@@ -101,5 +108,5 @@ func (x *exchange) url(t target, query url.Values) string {
 
 // manifestURL returns the relative URL of the page of a manifest, or of the tags of repo.
 func (x *exchange) manifestURL(ref string) string {
-	return x.url(target{manifestKind, x.repo, ref}, nil)
+	return x.url(target{manifestKind, x.repo, ref})
 }

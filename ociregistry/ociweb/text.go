@@ -22,7 +22,7 @@ func clean(s string) string { return cleanLine(clip(s, maxText)) }
 func cleanLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n' || r == '\t':
+		case r == '\n' || r == '\r' || r == '\t':
 			return ' '
 		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
 			return unicode.ReplacementChar
