@@ -113,6 +113,12 @@ type CacheOptions struct {
 	// means the default directory for temporary files, [os.TempDir].
 	TempDir string
 
+	// OnLookup is called for each call that gets or resolves a blob, a manifest or a tag,
+	// once, when it returns and before content is read. What the Cache reads for itself,
+	// as for RetryDelay and WholeImages, does not count. OnLookup may be called from
+	// several goroutines at once. If it is nil, nothing is told.
+	OnLookup func(ctx context.Context, l Lookup)
+
 	// Logger receives a warning when the origin fails and the cache answers for it,
 	// and when the cache registry fails. Nil means no logging.
 	Logger *slog.Logger
@@ -132,7 +138,7 @@ type Cache struct {
 
 	manifests      group[manifestContent]
 	tags           group[manifestContent]
-	resolves       group[ociregistry.Descriptor]
+	resolves       group[resolved]
 	known          knownTags
 	absent         absences
 	emptyReferrers emptyLists

@@ -38,17 +38,26 @@ func checkTag(at call.Call) error {
 // GetBlob implements [ociregistry.Reader.GetBlob]. For a hit it does little, to be as
 // fast as the cache registry.
 func (c *Cache) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
+	rd, outcome, err := c.getBlob(ctx, repo, digest)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindBlob, call.New("GetBlob", repo, string(digest)), outcome, err)
+	}
+	return rd, err
+}
+
+// getBlob is GetBlob, and says where the blob comes from.
+func (c *Cache) getBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, Outcome, error) {
 	if repo == stateRepo || c.fetching.Load() > 0 {
 		rd, err := c.fetchedRange(ctx, call.New("GetBlob", repo, string(digest)), 0, -1)
 		if err != errNoFetch {
-			return rd, err
+			return rd, OutcomeFetched, err
 		}
 	}
 	rd, err := c.cachedBlob(ctx, repo, digest)
 	if err != nil {
 		return c.missedBlob(ctx, call.New("GetBlob", repo, string(digest)), err)
 	}
-	return rd, nil
+	return rd, OutcomeHit, nil
 }
 
 // cachedBlob returns a blob from the cache registry.
@@ -67,10 +76,10 @@ func (c *Cache) cachedBlob(ctx context.Context, repo string, digest ociregistry.
 }
 
 // missedBlob returns a blob for which the cache registry returned err.
-func (c *Cache) missedBlob(ctx context.Context, at call.Call, err error) (ociregistry.BlobReader, error) {
+func (c *Cache) missedBlob(ctx context.Context, at call.Call, err error) (ociregistry.BlobReader, Outcome, error) {
 	c.miss(ctx, at, err)
 	if err := at.CheckDigest(); err != nil {
-		return nil, err
+		return nil, OutcomeFailed, err
 	}
 	return c.fetchBlob(ctx, at)
 }
@@ -82,33 +91,45 @@ func (c *Cache) GetBlobRange(ctx context.Context, repo string, digest ociregistr
 		return c.GetBlob(ctx, repo, digest)
 	}
 	at := call.New("GetBlobRange", repo, string(digest))
+	rd, outcome, err := c.getBlobRange(ctx, at, offset0, offset1)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindBlob, at, outcome, err)
+	}
+	return rd, err
+}
+
+// getBlobRange is GetBlobRange for a part of a blob, and says where it comes from.
+func (c *Cache) getBlobRange(ctx context.Context, at call.Call, offset0, offset1 int64) (ociregistry.BlobReader, Outcome, error) {
+	repo, digest := at.Repository, ociregistry.Digest(at.Ref)
 	if repo == stateRepo || c.fetching.Load() > 0 {
 		rd, err := c.fetchedRange(ctx, at, offset0, offset1)
 		if err != errNoFetch {
-			return rd, err
+			return rd, OutcomeFetched, err
 		}
 	}
 	rd, err := c.kept.GetBlobRange(ctx, repo, digest, offset0, offset1)
 	if err == nil {
 		c.ledger.touch(kindBlob, repo, digest, rd)
-		return rd, nil
+		return rd, OutcomeHit, nil
 	}
 	if errors.Is(err, ociregistry.ErrRangeInvalid) {
-		return c.beyondEnd(ctx, at, offset0, offset1, err)
+		rd, err := c.beyondEnd(ctx, at, offset0, offset1, err)
+		return rd, OutcomeFetched, err
 	}
 	c.miss(ctx, at, err)
 	if err := at.CheckDigest(); err != nil {
-		return nil, err
+		return nil, OutcomeFailed, err
 	}
 	// A fetch may have started since.
 	rd, err = c.fetchedRange(ctx, at, offset0, offset1)
 	if err != errNoFetch {
-		return rd, err
+		return rd, OutcomeFetched, err
 	}
 	if err := c.absent.get(c.key(kindBlob, repo, string(digest))); err != nil {
-		return nil, err
+		return nil, OutcomeAbsent, err
 	}
-	return c.originRange(ctx, at, offset0, offset1)
+	rd, err = c.originRange(ctx, at, offset0, offset1)
+	return rd, OutcomeFetched, err
 }
 
 // beyondEnd returns a range for which the cache registry returned err, because its
@@ -175,77 +196,88 @@ func (c *Cache) miss(ctx context.Context, at call.Call, err error) {
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := call.New("ResolveBlob", repo, string(digest))
-	if err := checkVisible(at); err != nil {
-		return ociregistry.Descriptor{}, err
+	r, err := c.resolve(ctx, kindBlob, at, ociregistry.Interface.ResolveBlob)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindBlob, at, r.outcome, err)
 	}
-	desc, err := c.kept.ResolveBlob(ctx, repo, digest)
-	if err == nil {
-		return desc, nil
-	}
-	c.miss(ctx, at, err)
-	if err := at.CheckDigest(); err != nil {
-		return ociregistry.Descriptor{}, err
-	}
-	k := c.key(kindBlob, repo, string(digest))
-	return c.resolve(ctx, at, k, c.origin.ResolveBlob)
+	return r.desc, err
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].
 func (c *Cache) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := call.New("ResolveManifest", repo, string(digest))
-	if err := checkVisible(at); err != nil {
-		return ociregistry.Descriptor{}, err
+	r, err := c.resolve(ctx, kindManifest, at, ociregistry.Interface.ResolveManifest)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindManifest, at, r.outcome, err)
 	}
-	desc, err := c.kept.ResolveManifest(ctx, repo, digest)
+	return r.desc, err
+}
+
+// resolveFunc is ResolveBlob or ResolveManifest of a registry.
+type resolveFunc func(r ociregistry.Interface, ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error)
+
+// resolve returns the descriptor that the cache registry has, or else the origin, and says
+// which.
+func (c *Cache) resolve(ctx context.Context, kind kind, at call.Call, ask resolveFunc) (resolved, error) {
+	if err := checkVisible(at); err != nil {
+		return resolved{}, err
+	}
+	desc, err := ask(c.kept, ctx, at.Repository, ociregistry.Digest(at.Ref))
 	if err == nil {
-		return unwrap(desc), nil
+		return resolved{unwrap(desc), OutcomeHit}, nil
 	}
 	c.miss(ctx, at, err)
 	if err := at.CheckDigest(); err != nil {
-		return ociregistry.Descriptor{}, err
+		return resolved{}, err
 	}
-	k := c.key(kindManifest, repo, string(digest))
-	return c.resolve(ctx, at, k, c.origin.ResolveManifest)
-}
-
-// resolve asks the origin for a descriptor.
-func (c *Cache) resolve(ctx context.Context, at call.Call, k key, ask func(context.Context, string, ociregistry.Digest) (ociregistry.Descriptor, error)) (ociregistry.Descriptor, error) {
+	k := c.key(kind, at.Repository, at.Ref)
 	if err := c.absent.get(k); err != nil {
-		return ociregistry.Descriptor{}, err
+		return resolved{outcome: OutcomeAbsent}, err
 	}
-	return share(ctx, c, &c.resolves, k, func(t *task) (ociregistry.Descriptor, error) {
+	return share(ctx, c, &c.resolves, k, func(t *task) (resolved, error) {
 		want := ociregistry.Digest(k.ref)
 		before := t.wait(originIdle)
-		desc, err := ask(t, k.repo, want)
+		desc, err := ask(c.origin, t, k.repo, want)
 		t.waited(before)
 		if err == nil {
-			return plausible(at, desc, want)
+			desc, err = plausible(at, desc, want)
+			return resolved{desc, OutcomeFetched}, err
 		}
 		err = stalledOr(t, at, err)
 		if t.Err() == nil {
 			c.absent.put(k, err, c.opts.NotFoundTTL)
 		}
-		return desc, err
+		return resolved{}, err
 	})
 }
 
 // GetManifest implements [ociregistry.Reader.GetManifest].
 func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	at := call.New("GetManifest", repo, string(digest))
-	if err := checkVisible(at); err != nil {
-		return nil, err
+	rd, outcome, err := c.getManifest(ctx, at)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindManifest, at, outcome, err)
 	}
+	return rd, err
+}
+
+// getManifest is GetManifest, and says where the manifest comes from.
+func (c *Cache) getManifest(ctx context.Context, at call.Call) (ociregistry.BlobReader, Outcome, error) {
+	if err := checkVisible(at); err != nil {
+		return nil, OutcomeFailed, err
+	}
+	repo, digest := at.Repository, ociregistry.Digest(at.Ref)
 	rd, err := c.kept.GetManifest(ctx, repo, digest)
 	if err == nil {
-		return c.cachedManifest(repo, rd), nil
+		return c.cachedManifest(repo, rd), OutcomeHit, nil
 	}
 	c.miss(ctx, at, err)
 	if err := at.CheckDigest(); err != nil {
-		return nil, err
+		return nil, OutcomeFailed, err
 	}
 	k := c.key(kindManifest, repo, string(digest))
 	if err := c.absent.get(k); err != nil {
-		return nil, err
+		return nil, OutcomeAbsent, err
 	}
 	m, err := share(ctx, c, &c.manifests, k, func(t *task) (manifestContent, error) {
 		if m, err := c.readCached(t, repo, digest); err == nil {
@@ -253,7 +285,8 @@ func (c *Cache) GetManifest(ctx context.Context, repo string, digest ociregistry
 		}
 		return c.fetchManifest(t, k)
 	})
-	return m.reader(err)
+	rd, err = m.reader(err)
+	return rd, m.outcome, err
 }
 
 // cachedManifest returns the reader of a manifest that the cache registry returned.

@@ -149,7 +149,7 @@ func (c *Cache) PushManifest(ctx context.Context, repo string, ref string, conte
 	for _, tag := range tags {
 		c.known.forget(repo, tag)
 	}
-	m := manifestContent{contents, desc}
+	m := manifestContent{contents: contents, desc: desc}
 	m.desc.Size, m.desc.MediaType = int64(len(contents)), mediaType
 	c.storeManifest(ctx, c.key(kindManifest, repo, string(desc.Digest)), m, tags...)
 	return desc, nil

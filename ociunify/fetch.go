@@ -51,16 +51,16 @@ var (
 
 // fetchBlob returns a reader of a blob that is not kept, from the fetch that is under
 // way or from a new one.
-func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobReader, error) {
+func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobReader, Outcome, error) {
 	k := c.key(kindBlob, at.Repository, at.Ref)
 	digest := ociregistry.Digest(at.Ref)
 	if err := c.absent.get(k); err != nil {
-		return nil, err
+		return nil, OutcomeAbsent, err
 	}
 	for {
 		f, isNew, err := c.join(ctx, k, true)
 		if err != nil {
-			return nil, at.Wrap(err)
+			return nil, OutcomeFailed, at.Wrap(err)
 		}
 		if isNew {
 			// Another fetch may have ended since the cache registry was asked.
@@ -70,16 +70,16 @@ func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobRe
 				f.finish(errFound)
 				c.leave(f)
 				f.end()
-				return rd, nil
+				return rd, OutcomeHit, nil
 			}
 			go f.run()
 		}
 		rd, err := f.follow(ctx, at, 0, -1)
 		if err != errFound {
-			return rd, err
+			return rd, OutcomeFetched, err
 		}
 		if rd, err := c.cachedBlob(ctx, at.Repository, digest); err == nil {
-			return rd, nil
+			return rd, OutcomeHit, nil
 		}
 	}
 }

@@ -146,14 +146,15 @@ func (f *imageFetch) run(ctx context.Context, d ociregistry.Digest) {
 // visit fetches a manifest and its blobs. It returns the manifests that it names and
 // those that refer to it.
 func (f *imageFetch) visit(ctx context.Context, ref manifest.Ref) []manifest.Ref {
-	rd, err := f.cache.GetManifest(ctx, f.repo, ref.Digest)
+	at := call.New("GetManifest", f.repo, string(ref.Digest))
+	rd, _, err := f.cache.getManifest(ctx, at)
 	if _, known := manifest.Known(ref.MediaType); notFound(err) && !known && ref.MediaType != "" {
 		f.fetchBlob(ctx, ref) // an index of BuildKit can name blobs
 		return nil
 	}
 	var m manifestContent
 	if err == nil {
-		m, err = readManifest(call.New("GetManifest", f.repo, string(ref.Digest)), rd, ref.Digest)
+		m, err = readManifest(at, rd, ref.Digest)
 	}
 	var info manifest.Info
 	if err == nil {

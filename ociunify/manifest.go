@@ -24,6 +24,7 @@ const maxManifest = 32 << 20
 type manifestContent struct {
 	contents []byte
 	desc     ociregistry.Descriptor
+	outcome  Outcome // of the call that gets it
 }
 
 func (m manifestContent) reader(err error) (ociregistry.BlobReader, error) {
@@ -101,6 +102,7 @@ func (c *Cache) readCached(ctx context.Context, repo string, digest ociregistry.
 	if err != nil {
 		c.miss(ctx, at, err)
 	}
+	m.outcome = OutcomeHit
 	return m, err
 }
 
@@ -115,6 +117,7 @@ func (c *Cache) readTag(ctx context.Context, k key) (m manifestContent, err erro
 		c.miss(ctx, at, err)
 		return manifestContent{}, err
 	}
+	m.outcome = OutcomeHit
 	return m, nil
 }
 
@@ -142,6 +145,7 @@ func (c *Cache) fetchManifest(t *task, k key, tags ...string) (manifestContent, 
 	if c.opts.WholeImages {
 		c.fetchImage(t, k.repo, m.desc.Digest)
 	}
+	m.outcome = OutcomeFetched
 	return m, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/call"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -69,11 +70,11 @@ func (c *Cache) read(ctx context.Context, k key) (desc ociregistry.Descriptor, e
 	var rd ociregistry.BlobReader
 	switch k.kind {
 	case kindBlob:
-		rd, err = c.GetBlob(ctx, k.repo, ociregistry.Digest(k.ref))
+		rd, _, err = c.getBlob(ctx, k.repo, ociregistry.Digest(k.ref))
 	case kindManifest:
-		rd, err = c.GetManifest(ctx, k.repo, ociregistry.Digest(k.ref))
+		rd, _, err = c.getManifest(ctx, call.New("GetManifest", k.repo, k.ref))
 	default:
-		rd, err = c.GetTag(ctx, k.repo, k.ref)
+		rd, _, err = c.getTag(ctx, call.New("GetTag", k.repo, k.ref))
 	}
 	if err != nil {
 		return desc, err

@@ -12,63 +12,88 @@ import (
 // GetTag implements [ociregistry.Reader.GetTag].
 func (c *Cache) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	at := call.New("GetTag", repo, tagName)
+	rd, outcome, err := c.getTag(ctx, at)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindTag, at, outcome, err)
+	}
+	return rd, err
+}
+
+// getTag is GetTag, and says where the manifest comes from.
+func (c *Cache) getTag(ctx context.Context, at call.Call) (ociregistry.BlobReader, Outcome, error) {
+	repo, tagName := at.Repository, at.Ref
 	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok && known.kept { // the arguments are valid
 		rd, err := c.kept.GetTag(ctx, repo, tagName)
 		if err == nil {
-			return c.cachedManifest(repo, rd), nil
+			return c.cachedManifest(repo, rd), OutcomeHit, nil
 		}
 		c.miss(ctx, at, err)
 	}
 	if err := checkTag(at); err != nil {
-		return nil, err
+		return nil, OutcomeFailed, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
-		return nil, err
+		return nil, OutcomeAbsent, err
 	}
 	m, err := share(ctx, c, &c.tags, k, func(t *task) (manifestContent, error) { return c.revalidate(t, k) })
-	return m.reader(err)
+	rd, err := m.reader(err)
+	return rd, m.outcome, err
 }
 
 // ResolveTag implements [ociregistry.Reader.ResolveTag].
 func (c *Cache) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
 	at := call.New("ResolveTag", repo, tagName)
+	r, err := c.resolveTag(ctx, at)
+	if c.opts.OnLookup != nil {
+		c.looked(ctx, kindTag, at, r.outcome, err)
+	}
+	return r.desc, err
+}
+
+// resolveTag is ResolveTag, and says where the descriptor comes from.
+func (c *Cache) resolveTag(ctx context.Context, at call.Call) (resolved, error) {
+	repo, tagName := at.Repository, at.Ref
 	if known, ok := c.known.get(repo, tagName, c.opts.TagTTL); ok { // the arguments are valid
 		if !known.kept {
-			return known.desc(), ctx.Err()
+			return resolved{known.desc(), OutcomeHit}, ctx.Err()
 		}
 		desc, err := c.kept.ResolveTag(ctx, repo, tagName)
 		if err == nil {
-			return unwrap(desc), nil
+			return resolved{unwrap(desc), OutcomeHit}, nil
 		}
 		c.miss(ctx, at, err)
 	}
 	if err := checkTag(at); err != nil {
-		return ociregistry.Descriptor{}, err
+		return resolved{}, err
 	}
 	k := c.key(kindTag, repo, tagName)
 	if err := c.absent.get(k); err != nil {
-		return ociregistry.Descriptor{}, err
+		return resolved{outcome: OutcomeAbsent}, err
 	}
-	return share(ctx, c, &c.resolves, k, func(t *task) (ociregistry.Descriptor, error) { return c.resolveTag(t, k) })
+	return share(ctx, c, &c.resolves, k, func(t *task) (resolved, error) { return c.locateTag(t, k) })
 }
 
-// resolveTag asks the origin where a tag points. If the origin fails, it returns where
+// locateTag asks the origin where a tag points. If the origin fails, it returns where
 // the tag points in the cache registry.
-func (c *Cache) resolveTag(t *task, k key) (ociregistry.Descriptor, error) {
+func (c *Cache) locateTag(t *task, k key) (resolved, error) {
 	kept, err := c.kept.ResolveTag(t, k.repo, k.ref)
 	if err != nil {
 		c.miss(t, call.New("ResolveTag", k.repo, k.ref), err)
-		return c.learnTag(t, k, ociregistry.Descriptor{})
+		desc, err := c.learnTag(t, k, ociregistry.Descriptor{})
+		return resolved{desc, OutcomeFetched}, err
 	}
 	kept = unwrap(kept)
 	desc, err := orStalled(c, t, call.New("ResolveTag", k.repo, k.ref), func(t *task) (ociregistry.Descriptor, error) {
 		return c.learnTag(t, k, kept)
 	})
-	if c.servesKept(t, k, err) {
-		return kept, nil
+	switch {
+	case c.servesKept(t, k, err):
+		return resolved{kept, OutcomeStale}, nil
+	case desc.Digest != kept.Digest:
+		return resolved{desc, OutcomeFetched}, err
 	}
-	return desc, err
+	return resolved{desc, OutcomeChecked}, err
 }
 
 // askTag asks the origin where a tag points. It deletes a tag that no longer exists at
@@ -149,16 +174,20 @@ func (c *Cache) revalidate(t *task, k key) (manifestContent, error) {
 // now. That is to, or unknown if to is zero.
 func (c *Cache) unlessMoved(t *task, k key, kept *manifestContent, to ociregistry.Descriptor) (manifestContent, error) {
 	m, err := orStalled(c, t, call.New("GetTag", k.repo, k.ref), func(t *task) (m manifestContent, err error) {
-		to := to
-		if to.Digest == "" {
+		to, asked := to, to.Digest == ""
+		if asked {
 			to, err = c.askTag(t, k, kept.desc)
 		}
 		if err == nil {
 			m, err = c.moveTag(t, k, *kept, to)
 		}
+		if asked && m.outcome == OutcomeHit {
+			m.outcome = OutcomeChecked
+		}
 		return m, err
 	})
 	if c.servesKept(t, k, err) {
+		kept.outcome = OutcomeStale
 		return *kept, nil
 	}
 	return m, err

@@ -49,16 +49,18 @@ var layers = [][]string{
 	{"ociregistry/ocibucket/internal/sweep"},
 	{"ociregistry/ocibucket"},
 	{"ociregistry/ocibucket/cmd/ociserve"},
+	{"ociregistry/ociotel"},
 }
 
 // nested are the modules below this one that users import. The others are not looked at.
-var nested = []string{"ociregistry/ocibucket"}
+var nested = []string{"ociregistry/ocibucket", "ociregistry/ociotel"}
 
 // beside has the imports within a layer that are meant.
 var beside = map[string][]string{
 	"ociclient":          {"ociregistry/ociauth"},
 	"internal/repostate": {"internal/manifest", "internal/ordered", "internal/parallel"},
 	"internal/gc":        {"internal/rules", "ociregistry/ocigc"},
+	"internal/watched":   {"internal/verified"},
 }
 
 // dependencies are the modules that packages (not their tests) may import.
@@ -72,6 +74,7 @@ var clients = map[string][]string{
 	"ociregistry/ocibucket/objstore/azurestore": {"github.com/Azure/azure-sdk-for-go/sdk"},
 	"ociregistry/ocibucket/objstore/s3store":    {"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
 	"ociregistry/ocibucket/objstore/storetest":  {"github.com/go-quicktest/qt"},
+	"ociregistry/ociotel":                       {"go.opentelemetry.io/otel", "go.opentelemetry.io/contrib"},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -25,3 +25,26 @@ func Redact(msg, id string) string {
 	}
 	return strings.ReplaceAll(msg, id, Hash(id))
 }
+
+// RedactQueries returns msg without what looks like the query of a URL, which may have an
+// upload id or a signature.
+func RedactQueries(msg string) string {
+	var b strings.Builder
+	for {
+		before, query, found := strings.Cut(msg, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		end := strings.IndexAny(query, " \t\r\n\"'`<>")
+		if end < 0 {
+			end = len(query)
+		}
+		if strings.Contains(query[:end], "=") {
+			b.WriteString("?…")
+		} else {
+			b.WriteString("?" + query[:end])
+		}
+		msg = query[end:]
+	}
+}

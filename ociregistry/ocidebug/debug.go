@@ -29,7 +29,6 @@ import (
 	"log"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-40b21970/oci/internal/uploadid"
@@ -138,23 +137,5 @@ func (c *call) ofUpload(id string) {
 
 // redact returns an error message without the upload id and without queries.
 func (c *call) redact(msg string) string {
-	msg = uploadid.Redact(msg, c.upload)
-	var b strings.Builder
-	for {
-		before, query, found := strings.Cut(msg, "?")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		end := strings.IndexAny(query, " \t\r\n\"'`<>")
-		if end < 0 {
-			end = len(query)
-		}
-		if strings.Contains(query[:end], "=") {
-			b.WriteString("?…")
-		} else {
-			b.WriteString("?" + query[:end])
-		}
-		msg = query[end:]
-	}
+	return uploadid.RedactQueries(uploadid.Redact(msg, c.upload))
 }

@@ -2,10 +2,9 @@ package ocidebug
 
 import (
 	"context"
-	"io"
 	"log/slog"
-	"sync/atomic"
 
+	"github.com/seed-40b21970/oci/internal/watched"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -55,98 +54,22 @@ func (r *registry) ResolveTag(ctx context.Context, repo string, tagName string) 
 	return desc, err
 }
 
-// endReader ends a call that returned the reader rd, and returns a reader that counts its
-// bytes. That implements [io.Seeker] and [io.ReaderAt] if rd does. It always implements
-// [io.WriterTo], by [io.Copy] if rd does not.
+// endReader ends a call that returned the reader rd, and returns a reader that writes a record
+// when it is closed.
 func (c *call) endReader(op string, rd ociregistry.BlobReader, err error) (ociregistry.BlobReader, error) {
 	if err != nil {
 		c.end(op, err)
 		return rd, err
 	}
 	c.endWith(op, nil, rd.Descriptor())
-	r := &reader{rd: rd, transfer: transfer{call: c}}
-	seeker, canSeek := rd.(io.Seeker)
-	at, canReadAt := rd.(io.ReaderAt)
-	switch {
-	case canSeek && canReadAt:
-		return struct {
-			*reader
-			io.Seeker
-			io.ReaderAt
-		}{r, seeker, readerAt{at, r}}, nil
-	case canSeek:
-		return struct {
-			*reader
-			io.Seeker
-		}{r, seeker}, nil
-	case canReadAt:
-		return struct {
-			*reader
-			io.ReaderAt
-		}{r, readerAt{at, r}}, nil
+	return watched.Reader(rd, c.ended), nil
+}
+
+// ended writes a record of the end of a reader or a writer.
+func (c *call) ended(e watched.End) {
+	var attrs []slog.Attr
+	if e.Method == "BlobWriter.Commit" {
+		attrs = append(attrs, slog.String("digest", string(e.Digest)))
 	}
-	return r, nil
-}
-
-// transfer counts the bytes of a reader or a writer.
-type transfer struct {
-	call   *call
-	bytes  atomic.Int64
-	failed atomic.Pointer[error] // the first error
-	ended  atomic.Bool
-}
-
-// moved counts n bytes and remembers an error.
-func (t *transfer) moved(n int64, err error) {
-	t.bytes.Add(n)
-	if err != nil && err != io.EOF {
-		t.failed.CompareAndSwap(nil, &err)
-	}
-}
-
-// end writes a record with the number of bytes. If err is nil, the record has an earlier
-// error.
-func (t *transfer) end(op string, err error, attrs ...slog.Attr) {
-	if failed := t.failed.Load(); err == nil && failed != nil {
-		err = *failed
-	}
-	t.call.end(op, err, append(attrs, slog.Int64("bytes", t.bytes.Load()))...)
-}
-
-type reader struct {
-	rd ociregistry.BlobReader
-	transfer
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	n, err := r.rd.Read(p)
-	r.moved(int64(n), err)
-	return n, err
-}
-
-func (r *reader) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.Copy(w, r.rd)
-	r.moved(n, err)
-	return n, err
-}
-
-func (r *reader) Close() error {
-	err := r.rd.Close()
-	if !r.ended.Swap(true) {
-		r.end("BlobReader.Close", err)
-	}
-	return err
-}
-
-func (r *reader) Descriptor() ociregistry.Descriptor { return r.rd.Descriptor() }
-
-type readerAt struct {
-	io.ReaderAt
-	r *reader
-}
-
-func (at readerAt) ReadAt(p []byte, off int64) (int, error) {
-	n, err := at.ReaderAt.ReadAt(p, off)
-	at.r.moved(int64(n), err)
-	return n, err
+	c.end(e.Method, e.Err, append(attrs, slog.Int64("bytes", e.Bytes))...)
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/seed-40b21970/oci/internal/watched"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -58,56 +59,5 @@ func (c *call) writer(w ociregistry.BlobWriter, err error) (ociregistry.BlobWrit
 	if err != nil {
 		return w, err
 	}
-	return &writer{w: w, transfer: transfer{call: c}}, nil
-}
-
-type writer struct {
-	w ociregistry.BlobWriter
-	transfer
-}
-
-func (w *writer) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.moved(int64(n), err)
-	return n, err
-}
-
-// ReadFrom implements [io.ReaderFrom], by [io.Copy] if the writer beneath does not.
-func (w *writer) ReadFrom(r io.Reader) (int64, error) {
-	n, err := io.Copy(w.w, r)
-	w.moved(n, err)
-	return n, err
-}
-
-func (w *writer) Size() int64    { return w.w.Size() }
-func (w *writer) ChunkSize() int { return w.w.ChunkSize() }
-func (w *writer) ID() string     { return w.w.ID() }
-
-func (w *writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
-	desc, err := w.w.Commit(digest)
-	w.end("BlobWriter.Commit", err, slog.String("digest", string(digest)))
-	if err == nil {
-		w.ended.Store(true)
-	}
-	return desc, err
-}
-
-func (w *writer) Close() error {
-	err := w.w.Close()
-	w.endOnce("BlobWriter.Close", err)
-	return err
-}
-
-func (w *writer) Cancel() error {
-	err := w.w.Cancel()
-	w.endOnce("BlobWriter.Cancel", err)
-	return err
-}
-
-// endOnce writes a record unless the writer has already ended without an error. The methods
-// that call it do nothing then, so that they can be deferred.
-func (w *writer) endOnce(op string, err error) {
-	if !w.ended.Swap(true) || err != nil {
-		w.end(op, err)
-	}
+	return watched.Writer(w, c.ended), nil
 }

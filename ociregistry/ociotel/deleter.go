@@ -1,0 +1,31 @@
+package ociotel
+
+import (
+	"context"
+
+	"github.com/seed-40b21970/oci/ociregistry"
+)
+
+func (r *registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	c := r.begin(ctx, "DeleteBlob", repo)
+	c.blob(digest)
+	err := r.r.DeleteBlob(c.ctx, repo, digest)
+	c.end(err)
+	return err
+}
+
+func (r *registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
+	c := r.begin(ctx, "DeleteManifest", repo)
+	c.manifest(digest)
+	err := r.r.DeleteManifest(c.ctx, repo, digest)
+	c.end(err)
+	return err
+}
+
+func (r *registry) DeleteTag(ctx context.Context, repo string, name string) error {
+	c := r.begin(ctx, "DeleteTag", repo)
+	c.tag(name)
+	err := r.r.DeleteTag(c.ctx, repo, name)
+	c.end(err)
+	return err
+}
