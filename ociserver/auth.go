@@ -62,6 +62,16 @@ type Access struct {
 // its source, whether it may pull from every repository. A nil function allows nothing.
 //
 // Both functions may be called from several goroutines at once.
+//
+// Passwords in each request (the Basic scheme) are the simplest way. Docker does not use it
+// without credentials, so that it cannot pull what is public from a registry that asks for
+// them in this way. Tokens of a token server (the Bearer scheme) are for public content too,
+// and keep passwords away from the registry. There is an example of both. The scopes of
+// tokens are those of package ociauth, whose ParseScope reads what a client asks for.
+//
+// Package ociweb takes the same function for its pages. A browser asks people for the
+// password of the Basic scheme; but it has no tokens, so that pages beside a registry with
+// tokens need another function, such as one that knows the session of a web site.
 type AuthorizeFunc func(req *http.Request, want []Access) (may func(Access) bool, err error)
 
 // Unauthorized returns an [ociregistry.ErrUnauthorized] that is answered with the

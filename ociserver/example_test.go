@@ -47,39 +47,6 @@ func ExampleNew() {
 	// 200 OK {"name":"hello","tags":["latest"]}
 }
 
-// Everyone may pull, and clients with the password may do everything. The answer to the
-// ping tells clients to send credentials.
-func ExampleAuthorizeFunc() {
-	authorize := func(req *http.Request, want []ociserver.Access) (func(ociserver.Access) bool, error) {
-		_, password, _ := req.BasicAuth()
-		known := password == "opensesame"
-		may := func(a ociserver.Access) bool {
-			return known || a.Action == ociserver.ActionPull
-		}
-		allowed := known || len(want) > 0
-		for _, access := range want {
-			allowed = allowed && may(access)
-		}
-		if !allowed {
-			return nil, ociserver.Unauthorized(`Basic realm="example"`)
-		}
-		return may, nil
-	}
-	srv := httptest.NewServer(ociserver.New(ocimem.New(), &ociserver.Options{Authorize: authorize}))
-	defer srv.Close()
-
-	manifest := srv.URL + "/v2/hello/manifests/latest"
-	request("GET", srv.URL+"/v2/", "")
-	request("PUT", manifest, "hello world")
-	request("PUT", manifest, "hello world", "Authorization", "Basic YWxpOm9wZW5zZXNhbWU=")
-	request("GET", manifest, "")
-	// Output:
-	// 401 Unauthorized {"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}
-	// 401 Unauthorized {"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}
-	// 201 Created
-	// 200 OK hello world
-}
-
 func ExampleEvent() {
 	opts := &ociserver.Options{
 		OnEvent: func(ctx context.Context, e ociserver.Event) {

@@ -267,4 +267,4 @@ package main
 
 import "github.com/seed-40b21970/oci/internal/serve"
 
-func main() { serve.Main() }
+func main() { serve.Program{}.Main() }

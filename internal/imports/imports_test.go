@@ -41,7 +41,7 @@ var layers = [][]string{
 	{"ociregistry/ocibucket/objstore", "ociregistry/ocibucket/objstore/internal/*"},
 	{"ociregistry/ocibucket/objstore/internal/httpstatus"},
 	{"ociregistry/ocibucket/objstore/*"},
-	{"ociregistry/ocibucket/internal/model", "ociregistry/ocibucket/internal/keys", "ociregistry/ocibucket/internal/bucket", "ociregistry/ocibucket/internal/counted", "ociregistry/ocibucket/internal/parts", "ociregistry/ocibucket/internal/texts"},
+	{"ociregistry/ocibucket/internal/model", "ociregistry/ocibucket/internal/htpasswd", "ociregistry/ocibucket/internal/keys", "ociregistry/ocibucket/internal/bucket", "ociregistry/ocibucket/internal/counted", "ociregistry/ocibucket/internal/parts", "ociregistry/ocibucket/internal/texts"},
 	{"ociregistry/ocibucket/internal/formats"},
 	{"ociregistry/ocibucket/internal/pulls", "ociregistry/ocibucket/internal/repos"},
 	{"ociregistry/ocibucket/internal/blobs"},
@@ -75,6 +75,7 @@ var clients = map[string][]string{
 	"ociregistry/ocibucket/objstore/s3store":    {"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
 	"ociregistry/ocibucket/objstore/storetest":  {"github.com/go-quicktest/qt"},
 	"ociregistry/ociotel":                       {"go.opentelemetry.io/otel", "go.opentelemetry.io/contrib"},
+	"ociregistry/ocibucket/internal/htpasswd":   {"golang.org/x/crypto/bcrypt"},
 }
 
 func TestImportsPointDown(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// clients are the programs that are tested.
-var clients = []string{"crane", "regctl", "oras", "skopeo", "podman", "buildah"}
+// clients are the programs that are tested. Nginx is one that has clients itself.
+var clients = []string{"crane", "regctl", "oras", "skopeo", "podman", "buildah", "nginx"}
 
 // ociserve is the path of the program that TestMain built.
 var ociserve string

@@ -1,10 +1,10 @@
 // Package interop pushes and pulls images with the clients that people use, to
 // and from a freshly built ociserve: crane, regctl, oras, skopeo, podman and
-// buildah. It has tests only.
+// buildah; and through nginx in front of it. It has tests only.
 //
 // The clients are found in PATH. One command, from the root of the library,
 // installs what is missing and runs everything (as root, for podman and
-// buildah, and for the Debian packages that skopeo, podman and buildah come in):
+// buildah, and for the Debian packages that skopeo, podman, buildah and nginx come in):
 //
 //	internal/interop/install.sh DIR && PATH=DIR:$PATH go test -C internal/interop ./...
 //

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the clients that the tests of this directory run: crane, regctl, oras
-# and cosign, at the versions below, into a directory; skopeo, podman and buildah
-# as Debian packages, where they are missing, for which it has to be run by root.
+# and cosign, at the versions below, into a directory; skopeo, podman, buildah and
+# nginx as Debian packages, where they are missing, for which it has to be run by root.
 # Cosign takes some minutes to build; it is not a failure if that cannot be done.
 #
 # usage: install.sh [directory]
@@ -53,7 +53,7 @@ has cosign $cosign ||
 	echo "cosign was not built: signatures are NOT TESTED" >&2
 
 packages=
-for package in skopeo podman buildah; do
+for package in skopeo podman buildah nginx; do
 	command -v $package >/dev/null || packages="$packages $package"
 done
 if [ -n "$packages" ]; then

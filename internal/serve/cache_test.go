@@ -171,7 +171,7 @@ func checkFails(t *testing.T, want string, args ...string) {
 	t.Helper()
 	var stdout, stderr locked.Buffer
 	args = append([]string{"-addr", "127.0.0.1:0"}, args...)
-	qt.Check(t, qt.Equals(Run(t.Context(), args, &stdout, &stderr), 1), qt.Commentf("%q", args))
+	qt.Check(t, qt.Equals(Program{}.Run(t.Context(), args, &stdout, &stderr), 1), qt.Commentf("%q", args))
 	qt.Check(t, qt.Matches(stderr.String(), "ociserve: "+want+"\n"))
 	qt.Check(t, qt.Equals(stdout.String(), ""))
 }

@@ -3,9 +3,10 @@ package serve
 import (
 	"crypto/tls"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
+
+	"github.com/seed-40b21970/oci/internal/watch"
 )
 
 // certificate is a certificate and its key, in files that are replaced now and then.
@@ -16,8 +17,8 @@ type certificate struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	files   [2]os.FileInfo // that current was read from
-	checked time.Time      // when they were last looked at
+	files   watch.State // that current was read from
+	checked time.Time   // when they were last looked at
 }
 
 // certificateAge is the time after which the files are looked at again.
@@ -35,7 +36,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer c.mu.Unlock()
 	if now := c.now(); now.Sub(c.checked) >= certificateAge {
 		c.checked = now
-		if c.changed() {
+		if !c.look().Same(c.files) {
 			if err := c.read(); err != nil {
 				c.logger.Warn("the certificate was not replaced", "error", err)
 			}
@@ -44,25 +45,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-func (c *certificate) changed() bool {
-	for i, info := range c.look() {
-		before := c.files[i]
-		if info == nil || before == nil || !os.SameFile(info, before) || info.Size() != before.Size() || !info.ModTime().Equal(before.ModTime()) {
-			return true
-		}
-	}
-	return false
-}
-
-// look returns what the files are, with nil for one that is not there.
-func (c *certificate) look() (files [2]os.FileInfo) {
-	for i, name := range []string{c.certFile, c.keyFile} {
-		if info, err := os.Stat(name); err == nil {
-			files[i] = info
-		}
-	}
-	return files
-}
+func (c *certificate) look() watch.State { return watch.Look(c.certFile, c.keyFile) }
 
 func (c *certificate) read() error {
 	files := c.look() // before the files are read, so that a change in between is seen later

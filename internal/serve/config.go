@@ -13,7 +13,8 @@ import (
 
 // config is the values of the flags.
 type config struct {
-	site site
+	site   site
+	access *Access
 
 	// What to serve: the store itself, but for the repositories that routes lead to, or these
 	// alone. Requests with the parameter ns go to one of the namespaces.
@@ -26,21 +27,22 @@ type config struct {
 	gc         *ocigc.Options
 }
 
-func parseFlags(args []string, stderr io.Writer, storages ...Storage) (config, error) {
-	var cfg config
+func (p Program) parseFlags(args []string, stderr io.Writer) (config, error) {
+	cfg := config{access: p.Access}
 	var gc collection
 	flags := flag.NewFlagSet("ociserve", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	cfg.store.define(flags, storages)
+	cfg.store.define(flags, p.Storages)
 	flags.Func("route", "serve the repositories below a prefix from elsewhere, as `prefix/=kind:value` says; can be repeated", func(value string) error {
-		return cfg.addRoute(value, storages)
+		return cfg.addRoute(value, p.Storages)
 	})
 	flags.Func("ns", "serve requests whose parameter ns is a host from elsewhere, as `host=kind:value` says; can be repeated", func(value string) error {
-		return cfg.addNamespace(value, storages)
+		return cfg.addNamespace(value, p.Storages)
 	})
 	flags.DurationVar(&cfg.gcInterval, "gc-interval", 0, "collect garbage at once and then each time the `duration` has passed; 0 means never")
 	gc.define(flags, "gc-")
 	cfg.site.define(flags)
+	cfg.access.define(flags)
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

@@ -215,7 +215,7 @@ func TestBadPaths_AreReported(t *testing.T) {
 	for _, test := range tests {
 		var stdout, stderr bytes.Buffer
 		args := append([]string{"-addr", "127.0.0.1:0"}, test.args...)
-		qt.Check(t, qt.Equals(Run(t.Context(), args, &stdout, &stderr), 1), qt.Commentf("%q", test.args))
+		qt.Check(t, qt.Equals(Program{}.Run(t.Context(), args, &stdout, &stderr), 1), qt.Commentf("%q", test.args))
 		qt.Check(t, qt.StringContains(stderr.String(), test.args[1]))
 		qt.Check(t, qt.StringContains(stderr.String(), test.want))
 		qt.Check(t, qt.Equals(stdout.String(), ""))

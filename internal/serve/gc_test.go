@@ -165,7 +165,7 @@ func TestGC_EndsWhenNobodyReads(t *testing.T) {
 	in.Close()
 	defer out.Close()
 	var errs bytes.Buffer
-	status := Run(t.Context(), []string{"gc", "-delay", "0", dir}, out, &errs)
+	status := Program{}.Run(t.Context(), []string{"gc", "-delay", "0", dir}, out, &errs)
 	qt.Check(t, qt.Equals(status, 1))
 	qt.Check(t, qt.StringContains(errs.String(), "broken pipe"))
 }

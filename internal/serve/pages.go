@@ -7,17 +7,19 @@ import (
 
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ociweb"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
 // apiPath is the path of the API below the root of the site.
 const apiPath = "v2/"
 
 // withPages adds the pages of the registry to its API, at all paths but those of the API.
-func (cfg config) withPages(api http.Handler, registry ociregistry.Interface, logger *slog.Logger) http.Handler {
+func (cfg config) withPages(api http.Handler, registry ociregistry.Interface, authorize ociserver.AuthorizeFunc, logger *slog.Logger) http.Handler {
 	if !cfg.site.web {
 		return api
 	}
 	pages := ociweb.New(registry, &ociweb.Options{
+		Authorize:     authorize,
 		Remote:        cfg.hasRemote(),
 		AnswerTimeout: cfg.site.timeout,
 		Logger:        logger,

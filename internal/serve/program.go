@@ -22,23 +22,29 @@ import (
 // drainTime is the time in which requests must finish after an interrupt.
 const drainTime = 30 * time.Second
 
-// Main is the main function of the program, or of one with more kinds of storage.
-func Main(storages ...Storage) {
+// Program is the program, or one that can do more.
+type Program struct {
+	Storages []Storage // beside memory and directories
+	Access   *Access   // if not nil, who may do what; otherwise, everyone may do everything
+}
+
+// Main is the main function of the program.
+func (p Program) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second interrupt finds no handler, and ends the program at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(Run(ctx, os.Args[1:], os.Stdout, os.Stderr, storages...))
+	os.Exit(p.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // Run is the program without its process, until ctx ends. It returns the exit status.
-func Run(ctx context.Context, args []string, stdout, stderr io.Writer, storages ...Storage) int {
+func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "verify" {
-		return runVerify(ctx, args[1:], stdout, stderr, storages)
+		return runVerify(ctx, args[1:], stdout, stderr, p.Storages)
 	}
 	if len(args) > 0 && args[0] == "gc" {
-		return runGC(ctx, args[1:], stdout, stderr, storages)
+		return runGC(ctx, args[1:], stdout, stderr, p.Storages)
 	}
-	cfg, err := parseFlags(args, stderr, storages...)
+	cfg, err := p.parseFlags(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -56,6 +62,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer, storages 
 // serve serves until ctx ends.
 func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	problems, requests := cfg.site.loggers(stderr)
+	authorize, err := cfg.access.open(problems)
+	if err != nil {
+		return err
+	}
 	listener, err := cfg.site.listen(problems)
 	if err != nil {
 		return err
@@ -70,11 +80,13 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 		stopCollecting = collectInTurns(backend.collectors, cfg.gc, cfg.gcInterval, problems, requests)
 	}
 	opts := cfg.site.options(problems) // every request is logged, so the handler logs only problems
+	opts.Authorize = authorize
 	opts.BlobRedirect = backend.Redirect
 	if len(backend.namespaces) > 0 {
 		opts.Namespace = backend.namespace
 	}
-	server := cfg.site.server(cfg.withPages(ociserver.New(backend, opts), backend, problems), problems, requests)
+	handler := cfg.withPages(ociserver.New(backend, opts), backend, authorize, problems)
+	server := cfg.site.server(handler, problems, requests)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	greet(stdout, cfg, listener.Addr())

@@ -24,17 +24,17 @@ import (
 
 // start runs the program until the test ends, and returns the URL it prints.
 func start(t *testing.T, args ...string) (url string, log *locked.Buffer, stop func() int) {
-	return startWith(t, nil, args...)
+	return startWith(t, Program{}, args...)
 }
 
-// startWith is start with more kinds of storage.
-func startWith(t *testing.T, storages []Storage, args ...string) (url string, log *locked.Buffer, stop func() int) {
+// startWith is start with a program that can do more.
+func startWith(t *testing.T, p Program, args ...string) (url string, log *locked.Buffer, stop func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
 	log = new(locked.Buffer)
 	status := make(chan int, 1)
 	go func() {
-		status <- Run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log, storages...)
+		status <- p.Run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log)
 		in.Close()
 	}()
 	first, err := bufio.NewReader(out).ReadString('\n')
@@ -212,12 +212,12 @@ func TestBadUsage_IsReported(t *testing.T) {
 	}
 	for _, test := range tests {
 		var stdout, stderr bytes.Buffer
-		qt.Check(t, qt.Equals(Run(context.Background(), strings.Fields(test.args), &stdout, &stderr), test.status), qt.Commentf("%s", test.args))
+		qt.Check(t, qt.Equals(Program{}.Run(context.Background(), strings.Fields(test.args), &stdout, &stderr), test.status), qt.Commentf("%s", test.args))
 		qt.Check(t, qt.Equals(stderr.String(), test.want))
 		qt.Check(t, qt.Equals(stdout.String(), ""))
 	}
 	var stdout, stderr bytes.Buffer
-	qt.Check(t, qt.Equals(Run(context.Background(), []string{"-help"}, &stdout, &stderr), 0))
+	qt.Check(t, qt.Equals(Program{}.Run(context.Background(), []string{"-help"}, &stdout, &stderr), 0))
 	qt.Check(t, qt.StringContains(stderr.String(), "-addr host:port"))
 }
 
@@ -239,7 +239,7 @@ func TestGreeting_TellsHowToPush(t *testing.T) {
 		{"-layout some/where -repo a/b", "Serving the image layout some/where as a/b on http://h:1/v2/", "oras push --plain-http h:1/a/b:notes"},
 	}
 	for _, test := range tests {
-		cfg, err := parseFlags(strings.Fields(test.args), io.Discard)
+		cfg, err := Program{}.parseFlags(strings.Fields(test.args), io.Discard)
 		qt.Assert(t, qt.IsNil(err))
 		var out bytes.Buffer
 		cfg.site.addr = "h:0"

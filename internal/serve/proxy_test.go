@@ -28,7 +28,7 @@ import (
 // the program, for a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("OCI_TEST_AS_PROGRAM") != "" {
-		Main()
+		Program{}.Main()
 	}
 	for _, name := range []string{"DOCKER_AUTH_CONFIG", "REGISTRY_AUTH_FILE"} {
 		os.Unsetenv(name)
@@ -341,7 +341,7 @@ func TestProxy_UsesTheCredentialsOfDocker(t *testing.T) {
 
 	qt.Assert(t, qt.IsNil(os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"auths":`), 0o600)))
 	var stderr bytes.Buffer
-	qt.Check(t, qt.Equals(Run(t.Context(), []string{"-addr", "127.0.0.1:0", "-proxy", o.URL}, io.Discard, &stderr), 1))
+	qt.Check(t, qt.Equals(Program{}.Run(t.Context(), []string{"-addr", "127.0.0.1:0", "-proxy", o.URL}, io.Discard, &stderr), 1))
 	qt.Check(t, qt.StringContains(stderr.String(), "config.json"))
 }
 

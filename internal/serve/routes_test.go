@@ -153,10 +153,10 @@ func TestRoutes_RefuseWhatTheyCannotMean(t *testing.T) {
 		{[]string{"-path-prefix", "/x y"}, "not a path"},
 		{[]string{"-proxy", "example.com", "-route", "team/=cache:example.com", "-gc-interval", "1h"}, "-gc-interval is not for"},
 	} {
-		_, err := parseFlags(test.args, io.Discard, s.storage())
+		_, err := Program{Storages: []Storage{s.storage()}}.parseFlags(test.args, io.Discard)
 		qt.Check(t, qt.ErrorMatches(err, "(?s).*"+test.err+".*"), qt.Commentf("%v", test.args))
 	}
-	_, err := parseFlags([]string{"-redirect", "x", "-route", "team/=shelf:top?a;immutable", "-proxy", "example.com", "-gc-interval", "1h"}, io.Discard, s.storage())
+	_, err := Program{Storages: []Storage{s.storage()}}.parseFlags([]string{"-redirect", "x", "-route", "team/=shelf:top?a;immutable", "-proxy", "example.com", "-gc-interval", "1h"}, io.Discard)
 	qt.Check(t, qt.IsNil(err))
 }
 
@@ -164,7 +164,7 @@ func TestRoutes_RefuseWhatTheyCannotMean(t *testing.T) {
 func TestRoutes_RedirectAsTheirStoresDo(t *testing.T) {
 	t.Parallel()
 	s, image := newShelf(t)
-	url, _, _ := startWith(t, []Storage{s.storage()}, "-route", "team/=shelf:top;strip", "-redirect", "http://elsewhere/")
+	url, _, _ := startWith(t, Program{Storages: []Storage{s.storage()}}, "-route", "team/=shelf:top;strip", "-redirect", "http://elsewhere/")
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	digest := string(image.Blobs[0].Descriptor.Digest)
 	resp, err := client.Get(url + "/team/app/blobs/" + digest)

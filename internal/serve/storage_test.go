@@ -76,7 +76,7 @@ func newShelf(t *testing.T) (*shelf, *ocitest.Artifact) {
 func TestStorage_IsServed(t *testing.T) {
 	t.Parallel()
 	s, image := newShelf(t)
-	url, log, stop := startWith(t, []Storage{s.storage()}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse", "-max-uploads", "7")
+	url, log, stop := startWith(t, Program{Storages: []Storage{s.storage()}}, "-shelf", "top?key=secret", "-redirect", "http://elsewhere/", "-immutable", "-sparse", "-max-uploads", "7")
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	digest := string(image.Blobs[0].Descriptor.Digest)
 	resp, err := client.Get(url + "/app/blobs/" + digest)
@@ -94,7 +94,7 @@ func TestStorage_IsCollected(t *testing.T) {
 	t.Parallel()
 	s, _ := newShelf(t)
 	var out, errs bytes.Buffer
-	status := Run(t.Context(), []string{"gc", "-shelf", "top", "-delay", "0", "-untagged", "-immutable"}, &out, &errs, s.storage())
+	status := Program{Storages: []Storage{s.storage()}}.Run(t.Context(), []string{"gc", "-shelf", "top", "-delay", "0", "-untagged", "-immutable"}, &out, &errs)
 	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
 	qt.Check(t, qt.StringContains(out.String(), "Removed 1 manifest and 2 blobs"))
 	qt.Check(t, qt.IsTrue(s.opened[0].ImmutableTags))
@@ -114,7 +114,7 @@ func TestStorage_IsVerified(t *testing.T) {
 		s, _ := newShelf(t)
 		s.problems = test.problems
 		var out, errs bytes.Buffer
-		status := Run(t.Context(), []string{"verify", "-shelf", "top", "-immutable", "-sparse"}, &out, &errs, s.storage())
+		status := Program{Storages: []Storage{s.storage()}}.Run(t.Context(), []string{"verify", "-shelf", "top", "-immutable", "-sparse"}, &out, &errs)
 		qt.Check(t, qt.Equals(status, test.status))
 		qt.Check(t, qt.Equals(out.String(), test.out))
 		qt.Check(t, qt.Equals(errs.String(), test.err))
@@ -126,7 +126,7 @@ func TestStorage_IsACache(t *testing.T) {
 	t.Parallel()
 	s, _ := newShelf(t)
 	origin := startOrigin(t, http.NotFoundHandler())
-	cfg, err := parseFlags([]string{"-cache", origin.URL, "-shelf", "top?x", "-max-bytes", "10"}, io.Discard, s.storage())
+	cfg, err := Program{Storages: []Storage{s.storage()}}.parseFlags([]string{"-cache", origin.URL, "-shelf", "top?x", "-max-bytes", "10"}, io.Discard)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Matches(cfg.what(), "a cache of .* in the shelf top"))
 	opened, err := cfg.open(t.Context(), nil, nil)
@@ -159,7 +159,7 @@ func TestStorage_RefusesNonsense(t *testing.T) {
 		{"gc -shelf other", 1, "no such shelf"},
 	} {
 		var errs bytes.Buffer
-		status := Run(t.Context(), strings.Fields(test.args), io.Discard, &errs, s.storage())
+		status := Program{Storages: []Storage{s.storage()}}.Run(t.Context(), strings.Fields(test.args), io.Discard, &errs)
 		qt.Check(t, qt.Equals(status, test.status), qt.Commentf(test.args))
 		qt.Check(t, qt.StringContains(errs.String(), test.want), qt.Commentf(test.args))
 	}

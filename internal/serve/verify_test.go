@@ -16,7 +16,7 @@ import (
 func runProgram(t *testing.T, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	status = Run(t.Context(), args, &out, &errs)
+	status = Program{}.Run(t.Context(), args, &out, &errs)
 	return status, out.String(), errs.String()
 }
 

@@ -16,6 +16,7 @@ require (
 	github.com/johannesboyne/gofakes3 v1.2.0
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/seed-40b21970/oci v0.0.0-00010101000000-000000000000
+	golang.org/x/crypto v0.51.0
 )
 
 require (

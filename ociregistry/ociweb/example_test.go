@@ -2,6 +2,7 @@ package ociweb_test
 
 import (
 	"context"
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,4 +38,38 @@ func Example() {
 	}
 	fmt.Println(resp.Status, strings.Contains(string(page), `<a href="../r/hello:v1">v1</a>`))
 	// Output: 200 OK true
+}
+
+// A registry and its pages for those who know a password. A browser asks for it.
+func ExampleOptions_authorize() {
+	authorize := func(req *http.Request, want []ociserver.Access) (func(ociserver.Access) bool, error) {
+		user, password, _ := req.BasicAuth()
+		if user != "ali" || subtle.ConstantTimeCompare([]byte(password), []byte("opensesame")) == 0 {
+			return nil, ociserver.Unauthorized(`Basic realm="example"`)
+		}
+		return func(ociserver.Access) bool { return true }, nil
+	}
+	registry := ocimem.New()
+	mux := http.NewServeMux()
+	mux.Handle("/v2/", ociserver.New(registry, &ociserver.Options{Authorize: authorize}))
+	mux.Handle("/", ociweb.New(registry, &ociweb.Options{Authorize: authorize}))
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+
+	withPassword := strings.Replace(srv.URL, "http://", "http://ali:opensesame@", 1)
+	for _, url := range []string{srv.URL, withPassword} {
+		for _, path := range []string{"/", "/v2/"} {
+			resp, err := http.Get(url + path)
+			if err != nil {
+				panic(err)
+			}
+			resp.Body.Close()
+			fmt.Println(path, resp.StatusCode)
+		}
+	}
+	// Output:
+	// / 401
+	// /v2/ 401
+	// / 200
+	// /v2/ 200
 }

@@ -19,8 +19,9 @@ type Options struct {
 	// Authorize decides what a request may see, as the option of [ociserver.Options] does,
 	// which is usually the same function. It is called once for each page: with
 	// [ociserver.ActionList] of the whole registry for the list of repositories, and with
-	// [ociserver.ActionPull] of a repository for its pages. If it is nil, every request is
-	// allowed.
+	// [ociserver.ActionPull] of a repository for its pages. A function that asks for tokens
+	// (the Bearer scheme) is not for browsers, which have none. If it is nil, every request
+	// is allowed.
 	Authorize ociserver.AuthorizeFunc
 
 	// Remote says that the registry is a cache or a proxy of another one, which the pages

@@ -12,7 +12,6 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/locked"
-	"github.com/seed-40b21970/oci/internal/serve"
 	"github.com/seed-40b21970/oci/internal/servers"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
@@ -56,7 +55,7 @@ func start(t *testing.T, args ...string) (host string, log *locked.Buffer) {
 	log = new(locked.Buffer)
 	status := make(chan int, 1)
 	go func() {
-		status <- serve.Run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log, bucket())
+		status <- program().Run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), in, log)
 		in.Close()
 	}()
 	t.Cleanup(func() {
@@ -106,14 +105,14 @@ func TestProgram_ServesABucketFromSeveralProcesses(t *testing.T) {
 	qt.Check(t, qt.Not(qt.StringContains(log.String(), "Signature")))
 
 	var out, errs strings.Builder
-	status := serve.Run(ctx, []string{"gc", "-bucket", url, "-dry-run", "-untagged"}, &out, &errs, bucket())
+	status := program().Run(ctx, []string{"gc", "-bucket", url, "-dry-run", "-untagged"}, &out, &errs)
 	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
 	qt.Check(t, qt.StringContains(out.String(), "Would remove nothing (0 B) from 1 repository."))
 	out.Reset()
-	status = serve.Run(ctx, []string{"verify", "-bucket", url}, &out, &errs, bucket())
+	status = program().Run(ctx, []string{"verify", "-bucket", url}, &out, &errs)
 	qt.Check(t, qt.Equals(status, 0), qt.Commentf(errs.String()))
 	qt.Check(t, qt.Equals(out.String(), "Nothing is wrong.\n"))
-	status = serve.Run(ctx, []string{"verify", "-bucket", strings.Replace(url, "team", "nobody", 1)}, &out, &errs, bucket())
+	status = program().Run(ctx, []string{"verify", "-bucket", strings.Replace(url, "team", "nobody", 1)}, &out, &errs)
 	qt.Check(t, qt.Equals(status, 1))
 	qt.Check(t, qt.StringContains(errs.String(), "there is no registry in the bucket"))
 }

@@ -16,6 +16,10 @@
 //	-redirect duration
 //		send clients to the bucket for all but small blobs, by URLs that are valid
 //		for this long, such as 10m, and at most a day. They must be able to reach it
+//	-htpasswd file
+//		let only the users in a file in, which htpasswd -B writes: see below
+//	-anonymous-pull
+//		with -htpasswd, let clients without a user pull and list
 //
 // With -cache, the bucket has what is kept, and several programs share it. With gc, the bucket
 // is collected, and with verify, all of it is read and what is damaged or missing is named; the
@@ -43,8 +47,27 @@
 //
 // When the program starts, it finds out whether the storage keeps its promises, and refuses to
 // serve from one that does not.
+//
+// # Users
+//
+// The file that -htpasswd names has a line for each user: a name, a colon, and a bcrypt hash of
+// the password. Clients authenticate with HTTP's Basic scheme, so that TLS is needed, here or in a
+// proxy in front. A user may do everything, with the API and with the pages. /healthz is for all.
+//
+// The file is read again, at the latest after a second, when it has changed. While it cannot be
+// read, or has a line that is wrong, the users are those that it had before. To compare a password
+// with a hash takes long, by design: that is done with half of the processors at most, and of each
+// user the last right password is remembered for five minutes, by a hash with a key that is in
+// memory only. A client that would wait for more than ten seconds is answered with status 429.
+//
+// With -anonymous-pull, Docker must log in even to pull: it does not use the Basic scheme
+// without a user. Clients such as containerd, podman, skopeo, crane, oras and regctl need not.
 package main
 
 import "github.com/seed-40b21970/oci/internal/serve"
 
-func main() { serve.Main(bucket()) }
+func main() { program().Main() }
+
+func program() serve.Program {
+	return serve.Program{Storages: []serve.Storage{bucket()}, Access: access()}
+}
