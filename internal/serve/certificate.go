@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-40b21970/oci/internal/watch"
+	"github.com/seed-40b21970/oci/internal/filestate"
 )
 
 // certificate is a certificate and its key, in files that are replaced now and then.
@@ -17,7 +17,7 @@ type certificate struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	files   watch.State // that current was read from
+	files   filestate.State // that current was read from
 	checked time.Time   // when they were last looked at
 }
 
@@ -45,7 +45,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-func (c *certificate) look() watch.State { return watch.Look(c.certFile, c.keyFile) }
+func (c *certificate) look() filestate.State { return filestate.Look(c.certFile, c.keyFile) }
 
 func (c *certificate) read() error {
 	files := c.look() // before the files are read, so that a change in between is seen later

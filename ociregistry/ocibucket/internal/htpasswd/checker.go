@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-40b21970/oci/internal/watch"
+	"github.com/seed-40b21970/oci/internal/filestate"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -37,7 +37,7 @@ type Checker struct {
 
 	mu      sync.Mutex
 	current *accounts
-	file    watch.State // that current was read from
+	file    filestate.State // that current was read from
 	looked  time.Time   // when the file was last looked at
 	known   map[string]known
 }
@@ -122,7 +122,7 @@ func (c *Checker) accounts() *accounts {
 	defer c.mu.Unlock()
 	if now := c.now(); now.Sub(c.looked) >= lookAge {
 		c.looked = now
-		if !watch.Look(c.name).Same(c.file) {
+		if !filestate.Look(c.name).Same(c.file) {
 			if err := c.read(); err != nil {
 				c.logger.Warn("the passwords were not replaced", "error", err)
 			}
@@ -133,7 +133,7 @@ func (c *Checker) accounts() *accounts {
 
 // read reads the file. What is known of passwords is forgotten.
 func (c *Checker) read() error {
-	file := watch.Look(c.name)
+	file := filestate.Look(c.name)
 	a, err := readFile(c.name)
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package watch notices that files have changed.
-package watch
+// Package filestate notices that files have changed.
+package filestate
 
 import "os"
 
