@@ -18,7 +18,7 @@ type certificate struct {
 	mu      sync.Mutex
 	current *tls.Certificate
 	files   filestate.State // that current was read from
-	checked time.Time   // when they were last looked at
+	checked time.Time       // when they were last looked at
 }
 
 // certificateAge is the time after which the files are looked at again.

@@ -38,7 +38,7 @@ type Checker struct {
 	mu      sync.Mutex
 	current *accounts
 	file    filestate.State // that current was read from
-	looked  time.Time   // when the file was last looked at
+	looked  time.Time       // when the file was last looked at
 	known   map[string]known
 }
 
