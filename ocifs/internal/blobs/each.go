@@ -26,15 +26,14 @@ func (s *Store) Each(dir string, f func(digest ociregistry.Digest, info fs.FileI
 // the directory of the workspace, is that of a file. It looks at the names alone.
 func (s *Store) EachName(dir string, f func(digest ociregistry.Digest)) error {
 	for _, alg := range Algorithms {
-		entries, err := s.work.FS.ReadDir(filepath.Join(dir, "blobs", alg.String()), 0)
-		if err != nil && !disk.IsAbsent(err) {
-			return err
-		}
-		for _, e := range entries {
+		err := s.work.FS.EachEntry(filepath.Join(dir, "blobs", alg.String()), func(e fs.DirEntry) {
 			digest := digest.NewDigestFromEncoded(alg, e.Name())
 			if e.Type().IsRegular() && ociregistry.CheckDigest(digest) == nil {
 				f(digest)
 			}
+		})
+		if err != nil && !disk.IsAbsent(err) {
+			return err
 		}
 	}
 	return nil

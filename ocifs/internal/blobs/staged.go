@@ -209,6 +209,6 @@ func (st *Staged) Discard() {
 	}
 	st.share.Free()
 	if st.pinned != "" {
-		st.store.dropUnused(st.pinned) // the pin kept others from doing it
+		st.store.DropUnused(st.pinned) // the pin kept others from doing it
 	}
 }

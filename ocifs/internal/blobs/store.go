@@ -195,19 +195,17 @@ func checkBlob(name string, info fs.FileInfo, d ociregistry.Digest) error {
 // Remove removes a blob from a layout directory, durably. If no other layout holds
 // the blob, Remove also removes it from the pool.
 func (s *Store) Remove(dir string, d ociregistry.Digest) error {
-	if err := s.RemoveUnsynced(dir, d); err != nil {
-		return err
-	}
-	return s.work.SyncDir(filepath.Dir(Path(dir, d)))
-}
-
-// RemoveUnsynced is Remove, but not durable.
-func (s *Store) RemoveUnsynced(dir string, d ociregistry.Digest) error {
 	if err := s.unlink(Path(dir, d), d); err != nil {
 		return err
 	}
-	s.dropUnused(d)
-	return nil
+	s.DropUnused(d)
+	return s.work.SyncDir(filepath.Dir(Path(dir, d)))
+}
+
+// RemoveUnsynced is Remove, but not durable, and the pool keeps the blob until
+// [Store.DropUnused].
+func (s *Store) RemoveUnsynced(dir string, d ociregistry.Digest) error {
+	return s.unlink(Path(dir, d), d)
 }
 
 func (s *Store) unlink(name string, d ociregistry.Digest) error {
@@ -227,12 +225,12 @@ func (s *Store) unlink(name string, d ociregistry.Digest) error {
 	return nil
 }
 
-// dropUnused removes d from the pool if no layout has it.
-func (s *Store) dropUnused(d ociregistry.Digest) {
+// DropUnused removes d from the pool if no layout has it.
+func (s *Store) DropUnused(d ociregistry.Digest) {
 	s.DropOld(d, func(time.Time) bool { return true })
 }
 
-// DropOld is dropUnused if isOld reports true for the modification time of the file.
+// DropOld is DropUnused if isOld reports true for the modification time of the file.
 func (s *Store) DropOld(d ociregistry.Digest, isOld func(modified time.Time) bool) {
 	mu := s.lock(d)
 	mu.Lock()

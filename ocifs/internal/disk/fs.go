@@ -25,6 +25,10 @@ type FS interface {
 	// of them if n is not positive.
 	ReadDir(name string, n int) ([]fs.DirEntry, error)
 
+	// EachEntry calls f for each entry of a directory, in no particular order, without having
+	// all of them in memory. Of those that come or go meanwhile, some may be missing.
+	EachEntry(name string, f func(fs.DirEntry)) error
+
 	// SyncDir makes the entries of a directory durable.
 	SyncDir(name string) error
 
@@ -92,4 +96,24 @@ func (OS) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 		err = nil
 	}
 	return entries, err
+}
+
+func (OS) EachEntry(name string, f func(fs.DirEntry)) error {
+	dir, err := openDir(name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for {
+		entries, err := dir.ReadDir(1024)
+		for _, e := range entries {
+			f(e)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

@@ -57,7 +57,8 @@ func (c *Collector) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report,
 		withNow.Now = c.Store.Clock.Now
 		opts = &withNow
 	}
-	run := &collection{Collector: c, dryRun: opts.DryRun, seed: maphash.MakeSeed(), names: make(map[string]bool), files: make(map[uint64]struct{})}
+	run := c.begin()
+	run.dryRun = opts.DryRun
 	report, err := gc.Collect(ctx, run, opts)
 	if err != nil || opts.DryRun {
 		return report, err
@@ -86,6 +87,10 @@ type collection struct {
 
 	seed  maphash.Seed
 	files map[uint64]struct{} // hashes of the digests that repositories have files of
+}
+
+func (c *Collector) begin() *collection {
+	return &collection{Collector: c, seed: maphash.MakeSeed(), names: make(map[string]bool), files: make(map[uint64]struct{})}
 }
 
 func (c *collection) hash(digest ociregistry.Digest) uint64 {

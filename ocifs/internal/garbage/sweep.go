@@ -18,6 +18,7 @@ import (
 // others get it.
 const (
 	maxThings = 64
+	minThings = 4
 	maxTime   = 2 * time.Millisecond
 )
 
@@ -31,11 +32,14 @@ func (c *collection) Sweep(ctx context.Context, p *gc.Plan, found func(ocigc.Fin
 		return err
 	}
 	defer repo.Release()
-	s := &sweep{times: times{c, repo, nil}, plan: p}
+	s := &sweep{times: times{c, repo, nil}, plan: p, most: maxThings}
 	n := len(p.DropTags) + len(p.Groups) + len(p.FreeBlobs)
 	for s.next < n || len(s.stuck) > 0 {
 		if err := s.turn(ctx, n); err != nil {
 			return err
+		}
+		for _, digest := range s.files {
+			s.Store.DropUnused(digest)
 		}
 		for _, f := range s.found {
 			found(f)
@@ -49,6 +53,7 @@ type sweep struct {
 	times
 	plan *gc.Plan
 	next int // the next thing: the tags of the plan, its groups, its blobs
+	most int // how many things a turn may have, which is less if the system is slow
 
 	stuck []ociregistry.Digest // blobs whose files cannot be removed
 	err   error                // why
@@ -58,6 +63,7 @@ type sweep struct {
 
 // turnState is what a sweep does while it has the journal.
 type turnState struct {
+	began time.Time
 	batch *repos.Batch
 	state *repostate.State
 	any   bool // there are operations
@@ -86,6 +92,7 @@ func (s *sweep) turn(ctx context.Context, n int) (err error) {
 				s.next = start
 				return s.check(b, n)
 			}, Finish: s.finish})
+			s.adapt(time.Since(s.began))
 		}
 		switch {
 		case err == nil:
@@ -102,9 +109,19 @@ func (s *sweep) turn(ctx context.Context, n int) (err error) {
 
 var errUnread = errors.New("there are manifests that were not read")
 
+// adapt makes the next turn shorter if one took longer than it should, and else longer again.
+func (s *sweep) adapt(took time.Duration) {
+	if took > maxTime {
+		s.most = max(s.most/2, minThings)
+	} else {
+		s.most = min(2*s.most, maxThings)
+	}
+}
+
 // check is the Check of a change.
 func (s *sweep) check(b *repos.Batch, n int) error {
 	s.turnState = turnState{
+		began:    time.Now(),
 		batch:    b,
 		gone:     make(map[ociregistry.Digest]bool),
 		goneTags: make(map[string]bool),
@@ -124,13 +141,12 @@ func (s *sweep) check(b *repos.Batch, n int) error {
 		s.repo.Doubt()
 	}
 	s.stuck = nil
-	start := time.Now()
-	end := min(s.next+maxThings, n)
+	end := min(s.next+s.most, n)
 	announced := s.thingsBefore(end)
 	if err := b.Announce(announced...); err != nil {
 		return err
 	}
-	if err := s.removeBefore(end, start.Add(maxTime)); err != nil || s.any {
+	if err := s.removeBefore(end, s.began.Add(maxTime)); err != nil || s.any {
 		return err
 	}
 	return b.Announce("")

@@ -28,6 +28,9 @@ import (
 // every is how long pulls are in memory alone.
 const every = 10 * time.Minute
 
+// maxNoted is how many pulls are in memory before they are written down at once.
+const maxNoted = 20_000
+
 // Log has the pulls of the repositories of a registry. The fields are set before it is used. It
 // is safe for concurrent use, and several processes may have the same directory.
 type Log struct {
@@ -37,13 +40,21 @@ type Log struct {
 
 	mu      sync.Mutex
 	pulled  map[string]times // by repository, since the last write
+	noted   int              // how many times it has
 	writer  *time.Timer      // nil if nothing is to be written
 	closed  bool
 	writing sync.WaitGroup
 }
 
 // times are when manifests were last pulled, in nanoseconds since 1970.
-type times = map[ociregistry.Digest]int64
+type times map[ociregistry.Digest]int64
+
+// add adds other times: of two pulls of a manifest, the last one counts.
+func (t times) add(others times) {
+	for digest, at := range others {
+		t[digest] = max(t[digest], at)
+	}
+}
 
 // Note notes that a manifest is pulled at a time. It keeps both strings.
 func (l *Log) Note(repo string, digest ociregistry.Digest, at time.Time) {
@@ -58,7 +69,9 @@ func (l *Log) Note(repo string, digest ociregistry.Digest, at time.Time) {
 	if l.pulled[repo] == nil {
 		l.pulled[repo] = make(times)
 	}
+	before := len(l.pulled[repo])
 	l.pulled[repo][digest] = at.UnixNano()
+	l.noted += len(l.pulled[repo]) - before
 	if l.writer == nil {
 		l.writing.Add(1)
 		l.writer = time.AfterFunc(every, func() {
@@ -68,6 +81,9 @@ func (l *Log) Note(repo string, digest ociregistry.Digest, at time.Time) {
 			l.mu.Unlock()
 			l.write()
 		})
+	}
+	if l.noted == maxNoted && l.writer.Stop() {
+		l.writer.Reset(0)
 	}
 }
 
@@ -87,11 +103,11 @@ func (l *Log) Close() {
 func (l *Log) write() {
 	l.mu.Lock()
 	pulled := l.pulled
-	l.pulled = nil
+	l.pulled, l.noted = nil, 0
 	l.mu.Unlock()
 	for repo, more := range pulled {
 		err := l.change(repo, func(all times) bool {
-			maps.Copy(all, more)
+			all.add(more)
 			return true
 		})
 		if err != nil {
@@ -105,7 +121,7 @@ func (l *Log) Times(repo string) (times, error) {
 	all, err := l.read(repo)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.Copy(all, l.pulled[repo])
+	all.add(l.pulled[repo])
 	return all, err
 }
 

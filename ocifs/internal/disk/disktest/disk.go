@@ -318,6 +318,14 @@ func (d *Disk) Chtimes(name string, modified time.Time) error {
 	return nil
 }
 
+func (d *Disk) EachEntry(name string, each func(fs.DirEntry)) error {
+	entries, err := d.ReadDir(name, 0)
+	for _, e := range entries {
+		each(e)
+	}
+	return err
+}
+
 func (d *Disk) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 	if err := d.begin("readdir", name, ""); err != nil {
 		return nil, err

@@ -142,6 +142,14 @@ func (f *Faults) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
+func (f *Faults) EachEntry(name string, each func(fs.DirEntry)) error {
+	entries, err := f.ReadDir(name, 0)
+	for _, e := range entries {
+		each(e)
+	}
+	return err
+}
+
 func (f *Faults) SyncDir(name string) error {
 	if errno := f.fails("syncdir", name); errno != 0 {
 		return &fs.PathError{Op: "sync", Path: name, Err: errno}

@@ -150,6 +150,13 @@ func (h *Hooks) ReadDir(name string, n int) ([]fs.DirEntry, error) {
 	return h.OS.ReadDir(name, n)
 }
 
+func (h *Hooks) EachEntry(name string, f func(fs.DirEntry)) error {
+	if err := h.call("ReadDir", name); err != nil {
+		return err
+	}
+	return h.OS.EachEntry(name, f)
+}
+
 func (h *Hooks) SyncDir(name string) error {
 	if err := h.call("SyncDir", name); err != nil {
 		return err
