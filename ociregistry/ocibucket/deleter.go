@@ -25,27 +25,22 @@ func (r *Registry) deleteBlob(ctx context.Context, name string, digest ociregist
 	}
 	repo := r.repos.Open(name)
 	defer repo.Release()
-	for {
-		err := r.blobs.Delete(ctx, repo, digest, func(b *repos.Batch) error {
+	err := r.blobs.Look(ctx, repo, digest, func() error {
+		return r.blobs.Delete(ctx, repo, digest, func(b *repos.Batch) error {
 			if b.Manifest(digest) != nil || b.IsNamed(digest) && !r.mayBeInUse(ctx) {
 				return ociregistry.ErrInUse
 			}
 			return nil
 		})
-		if !errors.Is(err, ociregistry.ErrBlobUnknown) {
-			return err
-		}
-		_, _, found := r.find(ctx, repo, byDigest(name, digest))
-		switch {
-		case found == nil:
+	})
+	if errors.Is(err, ociregistry.ErrBlobUnknown) {
+		isManifest := false
+		repo.View(func(s *repos.State) { isManifest = s.Manifest(digest) != nil })
+		if isManifest {
 			return ociregistry.ErrInUse
-		case !errors.Is(found, ociregistry.ErrManifestUnknown):
-			return found
-		}
-		if err := r.blobs.UnknownBlob(ctx, repo, digest); err != nil {
-			return err
 		}
 	}
+	return err
 }
 
 // mayBeInUse reports whether content may be deleted although manifests name it.
@@ -62,7 +57,7 @@ func (r *Registry) deleteManifest(ctx context.Context, name string, digest ocire
 	if err := ociregistry.CheckRepositoryAndDigest(name, digest); err != nil {
 		return err
 	}
-	return r.remove(ctx, name, func(b *repos.Batch) error {
+	return r.remove(ctx, name, byDigest(name, digest), func(b *repos.Batch) error {
 		m := b.Manifest(digest)
 		switch {
 		case m == nil:
@@ -93,7 +88,7 @@ func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
 	if !ociref.IsValidTag(tag) {
 		return errNoTag
 	}
-	return r.remove(ctx, name, func(b *repos.Batch) error {
+	return r.remove(ctx, name, byTag(name, tag), func(b *repos.Batch) error {
 		if b.Tag(tag) == nil {
 			return errNoTag
 		}
@@ -105,16 +100,24 @@ func (r *Registry) deleteTag(ctx context.Context, name, tag string) error {
 	}, false)
 }
 
-// remove makes a change of a repository which must be there.
-func (r *Registry) remove(ctx context.Context, name string, check func(*repos.Batch) error, empties bool) error {
+// remove makes a change of a repository which must be there. It removes what l finds.
+func (r *Registry) remove(ctx context.Context, name string, l lookup, check func(*repos.Batch) error, empties bool) error {
 	if err := r.mayWrite(ctx); err != nil {
 		return err
 	}
 	repo := r.repos.Open(name)
 	defer repo.Release()
-	err := repo.Commit(ctx, &repos.Change{Check: check, Empties: empties})
-	if errors.Is(err, ociregistry.ErrManifestUnknown) {
+	for {
+		err := repo.Commit(ctx, &repos.Change{Check: check, Empties: empties})
+		if !errors.Is(err, ociregistry.ErrManifestUnknown) {
+			return err
+		}
 		err = r.blobs.Unknown(ctx, repo, err)
+		isThere := false
+		repo.View(func(s *repos.State) { isThere = l.find(s) != nil })
+		if !errors.Is(err, ociregistry.ErrManifestUnknown) || !isThere {
+			return err
+		}
+		// The repository may exist by what has come meanwhile.
 	}
-	return err
 }

@@ -37,25 +37,20 @@ func (r *Registry) openBlob(ctx context.Context, op, repo string, digest ociregi
 }
 
 // blob returns the link of a blob.
-func (r *Registry) blob(ctx context.Context, repo string, digest ociregistry.Digest) (blobs.Link, error) {
+func (r *Registry) blob(ctx context.Context, repo string, digest ociregistry.Digest) (l blobs.Link, err error) {
 	if err := ociregistry.CheckRepositoryAndDigest(repo, digest); err != nil {
 		return blobs.Link{}, err
 	}
 	if err := ctx.Err(); err != nil {
 		return blobs.Link{}, err
 	}
-	for {
-		l, err := r.blobs.Get(ctx, repo, digest)
-		if !errors.Is(err, ociregistry.ErrBlobUnknown) {
-			return l, err
-		}
-		opened := r.repos.Open(repo)
-		err = r.blobs.UnknownBlob(ctx, opened, digest)
-		opened.Release()
-		if err != nil {
-			return l, err
-		}
-	}
+	opened := r.repos.Open(repo)
+	defer opened.Release()
+	err = r.blobs.Look(ctx, opened, digest, func() (err error) {
+		l, err = r.blobs.Get(ctx, repo, digest)
+		return err
+	})
+	return l, err
 }
 
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].

@@ -199,25 +199,28 @@ func (s *Store) Unknown(ctx context.Context, repo *repos.Repository, err error) 
 	return err
 }
 
-// UnknownBlob returns the error for a blob that was not there, or nil if it is there by now: the repository may exist
-// by nothing else.
-func (s *Store) UnknownBlob(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest) error {
-	err := s.Unknown(ctx, repo, ociregistry.ErrBlobUnknown)
-	if !errors.Is(err, ociregistry.ErrBlobUnknown) {
-		return err
+// Look calls f, which looks for a blob. If the blob is not there, the error is ociregistry.ErrNameUnknown or
+// ociregistry.ErrBlobUnknown: the latter if the repository existed without the blob. If the repository may exist by
+// the blob, which has come meanwhile, Look calls f again.
+func (s *Store) Look(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, f func() error) error {
+	for {
+		before, had := repo.HasManifests()
+		err := f()
+		if !errors.Is(err, ociregistry.ErrBlobUnknown) {
+			return err
+		}
+		err = s.Unknown(ctx, repo, err)
+		if !errors.Is(err, ociregistry.ErrBlobUnknown) || had && repo.HadManifestsSince(before) {
+			return err
+		}
+		l, readErr := s.Read(ctx, repo.Name(), digest)
+		switch {
+		case readErr != nil:
+			return readErr
+		case !s.Lives(l) || repo.KnowsDead(l.Nonce):
+			return err
+		}
 	}
-	count := 0
-	if viewErr := repo.View(func(st *repos.State) { count = st.Count() }); viewErr != nil || count > 0 {
-		return err
-	}
-	l, readErr := s.Read(ctx, repo.Name(), digest)
-	switch {
-	case readErr != nil:
-		return readErr
-	case s.Lives(l) && !repo.KnowsDead(l.Nonce):
-		return nil
-	}
-	return err
 }
 
 // missing returns the error for a link whose bytes are not there.

@@ -26,6 +26,23 @@ func (r *Repository) AsOf() AsOf {
 	return AsOf{r.epoch, r.state.number}
 }
 
+// HasManifests reports whether the repository had manifests when it was read last, and what was known then.
+func (r *Repository) HasManifests() (AsOf, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.state == nil || r.state.Count() == 0 {
+		return AsOf{}, false
+	}
+	return AsOf{r.epoch, r.state.number}, true
+}
+
+// HadManifestsSince reports whether the repository had manifests all the time since HasManifests said that it has.
+func (r *Repository) HadManifestsSince(a AsOf) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.state != nil && r.epoch == a.epoch && r.state.Count() > 0 && r.state.emptied <= a.number
+}
+
 // maxKnown is how many links of a repository a process knows at most, and deletes.
 const maxKnown = 1 << 16
 

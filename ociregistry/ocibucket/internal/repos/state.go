@@ -27,6 +27,7 @@ type State struct {
 	manifestTimes map[ociregistry.Digest]int64 // when it was pushed, or lost what kept it
 	tagTimes      map[string]int64             // when it was set
 
+	emptied   uint64    // the last record after which there was no manifest
 	last      []applied // the last records, in order
 	validated time.Time // the Date when this was the end of the log
 	checked   time.Time // the same, by the clock of the process
@@ -233,6 +234,9 @@ func (s *State) deleteManifest(o *repostate.Op) {
 	s.ClearPending() // which is empty; it forgets what it takes for a file
 	delete(s.manifestTimes, o.Digest)
 	delete(s.pending, o.Digest)
+	if len(s.manifestTimes) == 0 {
+		s.emptied = s.number
+	}
 }
 
 // orphanTarget makes the delay of a tag's manifest count from now.
