@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"go.opentelemetry.io/otel/codes"
@@ -159,6 +160,39 @@ func TestHandler_SendsFilesBySystemCalls(t *testing.T) {
 	qt.Check(t, qt.Equals(w.Code, http.StatusOK))
 	qt.Check(t, qt.IsTrue(w.file))
 	qt.Check(t, qt.DeepEquals(o.points("oci.registry.content.read"), []string{"oci.method=GetBlob 1048576"}))
+}
+
+// A server ends clients that stall by the deadlines of their connections.
+func TestHandler_KeepsDeadlines(t *testing.T) {
+	t.Parallel()
+	failed := make(chan error, 2)
+	srv := httptest.NewServer(ociotel.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c := http.NewResponseController(w)
+		failed <- c.SetReadDeadline(time.Now().Add(time.Hour))
+		failed <- c.SetWriteDeadline(time.Now().Add(time.Hour))
+	}), newTelemetry(t).opts))
+	t.Cleanup(srv.Close)
+	resp, err := http.Get(srv.URL + "/v2/")
+	qt.Assert(t, qt.IsNil(err))
+	resp.Body.Close()
+	qt.Check(t, qt.IsNil(<-failed))
+	qt.Check(t, qt.IsNil(<-failed))
+}
+
+// Clients choose their Host header.
+func TestHandler_HasTheServerOfTheOptions(t *testing.T) {
+	t.Parallel()
+	o := newTelemetry(t)
+	o.opts.Server = "registry.example.com"
+	h := ociotel.Handler(ociserver.New(ocimem.New(), nil), o.opts)
+	for i := range 20 {
+		req := httptest.NewRequest("GET", "/v2/", nil)
+		req.Host = fmt.Sprintf("h%d.example.com", i)
+		h.ServeHTTP(httptest.NewRecorder(), req)
+	}
+	points := o.points("http.server.request.duration")
+	qt.Assert(t, qt.HasLen(points, 1))
+	qt.Check(t, qt.StringContains(points[0], "server.address=registry.example.com"))
 }
 
 // The spans of a client and of its server are one trace.
