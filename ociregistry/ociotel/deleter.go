@@ -7,7 +7,7 @@ import (
 )
 
 func (r *registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	c := r.begin(ctx, "DeleteBlob", repo)
+	c := r.begin(ctx, prefix+"DeleteBlob", repo)
 	c.blob(digest)
 	err := r.r.DeleteBlob(c.ctx, repo, digest)
 	c.end(err)
@@ -15,7 +15,7 @@ func (r *registry) DeleteBlob(ctx context.Context, repo string, digest ociregist
 }
 
 func (r *registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
-	c := r.begin(ctx, "DeleteManifest", repo)
+	c := r.begin(ctx, prefix+"DeleteManifest", repo)
 	c.manifest(digest)
 	err := r.r.DeleteManifest(c.ctx, repo, digest)
 	c.end(err)
@@ -23,7 +23,7 @@ func (r *registry) DeleteManifest(ctx context.Context, repo string, digest ocire
 }
 
 func (r *registry) DeleteTag(ctx context.Context, repo string, name string) error {
-	c := r.begin(ctx, "DeleteTag", repo)
+	c := r.begin(ctx, prefix+"DeleteTag", repo)
 	c.tag(name)
 	err := r.r.DeleteTag(c.ctx, repo, name)
 	c.end(err)

@@ -6,26 +6,26 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 
 	"github.com/seed-40b21970/oci/ociregistry"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// codesOfErrors are the codes that can be an error.type. A remote registry can return any
-// other, of which there must be no number in metrics.
-var codesOfErrors = make(map[string]bool)
+// sentinels are the errors whose codes can be an error.type. A remote registry can return any
+// other code, of which there can be any number.
+var sentinels = []ociregistry.Error{
+	ociregistry.ErrBlobUnknown, ociregistry.ErrBlobUploadInvalid, ociregistry.ErrBlobUploadUnknown,
+	ociregistry.ErrDigestInvalid, ociregistry.ErrManifestBlobUnknown, ociregistry.ErrManifestInvalid,
+	ociregistry.ErrManifestUnknown, ociregistry.ErrNameInvalid, ociregistry.ErrNameUnknown,
+	ociregistry.ErrSizeInvalid, ociregistry.ErrUnauthorized, ociregistry.ErrDenied,
+	ociregistry.ErrUnsupported, ociregistry.ErrTooManyRequests, ociregistry.ErrRangeInvalid,
+	ociregistry.ErrPreconditionFailed,
+}
 
-func init() {
-	for _, err := range []ociregistry.Error{
-		ociregistry.ErrBlobUnknown, ociregistry.ErrBlobUploadInvalid, ociregistry.ErrBlobUploadUnknown,
-		ociregistry.ErrDigestInvalid, ociregistry.ErrManifestBlobUnknown, ociregistry.ErrManifestInvalid,
-		ociregistry.ErrManifestUnknown, ociregistry.ErrNameInvalid, ociregistry.ErrNameUnknown,
-		ociregistry.ErrSizeInvalid, ociregistry.ErrUnauthorized, ociregistry.ErrDenied,
-		ociregistry.ErrUnsupported, ociregistry.ErrTooManyRequests, ociregistry.ErrRangeInvalid,
-		ociregistry.ErrPreconditionFailed,
-	} {
-		codesOfErrors[err.Code()] = true
-	}
+func isSentinel(code string) bool {
+	return slices.ContainsFunc(sentinels, func(err ociregistry.Error) bool { return err.Code() == code })
 }
 
 // errorType returns the error.type of an error that is not nil. There are few.
@@ -34,9 +34,9 @@ func errorType(err error) string {
 	var status ociregistry.HTTPError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &coded) && codesOfErrors[coded.Code()]:
+	case errors.As(err, &coded) && isSentinel(coded.Code()):
 		return coded.Code()
-	case errors.As(err, &status) && http.StatusText(status.StatusCode()) != "", errors.As(err, &status) && status.StatusCode() == 499:
+	case errors.As(err, &status) && isStatus(status.StatusCode()):
 		return strconv.Itoa(status.StatusCode())
 	case errors.Is(err, context.Canceled):
 		return "canceled"
@@ -44,6 +44,11 @@ func errorType(err error) string {
 		return "timeout"
 	}
 	return "_OTHER"
+}
+
+// isStatus reports whether an HTTP status may be an error.type.
+func isStatus(status int) bool {
+	return status == ociserver.StatusClientGone || http.StatusText(status) != ""
 }
 
 // isAnswer reports whether err is what a registry that works answers to some calls.

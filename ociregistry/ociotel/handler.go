@@ -17,6 +17,9 @@ import (
 // request names is in the attributes that [New] has. The id of an upload session is not in the
 // span. A request whose answer was broken off has failed, with the error.type "aborted".
 //
+// Set Options.Server for a server that anyone can reach: without it, server.address is what
+// the client says in its Host header, of which there can be any number in metrics.
+//
 // Paths are those of h: put Handler inside of an [http.StripPrefix]. What h sends from a file
 // without copying it does not count for http.server.response.body.size; that of [OnEvent] counts
 // it.
@@ -74,6 +77,9 @@ func httpOptions(opts *Options) []otelhttp.Option {
 	all := []otelhttp.Option{otelhttp.WithSpanNameFormatter(func(_ string, req *http.Request) string {
 		return exchangeOf(req).spanName(req.Method)
 	})}
+	if opts.Server != "" {
+		all = append(all, otelhttp.WithServerName(opts.Server))
+	}
 	if opts.TracerProvider != nil {
 		all = append(all, otelhttp.WithTracerProvider(opts.TracerProvider))
 	}

@@ -10,20 +10,20 @@ import (
 )
 
 func (r *registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
-	return list(func() *call { return r.begin(ctx, "Repositories", "") }, func(ctx context.Context) iter.Seq2[string, error] {
+	return list(func() *call { return r.begin(ctx, prefix+"Repositories", "") }, func(ctx context.Context) iter.Seq2[string, error] {
 		return r.r.Repositories(ctx, startAfter)
 	})
 }
 
 func (r *registry) Tags(ctx context.Context, repo string, startAfter string) iter.Seq2[string, error] {
-	return list(func() *call { return r.begin(ctx, "Tags", repo) }, func(ctx context.Context) iter.Seq2[string, error] {
+	return list(func() *call { return r.begin(ctx, prefix+"Tags", repo) }, func(ctx context.Context) iter.Seq2[string, error] {
 		return r.r.Tags(ctx, repo, startAfter)
 	})
 }
 
 func (r *registry) Referrers(ctx context.Context, repo string, digest ociregistry.Digest, artifactType string) iter.Seq2[ociregistry.Descriptor, error] {
 	begin := func() *call {
-		c := r.begin(ctx, "Referrers", repo)
+		c := r.begin(ctx, prefix+"Referrers", repo)
 		c.manifest(digest)
 		if artifactType != "" && c.span.IsRecording() {
 			c.span.SetAttributes(attribute.String("oci.artifact.type", artifactType))

@@ -74,7 +74,7 @@ type collector struct {
 }
 
 func (g *collector) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, error) {
-	c := g.base.begin(ctx, "GC", "")
+	c := g.base.begin(ctx, prefix+"GC", "")
 	report, err := g.collects.GC(c.ctx, opts)
 	g.gc.record(c.ctx, report, c.since(), err)
 	c.end(err)
@@ -88,7 +88,7 @@ type usageReporter struct {
 }
 
 func (u *usageReporter) Usage(ctx context.Context, prefix string) (int64, error) {
-	c := u.base.begin(ctx, "Usage", "")
+	c := u.base.begin(ctx, prefix+"Usage", "")
 	if c.span.IsRecording() {
 		c.span.SetAttributes(attribute.String("oci.usage.prefix", prefix))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -112,10 +113,13 @@ type call struct {
 	ended  bool
 }
 
-// begin begins a call.
-func (r *registry) begin(ctx context.Context, method, repo string) *call {
-	c := &call{r: r, method: method, repo: repo, start: time.Now()}
-	c.ctx, c.span = r.tracer.Start(ctx, spanName(method), trace.WithTimestamp(c.start))
+// prefix is that of the names of spans, before the name of the method.
+const prefix = "ociregistry."
+
+// begin begins a call, whose span has the given name.
+func (r *registry) begin(ctx context.Context, name, repo string) *call {
+	c := &call{r: r, method: strings.TrimPrefix(name, prefix), repo: repo, start: time.Now()}
+	c.ctx, c.span = r.tracer.Start(ctx, name)
 	if c.span.IsRecording() {
 		c.span.SetAttributes(r.common...)
 		if repo != "" {
@@ -124,21 +128,6 @@ func (r *registry) begin(ctx context.Context, method, repo string) *call {
 	}
 	return c
 }
-
-// spanNames has the names of spans, which are not to be made anew for each call.
-var spanNames = make(map[string]string)
-
-func init() {
-	for _, method := range []string{
-		"GetBlob", "GetBlobRange", "GetManifest", "GetTag", "ResolveBlob", "ResolveManifest", "ResolveTag",
-		"PushBlob", "PushBlobChunked", "PushBlobChunkedResume", "MountBlob", "PushManifest",
-		"DeleteBlob", "DeleteManifest", "DeleteTag", "Repositories", "Tags", "Referrers", "GC", "Usage",
-	} {
-		spanNames[method] = "ociregistry." + method
-	}
-}
-
-func spanName(method string) string { return spanNames[method] }
 
 // since returns the time since the call began.
 func (c *call) since() time.Duration { return time.Since(c.start) }

@@ -54,10 +54,26 @@ type exchangeKey struct{}
 
 func newExchange(method string, u *url.URL) *exchange {
 	x := &exchange{url: u}
-	if r, err := wire.ParseRequest(method, u); err == nil {
+	r, err := wire.ParseRequest(method, u)
+	if before, ok := session(u.Path); err != nil && ok { // the ids of other registries have any form
+		known := *u
+		known.Path, known.RawPath = before+wire.EncodeUploadID("any"), ""
+		r, err = wire.ParseRequest(method, &known)
+	}
+	if err == nil {
 		x.Request, x.route = r, routes[r.Kind]
 	}
 	return x
+}
+
+// session returns the path of an upload session without its id.
+func session(path string) (before string, ok bool) {
+	const uploads = "/blobs/uploads/"
+	i := strings.LastIndex(path, uploads)
+	if i < 0 || i+len(uploads) == len(path) {
+		return "", false
+	}
+	return path[:i+len(uploads)], true
 }
 
 // exchangeOf returns the exchange of a request.
@@ -82,8 +98,8 @@ func (x *exchange) visibleURL() *url.URL {
 	if u.User = nil; u.RawQuery != "" {
 		u.RawQuery = "REDACTED"
 	}
-	if before, _, ok := strings.Cut(u.Path, "/blobs/uploads/"); ok && x.route != uploads {
-		u.Path, u.RawPath = before+"/blobs/uploads/REDACTED", ""
+	if before, ok := session(u.Path); ok {
+		u.Path, u.RawPath = before+"REDACTED", ""
 	}
 	return &u
 }
