@@ -323,7 +323,7 @@ func (ft *faultTest) try(t *testing.T, f disktest.Fault) (wrong []string) {
 	if failed && !late && tidy && !ft.call.gradual {
 		difference(&wrong, "what is left behind", leftover(there, files(e.fs)), nil)
 	}
-	lost := failed && ft.call.lost != nil && ft.call.lost(e, hits[0])
+	lost := failed && ft.call.lost != nil && slices.ContainsFunc(hits, func(hit string) bool { return ft.call.lost(e, hit) })
 	looked, left := ft.kill(t, e)
 	difference(&wrong, "what is there after a kill", looked, want)
 	if lost {

@@ -26,6 +26,23 @@ func Redact(msg, id string) string {
 	return strings.ReplaceAll(msg, id, Hash(id))
 }
 
+// RedactError returns err with an ID in its message replaced by the hash. It is still
+// err for [errors.Is] and [errors.As].
+func RedactError(err error, id string) error {
+	if err == nil {
+		return nil
+	}
+	return &redacted{Redact(err.Error(), id), err}
+}
+
+type redacted struct {
+	msg string
+	err error
+}
+
+func (e *redacted) Error() string { return e.msg }
+func (e *redacted) Unwrap() error { return e.err }
+
 // RedactQueries returns msg without what looks like the query of a URL, which may have an
 // upload id or a signature.
 func RedactQueries(msg string) string {

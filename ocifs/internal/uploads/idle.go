@@ -31,9 +31,7 @@ func (u *Sessions) EndIdle(since time.Time, dryRun bool, found func(repo string,
 	}
 	slices.Sort(ids)
 	for _, id := range slices.Compact(ids) {
-		if err := u.endIdle(id, since, dryRun, found); err != nil {
-			errs = append(errs, errors.New(uploadid.Redact(err.Error(), id)))
-		}
+		errs = append(errs, uploadid.RedactError(u.endIdle(id, since, dryRun, found), id))
 	}
 	return errors.Join(errs...)
 }

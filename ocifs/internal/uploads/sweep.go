@@ -113,10 +113,7 @@ func (u *Sessions) sweep() (n int, err error) {
 		if stays {
 			n++
 		}
-		if err != nil {
-			err = errors.New(uploadid.Redact(err.Error(), id))
-		}
-		errs = append(errs, err)
+		errs = append(errs, uploadid.RedactError(err, id))
 	}
 	return n, errors.Join(append(errs, err)...)
 }
