@@ -146,7 +146,7 @@ func (s *sweep) check(b *repos.Batch, n int) error {
 	if err := b.Announce(announced...); err != nil {
 		return err
 	}
-	if err := s.removeBefore(end, s.began.Add(maxTime)); err != nil || s.any {
+	if err := s.removeBefore(end, s.began.Add(maxTime)); err != nil || s.any || len(announced) == 0 {
 		return err
 	}
 	return b.Announce("")

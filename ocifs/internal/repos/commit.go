@@ -271,9 +271,12 @@ func (repo *Repository) indexSize() int64 {
 	return repo.seen.index.Size()
 }
 
-// append writes operations to the journal, which has size bytes, and applies them to the
-// state. If it fails, it undoes the write.
+// append writes operations, if there are any, to the journal, which has size bytes, and
+// applies them to the state. If it fails, it undoes the write.
 func (repo *Repository) append(f disk.File, size int64, ops []repostate.Op, write func(f disk.File, text []byte, offset int64) error) error {
+	if len(ops) == 0 {
+		return nil // a record without operations would be the end of the journal for who reads it
+	}
 	at := repo.at
 	if !repo.HasLayout() { // the process that made the journal died
 		if err := repo.Complete(); err != nil {

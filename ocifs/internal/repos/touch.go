@@ -61,8 +61,8 @@ func (repo *Repository) endAnnouncement(ctx context.Context) error {
 	}})
 }
 
-// Announce says that the change may delete these. It is durable no sooner than the change.
-// Without a change, the announcement ends with one of no digest.
+// Announce says that the change may delete these, if there are any. It is durable no sooner
+// than the change. Without a change, the announcement ends with one of no digest.
 func (b *Batch) Announce(digests ...ociregistry.Digest) error {
 	var ops []repostate.Op
 	for _, digest := range digests {
