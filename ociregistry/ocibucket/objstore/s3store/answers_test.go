@@ -51,6 +51,7 @@ func TestErrors_SayWhatBecameOfTheRequest(t *testing.T) {
 		{404, "NoSuchBucket", objstore.ErrInvalid, objstore.ErrInvalid},
 		{412, "PreconditionFailed", objstore.ErrPrecondition, objstore.ErrPrecondition},
 		{409, "ConditionalRequestConflict", objstore.ErrConflict, objstore.ErrConflict},
+		{409, "ExistingObjectIsDirectory", objstore.ErrConflict, objstore.ErrConflict},
 		{503, "SlowDown", objstore.ErrThrottled, objstore.ErrThrottled},
 		{429, "Whatever", objstore.ErrThrottled, objstore.ErrThrottled},
 		{403, "AccessDenied", objstore.ErrDenied, objstore.ErrDenied},
