@@ -16,7 +16,8 @@ type accounts struct {
 	hashes map[string][]byte // by user
 
 	// decoy is the hash that takes the longest of them. The password of a user that does not
-	// exist is compared with it, so that the time of an answer does not tell who exists.
+	// exist is compared with it, so that the time of an answer does not tell who exists: if
+	// all have the same cost, as those that htpasswd makes, all take the same time.
 	decoy []byte
 }
 
