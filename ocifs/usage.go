@@ -25,7 +25,8 @@ var _ ociregistry.UsageReporter = (*Registry)(nil)
 // yet. If ReadOnly is set, each call looks at the directories of all repositories.
 //
 // From the first call on, which leaves a note in the directory, each process appends a line to
-// a file when it has folded a journal.
+// a file when it has folded a journal. A directory whose Usage nobody has asked for has no such
+// cost.
 //
 // Errors: [ociregistry.ErrNameInvalid], and those of the filesystem.
 func (r *Registry) Usage(ctx context.Context, prefix string) (int64, error) {

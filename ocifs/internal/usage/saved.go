@@ -48,7 +48,7 @@ func (r *Reporter) load() {
 	}
 	for line := range strings.Lines(rest) {
 		var s saved
-		if json.Unmarshal([]byte(line), &s) == nil && ociregistry.CheckRepository(s.Name) == nil && s.Bytes >= 0 {
+		if json.Unmarshal([]byte(line), &s) == nil && ociregistry.CheckRepository(s.Name) == nil && s.Bytes >= 0 && s.Stamp.isThere() {
 			r.Tally.Set(s.Name, s.Bytes)
 			r.counts[s.Name] = &count{stamp: s.Stamp, final: true}
 		}
