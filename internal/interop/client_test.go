@@ -37,14 +37,22 @@ func run(m *testing.M) int {
 		return 2
 	}
 	defer os.RemoveAll(dir)
-	ociserve = filepath.Join(dir, "ociserve")
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", ociserve, "./cmd/ociserve")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build of ociserve: %v\n%s", err, out)
+	if ociserve, err = buildProgram(filepath.Join("..", ".."), dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
 	return m.Run()
+}
+
+// buildProgram builds the ociserve of a module in a directory, and returns its path.
+func buildProgram(module, dir string) (string, error) {
+	path := filepath.Join(dir, "ociserve")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/ociserve")
+	build.Dir = module
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build of ociserve: %w\n%s", err, out)
+	}
+	return path, nil
 }
 
 // selection returns the clients to test.

@@ -54,19 +54,29 @@ const clientClosed = 499
 func startServing(t *testing.T, args []string, expected ...int) *server {
 	t.Helper()
 	s := launch(t, args)
-	t.Cleanup(func() {
-		s.stop()
-		for _, r := range s.requests(t) {
-			if r.status >= 400 && r.status != http.StatusNotFound && r.status != clientClosed && !slices.Contains(expected, r.status) {
-				t.Errorf("request failed: %+v", r)
-			}
-		}
-	})
+	t.Cleanup(func() { s.checkRequests(t, expected...) })
 	return s
+}
+
+// checkRequests stops the server, and checks that its log has no request that failed otherwise than
+// expected.
+func (s *server) checkRequests(t *testing.T, expected ...int) {
+	s.stop()
+	for _, r := range s.requests(t) {
+		if r.status >= 400 && r.status != http.StatusNotFound && r.status != clientClosed && !slices.Contains(expected, r.status) {
+			t.Errorf("request failed: %+v", r)
+		}
+	}
 }
 
 // launch runs an ociserve until the test ends, whatever its log says then.
 func launch(t *testing.T, args []string) *server {
+	t.Helper()
+	return launchProgram(t, ociserve, nil, args)
+}
+
+// launchProgram is launch for another program that has the flags of ociserve, with more in its environment.
+func launchProgram(t *testing.T, program string, env, args []string) *server {
 	t.Helper()
 	s := &server{log: filepath.Join(t.TempDir(), "log"), temp: t.TempDir()}
 	// A file, rather than a pipe: what the server has logged before it
@@ -76,8 +86,8 @@ func launch(t *testing.T, args []string) *server {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(ociserve, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+s.temp)
+	cmd := exec.Command(program, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	cmd.Env = append(append(os.Environ(), "TMPDIR="+s.temp), env...)
 	cmd.Stderr = log
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

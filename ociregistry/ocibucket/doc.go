@@ -5,4 +5,49 @@
 //
 // A [Registry] keeps in memory what it has read of repositories, and reads on from there, so that most
 // calls need one or a few requests. It keeps nothing that it could not lose.
+//
+// # A directory or a bucket
+//
+// Take package ocifs as long as one machine's disk is enough, with a second machine for the day when the
+// first one fails. A call there costs no request over a network; other tools read and write the
+// directory; and damage can be repaired in place.
+//
+// Take a bucket if the content does not fit on one disk, if several machines are to serve it at once, or if
+// machines come and go. A change of one repository waits for one request, some 20 ms, which other changes
+// of the same process share; so 16 processes together make about a hundred changes of one repository in a
+// second. Different repositories do not wait for each other. Clients can be sent to the bucket
+// for the bytes ([Registry.BlobURL]), which then do not pass through the process.
+//
+// # What it costs
+//
+// Stores charge for requests, for what is stored, and for what leaves their network. DESIGN.md has a table of the requests
+// that each call needs, which a test holds. By the list prices of S3 Standard in us-east-1 that were published in
+// 2025 ($5 for a million of PUT, POST and LIST, $0.40 for a million of GET, no charge for DELETE), as
+// examples:
+//
+//   - A million pulls of an image with a config and 10 layers, redirected: 13 GETs each by the
+//     registry and 10 by the client, $9. What clients outside the region pull costs far more, by the byte.
+//   - A million pushes of such an image, all of it new, with layers of up to a part's size by POST, PATCH and PUT: 87 PUTs
+//     and some 34 GETs each, $450. A layer whose bytes are there costs 2 PUTs, a LIST and a GET; one of k parts k+10
+//     requests.
+//   - A collection reads the marker, the references and the link of each blob: $6 for a million
+//     of them. So collect once a day rather than each hour.
+//   - An idle process makes no requests. One from which something is pulled writes down when that was, every ten
+//     minutes: $0.02 in a month.
+//
+// # What a store must do
+//
+// Reads and lists must show every write that was answered before, and PUT must have the conditions
+// If-None-Match and If-Match, also when an upload of parts is completed. [New] tries that and refuses a store that
+// does not keep it, with [objstore.ErrConditions]. Amazon S3, Azure Blob Storage and versitygw (from 1.8.0) do; package
+// objstore says what is needed for others, and objstore/storetest tests it. A bucket must not have
+// rules that expire or archive objects below the prefix of a registry, except for one that aborts
+// incomplete uploads after a week or more. Versions of objects are not needed.
+//
+// # Moving
+//
+// A pass of ocicopy's Mirror copies all repositories with their tags and referrers from any registry to another, such as
+// from a directory into a bucket: see the example. Another pass copies what has come since, and no
+// content that is there already. Stop pushes to the directory before the last one. Manifests without a
+// tag, an index or a subject are not copied.
 package ocibucket
