@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
 )
 
@@ -69,6 +70,47 @@ func (v *Version) preRelease() string {
 
 // String returns the tag.
 func (v Version) String() string { return v.tag }
+
+// maxKey is the number in a key that stands for all that are as large or larger.
+const maxKey = 1<<20 - 1
+
+// Key returns a number below 1<<62 by which most versions can be compared: of two with
+// different keys, that with the larger one is the higher.
+func (v Version) Key() uint64 {
+	if !v.is {
+		return v.textKey()
+	}
+	key := uint64(1)
+	for i, large := 0, false; i < len(v.ends); i++ {
+		n := uint64(0) // what follows a large number does not count
+		if s := v.number(i); !large && len(s) < 10 {
+			n, _ = strconv.ParseUint(s, 10, 32)
+			n = min(n, maxKey)
+		} else if !large {
+			n = maxKey
+		}
+		large = large || n == maxKey
+		key = key<<20 | n
+	}
+	return key
+}
+
+// textKey returns the first seven bytes up to a number. All numbers at the beginning are alike.
+func (v Version) textKey() (key uint64) {
+	first := v.tag
+	if i := strings.IndexAny(first, "0123456789"); i == 0 {
+		first = "0"
+	} else if i > 0 {
+		first = first[:i]
+	}
+	for i := range 7 {
+		key <<= 8
+		if i < len(first) {
+			key |= uint64(first[i])
+		}
+	}
+	return key
+}
 
 // Compare is [CompareVersions] for tags that are parsed.
 func (v Version) Compare(w Version) int {

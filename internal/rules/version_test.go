@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,13 +20,18 @@ var version = regexp.MustCompile(`^v?(0|[1-9][0-9]*)(?:\.(0|[1-9][0-9]*))?(?:\.(
 const identifier = `0|[1-9][0-9]*|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*`
 
 func FuzzCompareVersions(f *testing.F) {
-	for _, s := range []string{"1.2.3", "v1-alpha.1", "1.0.0-0a.-", "1.00", "1.2.", "1-", "1-01", "latest", "build-10", "build-9b", "", "1.2.3.4", "v"} {
+	for _, s := range []string{"1.2.3", "v1-alpha.1", "1.0.0-0a.-", "1.00", "1.2.", "1-", "1-01", "latest", "build-10", "build-9b", "", "1.2.3.4", "v", "1048575.1", "1048576.0", "99999999999999999999.1"} {
 		f.Add(s, "1.2.3", "build-9")
+		f.Add(s, "1048575.2", "-")
 	}
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		qt.Check(t, qt.Equals(rules.IsVersion(a), version.MatchString(a) && !strings.HasSuffix(a, "\n")), qt.Commentf("%q", a))
 		qt.Check(t, qt.Equals(rules.CompareVersions(a, b), -rules.CompareVersions(b, a)))
 		qt.Check(t, qt.Equals(rules.CompareVersions(a, b) == 0, a == b), qt.Commentf("%q and %q", a, b))
+		if ka, kb := rules.ParseVersion(a).Key(), rules.ParseVersion(b).Key(); ka != kb {
+			qt.Check(t, qt.Equals(rules.CompareVersions(a, b), cmp.Compare(ka, kb)), qt.Commentf("%q and %q", a, b))
+			qt.Check(t, qt.IsTrue(max(ka, kb) < 1<<62))
+		}
 		sorted := []string{a, b, c}
 		slices.SortFunc(sorted, rules.CompareVersions)
 		qt.Check(t, qt.IsTrue(rules.CompareVersions(sorted[0], sorted[2]) <= 0), qt.Commentf("%q", sorted))

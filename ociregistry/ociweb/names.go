@@ -2,6 +2,7 @@ package ociweb
 
 import (
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +44,9 @@ func (x *exchange) read(list iter.Seq2[string, error], size int, wanted func(str
 		if len(n.items) == size {
 			n.next = n.items[size-1]
 			return n, nil
+		}
+		if len(n.items) == cap(n.items) {
+			n.items = slices.Grow(n.items, max(64, len(n.items))) // append copies a long list more often
 		}
 		n.items = append(n.items, name)
 	}

@@ -10,31 +10,35 @@ import (
 
 // place is a tag with its place among the others of a repository.
 type place struct {
-	group   group
+	key     uint64 // of two places with different keys, that with the smaller one is the first
 	version rules.Version
 }
 
-type group uint8
-
+// Groups of tags, in order.
 const (
-	latest group = iota
-	plain
+	latest      = iota
+	plain       // in the order of versions, the highest first
 	aboutOthers // tags such as cosign's, which are made of a digest
 )
 
 func placeOf(tag string) place {
-	p := place{plain, rules.ParseVersion(tag)}
+	p := place{version: rules.ParseVersion(tag)}
+	group := uint64(plain)
 	if tag == "latest" {
-		p.group = latest
+		group = latest
 	} else if _, _, ok := rules.Subject(tag); ok {
-		p.group = aboutOthers
+		group = aboutOthers
 	}
+	p.key = group<<62 | (1<<62 - 1 - p.version.Key())
 	return p
 }
 
-// compare orders places: within a group, the highest version is the first.
-func (p place) compare(q place) int {
-	return cmp.Or(cmp.Compare(p.group, q.group), q.version.Compare(p.version))
+// compare orders places.
+func (p *place) compare(q *place) int {
+	if p.key != q.key {
+		return cmp.Compare(p.key, q.key)
+	}
+	return q.version.Compare(p.version)
 }
 
 // sortPart moves the places that belong at from up to to there, in order. The rest is in no
@@ -44,7 +48,7 @@ func sortPart(s []place, from, to int) {
 		return
 	}
 	if len(s) <= 32 {
-		slices.SortFunc(s, place.compare)
+		slices.SortFunc(s, func(p, q place) int { return p.compare(&q) })
 		return
 	}
 	pivot := partition(s)
@@ -60,7 +64,7 @@ func partition(s []place) int {
 	s[i], s[last] = s[last], s[i]
 	pivot := 0
 	for i := range s[:last] {
-		if s[i].compare(s[last]) < 0 {
+		if s[i].compare(&s[last]) < 0 {
 			s[i], s[pivot] = s[pivot], s[i]
 			pivot++
 		}

@@ -21,7 +21,7 @@ func TestSortPart_IsAPartOfTheWhole(t *testing.T) {
 			sorted = append(sorted, placeOf(fmt.Sprintf([]string{"1.%d", "v%d.0", "x-%d"}[i%3], i)))
 		}
 		sorted = append(sorted, placeOf("latest"), placeOf("sha256-"+strings.Repeat("0", 64)+".sig"))
-		slices.SortFunc(sorted, place.compare)
+		slices.SortFunc(sorted, func(p, q place) int { return p.compare(&q) })
 		qt.Check(t, qt.Equals(sorted[0].version.String(), "latest"))
 		for range 50 {
 			part := slices.Clone(sorted)
@@ -30,7 +30,7 @@ func TestSortPart_IsAPartOfTheWhole(t *testing.T) {
 			to := from + rnd.IntN(len(part)-from) + 1
 			sortPart(part, from, to)
 			qt.Assert(t, qt.IsTrue(slices.Equal(part[from:to], sorted[from:to])), qt.Commentf("%d: %d to %d", n, from, to))
-			slices.SortFunc(part, place.compare)
+			slices.SortFunc(part, func(p, q place) int { return p.compare(&q) })
 			qt.Assert(t, qt.IsTrue(slices.Equal(part, sorted)))
 		}
 	}
