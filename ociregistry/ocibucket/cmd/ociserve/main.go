@@ -61,7 +61,7 @@
 // memory only. A client that would wait for more than ten seconds is answered with status 429.
 //
 // With -anonymous-pull, Docker must log in even to pull: it does not use the Basic scheme
-// without a user. Clients such as containerd, podman, skopeo, crane, oras and regctl need not.
+// without a user. Clients such as containerd, podman, skopeo, crane and regctl need not.
 package main
 
 import "github.com/seed-40b21970/oci/internal/serve"
