@@ -62,6 +62,7 @@ func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobRe
 		if err != nil {
 			return nil, OutcomeFailed, at.Wrap(err)
 		}
+		f.window.expect()
 		if isNew {
 			// Another fetch may have ended since the cache registry was asked.
 			rd, err := c.cachedBlob(ctx, at.Repository, digest)
@@ -75,6 +76,7 @@ func (c *Cache) fetchBlob(ctx context.Context, at call.Call) (ociregistry.BlobRe
 			go f.run()
 		}
 		rd, err := f.follow(ctx, at, 0, -1)
+		f.window.arrived()
 		if err != errFound {
 			return rd, OutcomeFetched, err
 		}

@@ -157,6 +157,31 @@ func TestCache_ReaderThatIsBehindContinuesElsewhere(t *testing.T) {
 	}
 }
 
+// slowContext takes its time whenever it is asked for.
+type slowContext struct{ context.Context }
+
+func (c slowContext) Done() <-chan struct{} {
+	time.Sleep(time.Second)
+	return c.Context.Done()
+}
+
+// A fetch discards nothing before those have their readers for whom it began, or who have joined
+// it, however fast the cache registry takes the blob.
+func TestCache_WaitsForReadersThatAreAboutToRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLarge(t, ociunify.CacheOptions{})
+		rd, err := l.GetBlob(slowContext{t.Context()}, "foo", l.blob.Descriptor.Digest)
+		qt.Assert(t, qt.IsNil(err))
+		got, err := readAll(rd, nil)
+		wantBytes(t, got, err, l.blob.Bytes())
+		synctest.Wait()
+		qt.Check(t, qt.Equals(l.origin.took(), "GetBlob"))
+		qt.Check(t, qt.IsTrue(l.isKept(t)))
+		qt.Check(t, qt.IsNil(l.Close()))
+	})
+}
+
 // Content that the origin sends to a reader that was behind is verified.
 func TestCache_VerifiesWhatAReaderThatIsBehindReads(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,7 @@ type window struct {
 	mu        sync.Mutex
 	start     int64 // the bytes before it are no longer in the spool
 	followers map[*follower]bool
+	expected  int           // callers that are about to enter, and need all bytes
 	moved     chan struct{} // closed when a follower moves, enters or leaves; nil if nobody waits
 }
 
@@ -63,6 +64,22 @@ func (w *window) init(size, spool int64) {
 	if size < 0 || size > spool {
 		w.size = spool
 	}
+}
+
+// expect makes the fetch wait, before it discards anything, for a caller that is about to enter
+// and needs all bytes, until arrived is called.
+func (w *window) expect() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expected++
+}
+
+// arrived is called when a caller that was expected has entered, or does not come.
+func (w *window) arrived() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expected--
+	w.wake()
 }
 
 // enter adds a follower. One that is too far behind must leave at once.
@@ -147,7 +164,7 @@ func (w *window) advance(start, visible int64) (moved chan struct{}, byStore *fo
 	for r := range w.followers {
 		waits = waits || r.cancel != nil && r.passed >= visible
 	}
-	holds := len(w.followers) == 0
+	holds := len(w.followers) == 0 || w.expected > 0
 	for r := range w.followers {
 		switch {
 		case r.passed >= start:
