@@ -21,6 +21,7 @@ func TestEachReadsWhatEachWroteInABucket(t *testing.T) {
 			env := []string{"AWS_ACCESS_KEY_ID=" + servers.S3Access, "AWS_SECRET_ACCESS_KEY=" + servers.S3Secret, "AWS_REGION=us-east-1"}
 			args := append([]string{"-bucket", "s3://bucket/" + name + "?endpoint=" + endpoint}, flags...)
 			s := launchProgram(t, program, env, args)
+			s.redirects = flags != nil
 			t.Cleanup(func() { s.checkRequests(t) })
 			testMatrix(t, s)
 		})

@@ -206,3 +206,40 @@ func TestSessions_AnAnswerIsPromptWhenTheStoreHangs(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, context.Canceled))
 	hang.Store(false)
 }
+
+// A session that another process commits has ended for who adds to it: nobody else has added anything.
+func TestSession_ThatIsCommittedElsewhereIsUnknown(t *testing.T) {
+	t.Parallel()
+	var meanwhile func()
+	store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+		if f := meanwhile; f != nil && strings.HasPrefix(req.Key, "b/") { // the session is committing
+			meanwhile = nil
+			f()
+		}
+		return memstore.Fault{}
+	}})
+	a, b := twoProcesses(t, store)
+	blob := ocitest.NewBlob(1, 100)
+	w, err := a.PushBlobChunked(t.Context(), "app", 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = w.Write(blob.Bytes())
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(w.Close()))
+	late, err := a.PushBlobChunkedResume(t.Context(), "app", w.ID(), 100, 0)
+	qt.Assert(t, qt.IsNil(err))
+	_, err = late.Write([]byte("more"))
+	qt.Assert(t, qt.IsNil(err))
+	other, err := b.PushBlobChunkedResume(t.Context(), "app", w.ID(), 100, 0)
+	qt.Assert(t, qt.IsNil(err))
+	asked := false
+	meanwhile = func() {
+		asked = true
+		qt.Check(t, qt.ErrorIs(late.Close(), error(ociregistry.ErrBlobUploadUnknown)))
+		_, err := a.PushBlobChunkedResume(t.Context(), "app", w.ID(), 104, 0)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+	}
+	_, err = other.Commit(blob.Descriptor.Digest)
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(asked))
+	wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+}

@@ -104,7 +104,7 @@ func (s *session) resume(ctx context.Context, repo string, offset int64) (int64,
 			return 0, err
 		}
 	}
-	if s.saved.Repository != repo || s.saved.Status == formats.Gone {
+	if s.saved.Repository != repo || s.saved.Status == formats.Gone || s.saved.Status != formats.Open && offset != -1 && offset != s.size {
 		return 0, ociregistry.ErrBlobUploadUnknown
 	}
 	return s.size, nil
@@ -181,13 +181,14 @@ func (s *session) change(ctx context.Context, next formats.Session) error {
 	if err := s.adoptObject(o); err != nil {
 		return err
 	}
-	if s.saved.Status == formats.Gone {
+	if s.saved.Status != formats.Open {
 		return ociregistry.ErrBlobUploadUnknown
 	}
 	return errAt(s.size)
 }
 
-// at checks that a writer may go on at its offset. What is known must be known.
+// at checks that a writer may go on at its offset. One that is committing can be finished at its end, and has ended
+// for others.
 func (s *session) at(ctx context.Context, offset int64) error {
 	if s.etag == "" && s.saved.Status != formats.Gone {
 		if err := s.load(ctx); err != nil {
@@ -195,7 +196,7 @@ func (s *session) at(ctx context.Context, offset int64) error {
 		}
 	}
 	switch {
-	case s.saved.Status == formats.Gone:
+	case s.saved.Status == formats.Gone, s.saved.Status != formats.Open && s.size != offset:
 		return ociregistry.ErrBlobUploadUnknown
 	case s.size != offset:
 		return errAt(s.size)
