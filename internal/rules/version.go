@@ -2,7 +2,6 @@ package rules
 
 import (
 	"cmp"
-	"strconv"
 	"strings"
 )
 
@@ -80,14 +79,13 @@ func (v Version) Key() uint64 {
 	if !v.is {
 		return v.textKey()
 	}
-	key := uint64(1)
-	for i, large := 0, false; i < len(v.ends); i++ {
-		n := uint64(0) // what follows a large number does not count
-		if s := v.number(i); !large && len(s) < 10 {
-			n, _ = strconv.ParseUint(s, 10, 32)
-			n = min(n, maxKey)
-		} else if !large {
-			n = maxKey
+	key, large := uint64(1), false
+	for i := range v.ends {
+		n := uint64(0)
+		if !large { // what follows a large number does not count
+			for _, c := range []byte(v.number(i)) {
+				n = min(10*n+uint64(c-'0'), maxKey)
+			}
 		}
 		large = large || n == maxKey
 		key = key<<20 | n
