@@ -243,3 +243,41 @@ func TestSession_ThatIsCommittedElsewhereIsUnknown(t *testing.T) {
 	qt.Check(t, qt.IsTrue(asked))
 	wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
 }
+
+// Of several commits of a session at once, in different processes, one has made the blob.
+func TestSession_IsCommittedOnce(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{100, 100_000} {
+		var meanwhile func()
+		store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+			if f := meanwhile; f != nil && strings.HasPrefix(req.Key, "b/") { // the session is committing
+				meanwhile = nil
+				f()
+			}
+			return memstore.Fault{}
+		}})
+		a, b := twoProcesses(t, store)
+		blob := ocitest.NewBlob(1, size)
+		w, err := a.PushBlobChunked(t.Context(), "app", 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(blob.Bytes())
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(w.Close()))
+		won := 0
+		commit := func(r *Registry) {
+			w, err := r.PushBlobChunkedResume(t.Context(), "app", w.ID(), size, 0)
+			if err == nil {
+				_, err = w.Commit(blob.Descriptor.Digest)
+			}
+			if err == nil {
+				won++
+			} else {
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+			}
+		}
+		meanwhile = func() { commit(a) }
+		commit(b)
+		qt.Check(t, qt.Equals(won, 1))
+		wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+	}
+}

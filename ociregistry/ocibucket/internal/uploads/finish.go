@@ -167,7 +167,10 @@ func (s *session) commit(ctx context.Context, d ociregistry.Digest) error {
 	}
 	gone := s.saved
 	gone.Status = formats.Gone
-	s.change(ctx, gone) // else it expires
+	// Who ends the session has committed it, of several who finish the same commit.
+	if ended := s.change(ctx, gone); err == nil && errors.Is(ended, ociregistry.ErrBlobUploadUnknown) {
+		err = ended
+	} // after another error it expires
 	s.drop()
 	s.saved.Status = formats.Gone
 	return err
