@@ -9,6 +9,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/ordered"
 	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/refs"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
@@ -116,7 +117,7 @@ func areAbsent(repo *repos.Repository, manifests []*repostate.Manifest) ([]bool,
 		if m == nil {
 			return nil
 		}
-		present, err := repo.IsPresent(m)
+		present, err := content.IsPresent(repo, m)
 		absent[i] = err == nil && !present
 		switch {
 		case disk.IsExhausted(err):

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/garbage"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -176,7 +177,7 @@ func (p *push) commit(ctx context.Context) error {
 		if !errors.As(err, &doubt) {
 			return err
 		}
-		switch size, err := p.repo.IntactSize(doubt.digest); {
+		switch size, err := content.IntactSize(p.repo, doubt.digest); {
 		case errors.Is(err, fs.ErrNotExist):
 			p.damaged = append(p.damaged, doubt.digest)
 		case err != nil:
@@ -287,5 +288,5 @@ func (p *push) intact() (bool, error) {
 	if inMemory {
 		return true, nil
 	}
-	return p.repo.HasFile(m.Digest, m.Size)
+	return content.IsReadable(p.repo, m.Digest, m.Size)
 }

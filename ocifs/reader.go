@@ -10,7 +10,9 @@ import (
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/internal/window"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/garbage"
 	"github.com/seed-40b21970/oci/ocifs/internal/refs"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -124,7 +126,7 @@ func checkFile(repo *repos.Repository, err error, digest ociregistry.Digest, siz
 	if err != nil || want < 0 || size == want {
 		return err
 	}
-	if _, err = repo.IntactSize(digest); errors.Is(err, fs.ErrNotExist) {
+	if _, err = content.IntactSize(repo, digest); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: its file has %d bytes, its manifests say %d", ociregistry.ErrBlobUnknown, size, want)
 	}
 	return err
@@ -220,7 +222,7 @@ func (r *Registry) readManifest(ctx context.Context, repo *repos.Repository, m *
 	}
 	text := ""
 	if err == nil {
-		if text, err = repo.Contents(m); errors.Is(err, fs.ErrNotExist) {
+		if text, err = content.Text(repo, m); errors.Is(err, fs.ErrNotExist) {
 			err = ociregistry.ErrManifestUnknown
 		}
 	}
@@ -237,7 +239,7 @@ func (r *Registry) readManifest(ctx context.Context, repo *repos.Repository, m *
 func (r *Registry) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at, m, err := r.manifest(ctx, repo, digest)
 	if err == nil && !r.opts.ReadOnly {
-		m, err = r.keepManifest(ctx, at, m)
+		m, err = garbage.Keep(ctx, at, m)
 	}
 	return resolveManifest(at, m, err, "ResolveManifest", repo, string(digest))
 }
@@ -254,7 +256,7 @@ func resolveManifest(repo *repos.Repository, m *repostate.Manifest, err error, o
 	}
 	if err == nil {
 		var present bool
-		if present, err = repo.IsPresent(m); err == nil && !present {
+		if present, err = content.IsPresent(repo, m); err == nil && !present {
 			err = ociregistry.ErrManifestUnknown
 		}
 	}
@@ -274,33 +276,11 @@ func (r *Registry) manifest(ctx context.Context, name string, digest ociregistry
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := r.manifestIn(repo, digest)
+	m, err := refs.Find(repo, digest)
 	if err == nil && m == nil {
 		err = repo.Missing(ociregistry.ErrManifestUnknown)
 	}
 	return repo, m, err
-}
-
-// manifestIn returns a manifest, or nil if there is none. To find a manifest that only
-// an index names, it reads all indexes, but only if there is a file with that name.
-func (r *Registry) manifestIn(repo *repos.Repository, digest ociregistry.Digest) (m *repostate.Manifest, err error) {
-	refs.ReadChildren(repo, digest)
-	var unread bool
-	repo.View(func(s *repostate.State) { m, unread = s.Manifest(digest), s.HasUnread() })
-	if m != nil || !unread {
-		return m, nil
-	}
-	if _, err := r.store.Stat(repo.Dir, digest); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return nil, err
-	}
-	if err := refs.ReadAll(repo); err != nil {
-		return nil, err
-	}
-	repo.View(func(s *repostate.State) { m = s.Manifest(digest) })
-	return m, nil
 }
 
 // tag is like manifest, for the one that a tag points at.

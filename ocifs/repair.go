@@ -15,6 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
@@ -174,7 +175,7 @@ func (r *Registry) findManifests(ctx context.Context, repo *repos.Repository) (*
 		if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > maxFound || !r.beginsObject(repo.Dir, digest) {
 			return nil
 		}
-		text, err := repo.ReadFile(digest, info.Size())
+		text, err := content.Read(repo, digest, info.Size())
 		if err != nil {
 			return nil // damaged or unreadable
 		}

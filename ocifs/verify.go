@@ -15,6 +15,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/refs"
@@ -257,7 +258,7 @@ func (v *verification) manifest(repo *repos.Repository, m *repostate.Manifest) {
 	repo.View(func(*repostate.State) { text = m.Text })
 	var err error
 	if text == "" {
-		text, err = repo.ReadFile(m.Digest, m.Size)
+		text, err = content.Read(repo, m.Digest, m.Size)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		v.missing(repo, m)
@@ -281,7 +282,7 @@ func (v *verification) manifest(repo *repos.Repository, m *repostate.Manifest) {
 		}
 		_, err := v.registry.blobSize(repo, ref.Digest, ref.Size)
 		if doubt := new(doubtError); errors.As(err, &doubt) {
-			_, err = repo.IntactSize(ref.Digest)
+			_, err = content.IntactSize(repo, ref.Digest)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: manifest %s names it with %d bytes", ErrMissing, m.Digest, ref.Size)

@@ -11,6 +11,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ocifs/internal/uploads"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -104,7 +105,7 @@ func (r *Registry) putText(ctx context.Context, name string, digest ociregistry.
 		has := place.InText || inBatch
 		if !has && place.InFile && !absent {
 			var err error
-			if has, err = repo.HasFile(digest, int64(len(text))); err == nil && has {
+			if has, err = content.IsReadable(repo, digest, int64(len(text))); err == nil && has {
 				_, err = r.store.Touch(repo.Dir, digest)
 			}
 			if err != nil {

@@ -30,6 +30,7 @@ var layers = [][]string{
 	{"ocifs/internal/blobs", "ocifs/internal/names", "ocifs/internal/marks", "ocifs/internal/pulls", "ocifs/internal/secret", "ocifs/internal/snapshots", "ocifs/internal/tally"},
 	{"ocifs/internal/uploads", "ocifs/internal/layout"},
 	{"ocifs/internal/repos"},
+	{"ocifs/internal/content"},
 	{"ocifs/internal/refs"},
 	{"ocifs/internal/garbage", "ocifs/internal/usage"},
 	{"ociserver", "ociclient", "ocimem", "ocifs", "ociregistry/ociauth", "ociregistry/ocicerts"},

@@ -67,6 +67,12 @@ func New(work *disk.Workspace, quota *Quota, log *slog.Logger) *Store {
 	}
 }
 
+// IsVacant reports whether there is nothing in the place of a file in a layout directory.
+func (s *Store) IsVacant(dir string, d ociregistry.Digest) bool {
+	info, err := disk.Lstat(s.work.FS, Path(dir, d))
+	return info == nil && err == nil
+}
+
 // Stat returns the size of a blob in a layout directory. The error is an
 // [fs.ErrNotExist] also for a file that cannot be the blob: one that is not regular,
 // an empty file with another digest than that of empty content, or a file that was

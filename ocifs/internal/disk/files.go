@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -63,6 +64,30 @@ func Lock(ctx context.Context, fsys FS, f File, pause, most time.Duration) error
 			return ctx.Err()
 		}
 	}
+}
+
+// LockNamed locks a file that others may lock for short times, and returns its file
+// information. It returns nil if the file no longer has the given name, because that was
+// removed or replaced meanwhile.
+//
+// Errors: those of [Lock].
+func LockNamed(ctx context.Context, fsys FS, f File, name string) (fs.FileInfo, error) {
+	err := Lock(ctx, fsys, f, 50*time.Microsecond, 5*time.Millisecond)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	there, err := Lstat(fsys, name)
+	if err != nil || there == nil || !os.SameFile(mine, there) {
+		return nil, err
+	}
+	return there, nil
 }
 
 // Trim truncates f to size bytes. If f has fewer, the error is [io.ErrUnexpectedEOF].

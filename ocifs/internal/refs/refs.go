@@ -17,6 +17,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/internal/repostate"
+	"github.com/seed-40b21970/oci/ocifs/internal/content"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -71,9 +72,37 @@ func ReadWhole(repo *repos.Repository) error {
 func ReadChildren(repo *repos.Repository, digest ociregistry.Digest) {
 	var may bool
 	repo.View(func(s *repostate.State) { may = s.MayBeStored(digest) })
-	if may && repo.HasFileNamed(digest) {
+	if may && hasFile(repo, digest) {
 		findChildren(repo)
 	}
+}
+
+// hasFile reports whether there is a file of the digest.
+func hasFile(repo *repos.Repository, digest ociregistry.Digest) bool {
+	_, err := repo.Store().Stat(repo.Dir, digest)
+	return err == nil
+}
+
+// Find returns a manifest, or nil if there is none. To find a manifest that only an index
+// names, it reads all indexes, but only if there is a file with that name.
+func Find(repo *repos.Repository, digest ociregistry.Digest) (m *repostate.Manifest, err error) {
+	ReadChildren(repo, digest)
+	var unread bool
+	repo.View(func(s *repostate.State) { m, unread = s.Manifest(digest), s.HasUnread() })
+	if m != nil || !unread {
+		return m, nil
+	}
+	if _, err := repo.Store().Stat(repo.Dir, digest); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
+	}
+	if err := ReadAll(repo); err != nil {
+		return nil, err
+	}
+	repo.View(func(s *repostate.State) { m = s.Manifest(digest) })
+	return m, nil
 }
 
 // findChildren looks for manifests that indexes name, and that were not there when the
@@ -160,7 +189,7 @@ func read(repo *repos.Repository, m *repostate.Manifest) error {
 	}
 	var children []*repostate.Manifest
 	for _, ref := range info.Manifests {
-		if child := repo.Child(ref); child != nil {
+		if child := content.Child(repo, ref); child != nil {
 			children = append(children, child)
 		}
 	}
@@ -181,7 +210,7 @@ func Info(repo *repos.Repository, m *repostate.Manifest) (info manifest.Info, er
 	if _, known := manifest.Known(m.MediaType); !known && m.MediaType != "" {
 		return info, nil
 	}
-	text, err := repo.Contents(m)
+	text, err := content.Text(repo, m)
 	if err != nil {
 		return info, err
 	}

@@ -130,12 +130,11 @@ func (repo *Repository) noteAdded(ctx context.Context, digest ociregistry.Digest
 	return size, repo.Commit(&Change{Ctx: ctx, Creates: true, Check: func(b *Batch) error {
 		_, err := repo.set.store.Touch(repo.Dir, digest)
 		if errors.Is(err, fs.ErrNotExist) {
-			return errGone
+			err = errGone
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			b.Add(repostate.Op{Kind: repostate.PutBlob, Digest: digest})
 		}
-		b.Add(repostate.Op{Kind: repostate.PutBlob, Digest: digest})
-		return nil
+		return err
 	}})
 }

@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 
 	"github.com/seed-40b21970/oci/internal/repostate"
-	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
-	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -57,50 +55,6 @@ func (repo *Repository) apply(ops []repostate.Op) {
 	repo.AddBytes(n)
 }
 
-// Bytes counts the bytes of the repository, and the files of blobs and manifests. The size of
-// content whose file is there is what manifests say, or else what its file has. If anything but
-// a fold changes the repository meanwhile, the number is of no use.
-func (repo *Repository) Bytes() (n int64, files int, err error) {
-	noFile := make(map[ociregistry.Digest]bool) // which is not, or not yet, that of a blob
-	repo.mu.RLock()
-	s := repo.state
-	for digest, text := range s.Blobs() {
-		n += int64(len(text))
-		noFile[digest] = true
-	}
-	for digest := range s.Deleted() {
-		noFile[digest] = true
-	}
-	repo.mu.RUnlock()
-	s.Each(repo.mu.RLocker(), func(m *repostate.Manifest, _ ociregistry.Digest) { n += m.Size })
-	err = repo.set.store.EachName(repo.Dir, func(digest ociregistry.Digest) {
-		files++
-		if noFile[digest] {
-			return
-		}
-		repo.mu.RLock()
-		isBlob, _ := s.MayBeGarbage(digest)
-		size := s.NamedSize(digest)
-		repo.mu.RUnlock()
-		if isBlob && size < 0 {
-			size = repo.fileSize(digest)
-		}
-		if isBlob {
-			n += size
-		}
-	})
-	return n, files, err
-}
-
-// fileSize returns the size of a file, or zero if there is none.
-func (repo *Repository) fileSize(digest ociregistry.Digest) int64 {
-	info, err := disk.Lstat(repo.set.fs, blobs.Path(repo.Dir, digest))
-	if err != nil || info == nil || !info.Mode().IsRegular() {
-		return 0
-	}
-	return info.Size()
-}
-
 // blobBytes returns how many bytes a blob adds to those of the repository, or zero if it is
 // none, or nobody wants to know.
 func (repo *Repository) blobBytes(digest ociregistry.Digest) int64 {
@@ -111,7 +65,8 @@ func (repo *Repository) blobBytes(digest ociregistry.Digest) int64 {
 	case b.InText:
 		return int64(len(b.Text))
 	case b.InFile:
-		return repo.fileSize(digest)
+		_, size, _ := repo.set.store.Age(repo.Dir, digest) // zero if there is no file
+		return size
 	}
 	return 0
 }

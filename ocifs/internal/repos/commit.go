@@ -2,10 +2,8 @@ package repos
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
@@ -92,7 +90,7 @@ func (repo *Repository) lock(c *Change) (disk.File, fs.FileInfo, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		info, err := repo.set.lockFile(c.Ctx, journal, repo.journal)
+		info, err := disk.LockNamed(c.Ctx, repo.set.fs, journal, repo.journal)
 		if info != nil {
 			return journal, info, nil
 		}
@@ -130,27 +128,6 @@ func (repo *Repository) unlock(journal disk.File, c *Change) {
 		return
 	}
 	journal.Close()
-}
-
-// lockFile locks a journal and returns its file information. It returns nil if the
-// file no longer has the given name, because the repository was removed meanwhile.
-func (set *Set) lockFile(ctx context.Context, journal disk.File, name string) (fs.FileInfo, error) {
-	err := disk.Lock(ctx, set.fs, journal, 50*time.Microsecond, 5*time.Millisecond)
-	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%s: %w", name, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	mine, err := journal.Stat()
-	if err != nil {
-		return nil, err
-	}
-	there, err := disk.Lstat(set.fs, name)
-	if err != nil || there == nil || !os.SameFile(mine, there) {
-		return nil, err
-	}
-	return there, nil
 }
 
 // makeJournal creates the journal for a change, with the layout, if the change can be

@@ -70,7 +70,7 @@ func (repo *Repository) Locked(ctx context.Context, f func() error) error {
 		if err != nil {
 			return err
 		}
-		info, err := set.lockFile(ctx, journal, repo.journal)
+		info, err := disk.LockNamed(ctx, set.fs, journal, repo.journal)
 		if info != nil {
 			err = f()
 		}

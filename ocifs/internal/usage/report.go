@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
@@ -258,7 +259,45 @@ func bytesOf(repo *repos.Repository) (n int64, blobs int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	return repo.Bytes()
+	return countBytes(repo)
+}
+
+// countBytes counts the bytes of a repository, and the files of blobs and manifests. The size
+// of content whose file is there is what manifests say, or else what its file has. If anything
+// but a fold changes the repository meanwhile, the number is of no use.
+func countBytes(repo *repos.Repository) (n int64, files int, err error) {
+	noFile := make(map[ociregistry.Digest]bool) // which is not, or not yet, that of a blob
+	var state *repostate.State
+	repo.View(func(s *repostate.State) {
+		state = s
+		for digest, text := range s.Blobs() {
+			n += int64(len(text))
+			noFile[digest] = true
+		}
+		for digest := range s.Deleted() {
+			noFile[digest] = true
+		}
+	})
+	lock := repo.Reading()
+	state.Each(lock, func(m *repostate.Manifest, _ ociregistry.Digest) { n += m.Size })
+	store := repo.Store()
+	err = store.EachName(repo.Dir, func(digest ociregistry.Digest) {
+		files++
+		if noFile[digest] {
+			return
+		}
+		lock.Lock()
+		isBlob, _ := state.MayBeGarbage(digest)
+		size := state.NamedSize(digest)
+		lock.Unlock()
+		if isBlob && size < 0 {
+			_, size, _ = store.Age(repo.Dir, digest) // zero if there is no file
+		}
+		if isBlob {
+			n += size
+		}
+	})
+	return n, files, err
 }
 
 // A stamp tells whether the files of a repository have changed: their sizes and modification

@@ -1,4 +1,4 @@
-package ocifs
+package garbage
 
 import (
 	"context"
@@ -8,17 +8,18 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/internal/rules"
+	"github.com/seed-40b21970/oci/ocifs/internal/refs"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
-// keepManifest makes sure that a manifest, which is about to be reported as present, stays
+// Keep makes sure that a manifest, which is about to be reported as present, stays
 // for a while. It returns the manifest as it is then.
 //
 // One that a tag keeps need not be young: it is made so when it loses a tag.
-func (r *Registry) keepManifest(ctx context.Context, repo *repos.Repository, m *repostate.Manifest) (*repostate.Manifest, error) {
-	now := r.store.Clock.Now()
-	if m.IsFresh(now, r.store.Clock.Grain/2) {
+func Keep(ctx context.Context, repo *repos.Repository, m *repostate.Manifest) (*repostate.Manifest, error) {
+	now := repo.Store().Clock.Now()
+	if m.IsFresh(now, repo.Store().Clock.Grain/2) {
 		return m, nil
 	}
 	var kept bool
@@ -28,7 +29,7 @@ func (r *Registry) keepManifest(ctx context.Context, repo *repos.Repository, m *
 	if !kept {
 		_, err := repo.Touch(ctx, m.Digest)
 		if err == nil || errors.Is(err, fs.ErrNotExist) { // it may only be in the journal
-			m, err = r.manifestIn(repo, m.Digest)
+			m, err = refs.Find(repo, m.Digest)
 		}
 		if err == nil && m == nil {
 			err = repo.Missing(ociregistry.ErrManifestUnknown)
