@@ -39,9 +39,9 @@ func BenchmarkPages(b *testing.B) {
 			{"tags", "/r/app"},
 			{"tags in the middle", "/r/app?page=1000"},
 			{"search tags", "/r/app?q=9.9"},
-			{"image", "/r/app:1.1"},
+			{"image", "/r/app:0.1"},
 			{"index", "/r/app:latest"},
-			{"compare", "/compare/app?ref=1.1&ref=1.2"},
+			{"compare", "/compare/app?ref=0.1&ref=0.2"},
 		} {
 			b.Run(backend.name+"/"+page.name, func(b *testing.B) {
 				b.ReportAllocs()
