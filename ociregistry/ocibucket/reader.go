@@ -182,7 +182,7 @@ func (r *Registry) openManifest(ctx context.Context, name string, l lookup) (oci
 	if err != nil {
 		return nil, err
 	}
-	if !r.opts.ReadOnly {
+	if !r.opts.ReadOnly && !ociregistry.IsInspection(ctx) {
 		r.pulls.Note(name, desc.Digest)
 	}
 	return blobs.NewTextReader(text, desc), nil
