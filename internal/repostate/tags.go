@@ -52,9 +52,21 @@ func (s *State) AppendTags(dst []string, after string, n int) []string {
 	if s.base.tagEnds.len() == 0 {
 		return s.tagNames.AppendAfter(dst, after, n)
 	}
-	for _, t := range s.someTags(nil, after, n) {
+	tags := s.someTags(make([]someTag, 0, min(n, 128)), after, n)
+	size := 0
+	for _, t := range tags {
 		if t.number >= 0 {
-			t.name = strings.Clone(t.name) // else it would keep the whole table in memory
+			size += len(t.name)
+		}
+	}
+	// A part of the table would keep all of it in memory.
+	var copies strings.Builder
+	copies.Grow(size)
+	for _, t := range tags {
+		if t.number >= 0 {
+			start := copies.Len()
+			copies.WriteString(t.name)
+			t.name = copies.String()[start:]
 		}
 		dst = append(dst, t.name)
 	}
