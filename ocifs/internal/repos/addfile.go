@@ -16,7 +16,8 @@ import (
 //
 // Errors: those of put, and those of [Set.Open] and of the filesystem.
 func (repo *Repository) AddFile(ctx context.Context, digest ociregistry.Digest, put func() error) error {
-	defer repo.changing()()
+	repo.changes.begin()
+	defer repo.changes.end()
 	if a := (adding{repo, digest}); repo.set.addings.Add(a) {
 		defer repo.set.addings.Remove(a)
 	} else {

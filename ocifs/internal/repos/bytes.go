@@ -23,11 +23,9 @@ func (repo *Repository) Quiet() (n int64, quiet bool) {
 	return n, n == ended
 }
 
-// changing notes that a change begins. It ends with the returned function.
-func (repo *Repository) changing() (end func()) {
-	repo.changes.begun.Add(1)
-	return func() { repo.changes.ended.Add(1) }
-}
+// begin and end note that a change begins and ends.
+func (c *changes) begin() { c.begun.Add(1) }
+func (c *changes) end()   { c.ended.Add(1) }
 
 // AddBytes tells the tally that a change, whose Finish calls it, has added n bytes.
 func (repo *Repository) AddBytes(n int64) { repo.set.tally.Add(repo.Name, n) }

@@ -50,7 +50,8 @@ const maxRecord = 256 << 10
 func (repo *Repository) Commit(c *Change) error {
 	c.Call = queue.Call{Exclusive: c.Exclusive, Size: c.Size}
 	if c.work == nil { // a fold makes no difference to the bytes
-		defer repo.changing()()
+		repo.changes.begin()
+		defer repo.changes.end()
 	}
 	return repo.commits.Do(c.Ctx, c, &repo.committer)
 }
