@@ -13,8 +13,8 @@ import (
 // needs: the last element and the query, if the location has the form that the
 // specification shows, or else the whole path. The id may start with the minimum size of
 // a chunk, because the registry sends that size only when it opens the session, with a
-// "+" if nothing was sent yet, and with a "#", which no location contains. Ids come back from callers, and from clients of a proxy,
-// who must not be able to direct requests with it.
+// "+" if nothing was sent yet, and with a "#", which no location contains. Ids come back
+// from callers, and from clients of a proxy, who must not be able to direct requests with it.
 
 // id returns the session's id.
 func (u *upload) id() string {

@@ -47,12 +47,8 @@ func runGC(ctx context.Context, args []string, stdout, stderr io.Writer, storage
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 		return 0
-	case err == nil && chosen.Storage == nil && flags.NArg() != 1:
-		err = errors.New("one directory is needed")
-	case err == nil && chosen.Storage != nil && flags.NArg() != 0:
-		err = fmt.Errorf("-%s excludes a directory", chosen.Flag)
 	case err == nil:
-		err = chosen.check(flags)
+		err = chosen.checkAlone(flags)
 	}
 	if err == nil {
 		opts, err = c.options()

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -102,6 +103,18 @@ func (c *chosen) check(flags *flag.FlagSet) (err error) {
 		}
 	})
 	return err
+}
+
+// checkAlone is check for a command whose one argument is a directory, unless a storage is
+// chosen.
+func (c *chosen) checkAlone(flags *flag.FlagSet) error {
+	switch {
+	case c.Storage == nil && flags.NArg() != 1:
+		return errors.New("one directory is needed")
+	case c.Storage != nil && flags.NArg() != 0:
+		return fmt.Errorf("-%s excludes a directory", c.Flag)
+	}
+	return c.check(flags)
 }
 
 // what describes what is opened, without its settings.

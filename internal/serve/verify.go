@@ -35,14 +35,11 @@ func runVerify(ctx context.Context, args []string, stdout, stderr io.Writer, sto
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 		return 0
-	case err == nil && chosen.Storage == nil && flags.NArg() != 1:
-		err = errors.New("one directory is needed")
-	case err == nil && chosen.Storage != nil && flags.NArg() != 0:
-		err = fmt.Errorf("-%s excludes a directory", chosen.Flag)
-	case err == nil && chosen.Storage != nil && *repair:
-		err = errors.New("-repair is for a directory")
 	case err == nil:
-		err = chosen.check(flags)
+		err = chosen.checkAlone(flags)
+	}
+	if err == nil && chosen.Storage != nil && *repair {
+		err = errors.New("-repair is for a directory")
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "ociserve verify: %v\n%s\n", err, verifyUsage)
