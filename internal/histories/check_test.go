@@ -93,6 +93,18 @@ func TestCheck(t *testing.T) {
 		{"a commit of all that nobody sees", []*Event{opened(), whole(3, 4, "a", 201), blob(5, 6, headBlob, "a", 404, "NAME_UNKNOWN")}, false},
 		{"a commit without an answer, of which the blob is there and the session too", []*Event{
 			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 9, commitUpload, "a", 0, ""), blob(10, 11, headBlob, "a", 200, ""), end(12, 13, commitUpload, "a", 201, "")}, true},
+		{"two commits at once", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 8, commitUpload, "a", 201, ""), end(6, 9, commitUpload, "a", 201, ""), blob(10, 11, headBlob, "a", 200, "")}, true},
+		{"two commits one after the other", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 6, commitUpload, "a", 201, ""), end(7, 8, commitUpload, "a", 201, "")}, false},
+		{"two commits at once, of which only one tells the truth", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 8, commitUpload, "a", 201, ""), end(6, 9, commitUpload, "b", 201, "")}, false},
+		{"a chunk that is refused during a commit", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 9, commitUpload, "a", 201, ""), end(6, 7, cancelUpload, "", 416, "BLOB_UPLOAD_INVALID"), end(10, 11, askUpload, "", 404, "BLOB_UPLOAD_UNKNOWN")}, true},
+		{"a chunk that is refused after a commit as if that went on", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 6, commitUpload, "a", 201, ""), end(7, 8, cancelUpload, "", 416, "BLOB_UPLOAD_INVALID")}, false},
+		{"a commit without an answer that goes on, and ends", []*Event{
+			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 20, commitUpload, "a", 0, ""), end(6, 7, cancelUpload, "", 416, "BLOB_UPLOAD_INVALID"), end(8, 9, askUpload, "", 404, "BLOB_UPLOAD_UNKNOWN")}, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

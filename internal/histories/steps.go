@@ -40,10 +40,8 @@ func newHistory(events []*Event) *history {
 // brings content to the same session. Until that ends, the process takes the session to be
 // where that content does, whatever others have.
 func (h *history) isBesideCommit(ev *Event) bool {
-	return slices.ContainsFunc(h.events, func(other *Event) bool {
-		return other != ev && other.Do == commitUpload && other.Piece != nil && other.Server == ev.Server &&
-			other.Repository == ev.Repository && other.Session == ev.Session &&
-			other.Call < ev.Return && ev.Call < other.Return
+	return h.hasBeside(ev, func(other *Event) bool {
+		return other.Do == commitUpload && other.Piece != nil && other.Server == ev.Server
 	})
 }
 
@@ -81,7 +79,7 @@ func (h *history) steps(ev *Event) []located {
 		if ev.Code == "RANGE_INVALID" && ev.Size < 0 && h.isBesideCommit(ev) {
 			add(ev.Repository, appendSteps(ev, sizes)...)
 		} else {
-			add(ev.Repository, uploadSteps(ev, sizes)...)
+			add(ev.Repository, h.besideOthers(ev, uploadSteps(ev, sizes))...)
 		}
 	default:
 		add(ev.Repository, contentSteps(ev)...)

@@ -80,6 +80,46 @@ func (ev *Event) commitAlone(s state, id string) []state {
 	return []state{s}
 }
 
+// besideOthers adds to the steps of a commit what others may see of it. Who is told meanwhile that it has begun,
+// is told of a moment between. Of several commits at once, all may succeed: each makes sure that the blob is there.
+func (h *history) besideOthers(ev *Event, steps []step) []step {
+	if ev.Do != commitUpload || len(steps) == 0 || !ev.unknown() && ev.Status != http.StatusCreated {
+		return steps
+	}
+	last := steps[len(steps)-1]
+	if h.hasBeside(ev, func(other *Event) bool { return other.Do == commitUpload && other.Status == http.StatusCreated }) {
+		once := last.next
+		last.next = func(s state) []state {
+			states := once(s)
+			if u := &s.sessions[ev.Session-1]; u.phase == ended && u.content == contentOf(ev.Blob) {
+				s.blobs |= blobBit(ev.Blob)
+				states = append(states, s)
+			}
+			return states
+		}
+		steps[len(steps)-1] = last
+	}
+	if h.hasBeside(ev, func(other *Event) bool { return other.Code == "BLOB_UPLOAD_INVALID" }) {
+		seal := changeSession("seal", ev.Session, func(u *session) bool {
+			if u.phase != open || u.content != contentOf(ev.Blob) {
+				return false
+			}
+			u.phase = sealed
+			return true
+		})
+		steps = append(steps[:len(steps)-1], seal.orNot(), last)
+	}
+	return steps
+}
+
+// hasBeside reports whether an operation on the session of ev that goes on at the same time is of a kind.
+func (h *history) hasBeside(ev *Event, is func(*Event) bool) bool {
+	return slices.ContainsFunc(h.events, func(other *Event) bool {
+		return other != ev && other.Repository == ev.Repository && other.Session == ev.Session &&
+			other.Call < ev.Return && ev.Call < other.Return && is(other)
+	})
+}
+
 func openSteps(ev *Event) []step {
 	switch {
 	case ev.unknown():

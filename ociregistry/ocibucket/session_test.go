@@ -144,7 +144,10 @@ func TestSessions_ACommitThatWasBrokenOffIsFinishedByAnother(t *testing.T) {
 			other, err := b.PushBlobChunkedResume(t.Context(), "app", w.ID(), -1, 0)
 			qt.Assert(t, qt.IsNil(err))
 			_, err = other.Write([]byte("x"))
-			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadInvalid)))
+			qt.Check(t, qt.ErrorIs(other.Cancel(), error(ociregistry.ErrBlobUploadInvalid)))
+			_, err = b.PushBlobChunkedResume(t.Context(), "app", w.ID(), size+1, 0)
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
 			other, err = b.PushBlobChunkedResume(t.Context(), "app", w.ID(), size, 0)
 			qt.Assert(t, qt.IsNil(err))
 			_, err = other.Commit(blob.Descriptor.Digest)
@@ -207,77 +210,199 @@ func TestSessions_AnAnswerIsPromptWhenTheStoreHangs(t *testing.T) {
 	hang.Store(false)
 }
 
-// A session that another process commits has ended for who adds to it: nobody else has added anything.
-func TestSession_ThatIsCommittedElsewhereIsUnknown(t *testing.T) {
-	t.Parallel()
-	var meanwhile func()
-	store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
-		if f := meanwhile; f != nil && strings.HasPrefix(req.Key, "b/") { // the session is committing
-			meanwhile = nil
+// whileCommitting returns a store that calls a function once, when a session is committing.
+func whileCommitting(meanwhile *func()) *memstore.Store {
+	return memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+		if f := *meanwhile; f != nil && strings.HasPrefix(req.Key, "b/") {
+			*meanwhile = nil
 			f()
 		}
 		return memstore.Fault{}
 	}})
-	a, b := twoProcesses(t, store)
-	blob := ocitest.NewBlob(1, 100)
-	w, err := a.PushBlobChunked(t.Context(), "app", 0)
+}
+
+// parked returns the ID of a session with some content.
+func parked(t testing.TB, r *Registry, data []byte) string {
+	w, err := r.PushBlobChunked(t.Context(), "app", 0)
 	qt.Assert(t, qt.IsNil(err))
-	_, err = w.Write(blob.Bytes())
+	_, err = w.Write(data)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(w.Close()))
-	late, err := a.PushBlobChunkedResume(t.Context(), "app", w.ID(), 100, 0)
+	return w.ID()
+}
+
+func resumed(t testing.TB, r *Registry, id string, offset int64) ociregistry.BlobWriter {
+	w, err := r.PushBlobChunkedResume(t.Context(), "app", id, offset, 0)
 	qt.Assert(t, qt.IsNil(err))
-	_, err = late.Write([]byte("more"))
+	return w
+}
+
+// A session that another process commits has not ended before that has succeeded, but takes nothing.
+func TestSession_ThatIsBeingCommittedCanOnlyBeCommitted(t *testing.T) {
+	t.Parallel()
+	var meanwhile func()
+	a, b := twoProcesses(t, whileCommitting(&meanwhile))
+	blob := ocitest.NewBlob(1, 100)
+	id := parked(t, a, blob.Bytes())
+	late := resumed(t, a, id, 100)
+	_, err := late.Write([]byte("more"))
 	qt.Assert(t, qt.IsNil(err))
-	other, err := b.PushBlobChunkedResume(t.Context(), "app", w.ID(), 100, 0)
-	qt.Assert(t, qt.IsNil(err))
+	other := resumed(t, b, id, 100)
 	asked := false
 	meanwhile = func() {
 		asked = true
-		qt.Check(t, qt.ErrorIs(late.Close(), error(ociregistry.ErrBlobUploadUnknown)))
-		_, err := a.PushBlobChunkedResume(t.Context(), "app", w.ID(), 104, 0)
-		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+		qt.Check(t, qt.ErrorIs(late.Close(), error(ociregistry.ErrBlobUploadInvalid)))
+		_, err := a.PushBlobChunkedResume(t.Context(), "app", id, 104, 0)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+		qt.Check(t, qt.Equals(resumed(t, a, id, -1).Size(), 100))
+		qt.Check(t, qt.ErrorIs(resumed(t, a, id, 100).Cancel(), error(ociregistry.ErrBlobUploadInvalid)))
 	}
 	_, err = other.Commit(blob.Descriptor.Digest)
 	qt.Check(t, qt.IsNil(err))
 	qt.Check(t, qt.IsTrue(asked))
 	wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+	_, err = a.PushBlobChunkedResume(t.Context(), "app", id, -1, 0)
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
 }
 
-// Of several commits of a session at once, in different processes, one has made the blob.
-func TestSession_IsCommittedOnce(t *testing.T) {
+// Who saw the blob there must not be told that the session was unknown: it was there by somebody's commit.
+func TestSession_ThatIsCommittedTwiceAtOnceIsCommitted(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int64{100, 100_000} {
 		var meanwhile func()
+		a, b := twoProcesses(t, whileCommitting(&meanwhile))
+		blob := ocitest.NewBlob(1, size)
+		id := parked(t, a, blob.Bytes())
+		commit := func(r *Registry) {
+			_, err := resumed(t, r, id, size).Commit(blob.Descriptor.Digest)
+			qt.Check(t, qt.IsNil(err))
+			wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+		}
+		meanwhile = func() { commit(a) }
+		commit(b)
+		_, err := a.PushBlobChunkedResume(t.Context(), "app", id, -1, 0)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+	}
+}
+
+// A commit that was broken off when the blob was there does not bring it back after a delete.
+func TestSession_ThatBecameABlobDoesNotBringItBack(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{100, 100_000} {
+		var published, broken atomic.Bool
 		store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
-			if f := meanwhile; f != nil && strings.HasPrefix(req.Key, "b/") { // the session is committing
-				meanwhile = nil
-				f()
+			switch {
+			case req.Write && strings.HasPrefix(req.Key, "r/app!/b/"):
+				published.Store(true)
+			case req.Write && strings.HasPrefix(req.Key, "u/") && published.Load() && !broken.Swap(true):
+				return memstore.Fault{Kind: objstore.ErrDenied}
 			}
 			return memstore.Fault{}
 		}})
 		a, b := twoProcesses(t, store)
 		blob := ocitest.NewBlob(1, size)
-		w, err := a.PushBlobChunked(t.Context(), "app", 0)
+		d := blob.Descriptor.Digest
+		id := parked(t, a, blob.Bytes())
+		first, second := resumed(t, a, id, size), resumed(t, b, id, size)
+		_, err := first.Commit(d)
 		qt.Assert(t, qt.IsNil(err))
-		_, err = w.Write(blob.Bytes())
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(w.Close()))
-		won := 0
-		commit := func(r *Registry) {
-			w, err := r.PushBlobChunkedResume(t.Context(), "app", w.ID(), size, 0)
-			if err == nil {
-				_, err = w.Commit(blob.Descriptor.Digest)
-			}
-			if err == nil {
-				won++
-			} else {
-				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
-			}
-		}
-		meanwhile = func() { commit(a) }
-		commit(b)
-		qt.Check(t, qt.Equals(won, 1))
-		wantContent(t, a, "app", blob.Descriptor.Digest, blob.Bytes())
+		qt.Assert(t, qt.IsTrue(broken.Load()))
+		wantContent(t, b, "app", d, blob.Bytes())
+		qt.Assert(t, qt.IsNil(b.DeleteBlob(t.Context(), "app", d)))
+		_, err = second.Commit(d)
+		qt.Check(t, qt.ErrorIs(err, objstore.ErrUnclear))
+		_, err = a.ResolveBlob(t.Context(), "app", d)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrNameUnknown)))
+		_, err = b.PushBlobChunkedResume(t.Context(), "app", id, -1, 0)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
 	}
+}
+
+// Who is told that a session is elsewhere, or where it is, is told what holds for all: what one writer has not
+// saved may be lost.
+func TestSession_IsWhereOthersFindIt(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{100, 100_000, 300_000} {
+		a, b := twoProcesses(t, memstore.New(nil))
+		data := ocitest.NewBlob(1, int64(size)).Bytes()
+		for _, learn := range []func(late ociregistry.BlobWriter) int64{
+			func(late ociregistry.BlobWriter) int64 { return resumed(t, a, late.ID(), -1).Size() },
+			func(late ociregistry.BlobWriter) int64 {
+				_, err := late.Write([]byte("other"))
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+				return int64(size)
+			},
+			func(late ociregistry.BlobWriter) int64 {
+				_, err := late.Commit(digest.FromString(""))
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+				return int64(size)
+			},
+		} {
+			id := parked(t, a, nil)
+			late, w := resumed(t, a, id, 0), resumed(t, a, id, 0)
+			_, err := w.Write(data)
+			qt.Assert(t, qt.IsNil(err))
+			told := learn(late)
+			qt.Check(t, qt.Equals(told, int64(size)))
+			other := resumed(t, b, id, -1)
+			qt.Check(t, qt.Equals(other.Size(), told))
+			qt.Check(t, qt.IsNil(w.Close()))
+			_, err = other.Commit(digest.FromBytes(data))
+			qt.Check(t, qt.IsNil(err))
+		}
+	}
+}
+
+// What one writer loses, another one of the same process may have written.
+func TestSession_EachWriterIsToldThatItsBytesAreLost(t *testing.T) {
+	t.Parallel()
+	a, b := twoProcesses(t, memstore.New(nil))
+	id := parked(t, a, nil)
+	late, w, other := resumed(t, a, id, 0), resumed(t, a, id, 0), resumed(t, b, id, 0)
+	_, err := w.Write([]byte("lost"))
+	qt.Assert(t, qt.IsNil(err))
+	_, err = other.Write([]byte("what is kept"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(other.Close()))
+	_, err = late.Write([]byte("late"))
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+	next := resumed(t, a, id, -1)
+	qt.Check(t, qt.Equals(next.Size(), 12))
+	qt.Check(t, qt.ErrorIs(w.Close(), error(ociregistry.ErrRangeInvalid)))
+	_, err = next.Commit(digest.FromString("what is kept"))
+	qt.Check(t, qt.IsNil(err))
+}
+
+// A process that has claimed numbers of parts, and died, has added nothing.
+func TestSession_ClaimsOfOthersDoNotMoveIt(t *testing.T) {
+	t.Parallel()
+	for _, before := range []int{0, 100, 500_000} {
+		a, b := twoProcesses(t, memstore.New(nil))
+		data := ocitest.NewBlob(1, 1_500_000).Bytes()
+		id := parked(t, a, data[:before])
+		dead, w := resumed(t, b, id, int64(before)), resumed(t, a, id, int64(before))
+		_, err := dead.Write(data[before : before+300_000]) // parts, and it is not closed
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Write(data[before:])
+		qt.Assert(t, qt.IsNil(err))
+		_, err = w.Commit(digest.FromBytes(data))
+		qt.Assert(t, qt.IsNil(err))
+		wantContent(t, b, "app", digest.FromBytes(data), data)
+		qt.Check(t, qt.IsNotNil(dead.Close()))
+	}
+}
+
+// A commit by a wrong digest ends the session that its writer has seen, and no other.
+func TestSession_WrongDigestDoesNotEndWhatOthersHaveAdded(t *testing.T) {
+	t.Parallel()
+	a, b := twoProcesses(t, memstore.New(nil))
+	id := parked(t, a, []byte("some"))
+	late, other := resumed(t, a, id, 4), resumed(t, b, id, 4)
+	_, err := other.Write([]byte("thing"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(other.Close()))
+	_, err = late.Commit(digest.FromString("something"))
+	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
+	_, err = resumed(t, b, id, 9).Commit(digest.FromString("something"))
+	qt.Check(t, qt.IsNil(err))
 }

@@ -152,8 +152,8 @@ func (s *Store) put(ctx context.Context, repo *repos.Repository, digest ociregis
 			}
 			return there, err
 		}
-		if err == nil && there.Nonce == l.Nonce && there.Status == formats.Dead {
-			return Link{}, ErrTooLate // it was there, and is deleted or collected since
+		if err == nil && there.Nonce == l.Nonce {
+			return Link{}, ErrTooLate // it was there, and is deleted or collected since, or it came too late
 		}
 		cond = objstore.Condition{IfMatch: o.ETag}
 	}

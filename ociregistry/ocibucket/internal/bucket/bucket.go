@@ -106,7 +106,8 @@ var ErrLost = errors.New("somebody else has changed the object")
 const attempts = 3
 
 // Write writes an object under a condition. The body must be one that no other write has. If its
-// condition does not hold, the error is ErrLost, and the Object is what is there. Without an
+// condition does not hold, the error is ErrLost, and the Object is what is there; the error wraps objstore.ErrUnclear,
+// too, if the write may have been done, and others after it. Without an
 // error, the Object has ETag and Date, and Modified if the store has told it. All other errors
 // wrap objstore.ErrUnclear unless nothing was done.
 func (b *Bucket) Write(ctx context.Context, key string, body []byte, cond objstore.Condition) (Object, error) {
@@ -133,6 +134,9 @@ func (b *Bucket) Write(ctx context.Context, key string, body []byte, cond objsto
 		case there.Found && there.Text == string(body):
 			return there, nil
 		case !isUnclear:
+			if unclear != nil {
+				return there, errors.Join(ErrLost, objstore.ErrUnclear, unclear)
+			}
 			return there, ErrLost
 		}
 	}

@@ -14,11 +14,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
-// append appends bytes at an offset, and returns how many that were. It waits while parts are
-// sent that do not find room.
-func (s *session) append(ctx context.Context, offset int64, p []byte) (written int, err error) {
+// append appends bytes at a position, which it advances. It waits while parts are sent that do not find room.
+func (s *session) append(ctx context.Context, at *position, p []byte) (written int, err error) {
 	for len(p) > 0 {
-		n, err := s.appendOnce(ctx, offset+int64(written), p)
+		n, err := s.appendOnce(ctx, at, p)
 		written += n
 		if err != nil {
 			return written, err
@@ -28,18 +27,17 @@ func (s *session) append(ctx context.Context, offset int64, p []byte) (written i
 	return written, nil
 }
 
-// appendOnce appends as much as there is room for in a buffer.
-func (s *session) appendOnce(ctx context.Context, offset int64, p []byte) (n int, err error) {
+// appendOnce appends as much as there is room for in a buffer. Where it finds bytes of another writer that are not
+// saved, it saves them, and appends nothing.
+func (s *session) appendOnce(ctx context.Context, at *position, p []byte) (n int, err error) {
 	if err := s.acquire(ctx); err != nil {
 		return 0, err
 	}
-	if err = s.at(ctx, offset); err == nil && s.saved.Status != formats.Open {
-		err = ociregistry.ErrBlobUploadUnknown
+	if s.dirty && s.size != at.offset {
+		here := *at
+		return 0, s.detached(ctx, func(ctx context.Context) error { return s.at(ctx, here) })
 	}
-	if err == nil {
-		err = s.readRest(ctx)
-	}
-	if err != nil {
+	if err := s.prepare(ctx, *at); err != nil {
 		s.giveTurn()
 		return 0, err
 	}
@@ -48,6 +46,7 @@ func (s *session) appendOnce(ctx context.Context, offset int64, p []byte) (n int
 	s.hash.Write(p[:n])
 	s.size += int64(n)
 	s.dirty = true
+	*at = position{at.offset + int64(n), true, len(s.losses)}
 	if last.Room() == 0 {
 		last.state = hashState(s.hash)
 		s.rest = append(s.rest, s.newChunk())
@@ -57,6 +56,17 @@ func (s *session) appendOnce(ctx context.Context, offset int64, p []byte) (n int
 		return n, nil
 	}
 	return n, s.detached(ctx, s.sendPart)
+}
+
+// prepare checks that bytes can be appended at a position.
+func (s *session) prepare(ctx context.Context, at position) error {
+	if err := s.at(ctx, at); err != nil {
+		return err
+	}
+	if s.saved.Status != formats.Open {
+		return errCommitting
+	}
+	return s.readRest(ctx)
 }
 
 func (s *session) newChunk() *chunk { return &chunk{Buffer: s.sessions.opts.Buffers.New()} }
@@ -120,7 +130,7 @@ func (s *session) sendPart(ctx context.Context) error {
 	s.sent = append(s.sent, boundary{number: s.number, size: s.sentSize() + int64(c.Len()), state: c.state})
 	s.rest = slices.Delete(s.rest, 0, 1)
 	if err := s.sender.Send(s.number, c.Buffer); err != nil {
-		s.drop()
+		s.drop(err)
 		return err
 	}
 	return nil
@@ -152,7 +162,7 @@ func (s *session) claim(ctx context.Context) error {
 		data := formats.Nonce()
 		upload, err := s.sessions.bucket.CreateMultipart(ctx, s.sessions.bucket.Key(keys.Data(data)))
 		if err != nil {
-			s.drop()
+			s.drop(err)
 			return err
 		}
 		next.Data, next.Upload = data, upload.ID
@@ -163,15 +173,17 @@ func (s *session) claim(ctx context.Context) error {
 		next.Claimed = most
 	}
 	if next.Claimed == first {
-		s.drop()
-		return errors.Join(ociregistry.ErrSizeInvalid, errors.New("the upload has as many parts as there can be"))
+		s.drop(errTooLarge)
+		return errTooLarge
 	}
 	if err := s.change(ctx, next); err != nil {
 		return err
 	}
-	s.number = first
+	s.number = s.saved.Claimed - (next.Claimed - first) // others may have claimed some before
 	return nil
 }
+
+var errTooLarge = errors.Join(ociregistry.ErrSizeInvalid, errors.New("the upload has as many parts as there can be"))
 
 // progress returns the session with the parts that have arrived, one after the other.
 func (s *session) progress() formats.Session {

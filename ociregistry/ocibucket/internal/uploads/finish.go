@@ -19,22 +19,15 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
-// save keeps all bytes in the bucket, for a writer that is closed at an offset.
-func (s *session) save(ctx context.Context, offset int64) error {
-	if s.etag == "" && s.saved.Status != formats.Gone {
-		if err := s.load(ctx); err != nil && !errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
-			return err
-		}
+// save keeps all bytes in the bucket, for a writer that is closed at a position.
+func (s *session) save(ctx context.Context, at position) error {
+	if err := s.lost(at); err != nil {
+		return err
 	}
-	if s.dirty {
-		if err := s.saveDirty(ctx); err != nil {
-			return err
-		}
+	if !s.dirty {
+		return nil
 	}
-	if s.saved.Status == formats.Open && s.saved.Size < offset {
-		return errAt(s.saved.Size) // what was written is lost
-	}
-	return nil
+	return s.saveDirty(ctx)
 }
 
 func (s *session) saveDirty(ctx context.Context) error {
@@ -77,7 +70,7 @@ func (s *session) flush(ctx context.Context, last bool) (next formats.Session, e
 	}
 	sent, err := s.waitForParts()
 	if err != nil {
-		s.drop()
+		s.drop(err)
 		return next, err
 	}
 	next = s.saved
@@ -93,7 +86,7 @@ func (s *session) flush(ctx context.Context, last bool) (next formats.Session, e
 	default:
 		next.Tail = formats.Nonce()
 		if _, err := s.sessions.bucket.Put(ctx, keys.Data(next.Tail), rest); err != nil {
-			s.drop()
+			s.drop(err)
 			return next, err
 		}
 	}
@@ -118,7 +111,7 @@ func (s *session) sendRest(ctx context.Context, rest []byte) error {
 	s.number++
 	part, err := s.sessions.bucket.PutPart(ctx, s.upload(), s.number, rest)
 	if err != nil {
-		s.drop()
+		s.drop(err)
 		return err
 	}
 	s.sent = append(s.sent, boundary{number: s.number, size: s.size, part: part})
@@ -148,31 +141,31 @@ func (s *session) waitForParts() ([]objstore.Part, error) {
 	return list, nil
 }
 
-// commit makes a blob of the session, or finishes what another process began.
+// commit makes a blob of the session, or finishes what another process began. Who makes the blob, or finds it
+// there, has committed the session: of several who do it at once, all may have.
 func (s *session) commit(ctx context.Context, d ociregistry.Digest) error {
+	size := s.size
 	if s.saved.Status == formats.Open {
-		if err := s.beginCommit(ctx, d); err != nil {
+		if err := s.beginCommit(ctx, d); err != nil && !errors.Is(err, errCommitting) {
 			return err
 		}
 	}
-	if s.saved.Digest != d {
-		return ociregistry.ErrBlobUploadUnknown
+	if s.saved.Digest != d || s.saved.Size != size {
+		return errCommitting
 	}
 	err := s.publish(ctx)
-	switch {
-	case errors.Is(err, blobs.ErrTooLate):
-		return errors.Join(objstore.ErrUnclear, err) // nothing that it wrote counts
-	case err != nil && !errors.Is(err, ociregistry.ErrBlobUploadUnknown) && !errors.Is(err, ociregistry.ErrDigestInvalid):
+	tooLate := errors.Is(err, blobs.ErrTooLate)
+	if err != nil && !tooLate && !errors.Is(err, ociregistry.ErrBlobUploadUnknown) && !errors.Is(err, ociregistry.ErrDigestInvalid) {
 		return err
 	}
 	gone := s.saved
 	gone.Status = formats.Gone
-	// Who ends the session has committed it, of several who finish the same commit.
-	if ended := s.change(ctx, gone); err == nil && errors.Is(ended, ociregistry.ErrBlobUploadUnknown) {
-		err = ended
-	} // after another error it expires
-	s.drop()
+	s.change(ctx, gone) // else another one ends it, or it expires
+	s.drop(nil)
 	s.saved.Status = formats.Gone
+	if tooLate { // nothing that it wrote counts, or not any more
+		return errors.Join(objstore.ErrUnclear, err)
+	}
 	return err
 }
 
@@ -186,7 +179,9 @@ func (s *session) beginCommit(ctx context.Context, d ociregistry.Digest) error {
 	}
 	t0 := s.date
 	if d.Algorithm() == digest.Algorithm(s.saved.Algorithm) && !verified.IsSum(d, s.hash.Sum(nil)) {
-		s.end(ctx)
+		if err := s.abandon(ctx); err != nil {
+			return err
+		}
 		return ociregistry.ErrDigestInvalid
 	}
 	next := s.saved
@@ -211,14 +206,15 @@ func (s *session) freshen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !o.Found || o.ETag != s.etag {
-		if err := s.adoptObject(o); err != nil {
-			return err
-		}
-		return errAt(s.size)
+	now, err := s.decode(o)
+	switch {
+	case err != nil:
+		return err
+	case o.ETag == s.etag && now.Status == formats.Open:
+		s.date, s.checked = o.Date, time.Now().Round(0)
+		return nil
 	}
-	s.date, s.checked = o.Date, time.Now().Round(0)
-	return nil
+	return s.yield(now, o)
 }
 
 // publish writes what a commit writes, as the session says it.
@@ -270,7 +266,7 @@ func (s *session) verify(ctx context.Context, data string) error {
 	return nil
 }
 
-// end ends the session, and removes what nobody needs any more. A commit that has begun goes on.
+// end ends the session, wherever it is by then. One of which a commit has begun can only be committed.
 func (s *session) end(ctx context.Context) error {
 	for range attempts {
 		if s.etag == "" && s.saved.Status != formats.Gone {
@@ -278,31 +274,38 @@ func (s *session) end(ctx context.Context) error {
 				return err
 			}
 		}
-		if s.saved.Status != formats.Open {
+		switch s.saved.Status {
+		case formats.Gone:
 			return nil
+		case formats.Committing:
+			return errCommitting
 		}
-		gone, upload := s.saved, s.upload()
-		gone.Status = formats.Gone
-		err := s.change(ctx, gone)
-		if errors.Is(err, ociregistry.ErrRangeInvalid) {
-			continue
+		if err := s.abandon(ctx); !errors.Is(err, ociregistry.ErrRangeInvalid) && !errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+			return err
 		}
-		s.drop()
-		if err == nil {
-			s.saved.Status = formats.Gone
-			s.clean(ctx, gone, upload)
-		}
-		return err
 	}
 	return bucket.ErrLost
+}
+
+// abandon ends the session as it is known, and removes what nobody needs any more.
+func (s *session) abandon(ctx context.Context) error {
+	gone := s.saved
+	gone.Status = formats.Gone
+	if err := s.change(ctx, gone); err != nil {
+		return err
+	}
+	gone = s.saved
+	s.drop(ociregistry.ErrBlobUploadUnknown)
+	s.clean(ctx, gone)
+	return nil
 }
 
 const attempts = 6
 
 // clean removes what a session had. What stays is found by a collection.
-func (s *session) clean(ctx context.Context, gone formats.Session, upload objstore.Multipart) {
+func (s *session) clean(ctx context.Context, gone formats.Session) {
 	if gone.Data != "" {
-		s.sessions.bucket.AbortMultipart(ctx, upload)
+		s.sessions.bucket.AbortMultipart(ctx, gone.Multipart(s.sessions.bucket.Key(keys.Data(gone.Data))))
 	}
 	if gone.Tail != "" {
 		s.sessions.bucket.Remove(ctx, keys.Data(gone.Tail))

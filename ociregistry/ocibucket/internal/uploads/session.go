@@ -1,8 +1,10 @@
 package uploads
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash"
 	"time"
 
@@ -34,6 +36,20 @@ type session struct {
 	sent   []boundary // the parts that were given to sender
 	number int        // of the last one
 	dirty  bool       // there are bytes that the session in the bucket does not have
+	losses []loss
+}
+
+// A loss is one of bytes that were not yet in the bucket.
+type loss struct {
+	kept int64 // the size of the session: what comes after it is lost
+	err  error
+}
+
+// A position is the position of a writer in a session.
+type position struct {
+	offset int64
+	wrote  bool
+	losses int // how many the session had when the writer wrote
 }
 
 // A chunk is a buffer that becomes a part when it is full, and others follow.
@@ -98,51 +114,90 @@ func (s *session) resume(ctx context.Context, repo string, offset int64) (int64,
 	if err := s.acquire(ctx); err != nil {
 		return 0, err
 	}
-	defer s.giveTurn()
+	if !s.dirty || s.size == offset {
+		defer s.giveTurn()
+		return s.find(ctx, repo, offset)
+	}
+	var size int64
+	err := s.detached(ctx, func(ctx context.Context) error {
+		err := s.saveBeforeOthers(ctx)
+		if err == nil {
+			size, err = s.find(ctx, repo, offset)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return size, nil
+}
+
+func (s *session) find(ctx context.Context, repo string, offset int64) (int64, error) {
 	if !s.dirty && (s.etag == "" || s.size != offset && s.saved.Status != formats.Gone) {
 		if err := s.load(ctx); err != nil {
 			return 0, err
 		}
 	}
-	if s.saved.Repository != repo || s.saved.Status == formats.Gone || s.saved.Status != formats.Open && offset != -1 && offset != s.size {
+	if s.saved.Repository != repo || s.saved.Status == formats.Gone {
 		return 0, ociregistry.ErrBlobUploadUnknown
 	}
 	return s.size, nil
 }
 
+// saveBeforeOthers keeps what one writer has written, before another one is told that it is there. It may be
+// lost by that.
+func (s *session) saveBeforeOthers(ctx context.Context) error {
+	if err := s.saveDirty(ctx); err != nil && !errors.Is(err, ociregistry.ErrRangeInvalid) {
+		return err
+	}
+	return nil
+}
+
 // load reads the session. What was not saved is lost.
 func (s *session) load(ctx context.Context) error {
-	s.drop()
-	key := keys.Session(s.id)
-	o, err := s.sessions.bucket.Read(ctx, key, formats.MaxSession)
+	o, err := s.sessions.bucket.Read(ctx, keys.Session(s.id), formats.MaxSession)
 	if err != nil {
 		return err
 	}
-	return s.adoptObject(o)
+	saved, err := s.decode(o)
+	if err != nil {
+		return err
+	}
+	if err := s.adopt(saved, o); err != nil {
+		return err
+	}
+	return ended(saved)
 }
 
-// adoptObject makes an object as it was read what is known of the session.
-func (s *session) adoptObject(o bucket.Object) error {
-	if !o.Found {
-		s.adopt(formats.Session{Status: formats.Gone}, o)
+// ended returns an error for a session that has ended.
+func ended(saved formats.Session) error {
+	if saved.Status == formats.Gone {
 		return ociregistry.ErrBlobUploadUnknown
+	}
+	return nil
+}
+
+// decode returns the session that an object has. One that is not there has ended, and so has one that
+// nobody went on with.
+func (s *session) decode(o bucket.Object) (formats.Session, error) {
+	if !o.Found {
+		return formats.Session{Status: formats.Gone}, nil
 	}
 	saved, err := formats.DecodeSession(o.Text)
 	if err != nil {
-		s.drop()
-		return bucket.Damaged(keys.Session(s.id), err)
+		return saved, bucket.Damaged(keys.Session(s.id), err)
 	}
 	expiry := s.sessions.opts.Expiry
 	if saved.Status == formats.Open && expiry >= 0 && o.Date.Sub(o.Modified) > expiry {
 		saved.Status = formats.Gone
 	}
-	return s.adopt(saved, o)
+	return saved, nil
 }
 
-// adopt makes what is in the bucket what is known of the session.
+// adopt makes what is in the bucket what is known of the session. There must be no bytes to lose.
 func (s *session) adopt(saved formats.Session, o bucket.Object) (err error) {
-	s.drop()
-	s.saved, s.etag, s.date, s.checked = saved, o.ETag, o.Date, time.Now().Round(0)
+	s.drop(nil)
+	s.know(saved, o)
 	s.size, s.number = saved.Size, saved.Claimed
 	if saved.Status == formats.Gone {
 		s.sessions.open.end(s.id)
@@ -154,8 +209,15 @@ func (s *session) adopt(saved formats.Session, o bucket.Object) (err error) {
 	return err
 }
 
-// drop forgets what was not saved, and that anything is known.
-func (s *session) drop() {
+func (s *session) know(saved formats.Session, o bucket.Object) {
+	s.saved, s.etag, s.date, s.checked = saved, o.ETag, o.Date, time.Now().Round(0)
+}
+
+// drop forgets what was not saved, because of an error, and that anything is known.
+func (s *session) drop(err error) {
+	if s.dirty {
+		s.losses = append(s.losses, loss{s.saved.Size, err})
+	}
 	if s.sender != nil {
 		s.sender.Stop()
 	}
@@ -165,40 +227,89 @@ func (s *session) drop() {
 	s.sender, s.sent, s.rest, s.dirty, s.etag, s.hash = nil, nil, nil, false, "", nil
 }
 
-// change replaces the session in the bucket. If that fails, what was not saved is lost. If another
-// process has changed it, that is known then, and the error is ociregistry.ErrRangeInvalid or
-// ociregistry.ErrBlobUploadUnknown.
-func (s *session) change(ctx context.Context, next formats.Session) error {
-	o, err := s.sessions.bucket.Write(ctx, keys.Session(s.id), next.Encode(), objstore.Condition{IfMatch: s.etag})
-	switch {
-	case err == nil:
-		s.saved, s.etag, s.date, s.checked = next, o.ETag, o.Date, time.Now().Round(0)
+// lost returns an error if bytes before a position are lost that its writer has written.
+func (s *session) lost(at position) error {
+	if !at.wrote || at.losses == len(s.losses) || at.offset <= s.losses[at.losses].kept {
 		return nil
-	case !errors.Is(err, bucket.ErrLost):
-		s.drop()
-		return err
 	}
-	if err := s.adoptObject(o); err != nil {
-		return err
-	}
-	if s.saved.Status != formats.Open {
-		return ociregistry.ErrBlobUploadUnknown
-	}
-	return errAt(s.size)
+	return s.losses[at.losses].err
 }
 
-// at checks that a writer may go on at its offset. One that is committing can be finished at its end, and has ended
-// for others.
-func (s *session) at(ctx context.Context, offset int64) error {
+// change replaces the session in the bucket. If that fails, what was not saved is lost. If another
+// process has changed it, that is known then, and the error is ociregistry.ErrRangeInvalid,
+// ociregistry.ErrBlobUploadInvalid or ociregistry.ErrBlobUploadUnknown.
+func (s *session) change(ctx context.Context, next formats.Session) error {
+	for range attempts {
+		o, err := s.sessions.bucket.Write(ctx, keys.Session(s.id), next.Encode(), objstore.Condition{IfMatch: s.etag})
+		if err == nil {
+			s.know(next, o)
+			return nil
+		}
+		if !errors.Is(err, bucket.ErrLost) || errors.Is(err, objstore.ErrUnclear) {
+			s.drop(err)
+			return err
+		}
+		now, err := s.decode(o)
+		if err != nil {
+			s.drop(err)
+			return err
+		}
+		rebased, ok := rebase(next, s.saved, now)
+		if !ok {
+			return s.yield(now, o)
+		}
+		next = rebased
+		s.know(now, o)
+	}
+	s.drop(bucket.ErrLost)
+	return bucket.ErrLost
+}
+
+// rebase returns a change of a session as a change of what the session is now, if others have added nothing
+// to it: they may have claimed numbers of parts, for an upload that they have made.
+func rebase(next, was, now formats.Session) (formats.Session, bool) {
+	if now.Status != formats.Open || was.Status != formats.Open || now.Size != was.Size {
+		return next, false
+	}
+	if was.Data != now.Data {
+		next.Data, next.Upload = now.Data, now.Upload // nothing was sent before
+	}
+	next.Claimed = now.Claimed + max(0, next.Claimed-was.Claimed)
+	return next, true
+}
+
+// yield makes what another process has made of the session what is known of it, and returns the error for
+// who wanted to change it.
+func (s *session) yield(now formats.Session, o bucket.Object) error {
+	err := errAt(now.Size)
+	switch now.Status {
+	case formats.Committing:
+		err = errCommitting
+	case formats.Gone:
+		err = ociregistry.ErrBlobUploadUnknown
+	}
+	s.drop(err)
+	return cmp.Or(s.adopt(now, o), err)
+}
+
+var errCommitting = fmt.Errorf("%w: a commit of it has begun", ociregistry.ErrBlobUploadInvalid)
+
+// at checks that a writer may go on at its position. A session that is committing can be finished at its end.
+func (s *session) at(ctx context.Context, at position) error {
 	if s.etag == "" && s.saved.Status != formats.Gone {
 		if err := s.load(ctx); err != nil {
 			return err
 		}
 	}
-	switch {
-	case s.saved.Status == formats.Gone, s.saved.Status != formats.Open && s.size != offset:
-		return ociregistry.ErrBlobUploadUnknown
-	case s.size != offset:
+	if s.dirty && s.size != at.offset {
+		if err := s.saveBeforeOthers(ctx); err != nil {
+			return err
+		}
+	}
+	if err := cmp.Or(ended(s.saved), s.lost(at)); err != nil {
+		return err
+	}
+	if s.size != at.offset {
 		return errAt(s.size)
 	}
 	return nil

@@ -18,8 +18,7 @@ type Writer struct {
 	chunkSize int
 
 	mu     sync.Mutex // for Close and Cancel by another goroutine
-	offset int64
-	wrote  bool
+	at     position
 	failed error // of a Write; nothing can follow it
 	closed bool
 	done   bool // committed or cancelled
@@ -31,7 +30,7 @@ func newWriter(ctx context.Context, s *session, repo string, chunkSize int, offs
 	if chunkSize <= 0 {
 		chunkSize = defaultChunkSize
 	}
-	return &Writer{ctx: ctx, session: s, repo: repo, chunkSize: chunkSize, offset: offset}
+	return &Writer{ctx: ctx, session: s, repo: repo, chunkSize: chunkSize, at: position{offset: offset}}
 }
 
 // defaultChunkSize is the recommended number of bytes to send at a time.
@@ -47,7 +46,7 @@ func (w *Writer) ChunkSize() int { return w.chunkSize }
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.offset
+	return w.at.offset
 }
 
 func (w *Writer) wrap(err error, op, ref string) error { return call.New(op, w.repo, ref).Wrap(err) }
@@ -74,9 +73,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err != nil {
 		return 0, w.wrap(err, "Write", w.session.id)
 	}
-	n, err := w.session.append(w.ctx, w.offset, p)
-	w.offset += int64(n)
-	w.wrote = w.wrote || n > 0
+	n, err := w.session.append(w.ctx, &w.at, p)
 	w.failed = err
 	return n, w.wrap(err, "Write", w.session.id)
 }
@@ -96,7 +93,7 @@ func (w *Writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, erro
 	if err := w.commit(digest); err != nil {
 		return ociregistry.Descriptor{}, w.wrap(err, "Commit", string(digest))
 	}
-	return ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest, Size: w.offset}, nil
+	return ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest, Size: w.at.offset}, nil
 }
 
 func (w *Writer) commit(digest ociregistry.Digest) error {
@@ -109,9 +106,9 @@ func (w *Writer) commit(digest ociregistry.Digest) error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	offset := w.offset
+	at := w.at
 	err := w.withTurn(w.ctx, func(ctx context.Context) error {
-		if err := w.session.at(ctx, offset); err != nil {
+		if err := w.session.at(ctx, at); err != nil {
 			return err
 		}
 		return w.session.commit(ctx, digest)
@@ -153,10 +150,10 @@ func (w *Writer) Close() error {
 	}
 	w.closed = true
 	defer w.session.release()
-	if !w.wrote {
+	if !w.at.wrote {
 		return nil
 	}
-	offset := w.offset
-	err := w.withTurn(context.WithoutCancel(w.ctx), func(ctx context.Context) error { return w.session.save(ctx, offset) })
+	at := w.at
+	err := w.withTurn(context.WithoutCancel(w.ctx), func(ctx context.Context) error { return w.session.save(ctx, at) })
 	return w.wrap(err, "Close", w.session.id)
 }
