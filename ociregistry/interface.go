@@ -247,7 +247,9 @@ type BlobReader interface {
 // from the end of the session.
 type BlobWriter interface {
 	// Write appends to the content. If another writer has appended to the session in
-	// the meantime, Write appends nothing and returns [ErrRangeInvalid].
+	// the meantime, Write appends nothing and returns [ErrRangeInvalid]. If a Commit of
+	// the session has begun that was broken off, or goes on elsewhere, the session may
+	// take nothing more, but can be committed; the error is [ErrBlobUploadInvalid] then.
 	io.Writer
 
 	// Close releases the session, which can be resumed by its ID. It does nothing after
@@ -267,13 +269,16 @@ type BlobWriter interface {
 
 	// Commit ends the session and makes its content a blob of the repository, if the
 	// content has the given digest. The check and the publication are one atomic step.
-	// A wrong digest also ends the session.
+	// A wrong digest also ends the session. Of several calls for one session at the same
+	// time, more than one may succeed.
 	//
 	// Errors: [ErrDigestInvalid] (digest is malformed, in which case the session remains
-	// open, or not that of the content), [ErrRangeInvalid], [ErrBlobUploadUnknown].
+	// open, or not that of the content), [ErrRangeInvalid], [ErrBlobUploadUnknown],
+	// [ErrBlobUploadInvalid] (a Commit with another digest has begun).
 	Commit(digest Digest) (Descriptor, error)
 
 	// Cancel ends the session and frees its content. It does nothing after Commit or
-	// Cancel, so that it can be deferred.
+	// Cancel, so that it can be deferred. The error is [ErrBlobUploadInvalid] if a Commit of
+	// another writer has begun, and the session can only be committed.
 	Cancel() error
 }

@@ -51,6 +51,10 @@ func TestCheck(t *testing.T) {
 		ev.Piece, ev.Offset = &piece{blob, 0, chunkSizes[blob[0]]}, 0
 		return ev
 	}
+	anywhere := func(ev *Event) *Event {
+		ev.Offset = -1
+		return ev
+	}
 	tests := []struct {
 		name   string
 		events []*Event
@@ -93,6 +97,8 @@ func TestCheck(t *testing.T) {
 		{"a commit of all that nobody sees", []*Event{opened(), whole(3, 4, "a", 201), blob(5, 6, headBlob, "a", 404, "NAME_UNKNOWN")}, false},
 		{"a commit without an answer, of which the blob is there and the session too", []*Event{
 			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 9, commitUpload, "a", 0, ""), blob(10, 11, headBlob, "a", 200, ""), end(12, 13, commitUpload, "a", 201, "")}, true},
+		{"a part of what a commit brings, and where it is", []*Event{
+			opened(), ask(4, 5, 1000), anywhere(whole(3, 9, "a", 201)), blob(10, 11, headBlob, "a", 200, "")}, true},
 		{"two commits at once", []*Event{
 			opened(), send(3, 4, "a", 0, 202, 3000), end(5, 8, commitUpload, "a", 201, ""), end(6, 9, commitUpload, "a", 201, ""), blob(10, 11, headBlob, "a", 200, "")}, true},
 		{"two commits one after the other", []*Event{

@@ -143,8 +143,12 @@ func appendSteps(ev *Event, sizes []int64) (steps []step) {
 		return nil
 	}
 	p, at := *ev.Piece, ev.Offset
-	if ev.Do == sendChunk && ev.Status == http.StatusAccepted && at < 0 {
+	switch {
+	case at >= 0:
+	case ev.Do == sendChunk && ev.Status == http.StatusAccepted:
 		at = ev.Size - p.size()
+	case ev.Do == commitUpload && ev.Status == http.StatusCreated:
+		at = sizeOf(contentOf(ev.Blob)) - p.size()
 	}
 	certain := ev.isSuccess() || ev.Code == "DIGEST_INVALID"
 	if at < 0 && !certain {

@@ -259,6 +259,9 @@ func (t *task) trim(repo string) {
 	if t.write(request{op: putIfAbsent, key: snapshotKey(repo, st.n), body: st}).code == none {
 		return
 	}
+	if r.state != nil {
+		r.state.cover(st.n)
+	}
 	snaps := t.do(request{op: list, key: "r/" + repo + "!/s/"})
 	covered := 0
 	for _, e := range snaps.entries {
@@ -267,9 +270,21 @@ func (t *task) trim(repo string) {
 		}
 	}
 	records := t.do(request{op: list, key: "r/" + repo + "!/l/"})
-	for _, e := range slices.Concat(records.entries, snaps.entries) {
-		n := number(e.key)
-		if isRecord := strings.Contains(e.key, "!/l/"); n < covered || n == covered && isRecord {
+	if records.code == none || len(records.entries) == 0 {
+		return
+	}
+	for _, e := range records.entries {
+		if n := number(e.key); n < covered || n == covered && !t.on(keepLast) {
+			t.write(request{op: del, key: e.key})
+		}
+	}
+	g := t.do(request{op: get, key: records.entries[len(records.entries)-1].key})
+	newest, _ := g.body.(*record)
+	if newest == nil {
+		return
+	}
+	for _, e := range snaps.entries {
+		if n := number(e.key); n < covered && n != newest.base {
 			t.write(request{op: del, key: e.key})
 		}
 	}

@@ -6,11 +6,19 @@ import (
 	"slices"
 )
 
-// A record has the operations that one append made.
+// A record has the operations that one append made, and carries those of the records before it.
 type record struct {
-	fresh string
-	ops   []operation
-	t0    int
+	fresh   string
+	ops     []operation
+	t0      int
+	base    int       // the newest snapshot that its writer knew, or 0
+	carried []carried // the last records before it, in order
+}
+
+// Carried is what an earlier record says: nothing if it is void.
+type carried struct {
+	ops      []operation
+	modified int
 }
 
 func (r *record) etag() string { return fmt.Sprint(*r) }
@@ -43,6 +51,10 @@ type state struct {
 	ids       map[string]bool     // of operations
 	validated int                 // the Date when this was the end of the log
 	recent    map[string]int      // the last record that deleted a digest, since the state was loaded
+
+	// What the next record carries.
+	base    int // the newest snapshot that is known
+	carried []carried
 }
 
 type deadLink struct{ digest string }
@@ -82,6 +94,27 @@ func (st *state) apply(n int, ops []operation) {
 		}
 	}
 	st.n = n
+}
+
+// maxCarried is how many records the next one carries. Then it begins anew.
+const maxCarried = 2
+
+// carry makes the next record carry the last one, and what that carries.
+func (st *state) carry(c carried) {
+	st.carried = append(st.carried[:len(st.carried):len(st.carried)], c)
+	if len(st.carried) > maxCarried {
+		st.carried = nil
+	}
+}
+
+// cover notes that there is a snapshot.
+func (st *state) cover(snapshot int) {
+	if snapshot <= st.base {
+		return
+	}
+	st.base = snapshot
+	after := max(st.n, snapshot) - snapshot
+	st.carried = st.carried[max(0, len(st.carried)-after):]
 }
 
 // names reports whether a manifest names a blob.
@@ -160,33 +193,125 @@ func (t *task) current(repo string) *state {
 	return r.state
 }
 
-// load reads the newest snapshot and the records after it.
+// load reads the newest record, which says what else there is to be read.
 func (t *task) load(repo string, r *repository) *state {
 	for range 5 {
-		l := t.do(request{op: list, key: "r/" + repo + "!/s/"})
-		if l.code == none {
-			continue
-		}
-		st := newState()
-		if len(l.entries) > 0 {
-			g := t.do(request{op: get, key: l.entries[0].key})
-			if g.code != ok {
-				continue
-			}
-			st = g.body.(*state).clone()
-			st.recent = map[string]int{}
-		}
-		st.validated = l.date
 		if t.on(snapForget) {
 			r.known = map[string]knownLink{}
 		}
-		r.state = st
-		if t.follow(repo, st) && (!t.on(dateCheck) || st.validated-l.date <= grace/2) {
-			return st
+		r.state = t.tryLoad(repo)
+		if r.state != nil {
+			return r.state
 		}
 	}
-	r.state = nil
 	return nil
+}
+
+func (t *task) tryLoad(repo string) *state {
+	l := t.do(request{op: list, key: "r/" + repo + "!/l/"})
+	if l.code == none {
+		return nil
+	}
+	last := 0
+	if len(l.entries) > 0 {
+		last = number(l.entries[len(l.entries)-1].key)
+	}
+	b := &backward{began: l.date, next: last}
+	if last > 0 && !t.read(repo, b) {
+		return nil
+	}
+	st := t.readSnapshot(repo, b.base)
+	if st == nil || !t.readTo(repo, b, st.n) {
+		if st = t.newestSnapshot(repo); st == nil || !t.readTo(repo, b, st.n) {
+			return nil
+		}
+	}
+	b.apply(st)
+	st.validated = l.date
+	if st.n > last && !t.follow(repo, st) {
+		return nil
+	}
+	return st
+}
+
+// readSnapshot returns the state of a snapshot, or the empty one of number 0.
+func (t *task) readSnapshot(repo string, number int) *state {
+	if number == 0 {
+		return newState()
+	}
+	g := t.do(request{op: get, key: snapshotKey(repo, number)})
+	if g.code != ok {
+		return nil
+	}
+	st := g.body.(*state).clone()
+	st.recent = map[string]int{}
+	st.base, st.carried = number, nil
+	return st
+}
+
+func (t *task) newestSnapshot(repo string) *state {
+	l := t.do(request{op: list, key: "r/" + repo + "!/s/"})
+	switch {
+	case l.code == none:
+		return nil
+	case len(l.entries) == 0:
+		return newState()
+	}
+	return t.readSnapshot(repo, number(l.entries[0].key))
+}
+
+// A backward reader reads a log from its end.
+type backward struct {
+	began   int // the Date before anything was read
+	next    int // the record to be read next
+	base    int // the newest snapshot that is known by a record
+	records []carried
+}
+
+// read reads the next record, and takes what it carries. It is false if the record is not there.
+func (t *task) read(repo string, b *backward) bool {
+	g := t.do(request{op: get, key: logKey(repo, b.next)})
+	if g.code != ok || t.on(dateCheck) && g.date-b.began > grace/2 {
+		return false
+	}
+	rec := g.body.(*record)
+	b.base = max(b.base, rec.base)
+	b.records = append(b.records, t.counts(rec, g.modified))
+	for _, c := range slices.Backward(rec.carried) {
+		b.records = append(b.records, c)
+	}
+	b.next -= len(rec.carried) + 1
+	return true
+}
+
+// counts returns what a record says that was written at a time.
+func (t *task) counts(rec *record, modified int) carried {
+	if t.isVoid(rec.t0, modified) {
+		return carried{nil, modified}
+	}
+	return carried{rec.ops, modified}
+}
+
+// readTo reads until it has all records after one.
+func (t *task) readTo(repo string, b *backward, n int) bool {
+	for b.next > n {
+		if !t.read(repo, b) {
+			return false
+		}
+	}
+	return true
+}
+
+// apply applies those records that come after a state.
+func (b *backward) apply(st *state) {
+	n := b.next
+	for _, c := range slices.Backward(b.records) {
+		if n++; n > st.n {
+			st.apply(n, c.ops)
+			st.carry(c)
+		}
+	}
+	st.cover(b.base)
 }
 
 // follow applies the records after a state. It is false if the state has to be loaded anew.
@@ -201,11 +326,13 @@ func (t *task) follow(repo string, st *state) bool {
 			return true
 		}
 		rec := g.body.(*record)
-		ops := rec.ops
-		if t.isVoid(rec.t0, g.modified) {
-			ops = nil
+		c := t.counts(rec, g.modified)
+		st.apply(st.n+1, c.ops)
+		if !t.on(carriedVoid) {
+			c.ops = rec.ops
 		}
-		st.apply(st.n+1, ops)
+		st.carry(c)
+		st.cover(rec.base)
 	}
 }
 
@@ -264,6 +391,7 @@ func (t *task) appendAll(repo string, r *repository, batch []*change) {
 		w := t.do(request{op: putIfAbsent, key: logKey(repo, n), body: rec})
 		if w.code == ok && !(t.on(dateCheck) && t.mayBeVoid(rec.t0, w.date)) {
 			r.state.apply(n, rec.ops)
+			r.state.carry(carried{rec.ops, w.date})
 			r.state.validated = w.date
 			finish(batch, done)
 			return
@@ -283,7 +411,7 @@ func (t *task) appendAll(repo string, r *repository, batch []*change) {
 
 // checkAll returns a record of those changes that may be applied, in their order.
 func (t *task) checkAll(st *state, batch []*change) *record {
-	rec := &record{fresh: t.freshNonce(), t0: st.validated}
+	rec := &record{fresh: t.freshNonce(), t0: st.validated, base: st.base, carried: st.carried}
 	before := st
 	for _, c := range batch {
 		if c.result != "" {

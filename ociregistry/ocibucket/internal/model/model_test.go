@@ -38,7 +38,7 @@ func TestModel_NeedsEachRule(t *testing.T) {
 		fresh: uploads, opIDs: links, settled: shaky, void: data, slack: everything, dateCheck: data, groupCheck: tags,
 		snapForget: links, asOf: brisk, noncedRefs: everything, markers: everything, deadLinks: links, heal: deletes,
 		ownDead: everything, condemn: links, claims: uploads, committing: uploads, expiry: uploads, sessionRoot: uploads,
-		gcOrder: uploads, keepSnap: everything, keepC: everything, eDelete: tags, eRecheck: tags, eFirst: tags, eDate: tags,
+		gcOrder: uploads, keepSnap: everything, keepLast: tags, carriedVoid: data, keepC: everything, eDelete: tags, eRecheck: tags, eFirst: tags, eDate: tags,
 		eAge: tags, manifests: tags, buryMs: tags, urlDate: data, urlShort: data,
 	}
 	for _, r := range allRules {

@@ -34,6 +34,8 @@ const (
 	sessionRoot rule = "sessionRoot" // what a session names is no orphan
 	gcOrder     rule = "gcOrder"     // orphans: list d/, then u/, then b/
 	keepSnap    rule = "keepSnap"    // the newest snapshot of an emptied repository stays
+	keepLast    rule = "keepLast"    // the newest record stays
+	carriedVoid rule = "carriedVoid" // a record that is void is carried as one
 	keepC       rule = "keepC"       // c/ is never deleted
 	eDelete     rule = "eDelete"     // e/ is written before a record that may empty a repository
 	eRecheck    rule = "eRecheck"    // whether it may is asked again of each state that the record is checked against
@@ -48,7 +50,7 @@ const (
 
 var allRules = []rule{
 	fresh, opIDs, settled, void, slack, dateCheck, groupCheck, snapForget, asOf, noncedRefs, markers, deadLinks, heal, ownDead, condemn,
-	claims, committing, expiry, sessionRoot, gcOrder, keepSnap, keepC, eDelete, eRecheck, eFirst, eDate, eAge, manifests, buryMs,
+	claims, committing, expiry, sessionRoot, gcOrder, keepSnap, keepLast, carriedVoid, keepC, eDelete, eRecheck, eFirst, eDate, eAge, manifests, buryMs,
 	urlDate, urlShort,
 }
 

@@ -50,8 +50,11 @@ func (t *task) patch(id string, offset int, chunk string) result {
 	if a.code == none {
 		return failed
 	}
-	if a.code == notFound || s.status != open {
+	if a.code == notFound || s.status == gone {
 		return unknown
+	}
+	if s.status == finishing {
+		return denied // it can only be committed
 	}
 	if len(s.parts) != offset {
 		return denied // ErrRangeInvalid
