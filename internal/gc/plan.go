@@ -58,10 +58,10 @@ func Decide(r *Repository, selector *ocigc.Selector, now time.Time) *Plan {
 }
 
 // IsOldBlob reports whether the delay of a blob has passed that counts from time.
-func (p *Plan) IsOldBlob(time int64) bool { return p.isOld(time, p.delay) }
+func (p *Plan) IsOldBlob(time int64) bool { return p.isOld(time, p.delay, p.BlobGrain) }
 
-func (p *Plan) isOld(time int64, delay time.Duration) bool {
-	return delay < 0 || p.now-time-int64(p.Grain) >= int64(delay)
+func (p *Plan) isOld(time int64, delay, grain time.Duration) bool {
+	return delay < 0 || p.now-time-int64(grain) >= int64(delay)
 }
 
 // Facts are what decides, together with what names a manifest, whether it stays.
@@ -83,7 +83,7 @@ func (p *Plan) IsRoot(f Facts) bool {
 	if p.isReferrer(f) {
 		delay = p.Policy.DanglingDelay
 	}
-	return p.IsRootAtAnyAge(f) || !p.isOld(f.Time, delay)
+	return p.IsRootAtAnyAge(f) || !p.isOld(f.Time, delay, p.Grain)
 }
 
 // IsRootAtAnyAge is IsRoot for a manifest whose time is unknown.

@@ -29,8 +29,9 @@ type Repository struct {
 	StatBlob     func(*Blob)
 	StatTag      func(*Tag)
 
-	// Grain is how much older a time may be than what it is the time of.
-	Grain time.Duration
+	// Grain is how much older the time of a manifest may be than what it is the time of, and
+	// BlobGrain that of a blob.
+	Grain, BlobGrain time.Duration
 
 	// Unreadable is why a manifest cannot be read. If it is not nil, nobody knows what
 	// is garbage, and nothing is.

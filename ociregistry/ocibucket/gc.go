@@ -29,7 +29,8 @@ var _ ocigc.Collector = (*Registry)(nil)
 // A blob that nothing names is condemned by a collection, and removed by one that comes when the delay has passed since: a
 // blob that a client was told to be there meanwhile is not condemned any more. So it takes two collections, and a manifest
 // that goes makes its blobs wait for the next two. With a negative delay, one is enough. What
-// blobs leave in the bucket goes a day or two later.
+// blobs leave in the bucket goes a day or two later. A manifest stays for a minute more than the delay: so a manifest
+// without a tag that is reported as present need not be made young each time.
 //
 // Pulls are written down every ten minutes, and when a registry is closed. Those that another process
 // has not written down yet are not known.
@@ -82,7 +83,7 @@ func (c *collector) Enumerate(ctx context.Context, name string) (*gc.Repository,
 	if err := repo.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	g := &gc.Repository{Name: name}
+	g := &gc.Repository{Name: name, Grain: c.promiseGrain()}
 	err := repo.View(func(s *repos.State) {
 		s.EachManifest(func(digest ociregistry.Digest, size int64, subject ociregistry.Digest) {
 			g.Manifests = append(g.Manifests, gc.Manifest{
@@ -288,10 +289,13 @@ func (s *planSweep) removeBlob(ctx context.Context, i int) error {
 		return err
 	}
 	err = s.c.blobs.DeleteLink(ctx, s.repo, b.Digest, l, asOf, notNamed(b.Digest))
+	if errors.Is(err, repos.ErrDeleted) { // who deletes it did not come further
+		err = s.c.blobs.Bury(ctx, s.Name, b.Digest, l)
+	}
 	switch {
 	case err == nil:
 		s.found(s.Blob(i))
-	case errors.Is(err, ociregistry.ErrInUse), errors.Is(err, bucket.ErrLost), errors.Is(err, repos.ErrDeleted), errors.Is(err, repos.ErrAgain):
+	case errors.Is(err, ociregistry.ErrInUse), errors.Is(err, bucket.ErrLost), errors.Is(err, repos.ErrAgain):
 		return nil
 	}
 	return err
@@ -311,7 +315,7 @@ func (s *planSweep) tidyLinks(ctx context.Context) error {
 			return err
 		case !s.c.blobs.Lives(l):
 			return s.c.blobs.RemoveDead(ctx, s.Name, k.Digest, l)
-		case l.Status == formats.Live:
+		case l.Status == formats.Live, s.repo.KnowsDead(l.Nonce):
 			return s.c.blobs.Condemn(ctx, s.repo, k.Digest, l)
 		}
 		return nil

@@ -114,17 +114,25 @@ func (r *Registry) resolve(ctx context.Context, name string, l lookup) (ociregis
 	return desc, err
 }
 
-// promiseAge is how old the time may be of a manifest that is reported present.
-const promiseAge = time.Minute
+// defaultPromiseAge is how old the time may be of a manifest that is reported present.
+const defaultPromiseAge = time.Minute
 
-// promise makes a manifest young that nothing else keeps, so that who was told that it is there can
-// name it within the delay of collections.
+// promiseGrain is by how much longer collections wait for that. Times and Dates are whole seconds.
+func (r *Registry) promiseGrain() time.Duration {
+	if r.promiseAge == 0 {
+		return 0
+	}
+	return r.promiseAge + 2*time.Second
+}
+
+// promise makes a manifest young that has no tag, so that who was told that it is there can name it within the
+// delay of collections.
 func (r *Registry) promise(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest) error {
 	if r.opts.ReadOnly {
 		return nil
 	}
 	isOld := func(s *repos.State, m *repostate.Manifest) bool {
-		return m != nil && r.bucket.Seen().Sub(time.Unix(s.ManifestTime(m.Digest), 0)) > promiseAge && !s.IsKept(m)
+		return m != nil && r.bucket.Seen().Sub(time.Unix(s.ManifestTime(m.Digest), 0)) > r.promiseAge && !s.IsTagged(m)
 	}
 	old := false
 	if err := repo.View(func(s *repos.State) { old = isOld(s, s.Manifest(digest)) }); err != nil || !old {

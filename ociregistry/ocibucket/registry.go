@@ -102,8 +102,10 @@ type Registry struct {
 	repos   *repos.Set
 	blobs   *blobs.Store
 	uploads *uploads.Sessions
-	texts   *texts.Cache
-	pulls   *pulls.Log
+
+	promiseAge time.Duration
+	texts      *texts.Cache
+	pulls      *pulls.Log
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -115,7 +117,7 @@ var _ ociregistry.Interface = (*Registry)(nil)
 // Errors: [objstore.ErrConditions] if the store does not keep conditions, those of the store, and
 // others if the options are not those of the bucket.
 func New(ctx context.Context, store objstore.Store, opts *Options) (*Registry, error) {
-	r, err := open(ctx, store, opts, settings{grace: defaultGrace, probe: true})
+	r, err := open(ctx, store, opts, settings{grace: defaultGrace, promiseAge: defaultPromiseAge, probe: true})
 	if err != nil {
 		return nil, fmt.Errorf("ocibucket: %w", err)
 	}
@@ -127,15 +129,16 @@ const defaultGrace = 24 * time.Hour
 
 // settings are what tests change.
 type settings struct {
-	grace time.Duration
-	probe bool
-	retry *objstore.RetryOptions
+	grace      time.Duration
+	promiseAge time.Duration
+	probe      bool
+	retry      *objstore.RetryOptions
 
 	minTail, maxCarried int64 // of repos.Options
 }
 
 func open(ctx context.Context, store objstore.Store, opts *Options, s settings) (*Registry, error) {
-	r := &Registry{log: slog.New(slog.DiscardHandler)}
+	r := &Registry{log: slog.New(slog.DiscardHandler), promiseAge: s.promiseAge}
 	if opts != nil {
 		r.opts = *opts
 	}

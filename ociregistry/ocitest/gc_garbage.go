@@ -305,6 +305,9 @@ func gcReportedPresent(t *gcTest) {
 	t.push("app", child)
 	again := t.push("app", t.newImage())
 	other := t.pushBlob("app", 10)
+	named := t.newImage() // by what is garbage
+	old := t.push("app", NewIndex(Spec{}, named))
+	referrer := t.push("app", t.newReferrer(old))
 	t.wait(2 * time.Hour)
 	_, err := t.reg.PushManifest(ctx, "app", "", again.Manifest, again.Descriptor.MediaType)
 	t.must(err, "PushManifest again")
@@ -314,14 +317,16 @@ func gcReportedPresent(t *gcTest) {
 	}
 	_, err = t.reg.MountBlob(ctx, "app", "app", image.Blobs[0].Descriptor.Digest)
 	t.must(err, "MountBlob")
-	_, err = t.reg.ResolveManifest(ctx, "app", child.Descriptor.Digest)
-	t.must(err, "ResolveManifest")
+	for _, a := range []*Artifact{child, named, referrer} {
+		_, err = t.reg.ResolveManifest(ctx, "app", a.Descriptor.Digest)
+		t.must(err, "ResolveManifest")
+	}
 	t.wait(59 * time.Minute)
 	t.collect(allGarbage)
 	t.wantNoBlob("app", other)
 	_, err = t.reg.PushManifest(ctx, "app", "v1", image.Manifest, image.Descriptor.MediaType)
 	t.must(err, "PushManifest of what was reported as present")
-	index := NewIndex(Spec{}, child)
+	index := NewIndex(Spec{}, child, named, referrer)
 	_, err = t.reg.PushManifest(ctx, "app", "v2", index.Manifest, index.Descriptor.MediaType)
 	t.must(err, "PushManifest of an index of what was reported as present")
 	t.wantKept("app", image, index, again)

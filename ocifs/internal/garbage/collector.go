@@ -152,7 +152,7 @@ func (c *collection) Enumerate(ctx context.Context, name string) (*gc.Repository
 			return nil, err
 		}
 	}
-	g := &gc.Repository{Name: name, Grain: c.Store.Clock.Grain}
+	g := &gc.Repository{Name: name, Grain: c.Store.Clock.Grain, BlobGrain: c.Store.Clock.Grain}
 	if err := readWhole(repo); err != nil {
 		return unreadable(g, err)
 	}

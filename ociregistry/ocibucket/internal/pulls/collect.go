@@ -23,8 +23,12 @@ const (
 
 // Read returns the pulls that are known, of all processes.
 func (l *Log) Read(ctx context.Context) (formats.Pulls, error) {
-	l.writing.Lock() // else what is being written would be missed
-	defer l.writing.Unlock()
+	select {
+	case l.turn <- struct{}{}: // else what is being written would be missed
+		defer l.giveTurn()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	names, err := l.names(ctx)
 	if err != nil {
 		return nil, err

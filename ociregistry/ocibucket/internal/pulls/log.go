@@ -44,13 +44,13 @@ type Log struct {
 	closed bool
 	work   sync.WaitGroup
 
-	writing sync.Mutex // held while an object is written, and guards what follows
-	name    string     // of the object that has what was noted, or ""
+	turn chan struct{} // holds a value while somebody writes an object, or reads all; guards what follows
+	name string        // of the object that has what was noted, or ""
 }
 
 // New returns the log of a process.
 func New(b *bucket.Bucket, log *slog.Logger) *Log {
-	return &Log{bucket: b, log: log, noted: formats.Pulls{}}
+	return &Log{bucket: b, log: log, noted: formats.Pulls{}, turn: make(chan struct{}, 1)}
 }
 
 // Note notes that a manifest is pulled. It keeps both strings. If more manifests are pulled than can be written
@@ -100,8 +100,8 @@ func (l *Log) Close() {
 
 // write writes down what is in memory.
 func (l *Log) write() {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.turn <- struct{}{} // who has it is not long about it
+	defer l.giveTurn()
 	l.mu.Lock()
 	noted := l.noted
 	full := l.count == maxNoted
@@ -125,6 +125,8 @@ func (l *Log) write() {
 		l.bucket.Remove(ctx, keys.Pulls(before)) // else a collection does it
 	}
 }
+
+func (l *Log) giveTurn() { <-l.turn }
 
 func clone(p formats.Pulls) formats.Pulls {
 	c := make(formats.Pulls, len(p))

@@ -1,6 +1,7 @@
 package pulls_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -124,4 +125,27 @@ func TestMerge_MakesOneObjectOfManyWithoutWhatIsGone(t *testing.T) {
 	qt.Check(t, qt.HasLen(store.Keys(), 1))
 	other, _ := open(t, store)
 	qt.Check(t, qt.Equals(count(t, other), 64))
+}
+
+// Collections of one process read the pulls one after the other, and each ends with its context.
+func TestLog_WaitingForAnotherReaderEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+			if req.Op == "List" {
+				return memstore.Fault{Delay: time.Hour}
+			}
+			return memstore.Fault{}
+		}})
+		l, _ := open(t, store)
+		ctx, cancel := context.WithCancel(t.Context())
+		go l.Read(ctx)
+		synctest.Wait()
+		late, cancelLate := context.WithTimeout(t.Context(), time.Second)
+		defer cancelLate()
+		_, err := l.Read(late)
+		qt.Check(t, qt.ErrorIs(err, context.DeadlineExceeded))
+		cancel()
+		synctest.Wait()
+	})
 }

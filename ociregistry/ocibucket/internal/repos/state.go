@@ -76,18 +76,14 @@ func (s *State) EachManifest(f func(digest ociregistry.Digest, size int64, subje
 	})
 }
 
-// IsKept reports whether a manifest stays whatever its age: by a tag, an index or its subject.
-func (s *State) IsKept(m *repostate.Manifest) bool {
-	if s.IsNamedAsManifest(m.Digest) {
-		return true
-	}
-	isThere := func(subject ociregistry.Digest) bool { return subject != "" && s.Manifest(subject) != nil }
+// IsTagged reports whether a manifest stays whatever its age, by a tag. What an index keeps, or a subject, goes with it.
+func (s *State) IsTagged(m *repostate.Manifest) bool {
 	for _, tag := range s.TagsOf(m) {
-		if subject, _, about := rules.Subject(tag); !about || isThere(subject) {
+		if _, _, about := rules.Subject(tag); !about {
 			return true
 		}
 	}
-	return isThere(s.SubjectOf(m))
+	return false
 }
 
 // ManifestTime returns from when the delay of a manifest counts, in seconds since 1970.
