@@ -40,20 +40,44 @@ func TestGC_DoesNoHarmToOtherProcesses(t *testing.T) {
 				}
 				qt.Check(t, qt.IsNil(p.stopAll()))
 			}()
-			f := newFleet(t, p.cluster, dir)
+			f := newFleet(t, p.cluster, program, dir)
 			f.killUntil = time.Now().Add(d / 2)
 			ocitest.StressGC(t, f, ocitest.StressOptions{Duration: d / 2, Delay: delay})
-			f.checkFiles(t)
+			checkFiles(t, f, dir)
 			t.Logf("%d collections, of which %d were killed", f.collections.Load(), f.killed.Load())
 		})
 	}
 }
 
-// fleet is the servers of one directory as one registry: each call goes to one of them. A
+// The same over a bucket, to which each of two servers of object storage leads.
+func TestGC_DoesNoHarmToOtherProcessesOverABucket(t *testing.T) {
+	d := duration(t, "OCI_GC_STRESS_BUCKET", 8*time.Second)
+	for _, delay := range []time.Duration{-1, 2 * time.Second} {
+		t.Run(fmt.Sprintf("delay %v", max(delay, 0)), func(t *testing.T) {
+			b := inBucket(t)
+			p, err := startProcesses(b.Backend, "", 2)
+			qt.Assert(t, qt.IsNil(err))
+			defer func() {
+				if t.Failed() {
+					t.Log(p.logs())
+				}
+				qt.Check(t, qt.IsNil(p.stopAll()))
+			}()
+			f := newFleet(t, p.cluster, b.program, "-bucket", b.urls[1])
+			f.killUntil = time.Now().Add(d / 2)
+			ocitest.StressGC(t, f, ocitest.StressOptions{Duration: d / 2, Delay: delay, Rounds: 2})
+			t.Logf("%d collections, of which %d were killed", f.collections.Load(), f.killed.Load())
+		})
+	}
+}
+
+// fleet is the servers of one store as one registry: each call goes to one of them. A
 // collection is a process of its own.
 type fleet struct {
 	*ociregistry.Funcs
-	dir, policy         string
+	program             string
+	store               []string // the arguments of the program that say which
+	policy              string
 	killUntil           time.Time // when collections are no longer killed
 	collections, killed atomic.Int64
 }
@@ -61,8 +85,8 @@ type fleet struct {
 // stressPolicy is the policy of [ocitest.StressGC].
 const stressPolicy = `{"policies": [{"repositories": ["c"], "untagged": true, "dangling": true, "keep": [{"lastPushed": 100}]}]}`
 
-func newFleet(t *testing.T, c *cluster, dir string) *fleet {
-	f := &fleet{dir: dir, policy: filepath.Join(t.TempDir(), "policy.json")}
+func newFleet(t *testing.T, c *cluster, program string, store ...string) *fleet {
+	f := &fleet{program: program, store: store, policy: filepath.Join(t.TempDir(), "policy.json")}
 	qt.Assert(t, qt.IsNil(os.WriteFile(f.policy, []byte(stressPolicy), 0o666)))
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 32
@@ -114,8 +138,8 @@ func newFleet(t *testing.T, c *cluster, dir string) *fleet {
 
 // GC implements [ocigc.Collector].
 func (f *fleet) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, error) {
-	cmd := exec.CommandContext(ctx, program, "gc", "-json", "-untagged", "-dangling",
-		"-delay", max(opts.Delay, 0).String(), "-policy", f.policy, f.dir)
+	args := []string{"gc", "-json", "-untagged", "-dangling", "-delay", max(opts.Delay, 0).String(), "-policy", f.policy}
+	cmd := exec.CommandContext(ctx, f.program, append(args, f.store...)...)
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Start(); err != nil {
@@ -144,10 +168,10 @@ func (f *fleet) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, err
 
 // checkFiles checks that the directory has no file of content that the registry does not
 // have.
-func (f *fleet) checkFiles(t *testing.T) {
+func checkFiles(t *testing.T, f *fleet, dir string) {
 	ctx := context.WithoutCancel(t.Context())
-	err := filepath.WalkDir(f.dir, func(name string, d fs.DirEntry, err error) error {
-		repo, digest, ok := strings.Cut(filepath.ToSlash(strings.TrimPrefix(name, f.dir+string(filepath.Separator))), "/blobs/sha256/")
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		repo, digest, ok := strings.Cut(filepath.ToSlash(strings.TrimPrefix(name, dir+string(filepath.Separator))), "/blobs/sha256/")
 		if err != nil || d.IsDir() || !ok || repo == ".ocifs" { // the last is the pool
 			return err
 		}
