@@ -132,6 +132,7 @@ func openSnapshot(text string) (*State, error) {
 	for _, link := range snapshot.Dead {
 		s.dead[link.Nonce] = link.Digest
 	}
+	s.deadBefore = len(s.dead)
 	var digests []ociregistry.Digest
 	s.EachManifest(func(digest ociregistry.Digest, _ int64, _ ociregistry.Digest) { digests = append(digests, digest) })
 	slices.Sort(digests)

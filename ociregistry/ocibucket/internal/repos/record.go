@@ -131,8 +131,11 @@ const stepsBeforeList = 2
 
 // follow applies the records after a state, to the end of the log. errStale means that the state
 // has to be loaded anew: if the last two validations are too far apart, a record that is not there
-// may have been removed.
+// may have been removed; and the newest snapshot knows which of many dead links were seen dead.
 func (r *Repository) follow(ctx context.Context, s *State) error {
+	if len(s.dead) > 2*s.deadBefore+maxDead {
+		return errStale
+	}
 	began := s.validated
 	for range stepsBeforeList {
 		if more, err := r.next(ctx, s, began); !more || err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,9 +17,11 @@ import (
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/countstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
 )
 
@@ -197,4 +200,36 @@ func TestRecord_ThatLandsTooLateIsVoid(t *testing.T) {
 	qt.Check(t, qt.Equals(tagOf(t, a, "v1"), digestOf("one")))
 	qt.Assert(t, qt.IsNil(a.Commit(t.Context(), put("three", "v1"))))
 	qt.Check(t, qt.Equals(tagOf(t, b, "v1"), digestOf("three")))
+}
+
+// A process that only reads, or whose snapshots others write, need not know each delete for ever.
+func TestState_ForgetsDeadLinksThatOthersSawDead(t *testing.T) {
+	t.Parallel()
+	var snapshots atomic.Int64
+	store := memstore.New(nil)
+	a := open(t, store)
+	qt.Assert(t, qt.IsNil(a.Commit(t.Context(), put("text", "v1"))))
+	reader := countstore.New(store)
+	reader.Log = func(op, key string) {
+		if op == "Get" && strings.Contains(key, "!/s/") {
+			snapshots.Add(1)
+		}
+	}
+	b := open(t, reader)
+	tagOf(t, b, "v1")
+	for range 40 {
+		qt.Assert(t, qt.IsNil(a.Commit(t.Context(), &repos.Change{Check: func(b *repos.Batch) error {
+			for range 1000 {
+				b.DeleteLink(digestOf("blob"), formats.Nonce())
+			}
+			return nil
+		}})))
+		tagOf(t, b, "v1")
+	}
+	before := snapshots.Load()
+	qt.Check(t, qt.IsTrue(before > 0), qt.Commentf("the state was never loaded anew"))
+	for range 10 {
+		tagOf(t, b, "v1")
+	}
+	qt.Check(t, qt.Equals(snapshots.Load(), before)) // not each time
 }

@@ -27,11 +27,12 @@ type State struct {
 	manifestTimes map[ociregistry.Digest]int64 // when it was pushed, or lost what kept it
 	tagTimes      map[string]int64             // when it was set
 
-	emptied   uint64    // the last record after which there was no manifest
-	last      []applied // the last records, in order
-	validated time.Time // the Date when this was the end of the log
-	checked   time.Time // the same, by the clock of the process
-	appended  bool      // by this process
+	deadBefore int       // how many links were dead when the state was loaded
+	emptied    uint64    // the last record after which there was no manifest
+	last       []applied // the last records, in order
+	validated  time.Time // the Date when this was the end of the log
+	checked    time.Time // the same, by the clock of the process
+	appended   bool      // by this process
 
 	// The newest snapshot that is known, and the records since.
 	snapshot uint64  // its number
@@ -42,6 +43,10 @@ type State struct {
 	carried     []formats.Carried // the last of these records, which the next one carries
 	carriedSize int64             // in bytes
 }
+
+// maxDead is how many links may be dead, and twice as many as there were, before a process loads a state anew that does not
+// write the snapshots itself.
+const maxDead = 1 << 14
 
 // text is the text of a manifest, and the record that has it.
 type text struct {
