@@ -185,6 +185,34 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 		{"DELETE of a tag", 2, func(b *bench) func() {
 			return func() { b.must(b.DeleteTag(b.ctx, "app", "v0")) }
 		}},
+		{"usage, as it was known less than 10 seconds ago", 0, func(b *bench) func() {
+			b.usageOf("")
+			b.push("app", large)
+			return func() { b.usageOf("") }
+		}},
+		{"usage beside 50 repositories and 500 blobs that nobody has changed", 1, func(b *bench) func() {
+			for i := range 50 {
+				for range 10 {
+					b.push(fmt.Sprint("other", i), small)
+				}
+			}
+			b.usageOf("")
+			return func() { b.catchUp(); b.usageOf("") }
+		}},
+		{"usage when others have pushed a manifest, a config and 2 layers", 7, func(b *bench) func() {
+			b.usageOf("app")
+			other := &bench{TB: b, ctx: b.ctx, store: b.store, Registry: mustOpen(b, b.store, nil), seed: 1000}
+			b.must(ocitest.NewImage(ocitest.Spec{Seed: 1000, Layers: []int64{small, large}}).Push(b.ctx, other, "app", "v1"))
+			other.push("elsewhere", large)
+			other.news.Write()
+			return func() { b.catchUp(); b.usageOf("app") }
+		}},
+		{"what was changed in 10 seconds, if somebody asks for the usage", 2, func(b *bench) func() {
+			b.usageOf("")
+			b.push("app", large)
+			b.image("other", "v1", large)
+			return b.news.Write
+		}},
 		{"DELETE of a blob", 5, func(b *bench) func() {
 			blob := b.push("app", large)
 			return func() { b.must(b.DeleteBlob(b.ctx, "app", blob.Descriptor.Digest)) }
@@ -198,7 +226,7 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 			b.quiet()
 			b.store.Reset()
 			call()
-			b.quiet()
+			b.repos.Wait()
 			counts := b.store.Reset()
 			t.Logf("%v", counts)
 			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%v: not more than %d", counts, test.most))
@@ -206,8 +234,20 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 	}
 }
 
-// quiet waits until nothing is done in the background.
-func (b *bench) quiet() { b.repos.Wait() }
+func (b *bench) usageOf(prefix string) {
+	b.Helper()
+	_, err := b.Usage(b.ctx, prefix)
+	b.must(err)
+}
+
+// catchUp makes as much time pass as it takes until other processes are asked again.
+func (b *bench) catchUp() { b.must(b.usage.CatchUp(b.ctx)) }
+
+// quiet waits until nothing is done in the background, and for ten seconds nothing will be.
+func (b *bench) quiet() {
+	b.repos.Wait()
+	b.news.Write()
+}
 
 // tag points n tags at a manifest.
 func (b *bench) tag(repo string, n int) ociregistry.Digest {
@@ -247,6 +287,10 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 				tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
 				b.must(err)
 				qt.Check(t, qt.HasLen(tags, 100_000+images))
+			}},
+			{"usage", most + 4, func(r *Registry) {
+				_, err := r.Usage(b.ctx, "app")
+				b.must(err)
 			}},
 		} {
 			r := mustOpen(t, b.store, nil)

@@ -27,6 +27,9 @@ func (r *Repository) load(ctx context.Context) error {
 	defer r.mu.Unlock()
 	r.state = s // nil after an error
 	r.forgetLinks()
+	if s != nil {
+		r.set.opts.Manifests(r.name, s.number, s.bytes)
+	}
 	return err
 }
 
@@ -133,7 +136,10 @@ func openSnapshot(text string) (*State, error) {
 		s.dead[link.Nonce] = link.Digest
 	}
 	var digests []ociregistry.Digest
-	s.EachManifest(func(digest ociregistry.Digest, _ int64, _ ociregistry.Digest) { digests = append(digests, digest) })
+	s.EachManifest(func(digest ociregistry.Digest, size int64, _ ociregistry.Digest) {
+		digests = append(digests, digest)
+		s.bytes += size
+	})
 	slices.Sort(digests)
 	tags := s.AppendTags(nil, "", math.MaxInt)
 	if len(digests) != len(snapshot.ManifestTimes) || len(tags) != len(snapshot.TagTimes) {

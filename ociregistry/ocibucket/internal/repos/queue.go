@@ -313,6 +313,7 @@ func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*
 	began := time.Now()
 	info, err := r.bucket.Store.Put(ctx, r.bucket.Key(keys.Record(r.name, number)), encoded.Encode(), objstore.Condition{IfAbsent: true})
 	r.pace.took(time.Since(began))
+	r.set.opts.Appended(r.name)
 	if err == nil && !r.bucket.MayBeVoid(b.t0, info.Date) {
 		if rec.modified = info.LastModified; rec.modified.IsZero() {
 			rec.modified = info.Date

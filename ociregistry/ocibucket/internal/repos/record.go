@@ -179,6 +179,9 @@ func (r *Repository) apply(s *State, rec *record) {
 	defer r.mu.Unlock()
 	s.apply(rec.operations, rec.modified)
 	s.carry(rec, r.set.opts.MaxCarried)
+	if s == r.state {
+		r.set.opts.Manifests(r.name, s.number, s.bytes)
+	}
 	if len(s.recent) > maxKnown {
 		clear(s.recent)
 		r.forgetLinks()

@@ -18,6 +18,7 @@ import (
 type State struct {
 	*repostate.State
 	number uint64
+	bytes  int64 // of all manifests
 
 	dead    map[string]ociregistry.Digest // by nonce: links whose delete is recorded, until they were seen dead
 	recent  map[ociregistry.Digest]uint64 // the last record that deleted a digest, since the state was loaded
@@ -67,6 +68,16 @@ func newState() *State {
 
 // Count returns the number of manifests.
 func (s *State) Count() int { return len(s.manifestTimes) }
+
+// Bytes returns the bytes of all manifests.
+func (s *State) Bytes() int64 { return s.bytes }
+
+// EachDead calls f with the digests of links whose delete is recorded, until they were seen dead.
+func (s *State) EachDead(f func(digest ociregistry.Digest)) {
+	for _, digest := range s.dead {
+		f(digest)
+	}
+}
 
 // EachManifest calls f with the digests of all manifests, their sizes in bytes and their subjects, in no
 // order.
@@ -203,7 +214,11 @@ func (s *State) putManifest(o repostate.Op, now int64) {
 		}
 		s.tagTimes[tag] = now
 	}
+	if m := s.Manifest(o.Digest); m != nil {
+		s.bytes -= m.Size
+	}
 	s.Apply(&o)
+	s.bytes += s.Manifest(o.Digest).Size
 	digest := s.Manifest(o.Digest).Digest // which is no part of the record
 	if _, there := s.manifestTimes[digest]; !there && content != "" {
 		s.pending[digest] = text{s.number, content}
@@ -230,6 +245,7 @@ func (s *State) deleteManifest(o *repostate.Op) {
 	for _, tag := range s.TagsOf(m) {
 		delete(s.tagTimes, tag)
 	}
+	s.bytes -= m.Size
 	s.Apply(o)
 	s.ClearPending() // which is empty; it forgets what it takes for a file
 	delete(s.manifestTimes, o.Digest)
