@@ -204,7 +204,7 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 			other := &bench{TB: b, ctx: b.ctx, store: b.store, Registry: mustOpen(b, b.store, nil), seed: 1000}
 			b.must(ocitest.NewImage(ocitest.Spec{Seed: 1000, Layers: []int64{small, large}}).Push(b.ctx, other, "app", "v1"))
 			other.push("elsewhere", large)
-			other.news.Write()
+			other.quiet()
 			return func() { b.catchUp(); b.usageOf("app") }
 		}},
 		{"what was changed in 10 seconds, if somebody asks for the usage", 2, func(b *bench) func() {
@@ -320,6 +320,26 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 		b.quiet()
 	}
 	count(4, "at the next snapshot")
+}
+
+// The mark of a new name goes when content has come: nobody has to look at it.
+func TestRequests_OfAListOfNewRepositories(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for i := range 100 {
+		b.image(fmt.Sprintf("image%d", i), "v1", 100)
+		b.push(fmt.Sprintf("blob%d", i), 100)
+		_, err := b.PushManifest(b.ctx, fmt.Sprintf("manifest%d", i), "v1", []byte("text"), "text/plain")
+		b.must(err)
+	}
+	b.quiet()
+	for name, r := range map[string]*Registry{"who has pushed them": b.Registry, "another process": mustOpen(t, b.store, nil)} {
+		b.store.Reset()
+		names, err := ociregistry.All(r.Repositories(b.ctx, ""))
+		b.must(err)
+		qt.Check(t, qt.HasLen(names, 301))
+		qt.Check(t, qt.Equals(b.store.Reset().String(), "List:2"), qt.Commentf(name))
+	}
 }
 
 // newest returns the number of the newest record or snapshot, those of which have a prefix.

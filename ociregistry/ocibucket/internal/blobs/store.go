@@ -162,6 +162,9 @@ func (s *Store) put(ctx context.Context, repo *repos.Repository, digest ociregis
 	c := s.beginChange(repo.Name(), digest)
 	there, err := s.tryPut(ctx, repo, digest, l)
 	c.end(&there, err)
+	if err == nil {
+		repo.ContentCame()
+	}
 	return there, err
 }
 

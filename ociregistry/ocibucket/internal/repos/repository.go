@@ -110,6 +110,8 @@ type Repository struct {
 	epoch   int // how often all links were forgotten
 	queue   []*call
 	running bool
+
+	markedNew []string // the keys of the marks that Catalog has written
 }
 
 // Open returns the repository of a name, to be released.

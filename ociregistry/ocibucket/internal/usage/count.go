@@ -15,7 +15,7 @@ import (
 )
 
 // readers is how many repositories, and how many links of one, are read at a time.
-const readers = 8
+const readers = 16
 
 // lookAtDoubts looks at all that is in doubt.
 func (r *Reporter) lookAtDoubts(ctx context.Context) error {
