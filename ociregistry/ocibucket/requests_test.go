@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -27,7 +29,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	store := countstore.New(memstore.New(nil))
+	store := countstore.New(memstore.New(&memstore.Options{URL: "http://store.invalid"}))
 	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
 	b.image("app", "v0", 100) // the repository is known
 	return b
@@ -185,6 +187,30 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 		{"DELETE of a tag", 2, func(b *bench) func() {
 			return func() { b.must(b.DeleteTag(b.ctx, "app", "v0")) }
 		}},
+		{"push of a config and 10 layers, all of it new, by POST, PATCH and PUT", 98, func(b *bench) func() {
+			a := ocitest.NewImage(tenLayers)
+			return func() {
+				for _, blob := range a.Blobs {
+					b.session("app", blob)
+				}
+				_, err := b.PushManifest(b.ctx, "app", "v1", a.Manifest, a.Descriptor.MediaType)
+				b.must(err)
+			}
+		}},
+		{"pull of a config and 10 layers, with redirects", 13, func(b *bench) func() {
+			a := ocitest.NewImage(tenLayers)
+			b.must(a.Push(b.ctx, b, "app", "v1"))
+			return func() {
+				b.read(b.GetTag(b.ctx, "app", "v1"))
+				for _, blob := range a.Blobs {
+					url, err := b.BlobURL(b.ctx, "app", blob.Descriptor.Digest, time.Hour)
+					b.must(err)
+					if url == "" {
+						b.read(b.GetBlob(b.ctx, "app", blob.Descriptor.Digest))
+					}
+				}
+			}
+		}},
 		{"usage, as it was known less than 10 seconds ago", 0, func(b *bench) func() {
 			b.usageOf("")
 			b.push("app", large)
@@ -242,6 +268,8 @@ func (b *bench) usageOf(prefix string) {
 
 // catchUp makes as much time pass as it takes until other processes are asked again.
 func (b *bench) catchUp() { b.must(b.usage.CatchUp(b.ctx)) }
+
+var tenLayers = ocitest.Spec{Seed: 1000, Layers: slices.Repeat([]int64{1 << 20}, 10)}
 
 // quiet waits until nothing is done in the background, and for ten seconds nothing will be.
 func (b *bench) quiet() {
@@ -320,6 +348,32 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 		b.quiet()
 	}
 	count(4, "at the next snapshot")
+}
+
+// What a collection costs grows with blobs alone: here with a config, which is small, and a layer for each tag.
+func TestRequests_OfACollection(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	store := countstore.New(memstore.New(&memstore.Options{Now: func() time.Time { return now }}))
+	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
+	before := 0
+	for i := range 4 {
+		for k := range 50 {
+			b.image("app", fmt.Sprintf("v%d-%d", i, k), 1<<20)
+		}
+		b.quiet()
+		now = now.Add(100 * time.Hour)
+		b.store.Reset()
+		_, err := b.GC(b.ctx, nil)
+		b.must(err)
+		counts := b.store.Reset()
+		cost := counts.Total() - counts["Delete"] // of what is left over, once
+		if i > 0 {
+			more := cost - before
+			qt.Check(t, qt.IsTrue(more <= 50*(1+3+1)+20), qt.Commentf("%d more for 50 images: %v", more, counts))
+		}
+		before = cost
+	}
 }
 
 // The mark of a new name goes when content has come: nobody has to look at it.
