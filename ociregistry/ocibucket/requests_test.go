@@ -350,6 +350,33 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 	count(4, "at the next snapshot")
 }
 
+// However long the log since a snapshot is, two records have it: the newest one, and one that carries all before it.
+func TestRequests_OfAProcessThatKnowsNothingOfALongLog(t *testing.T) {
+	t.Parallel()
+	store := countstore.New(memstore.New(nil))
+	r, err := open(t.Context(), store, nil, settings{grace: defaultGrace, minTail: 1 << 20, maxCarried: 4 << 10})
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: r}
+	a := b.image("app", "v0", 100)
+	for i := range 1000 {
+		tag := fmt.Sprint("t", i)
+		_, err := b.PushManifest(b.ctx, "app", tag, a.Manifest, a.Descriptor.MediaType)
+		b.must(err)
+		if i%50 != 49 {
+			continue
+		}
+		other := mustOpen(t, store, nil)
+		store.Reset()
+		desc, err := other.ResolveTag(b.ctx, "app", tag)
+		b.must(err)
+		qt.Check(t, qt.Equals(desc.Digest, a.Descriptor.Digest))
+		counts := store.Reset()
+		qt.Check(t, qt.IsTrue(counts.Total() <= 3), qt.Commentf("%v after %d pushes", counts, i+1))
+	}
+	qt.Check(t, qt.Equals(b.newest(keys.Snapshots("app")), 0))
+}
+
 // What a collection costs grows with blobs alone: here with a config, which is small, and a layer for each tag.
 func TestRequests_OfACollection(t *testing.T) {
 	t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
@@ -59,10 +60,7 @@ func (r *Repository) tryLoad(ctx context.Context) (*State, error) {
 	if err := b.read(ctx); err != nil {
 		return nil, err
 	}
-	s, err := r.readSnapshot(ctx, b.base)
-	if err == nil {
-		err = b.readTo(ctx, s.number)
-	}
+	s, err := r.readSnapshotAndTail(ctx, b)
 	if errors.Is(err, errStale) { // what the record knows of may be removed for the sake of a newer snapshot
 		if s, err = r.loadSnapshot(ctx); err == nil {
 			err = b.readTo(ctx, s.number)
@@ -78,6 +76,19 @@ func (r *Repository) tryLoad(ctx context.Context) (*State, error) {
 	}
 	r.validate(s, date)
 	return s, nil
+}
+
+// readSnapshotAndTail reads the snapshot that the newest record knows and, at the same time, all records after it.
+func (r *Repository) readSnapshotAndTail(ctx context.Context, b *backward) (s *State, err error) {
+	base := b.base
+	err = parallel.Do(2, 2, func(i int) (err error) {
+		if i == 0 {
+			s, err = r.readSnapshot(ctx, base)
+			return err
+		}
+		return b.readTo(ctx, base)
+	})
+	return s, err
 }
 
 // newest returns the number of the newest snapshot and its size, or 0 if there is none.

@@ -308,7 +308,7 @@ func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*
 	number := r.state.number + 1
 	rec := &record{operations: b.operations, text: formats.EncodeOperations(b.operations)}
 	r.mu.RLock()
-	encoded := formats.Record{T0: b.t0, Text: rec.text, Base: r.state.snapshot, Carried: r.state.carried}
+	encoded := formats.Record{T0: b.t0, Text: rec.text, Base: r.state.snapshot, Carried: r.state.carried()}
 	r.mu.RUnlock()
 	began := time.Now()
 	info, err := r.bucket.Store.Put(ctx, r.bucket.Key(keys.Record(r.name, number)), encoded.Encode(), objstore.Condition{IfAbsent: true})

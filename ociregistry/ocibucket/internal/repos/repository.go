@@ -26,7 +26,7 @@ type Options struct {
 	Appended  func(repo string)
 	Manifests func(repo string, number uint64, bytes int64)
 	// MinTail is how many bytes of records there are at least before a snapshot is written, and MaxCarried is how
-	// many a record carries at most. Zero means DefaultMinTail and DefaultMaxCarried.
+	// many most records carry at most. Zero means DefaultMinTail and DefaultMaxCarried.
 	MinTail, MaxCarried int64
 	// Log is told of what fails in the background.
 	Log *slog.Logger
