@@ -21,19 +21,24 @@
 // # What it costs
 //
 // Stores charge for requests, for what is stored, and for what leaves their network. DESIGN.md has a table of the requests
-// that each call needs, which a test holds. By the list prices of S3 Standard in us-east-1 that were published in
-// 2025 ($5 for a million of PUT, POST and LIST, $0.40 for a million of GET, no charge for DELETE), as
-// examples:
+// that each call makes, which a test holds. Here are some of them by what most stores charge for: a read is
+// a GET, a write is a PUT, a POST or a LIST, and a DELETE is often free.
 //
-//   - A million pulls of an image with a config and 10 layers, redirected: 13 GETs each by the
-//     registry and 10 by the client, $9. What clients outside the region pull costs far more, by the byte.
-//   - A million pushes of such an image, all of it new, with layers of up to a part's size by POST, PATCH and PUT: 87 PUTs
-//     and some 34 GETs each, $450. A layer whose bytes are there costs 2 PUTs, a LIST and a GET; one of k parts k+10
-//     requests.
-//   - A collection reads the marker, the references and the link of each blob: $6 for a million
-//     of them. So collect once a day rather than each hour.
-//   - An idle process makes no requests. One from which something is pulled writes down when that was, every ten
-//     minutes: $0.02 in a month.
+//   - A pull of an image with a config and 10 layers, redirected: 13 reads, and 10 by the client. The bytes that leave the
+//     store's network usually cost far more than these.
+//   - A push of such an image, all of it new, with layers of up to a part's size by POST, PATCH and PUT: 11 reads and 87
+//     writes. A layer whose bytes are there takes a read and 3 writes by [Registry.PushBlob]; one of k parts, up to k+10 requests.
+//   - A collection: for each blob 3 reads and a write, or a read if it is small. So collect once a day rather than each hour.
+//   - An idle process: none. One from which something is pulled writes down when that was, every ten minutes:
+//     a write and a DELETE. One that changes something makes a read in ten seconds, and a write if somebody
+//     has asked for [Registry.Usage] in the last two days.
+//   - A quota, which asks for the usage while something is pushed: a write in ten seconds, and a read for each process
+//     that has changed something, for each blob and for each record of a log that others have written.
+//   - [New]: some 100.
+//
+// To know what that costs, take the prices of your store. If they were 0.40 USD for a million reads and 5 USD
+// for a million writes, a million of these pulls would cost 23 × 0.40 = 9.20 USD, and a million of these pushes
+// 11 × 0.40 + 87 × 5 = 439.40 USD.
 //
 // # What a store must do
 //

@@ -106,6 +106,16 @@ func TestFigures(t *testing.T) {
 			qt.Check(t, qt.HasLen(names, 10_001))
 		})
 		t.Logf("10,000 images: %v, heap %d MiB with the store; list of repositories: %v, %v", pushes, heap, list, b.store.Reset())
+		r := mustOpen(t, b.store, nil)
+		b.store.Reset()
+		var count time.Duration
+		heap = peak(func() {
+			count = took(func() {
+				_, err := r.Usage(ctx, "")
+				b.must(err)
+			})
+		})
+		t.Logf("usage, asked of another process for the first time: %v, %v, heap %d MiB", count, b.store.Reset(), heap)
 	})
 	push := func(t *testing.T, r *Registry, seed uint64, size int64) {
 		blob := ocitest.NewBlob(seed, size)

@@ -60,13 +60,21 @@ func (r *Registry) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, 
 	}
 	report, err := gc.Collect(ctx, c, &mine)
 	if err == nil && !opts.DryRun {
-		s := sweep.Sweeper{Bucket: r.bucket, Blobs: r.blobs, Repos: r.repos, Uploads: r.uploads, Pulls: r.pulls, Delay: max(selector.Delay(), 0)}
+		s := sweep.Sweeper{Bucket: r.bucket, Blobs: r.blobs, Repos: r.repos, Uploads: r.uploads, Pulls: r.pulls, Found: r.found, Delay: max(selector.Delay(), 0)}
 		if err := s.Run(ctx); err != nil && ctx.Err() == nil {
 			r.log.Warn("what is left over in the bucket could not all be removed", "error", err)
 		}
 		err = ctx.Err()
 	}
 	return report, err
+}
+
+// found tells all who report usage what a collection has found in a repository.
+func (r *Registry) found(repo string, f formats.Found) {
+	r.news.Found(repo, f)
+	if r.tally.IsAsked(repo) {
+		r.tally.Found(repo, &f)
+	}
 }
 
 // collector is a registry as a [gc.Backend].

@@ -3,6 +3,7 @@ package ocibucket
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/seed-40b21970/oci/internal/manifest"
@@ -14,8 +15,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
-// Repositories implements [ociregistry.Lister.Repositories]. Of repositories that may be empty
-// it looks whether they are. Those that cannot be read are omitted, and reported to [Options.Logger].
+// Repositories implements [ociregistry.Lister.Repositories]. Of repositories that somebody may have left empty
+// it looks whether they are; else 1,000 names cost two requests. Those that cannot be read are omitted, and reported to [Options.Logger].
 func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.repositories(ctx, startAfter, yield); err != nil {
@@ -39,21 +40,36 @@ func (r *Registry) repositories(ctx context.Context, startAfter string, yield fu
 		if err != nil {
 			return err
 		}
-		for _, name := range names {
-			if err := ctx.Err(); err != nil {
+		for part := range slices.Chunk(names, lookAhead) {
+			if more, err := r.yieldListed(ctx, part, marked, yield); !more || err != nil {
 				return err
-			}
-			if marked[name] && !r.isListed(ctx, name) {
-				continue
-			}
-			if !yield(name, nil) {
-				return nil
 			}
 		}
 		if opts.Next = page.Next; opts.Next == "" {
 			return nil
 		}
 	}
+}
+
+// lookAhead is how many repositories are looked at, at a time and before the first of them is listed.
+const lookAhead = 16
+
+// yieldListed yields those of the names that have content.
+func (r *Registry) yieldListed(ctx context.Context, names []string, marked map[string]bool, yield func(string, error) bool) (more bool, err error) {
+	listed := make([]bool, len(names))
+	err = parallel.Do(lookAhead, len(names), func(i int) error {
+		listed[i] = !marked[names[i]] || r.isListed(ctx, names[i])
+		return ctx.Err()
+	})
+	if err != nil {
+		return false, err
+	}
+	for i, name := range names {
+		if listed[i] && !yield(name, nil) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // validStart returns what a list can start after: no key has the other bytes, and all that

@@ -12,11 +12,14 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/news"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/pulls"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/tally"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/texts"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/uploads"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/usage"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
@@ -102,10 +105,13 @@ type Registry struct {
 	repos   *repos.Set
 	blobs   *blobs.Store
 	uploads *uploads.Sessions
+	texts   *texts.Cache
+	pulls   *pulls.Log
+	news    *news.Log
+	tally   *tally.Tally
+	usage   *usage.Reporter
 
 	promiseAge time.Duration
-	texts      *texts.Cache
-	pulls      *pulls.Log
 }
 
 var _ ociregistry.Interface = (*Registry)(nil)
@@ -157,10 +163,20 @@ func open(ctx context.Context, store objstore.Store, opts *Options, s settings) 
 	buffers := parts.NewBuffers(int(r.opts.PartSize))
 	r.pulls = pulls.New(r.bucket, r.log)
 	r.texts = texts.New(r.opts.ManifestMemory)
+	r.news = news.NewLog(r.bucket, r.log)
+	r.tally = tally.New()
 	r.repos = repos.NewSet(r.bucket, repos.Options{
 		ReadOnly: r.opts.ReadOnly, Max: r.opts.MaxRepositories, Keep: r.texts.Add, Log: r.log, MinTail: s.minTail, MaxCarried: s.maxCarried,
+		Appended: r.news.Manifests, Manifests: r.tally.Manifests,
 	})
-	r.blobs = blobs.New(r.bucket, blobs.Options{ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency})
+	r.blobs = blobs.New(r.bucket, blobs.Options{
+		ReadOnly: r.opts.ReadOnly, Buffers: buffers, Concurrency: r.opts.Concurrency, Tally: r.tally, News: r.news,
+	})
+	var follower *news.Follower
+	if !r.opts.ReadOnly {
+		follower = news.NewFollower(r.bucket, r.news)
+	}
+	r.usage = usage.New(r.bucket, r.repos, r.blobs, r.tally, follower, r.log)
 	r.uploads = uploads.New(r.bucket, r.blobs, r.repos, uploads.Options{
 		Buffers: buffers, Concurrency: r.opts.Concurrency, Expiry: r.opts.UploadExpiry, Max: r.opts.MaxUploads,
 	})
@@ -204,11 +220,12 @@ const (
 	maxPrefix   = 256 // what is left is enough for the longest keys
 )
 
-// Close ends what is done in the background, and writes down when manifests were pulled. Open readers remain usable. Calls that are under way may
+// Close ends what is done in the background, and writes down when manifests were pulled, and what was changed. Open readers remain usable. Calls that are under way may
 // fail. Calling Close again does nothing.
 func (r *Registry) Close() error {
 	r.pulls.Close()
 	r.repos.Close()
+	r.news.Close()
 	return nil
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -27,7 +29,7 @@ type bench struct {
 }
 
 func newBench(t testing.TB) *bench {
-	store := countstore.New(memstore.New(nil))
+	store := countstore.New(memstore.New(&memstore.Options{URL: "http://store.invalid"}))
 	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
 	b.image("app", "v0", 100) // the repository is known
 	return b
@@ -185,6 +187,58 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 		{"DELETE of a tag", 2, func(b *bench) func() {
 			return func() { b.must(b.DeleteTag(b.ctx, "app", "v0")) }
 		}},
+		{"push of a config and 10 layers, all of it new, by POST, PATCH and PUT", 98, func(b *bench) func() {
+			a := ocitest.NewImage(tenLayers)
+			return func() {
+				for _, blob := range a.Blobs {
+					b.session("app", blob)
+				}
+				_, err := b.PushManifest(b.ctx, "app", "v1", a.Manifest, a.Descriptor.MediaType)
+				b.must(err)
+			}
+		}},
+		{"pull of a config and 10 layers, with redirects", 13, func(b *bench) func() {
+			a := ocitest.NewImage(tenLayers)
+			b.must(a.Push(b.ctx, b, "app", "v1"))
+			return func() {
+				b.read(b.GetTag(b.ctx, "app", "v1"))
+				for _, blob := range a.Blobs {
+					url, err := b.BlobURL(b.ctx, "app", blob.Descriptor.Digest, time.Hour)
+					b.must(err)
+					if url == "" {
+						b.read(b.GetBlob(b.ctx, "app", blob.Descriptor.Digest))
+					}
+				}
+			}
+		}},
+		{"usage, as it was known less than 10 seconds ago", 0, func(b *bench) func() {
+			b.usageOf("")
+			b.push("app", large)
+			return func() { b.usageOf("") }
+		}},
+		{"usage beside 50 repositories and 500 blobs that nobody has changed", 1, func(b *bench) func() {
+			for i := range 50 {
+				for range 10 {
+					b.push(fmt.Sprint("other", i), small)
+				}
+			}
+			b.usageOf("")
+			return func() { b.catchUp(); b.usageOf("") }
+		}},
+		{"usage when others have pushed a manifest, a config and 2 layers", 7, func(b *bench) func() {
+			b.usageOf("app")
+			other := &bench{TB: b, ctx: b.ctx, store: b.store, Registry: mustOpen(b, b.store, nil), seed: 1000}
+			b.must(ocitest.NewImage(ocitest.Spec{Seed: 1000, Layers: []int64{small, large}}).Push(b.ctx, other, "app", "v1"))
+			other.push("elsewhere", large)
+			other.quiet()
+			return func() { b.catchUp(); b.usageOf("app") }
+		}},
+		{"what was changed in 10 seconds, if somebody asks for the usage", 2, func(b *bench) func() {
+			b.usageOf("")
+			b.push("app", large)
+			b.image("other", "v1", large)
+			return b.news.Write
+		}},
 		{"DELETE of a blob", 5, func(b *bench) func() {
 			blob := b.push("app", large)
 			return func() { b.must(b.DeleteBlob(b.ctx, "app", blob.Descriptor.Digest)) }
@@ -198,7 +252,7 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 			b.quiet()
 			b.store.Reset()
 			call()
-			b.quiet()
+			b.repos.Wait()
 			counts := b.store.Reset()
 			t.Logf("%v", counts)
 			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%v: not more than %d", counts, test.most))
@@ -206,8 +260,22 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 	}
 }
 
-// quiet waits until nothing is done in the background.
-func (b *bench) quiet() { b.repos.Wait() }
+func (b *bench) usageOf(prefix string) {
+	b.Helper()
+	_, err := b.Usage(b.ctx, prefix)
+	b.must(err)
+}
+
+// catchUp makes as much time pass as it takes until other processes are asked again.
+func (b *bench) catchUp() { b.must(b.usage.CatchUp(b.ctx)) }
+
+var tenLayers = ocitest.Spec{Seed: 1000, Layers: slices.Repeat([]int64{1 << 20}, 10)}
+
+// quiet waits until nothing is done in the background, and for ten seconds nothing will be.
+func (b *bench) quiet() {
+	b.repos.Wait()
+	b.news.Write()
+}
 
 // tag points n tags at a manifest.
 func (b *bench) tag(repo string, n int) ociregistry.Digest {
@@ -248,6 +316,10 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 				b.must(err)
 				qt.Check(t, qt.HasLen(tags, 100_000+images))
 			}},
+			{"usage", most + 4, func(r *Registry) {
+				_, err := r.Usage(b.ctx, "app")
+				b.must(err)
+			}},
 		} {
 			r := mustOpen(t, b.store, nil)
 			b.store.Reset()
@@ -276,6 +348,79 @@ func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 		b.quiet()
 	}
 	count(4, "at the next snapshot")
+}
+
+// However long the log since a snapshot is, two records have it: the newest one, and one that carries all before it.
+func TestRequests_OfAProcessThatKnowsNothingOfALongLog(t *testing.T) {
+	t.Parallel()
+	store := countstore.New(memstore.New(nil))
+	r, err := open(t.Context(), store, nil, settings{grace: defaultGrace, minTail: 1 << 20, maxCarried: 4 << 10})
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: r}
+	a := b.image("app", "v0", 100)
+	for i := range 1000 {
+		tag := fmt.Sprint("t", i)
+		_, err := b.PushManifest(b.ctx, "app", tag, a.Manifest, a.Descriptor.MediaType)
+		b.must(err)
+		if i%50 != 49 {
+			continue
+		}
+		other := mustOpen(t, store, nil)
+		store.Reset()
+		desc, err := other.ResolveTag(b.ctx, "app", tag)
+		b.must(err)
+		qt.Check(t, qt.Equals(desc.Digest, a.Descriptor.Digest))
+		counts := store.Reset()
+		qt.Check(t, qt.IsTrue(counts.Total() <= 3), qt.Commentf("%v after %d pushes", counts, i+1))
+	}
+	qt.Check(t, qt.Equals(b.newest(keys.Snapshots("app")), 0))
+}
+
+// What a collection costs grows with blobs alone: here with a config, which is small, and a layer for each tag.
+func TestRequests_OfACollection(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	store := countstore.New(memstore.New(&memstore.Options{Now: func() time.Time { return now }}))
+	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
+	before := 0
+	for i := range 4 {
+		for k := range 50 {
+			b.image("app", fmt.Sprintf("v%d-%d", i, k), 1<<20)
+		}
+		b.quiet()
+		now = now.Add(100 * time.Hour)
+		b.store.Reset()
+		_, err := b.GC(b.ctx, nil)
+		b.must(err)
+		counts := b.store.Reset()
+		cost := counts.Total() - counts["Delete"] // of what is left over, once
+		if i > 0 {
+			more := cost - before
+			qt.Check(t, qt.IsTrue(more <= 50*(1+3+1)+20), qt.Commentf("%d more for 50 images: %v", more, counts))
+		}
+		before = cost
+	}
+}
+
+// The mark of a new name goes when content has come: nobody has to look at it.
+func TestRequests_OfAListOfNewRepositories(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	for i := range 100 {
+		b.image(fmt.Sprintf("image%d", i), "v1", 100)
+		b.push(fmt.Sprintf("blob%d", i), 100)
+		_, err := b.PushManifest(b.ctx, fmt.Sprintf("manifest%d", i), "v1", []byte("text"), "text/plain")
+		b.must(err)
+	}
+	b.quiet()
+	for name, r := range map[string]*Registry{"who has pushed them": b.Registry, "another process": mustOpen(t, b.store, nil)} {
+		b.store.Reset()
+		names, err := ociregistry.All(r.Repositories(b.ctx, ""))
+		b.must(err)
+		qt.Check(t, qt.HasLen(names, 301))
+		qt.Check(t, qt.Equals(b.store.Reset().String(), "List:2"), qt.Commentf(name))
+	}
 }
 
 // newest returns the number of the newest record or snapshot, those of which have a prefix.

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/locked"
 	"github.com/seed-40b21970/oci/internal/servers"
 	"github.com/seed-40b21970/oci/ociclient"
+	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
@@ -115,4 +116,32 @@ func TestProgram_ServesABucketFromSeveralProcesses(t *testing.T) {
 	status = program().Run(ctx, []string{"verify", "-bucket", strings.Replace(url, "team", "nobody", 1)}, &out, &errs)
 	qt.Check(t, qt.Equals(status, 1))
 	qt.Check(t, qt.StringContains(errs.String(), "there is no registry in the bucket"))
+}
+
+// TestProgram_KeepsToQuotas pushes to one program as much as a quota allows, and to another one.
+func TestProgram_KeepsToQuotas(t *testing.T) {
+	endpoint := servers.S3(t, "images")
+	t.Setenv("AWS_ACCESS_KEY_ID", servers.S3Access)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", servers.S3Secret)
+	ctx := t.Context()
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	defer transport.CloseIdleConnections()
+	push := func(host, repo string, seed uint64) error {
+		client, err := ociclient.New(host, &ociclient.Options{Insecure: true, Transport: transport})
+		qt.Assert(t, qt.IsNil(err))
+		blob := ocitest.NewBlob(seed, 100_000)
+		_, err = client.PushBlob(ctx, repo, blob.Descriptor, blob.NewReader())
+		return err
+	}
+	url := "s3://images/team?endpoint=" + endpoint
+	first, _ := start(t, "-bucket", url, "-quota", "app=250000")
+	qt.Assert(t, qt.IsNil(push(first, "app/a", 1)))
+	qt.Assert(t, qt.IsNil(push(first, "app/b", 2)))
+	second, _ := start(t, "-bucket", url, "-quota", "app=250000")
+	for _, host := range []string{first, second} {
+		err := push(host, "app/c", 3)
+		qt.Check(t, qt.ErrorIs(err, ociregistry.ErrDenied))
+		qt.Check(t, qt.ErrorMatches(err, ".*the quota of app is 250000 bytes; .* do not fit.*"))
+		qt.Check(t, qt.IsNil(push(host, "elsewhere", 3)))
+	}
 }

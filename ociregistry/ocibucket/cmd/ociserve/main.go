@@ -23,7 +23,9 @@
 //
 // With -cache, the bucket has what is kept, and several programs share it. With gc, the bucket
 // is collected, and with verify, all of it is read and what is damaged or missing is named; the
-// flags -immutable and -sparse must be those of the programs that serve it.
+// flags -immutable and -sparse must be those of the programs that serve it. With -quota, what other
+// programs push into the bucket counts within half a minute: together they can exceed a quota by
+// what is pushed meanwhile. The first push waits until the repositories of the prefix are counted.
 //
 // # Buckets
 //

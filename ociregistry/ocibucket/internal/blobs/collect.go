@@ -40,10 +40,13 @@ func unlessLost(err error) error {
 	return err
 }
 
-// CollectDead removes the dead links of a repository that are old.
-func (s *Store) CollectDead(ctx context.Context, repo string) error {
-	return s.bucket.Each(ctx, keys.Links(repo), func(o objstore.Info) error {
+// CollectDead removes the dead links of a repository that are old. It returns what stands for the others.
+func (s *Store) CollectDead(ctx context.Context, repo string) (links formats.LinkID, err error) {
+	err = s.bucket.Each(ctx, keys.Links(repo), func(o objstore.Info) error {
 		k, ok := keys.Parse(o.Key)
+		if ok && o.Size != formats.DeadLinkSize {
+			links = links.Xor(formats.LinkIDOf(k.Digest))
+		}
 		if !ok || o.Size != formats.DeadLinkSize || o.Date.Sub(o.LastModified) <= s.bucket.Grace() {
 			return nil
 		}
@@ -53,6 +56,7 @@ func (s *Store) CollectDead(ctx context.Context, repo string) error {
 		}
 		return s.RemoveDead(ctx, repo, k.Digest, l)
 	})
+	return links, err
 }
 
 // RemoveDead removes a link that does not live, once no late request can be about it.

@@ -16,8 +16,10 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/news"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/parts"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/tally"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
@@ -31,6 +33,9 @@ type Options struct {
 	PartSize int64
 	// Concurrency is how many parts of a blob are sent at a time.
 	Concurrency int
+	// Tally learns of each change of a link, and so do other processes by News, which may be nil.
+	Tally *tally.Tally
+	News  *news.Log
 }
 
 // A Store has the blobs of all repositories. It is safe for concurrent use.
@@ -111,6 +116,31 @@ func (s *Store) revive(ctx context.Context, repo string, digest ociregistry.Dige
 	return next, err
 }
 
+// A change is a change of a link that is under way.
+type change struct {
+	*tally.Step
+	news   *news.Log
+	repo   string
+	digest ociregistry.Digest
+}
+
+func (s *Store) beginChange(repo string, digest ociregistry.Digest) *change {
+	return &change{s.opts.Tally.Begin(repo, digest), s.opts.News, repo, digest}
+}
+
+// end ends a change after which the repository has a blob, unless it has failed.
+func (c *change) end(l *Link, err error) {
+	switch {
+	case err != nil:
+		c.Fail()
+	case l.Status == formats.Dead:
+		c.HasNot()
+	default:
+		c.Has(l.Size)
+	}
+	c.news.Blob(c.repo, c.digest)
+}
+
 // replace replaces a link that counts. It is ErrLost if the link has changed.
 func (s *Store) replace(ctx context.Context, repo string, digest ociregistry.Digest, l Link, next *Link) (err error) {
 	next.T0 = time.Time{}
@@ -121,11 +151,24 @@ func (s *Store) replace(ctx context.Context, repo string, digest ociregistry.Dig
 // Bury makes a link dead. It is bucket.ErrLost if the link has changed.
 func (s *Store) Bury(ctx context.Context, repo string, digest ociregistry.Digest, l Link) error {
 	dead := Link{Link: formats.Link{Status: formats.Dead, Nonce: l.Nonce}}
-	return s.replace(ctx, repo, digest, l, &dead)
+	c := s.beginChange(repo, digest)
+	err := s.replace(ctx, repo, digest, l, &dead)
+	c.end(&dead, err)
+	return err
 }
 
 // put makes a link be there: l, or a live one that is there already, which it returns.
 func (s *Store) put(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, l formats.Link) (Link, error) {
+	c := s.beginChange(repo.Name(), digest)
+	there, err := s.tryPut(ctx, repo, digest, l)
+	c.end(&there, err)
+	if err == nil {
+		repo.ContentCame()
+	}
+	return there, err
+}
+
+func (s *Store) tryPut(ctx context.Context, repo *repos.Repository, digest ociregistry.Digest, l formats.Link) (Link, error) {
 	key, cond := keys.Link(repo.Name(), digest), objstore.Condition{IfAbsent: true}
 	for range attempts {
 		o, err := s.bucket.Write(ctx, key, l.Encode(), cond)

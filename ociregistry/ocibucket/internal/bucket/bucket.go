@@ -214,5 +214,17 @@ func (b *Bucket) Each(ctx context.Context, prefix string, f func(objstore.Info) 
 	}
 }
 
+// ErrDamaged is wrapped by the errors for objects that cannot be read as what they have to be.
+var ErrDamaged = errors.New("the object is damaged")
+
 // Damaged returns the error for an object that cannot be read as what it has to be.
-func Damaged(key string, err error) error { return fmt.Errorf("object %q: %w", key, err) }
+func Damaged(key string, err error) error { return &damaged{key, err} }
+
+type damaged struct {
+	key string
+	err error
+}
+
+func (d *damaged) Error() string        { return fmt.Sprintf("object %q: %v", d.key, d.err) }
+func (d *damaged) Unwrap() error        { return d.err }
+func (d *damaged) Is(target error) bool { return target == ErrDamaged }

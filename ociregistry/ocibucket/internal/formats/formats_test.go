@@ -44,8 +44,30 @@ func forms() []form {
 			Parts: []objstore.Part{{Number: 1, ETag: "e", Size: 6}}, Tail: "T", Inline: "", Digest: digest, Nonce: n, T0: t0,
 		}, (*formats.Session).Encode, formats.DecodeSession),
 		of("pulls", formats.Pulls{"a/b": {digest: 9, digest[:70] + "c": 1_800_000_000}, "c": {digest: 7}}, func(p *formats.Pulls) []byte { return p.Encode() }, formats.DecodePulls),
+		of("news", news, encodeNews, func(text string) ([]formats.Changed, error) { return formats.DecodeNews(text, formats.NewsHeader) }),
 		of("gone session", formats.Session{Status: formats.Gone, Repository: "a", Data: "D", Upload: "U"}, (*formats.Session).Encode, formats.DecodeSession),
 	}
+}
+
+var news = []formats.Changed{
+	{Repository: "a/b", Manifests: true, Blobs: []ociregistry.Digest{digest, "sha512:" + digest[7:] + digest[7:]}},
+	{Repository: "c", Found: &formats.Found{Number: 300, Links: formats.LinkIDOf(digest)}},
+}
+
+func encodeNews(news *[]formats.Changed) []byte {
+	var parts []byte
+	for i := range *news {
+		parts = formats.AppendChanged(parts, &(*news)[i])
+	}
+	return formats.EncodeNews(parts)
+}
+
+func TestNews_AreReadFromWhereTheyEndedBefore(t *testing.T) {
+	t.Parallel()
+	before := news[:1]
+	got, err := formats.DecodeNews(string(encodeNews(&news)), int64(len(encodeNews(&before))))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals(got, news[1:]))
 }
 
 func TestForms_AreReadAsTheyWereWritten(t *testing.T) {

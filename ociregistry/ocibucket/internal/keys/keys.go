@@ -14,6 +14,9 @@ import (
 // Options is the key of the options that all processes share.
 const Options = "g"
 
+// Asked is the key of what says that somebody follows what is changed.
+const Asked = "q"
+
 // maxNumber is the highest number of a record.
 const maxNumber = 1e16 - 1
 
@@ -72,6 +75,9 @@ func Session(id string) string { return "u/" + id + "/s" }
 // Pulls returns the key of a list of when manifests were last pulled.
 func Pulls(name string) string { return AllPulls + name }
 
+// News returns the key of a part of what a process has changed.
+func News(name string) string { return AllNews + name }
+
 // Catalog returns the key that a repository has in the catalog.
 func Catalog(repo string) string { return "c/" + repo + "!" }
 
@@ -86,6 +92,7 @@ const (
 	AllCatalog  = "c/"
 	AllMarks    = "e/"
 	AllPulls    = "p/"
+	AllNews     = "f/"
 )
 
 func path(digest ociregistry.Digest) string {

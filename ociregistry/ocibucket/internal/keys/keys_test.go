@@ -36,6 +36,8 @@ func TestParse_TakesEachKeyApart(t *testing.T) {
 		{keys.Catalog("a/b"), keys.Key{Kind: keys.KindCatalog, Repository: "a/b"}},
 		{keys.Mark("a/b", "X"), keys.Key{Kind: keys.KindMark, Repository: "a/b", Name: "X"}},
 		{keys.Pulls("X"), keys.Key{Kind: keys.KindPulls, Name: "X"}},
+		{keys.Asked, keys.Key{Kind: keys.KindAsked}},
+		{keys.News("X"), keys.Key{Kind: keys.KindNews, Name: "X"}},
 	}
 	for _, test := range tests {
 		got, ok := keys.Parse(test.key)
@@ -53,7 +55,7 @@ func TestParse_RefusesAllOtherKeys(t *testing.T) {
 		"", "x", "g/", "gg", "r", "r/a", "r/a!", "r/a!/", "r/a!/l/1", "r/a!/l/99999999999999999", "r/a!/l/000000000000000x", "r/a!/l/+000000000000001",
 		"r/A!/l/0000000000000001", "r/a!/x/0000000000000001", "r/a!/s/99999999999999999", "r/a!/m/sha256/" + hex[1:], "r/a!/b/md5/" + hex[:32],
 		"r/a!/b/sha256/" + hex + "/x", "b/sha256/" + hex, "b/sha256/" + hex + "/x/X", "b/sha256/" + hex + "/d/", "b/sha256/" + hex + "/d/X/Y",
-		"b/sha256/" + hex + "/r/a", "b/sha256/" + hex + "/r/!X", "d/", "d/a", "d/X/Y", "u/X", "u/X/t", "u/X/s/s", "c/a", "c/!", "c/a!X", "e/a!", "e/a", "p/", "p/x", "p/X/Y",
+		"b/sha256/" + hex + "/r/a", "b/sha256/" + hex + "/r/!X", "d/", "d/a", "d/X/Y", "u/X", "u/X/t", "u/X/s/s", "c/a", "c/!", "c/a!X", "e/a!", "e/a", "p/", "p/x", "p/X/Y", "q/", "qq", "f", "f/", "f/x", "f/X/Y",
 		"ocibucket-probe/X", keys.Data("X") + "/",
 	} {
 		_, ok := keys.Parse(key)

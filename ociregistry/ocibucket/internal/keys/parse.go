@@ -26,6 +26,8 @@ const (
 	KindCatalog
 	KindMark
 	KindPulls
+	KindAsked
+	KindNews
 )
 
 // A Key is what a key says.
@@ -34,7 +36,7 @@ type Key struct {
 	Repository string             // of those that belong to one
 	Digest     ociregistry.Digest // of manifests, links, references and markers
 	Number     uint64             // of records and snapshots
-	Name       string             // of data, markers, sessions and pulls; the nonce of references and marks
+	Name       string             // of data, markers, sessions, pulls and news; the nonce of references and marks
 }
 
 // Parse takes a key apart. It reports false for a key that no function of this package returns:
@@ -50,6 +52,9 @@ func Parse(key string) (Key, bool) {
 func parse(key string) (k Key, ok bool) {
 	if key == Options {
 		return Key{Kind: KindOptions}, true
+	}
+	if key == Asked {
+		return Key{Kind: KindAsked}, true
 	}
 	kind, rest, _ := strings.Cut(key, "/")
 	switch kind {
@@ -70,6 +75,8 @@ func parse(key string) (k Key, ok bool) {
 		return Key{Kind: KindMark, Repository: repo, Name: nonce}, isRepository(repo) && isName(nonce)
 	case "p":
 		return Key{Kind: KindPulls, Name: rest}, isName(rest)
+	case "f":
+		return Key{Kind: KindNews, Name: rest}, isName(rest)
 	}
 	return Key{}, false
 }
@@ -156,6 +163,10 @@ func (k Key) String() string {
 		return Mark(k.Repository, k.Name)
 	case KindPulls:
 		return Pulls(k.Name)
+	case KindAsked:
+		return Asked
+	case KindNews:
+		return News(k.Name)
 	}
 	return ""
 }

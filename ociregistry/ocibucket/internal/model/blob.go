@@ -18,7 +18,7 @@ func (t *task) catalogRepo(repo string) bool {
 	}
 	if t.on(eFirst) {
 		g := t.do(request{op: get, key: "c/" + repo + "!"})
-		if g.code == none || g.code == notFound && !t.mark(repo) {
+		if g.code == none || g.code == notFound && !t.markNew(repo) {
 			return false
 		}
 		if g.code == ok {
@@ -30,12 +30,33 @@ func (t *task) catalogRepo(repo string) bool {
 		return false
 	}
 	t.catalog[repo] = true
+	if !t.on(eOwn) {
+		t.unmark(repo)
+	}
 	return true
 }
 
-// mark says that somebody should look whether a repository is empty.
-func (t *task) mark(repo string) bool {
-	return t.write(request{op: put, key: "e/" + repo + "!" + t.nonce("e"), body: text("")}).code == ok
+// mark says that somebody should look whether a repository is empty. It returns the key of what says that.
+func (t *task) mark(repo string) (key string, ok2 bool) {
+	key = "e/" + repo + "!" + t.nonce("e")
+	return key, t.write(request{op: put, key: key, body: text("")}).code == ok
+}
+
+func (t *task) markNew(repo string) bool {
+	key, marked := t.mark(repo)
+	if marked {
+		t.marked[repo] = append(t.marked[repo], key)
+	}
+	return marked
+}
+
+// unmark removes the marks of a name that was new. What does not arrive stays until a collection.
+func (t *task) unmark(repo string) {
+	marks := t.marked[repo]
+	delete(t.marked, repo)
+	for _, key := range marks {
+		t.write(request{op: del, key: key})
+	}
 }
 
 // reference writes a reference. The Date seen before is the link's T0.
@@ -230,7 +251,7 @@ func (t *task) remove(repo string, o operation, check func(*state) result) resul
 			return r
 		}
 		date = t.seen
-		if !t.mark(repo) {
+		if _, wrote := t.mark(repo); !wrote {
 			return failed
 		}
 		marked, first = true, true

@@ -131,6 +131,9 @@ func (t *task) bury(repo, digest string, l readLink) answer {
 func (t *task) putLink(repo, digest string, l link) result {
 	r := t.tryLink(repo, digest, l)
 	t.linked = t.now
+	if r == done {
+		t.unmark(repo)
+	}
 	return r
 }
 

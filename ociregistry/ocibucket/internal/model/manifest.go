@@ -33,6 +33,9 @@ func (t *task) pushManifest(repo, name string, tags []string, expected string) r
 			return r
 		}
 		if r := t.append(repo, c); r != again {
+			if r == done {
+				t.unmark(repo)
+			}
 			return r
 		}
 		for _, digest := range blobsOf[name] {

@@ -39,7 +39,7 @@ func TestModel_NeedsEachRule(t *testing.T) {
 		snapForget: links, asOf: brisk, noncedRefs: everything, markers: everything, deadLinks: links, heal: deletes,
 		ownDead: everything, condemn: links, claims: uploads, committing: uploads, expiry: uploads, sessionRoot: uploads,
 		gcOrder: uploads, keepSnap: everything, keepLast: tags, carriedVoid: data, keepC: everything, eDelete: tags, eRecheck: tags, eFirst: tags, eDate: tags,
-		eAge: tags, manifests: tags, buryMs: tags, urlDate: data, urlShort: data,
+		eAge: tags, eOwn: tags, manifests: tags, buryMs: tags, urlDate: data, urlShort: data,
 	}
 	for _, r := range allRules {
 		t.Run(string(r), func(t *testing.T) {

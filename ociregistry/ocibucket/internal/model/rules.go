@@ -42,6 +42,7 @@ const (
 	eFirst      rule = "eFirst"      // e/ is written before c/
 	eDate       rule = "eDate"       // T0 of such a record is not after e/
 	eAge        rule = "eAge"        // e/ is removed when it is older than G, if there is content
+	eOwn        rule = "eOwn"        // who marked a new name removes the mark when content has come
 	manifests   rule = "manifests"   // manifests become objects before a snapshot replaces their records
 	buryMs      rule = "buryMs"      // manifests' objects are condemned and buried as links are
 	urlDate     rule = "urlDate"     // a URL's validity begins with the Date of the link's GET
@@ -50,7 +51,7 @@ const (
 
 var allRules = []rule{
 	fresh, opIDs, settled, void, slack, dateCheck, groupCheck, snapForget, asOf, noncedRefs, markers, deadLinks, heal, ownDead, condemn,
-	claims, committing, expiry, sessionRoot, gcOrder, keepSnap, keepLast, carriedVoid, keepC, eDelete, eRecheck, eFirst, eDate, eAge, manifests, buryMs,
+	claims, committing, expiry, sessionRoot, gcOrder, keepSnap, keepLast, carriedVoid, keepC, eDelete, eRecheck, eFirst, eDate, eAge, eOwn, manifests, buryMs,
 	urlDate, urlShort,
 }
 

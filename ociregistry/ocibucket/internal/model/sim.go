@@ -57,13 +57,14 @@ type process struct {
 	epoch   int // counts crashes
 	seen    int // the last Date that the store told it
 	repos   map[string]*repository
-	catalog map[string]bool // names that are known to be in c/
+	catalog map[string]bool     // names that are known to be in c/
+	marked  map[string][]string // the marks of names that were new
 }
 
 func (p *process) crash() {
 	p.epoch++
 	p.seen = 0
-	p.repos, p.catalog = map[string]*repository{}, map[string]bool{}
+	p.repos, p.catalog, p.marked = map[string]*repository{}, map[string]bool{}, map[string][]string{}
 }
 
 // A task is a goroutine of a process: a coroutine that stops at each request.

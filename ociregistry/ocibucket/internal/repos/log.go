@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/seed-40b21970/oci/internal/parallel"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
@@ -27,6 +28,9 @@ func (r *Repository) load(ctx context.Context) error {
 	defer r.mu.Unlock()
 	r.state = s // nil after an error
 	r.forgetLinks()
+	if s != nil {
+		r.set.opts.Manifests(r.name, s.number, s.bytes)
+	}
 	return err
 }
 
@@ -56,10 +60,7 @@ func (r *Repository) tryLoad(ctx context.Context) (*State, error) {
 	if err := b.read(ctx); err != nil {
 		return nil, err
 	}
-	s, err := r.readSnapshot(ctx, b.base)
-	if err == nil {
-		err = b.readTo(ctx, s.number)
-	}
+	s, err := r.readSnapshotAndTail(ctx, b)
 	if errors.Is(err, errStale) { // what the record knows of may be removed for the sake of a newer snapshot
 		if s, err = r.loadSnapshot(ctx); err == nil {
 			err = b.readTo(ctx, s.number)
@@ -75,6 +76,19 @@ func (r *Repository) tryLoad(ctx context.Context) (*State, error) {
 	}
 	r.validate(s, date)
 	return s, nil
+}
+
+// readSnapshotAndTail reads the snapshot that the newest record knows and, at the same time, all records after it.
+func (r *Repository) readSnapshotAndTail(ctx context.Context, b *backward) (s *State, err error) {
+	base := b.base
+	err = parallel.Do(2, 2, func(i int) (err error) {
+		if i == 0 {
+			s, err = r.readSnapshot(ctx, base)
+			return err
+		}
+		return b.readTo(ctx, base)
+	})
+	return s, err
 }
 
 // newest returns the number of the newest snapshot and its size, or 0 if there is none.
@@ -134,7 +148,10 @@ func openSnapshot(text string) (*State, error) {
 	}
 	s.deadBefore = len(s.dead)
 	var digests []ociregistry.Digest
-	s.EachManifest(func(digest ociregistry.Digest, _ int64, _ ociregistry.Digest) { digests = append(digests, digest) })
+	s.EachManifest(func(digest ociregistry.Digest, size int64, _ ociregistry.Digest) {
+		digests = append(digests, digest)
+		s.bytes += size
+	})
 	slices.Sort(digests)
 	tags := s.AppendTags(nil, "", math.MaxInt)
 	if len(digests) != len(snapshot.ManifestTimes) || len(tags) != len(snapshot.TagTimes) {

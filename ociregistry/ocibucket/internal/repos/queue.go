@@ -47,7 +47,7 @@ func (r *Repository) Commit(ctx context.Context, c *Change) error {
 			return err
 		}
 		c.t0 = r.bucket.Seen().Unix()
-		if err := r.writeMark(ctx); err != nil {
+		if _, err := r.writeMark(ctx); err != nil {
 			return c.unclearError(err)
 		}
 		c.mark = true
@@ -308,11 +308,12 @@ func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*
 	number := r.state.number + 1
 	rec := &record{operations: b.operations, text: formats.EncodeOperations(b.operations)}
 	r.mu.RLock()
-	encoded := formats.Record{T0: b.t0, Text: rec.text, Base: r.state.snapshot, Carried: r.state.carried}
+	encoded := formats.Record{T0: b.t0, Text: rec.text, Base: r.state.snapshot, Carried: r.state.carried()}
 	r.mu.RUnlock()
 	began := time.Now()
 	info, err := r.bucket.Store.Put(ctx, r.bucket.Key(keys.Record(r.name, number)), encoded.Encode(), objstore.Condition{IfAbsent: true})
 	r.pace.took(time.Since(began))
+	r.set.opts.Appended(r.name)
 	if err == nil && !r.bucket.MayBeVoid(b.t0, info.Date) {
 		if rec.modified = info.LastModified; rec.modified.IsZero() {
 			rec.modified = info.Date
@@ -321,6 +322,9 @@ func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*
 		r.state.appended = true
 		r.validate(r.state, info.Date)
 		r.pace.won()
+		if r.state.Count() > 0 {
+			r.ContentCame()
+		}
 		validateAll(waiting)
 		answerAll(included, nil)
 		return true
@@ -340,28 +344,4 @@ func (r *Repository) append(ctx context.Context, b *Batch, included, waiting []*
 		}
 	}
 	return false
-}
-
-// writeMark says that somebody should look whether the repository is empty.
-func (r *Repository) writeMark(ctx context.Context) error {
-	_, err := r.bucket.Put(ctx, keys.Mark(r.name, formats.Nonce()), nil)
-	return err
-}
-
-// Catalog makes sure that the repository is in the catalog before it has content. A new name is
-// marked to be looked at, because the content may never come.
-func (r *Repository) Catalog(ctx context.Context) error {
-	if r.cataloged.Load() {
-		return nil
-	}
-	o, err := r.bucket.Read(ctx, keys.Catalog(r.name), 0)
-	if err == nil && !o.Found {
-		if err = r.writeMark(ctx); err == nil {
-			_, err = r.bucket.Put(ctx, keys.Catalog(r.name), nil)
-		}
-	}
-	if err == nil {
-		r.cataloged.Store(true)
-	}
-	return err
 }

@@ -181,7 +181,10 @@ func (r *Repository) apply(s *State, rec *record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.apply(rec.operations, rec.modified)
-	s.carry(rec, r.set.opts.MaxCarried)
+	s.carry(rec, r.set.opts.MaxCarried, maxWhole*r.maxTail(s))
+	if s == r.state {
+		r.set.opts.Manifests(r.name, s.number, s.bytes)
+	}
 	if len(s.recent) > maxKnown {
 		clear(s.recent)
 		r.forgetLinks()

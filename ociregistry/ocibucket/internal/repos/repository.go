@@ -21,8 +21,12 @@ type Options struct {
 	Max int
 	// Keep is given the text of manifests that the state had, and forgets. It must not wait.
 	Keep func(digest ociregistry.Digest, text string)
+	// Appended is told after each attempt to append to a log, and Manifests how many bytes the manifests of a repository
+	// have after a record, whenever that is found out. They must not wait, and may be nil.
+	Appended  func(repo string)
+	Manifests func(repo string, number uint64, bytes int64)
 	// MinTail is how many bytes of records there are at least before a snapshot is written, and MaxCarried is how
-	// many a record carries at most. Zero means DefaultMinTail and DefaultMaxCarried.
+	// many most records carry at most. Zero means DefaultMinTail and DefaultMaxCarried.
 	MinTail, MaxCarried int64
 	// Log is told of what fails in the background.
 	Log *slog.Logger
@@ -51,6 +55,12 @@ const (
 func NewSet(b *bucket.Bucket, opts Options) *Set {
 	opts.MinTail = cmp.Or(opts.MinTail, DefaultMinTail)
 	opts.MaxCarried = cmp.Or(opts.MaxCarried, DefaultMaxCarried)
+	if opts.Appended == nil {
+		opts.Appended = func(string) {}
+	}
+	if opts.Manifests == nil {
+		opts.Manifests = func(string, uint64, int64) {}
+	}
 	s := &Set{bucket: b, opts: opts}
 	s.byName = counted.New(opts.Max, func(name string) *Repository {
 		return &Repository{set: s, bucket: b, name: name, known: map[ociregistry.Digest]Known{}}
@@ -100,6 +110,8 @@ type Repository struct {
 	epoch   int // how often all links were forgotten
 	queue   []*call
 	running bool
+
+	markedNew []string // the keys of the marks that Catalog has written
 }
 
 // Open returns the repository of a name, to be released.

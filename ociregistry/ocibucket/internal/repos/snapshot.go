@@ -18,8 +18,12 @@ import (
 
 // A snapshot is written, by who appends, when the log since the last one has a part of its bytes, so that what
 // snapshots cost does not grow with the repository. That part is small, because who knows nothing reads it: of a
-// snapshot of up to 4 MiB, which has some 130,000 tags, it is what one record carries.
-const tailPart = 32
+// snapshot of up to 4 MiB, which has some 130,000 tags, it is what one record carries; of a larger one, another record
+// carries the rest. When a snapshot is late, such a record carries no more than twice as much.
+const (
+	tailPart = 32
+	maxWhole = 2
+)
 
 // writers is how many objects are written at a time, for a snapshot.
 const writers = 8
@@ -58,8 +62,11 @@ func (r *Repository) maySnapshot() {
 func (r *Repository) isSnapshotDue() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.state != nil && r.state.appended && r.state.tail > max(r.set.opts.MinTail, r.state.covered/tailPart)
+	return r.state != nil && r.state.appended && r.state.tail > r.maxTail(r.state)
 }
+
+// maxTail is how many bytes of records there are before a snapshot is due.
+func (r *Repository) maxTail(s *State) int64 { return max(r.set.opts.MinTail, s.covered/tailPart) }
 
 // prepare returns a snapshot of the state.
 func (r *Repository) prepare() (*snapshot, error) {

@@ -18,6 +18,7 @@ import (
 type State struct {
 	*repostate.State
 	number uint64
+	bytes  int64 // of all manifests
 
 	dead    map[string]ociregistry.Digest // by nonce: links whose delete is recorded, until they were seen dead
 	recent  map[ociregistry.Digest]uint64 // the last record that deleted a digest, since the state was loaded
@@ -35,13 +36,15 @@ type State struct {
 	appended   bool      // by this process
 
 	// The newest snapshot that is known, and the records since.
-	snapshot uint64  // its number
-	covered  int64   // its bytes, or those of one before it
-	sizes    []int64 // of the records, in bytes
-	tail     int64   // the sum of these
+	snapshot uint64            // its number
+	covered  int64             // its bytes, or those of one before it
+	records  []formats.Carried // in order
+	tail     int64             // their bytes
 
-	carried     []formats.Carried // the last of these records, which the next one carries
-	carriedSize int64             // in bytes
+	// What the next record carries.
+	part     int   // the records from this one on
+	partSize int64 // their bytes
+	whole    bool  // or all records
 }
 
 // maxDead is how many links may be dead, and twice as many as there were, before a process loads a state anew that does not
@@ -72,6 +75,16 @@ func newState() *State {
 
 // Count returns the number of manifests.
 func (s *State) Count() int { return len(s.manifestTimes) }
+
+// Bytes returns the bytes of all manifests.
+func (s *State) Bytes() int64 { return s.bytes }
+
+// EachDead calls f with the digests of links whose delete is recorded, until they were seen dead.
+func (s *State) EachDead(f func(digest ociregistry.Digest)) {
+	for _, digest := range s.dead {
+		f(digest)
+	}
+}
 
 // EachManifest calls f with the digests of all manifests, their sizes in bytes and their subjects, in no
 // order.
@@ -127,15 +140,32 @@ func (s *State) apply(operations []formats.Operation, modified time.Time) {
 	s.last = append(s.last, a)
 }
 
-// carry makes the next record carry the last one, and what that carries. When this is more than max bytes, it begins
-// anew: who reads the log from its end needs one request for so many bytes.
-func (s *State) carry(last *record, max int64) {
+// carry makes the next record carry the last one, and what that carries, until this is more than max bytes. Then the next
+// record carries all since the snapshot, unless that is more than maxWhole bytes, and those after it begin anew. So who
+// reads the log from its end reads the newest record and that one.
+func (s *State) carry(last *record, max, maxWhole int64) {
 	size := int64(len(last.text))
-	s.sizes, s.tail = append(s.sizes, size), s.tail+size
-	s.carried, s.carriedSize = append(s.carried, formats.Carried{Modified: last.modified, Text: last.text}), s.carriedSize+size
-	if s.carriedSize > max {
-		s.carried, s.carriedSize = nil, 0
+	s.records, s.tail = append(s.records, formats.Carried{Modified: last.modified, Text: last.text}), s.tail+size
+	s.partSize += size
+	if s.whole {
+		s.beginPart()
 	}
+	if s.partSize <= max {
+		return
+	}
+	if s.whole = s.tail <= maxWhole; !s.whole {
+		s.beginPart()
+	}
+}
+
+func (s *State) beginPart() { s.part, s.partSize, s.whole = len(s.records), 0, false }
+
+// carried returns what the next record carries.
+func (s *State) carried() []formats.Carried {
+	if s.whole {
+		return s.records
+	}
+	return s.records[s.part:]
 }
 
 // cover notes that there is a snapshot, and reports whether that is news. What it covers need not be carried.
@@ -145,14 +175,15 @@ func (s *State) cover(snapshot uint64) bool {
 	}
 	s.snapshot = snapshot
 	after := int(max(s.number, snapshot) - snapshot) // records that it does not cover
-	for len(s.sizes) > after {
-		s.tail -= s.sizes[0]
-		s.sizes = s.sizes[1:]
+	covered := max(len(s.records)-after, 0)
+	for i := range covered {
+		size := int64(len(s.records[i].Text))
+		s.tail -= size
+		if i >= s.part {
+			s.partSize -= size
+		}
 	}
-	for len(s.carried) > after {
-		s.carriedSize -= int64(len(s.carried[0].Text))
-		s.carried = s.carried[1:]
-	}
+	s.records, s.part = slices.Clone(s.records[covered:]), max(s.part-covered, 0) // others read the old slice
 	return true
 }
 
@@ -204,7 +235,11 @@ func (s *State) putManifest(o repostate.Op, now int64) {
 		}
 		s.tagTimes[tag] = now
 	}
+	if m := s.Manifest(o.Digest); m != nil {
+		s.bytes -= m.Size
+	}
 	s.Apply(&o)
+	s.bytes += s.Manifest(o.Digest).Size
 	digest := s.Manifest(o.Digest).Digest // which is no part of the record
 	if _, there := s.manifestTimes[digest]; !there && content != "" {
 		s.pending[digest] = text{s.number, content}
@@ -231,6 +266,7 @@ func (s *State) deleteManifest(o *repostate.Op) {
 	for _, tag := range s.TagsOf(m) {
 		delete(s.tagTimes, tag)
 	}
+	s.bytes -= m.Size
 	s.Apply(o)
 	s.ClearPending() // which is empty; it forgets what it takes for a file
 	delete(s.manifestTimes, o.Digest)

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/formats"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/keys"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/news"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/pulls"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/repos"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/uploads"
@@ -26,12 +27,13 @@ type Sweeper struct {
 	Repos   *repos.Set
 	Uploads *uploads.Sessions
 	Pulls   *pulls.Log
-	Delay   time.Duration // how long what is unused stays at least
+	Found   func(repo string, f formats.Found) // is told what there is
+	Delay   time.Duration                      // how long what is unused stays at least
 }
 
 // Run makes all steps. After an error of one it makes the others.
 func (s *Sweeper) Run(ctx context.Context) error {
-	return errors.Join(s.sessions(ctx), s.repositories(ctx), s.marks(ctx), s.blobs(ctx), s.orphans(ctx), s.multiparts(ctx), s.pulls(ctx))
+	return errors.Join(s.sessions(ctx), s.repositories(ctx), s.marks(ctx), s.blobs(ctx), s.orphans(ctx), s.multiparts(ctx), s.pulls(ctx), news.Collect(ctx, s.Bucket))
 }
 
 // sessions ends sessions that are committing and old, and removes those that have ended.
@@ -70,7 +72,21 @@ func (s *Sweeper) repository(ctx context.Context, name string) error {
 	if err := repo.Refresh(ctx); err != nil {
 		return err
 	}
-	return errors.Join(repo.CollectManifests(ctx), s.Blobs.CollectDead(ctx, name), repo.Trim(ctx))
+	return errors.Join(repo.CollectManifests(ctx), s.links(ctx, repo), repo.Trim(ctx))
+}
+
+// links removes old links, and tells which others there are: a process that was killed may have told nobody what
+// it has changed.
+func (s *Sweeper) links(ctx context.Context, repo *repos.Repository) error {
+	found := formats.Found{}
+	err := repo.View(func(st *repos.State) { found.Number = st.Number() })
+	if err == nil {
+		found.Links, err = s.Blobs.CollectDead(ctx, repo.Name())
+	}
+	if err == nil {
+		s.Found(repo.Name(), found)
+	}
+	return err
 }
 
 // marks removes what says that somebody should look whether a repository is empty, if it is not.
