@@ -26,8 +26,8 @@ func TestProgram_FindsTheIdentityOfTheMachine(t *testing.T) {
 		t.Skip("a certificate is taken from SSL_CERT_FILE on Linux only")
 	}
 	azurite := servers.NewAzureTLS(t, "images")
-	run := func(env map[string]string) (string, error) {
-		cmd := exec.Command(os.Args[0], "gc", "-bucket", "azure://images/team?endpoint="+azurite.URL, "-dry-run")
+	run := func(env map[string]string, args ...string) (string, error) {
+		cmd := exec.Command(os.Args[0], append(args, "-bucket", "azure://images/team?endpoint="+azurite.URL)...)
 		cmd.Env = []string{"OCISERVE_TEST=1", "AZURE_STORAGE_ACCOUNT=" + servers.AzureAccount, "SSL_CERT_FILE=" + azurite.CertFile}
 		for name, value := range env {
 			cmd.Env = append(cmd.Env, name+"="+value)
@@ -35,10 +35,14 @@ func TestProgram_FindsTheIdentityOfTheMachine(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	out, err := run(servers.AzureIdentity(t))
+	out, err := run(servers.AzureIdentity(t), "gc", "-dry-run")
 	qt.Check(t, qt.IsNil(err), qt.Commentf(out))
 	qt.Check(t, qt.StringContains(out, "Would remove nothing (0 B) from 0 repositories."))
-	out, err = run(map[string]string{"AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"})
+	out, err = run(map[string]string{"AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential"}, "gc", "-dry-run")
 	qt.Check(t, qt.IsNotNil(err))
 	qt.Check(t, qt.StringContains(out, "access denied: no token: "))
+	// The name of the account is in the path only.
+	out, err = run(servers.AzureIdentity(t), "-addr", "127.0.0.1:0", "-redirect", "10m")
+	qt.Check(t, qt.IsNotNil(err))
+	qt.Check(t, qt.StringContains(out, `-redirect: Presign "nothing": unsupported`))
 }
