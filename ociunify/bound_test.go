@@ -5,6 +5,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -140,5 +141,49 @@ func TestCache_CountsEachDigestOnceFromItsFirstRead(t *testing.T) {
 		read(bound, other, 0)
 		qt.Check(t, qt.Equals(kept(blob), 0))
 		qt.Check(t, qt.Equals(kept(other), 1))
+	})
+}
+
+// Processes that share a cache registry each record what they read, and do not delete each other's
+// records: who starts knows all that is kept.
+func TestCache_RecordsWhatAnotherProcessDeleted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		mem, cache := ocimem.New(), ocimem.New()
+		blobs := []ocitest.Blob{ocitest.NewBlob(0, 1000), ocitest.NewBlob(1, 1000), ocitest.NewBlob(2, 1000)}
+		for _, b := range blobs {
+			_, err := mem.PushBlob(ctx, "foo", b.Descriptor, b.NewReader())
+			qt.Assert(t, qt.IsNil(err))
+		}
+		start := func() *ociunify.Cache {
+			c := newCache(t, cache, mem, &ociunify.CacheOptions{MaxBytes: 1000})
+			synctest.Wait()
+			return c
+		}
+		read := func(c *ociunify.Cache, i int) {
+			t.Helper()
+			got, err := readBlob(ctx, c, "foo", blobs[i].Descriptor.Digest)
+			wantBytes(t, got, err, blobs[i].Bytes())
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+		}
+		kept := func() (list []int) {
+			for i, b := range blobs {
+				if _, err := cache.ResolveBlob(ctx, "foo", b.Descriptor.Digest); err == nil {
+					list = append(list, i)
+				}
+			}
+			return list
+		}
+		one, two := start(), start()
+		read(one, 0)
+		read(two, 0)
+		read(one, 1) // deletes what two counts
+		qt.Check(t, qt.DeepEquals(kept(), []int{1}))
+		read(two, 0)
+		qt.Check(t, qt.DeepEquals(kept(), []int{0, 1}))
+		read(start(), 2)
+		qt.Check(t, qt.DeepEquals(kept(), []int{2}))
 	})
 }

@@ -41,6 +41,11 @@ type CacheOptions struct {
 	// With a limit, the cache records in the cache registry what it keeps (see
 	// [NewCache]), to know it after a restart. Content that was kept without a limit
 	// counts from its next read.
+	//
+	// Of several processes that share a cache registry, each counts what it has kept or read
+	// itself, and what was recorded when it started. So the registry holds up to MaxBytes
+	// for each of them, and for each that has ended since the last one started. One may delete
+	// what another one still reads, which then fetches it again.
 	MaxBytes int64
 
 	// WriteThrough makes changes at the origin, and then in the cache. Without it,
@@ -233,14 +238,19 @@ const (
 // The repository "ociunify.cache" holds the records of the Cache, and is unknown
 // through the Cache:
 //
-//   - A tag for each blob and manifest that counts for MaxBytes. The tag contains
-//     the digest, the size and the time. It points at a manifest that contains the
+//   - A tag for each blob and manifest that counts for MaxBytes, of each process. The tag
+//     contains the digest, the size and the time. It points at a manifest that contains the
 //     name of the repository.
 //   - A tag for each list of referrers. It points at a manifest that contains the
 //     list. Empty lists are kept for manifests that are kept; others are remembered
 //     until the Cache is closed.
 //
-// Without MaxBytes, any number of processes may share a cache registry.
+// Any number of processes may share a cache registry. What one has fetched, all serve. Two that
+// fetch the same at the same time both ask the origin. When one has found that a tag has moved, it has
+// moved for all; apart from that, times, failures and patience are each process's own: TagTTL,
+// NotFoundTTL, OriginWait. So are deletions and replacements by WriteThrough: a fetch that another
+// process began before may keep what was deleted.
+// For MaxBytes, see there.
 func NewCache(cache, origin ociregistry.Interface, opts *CacheOptions) *Cache {
 	c := &Cache{cache: cache, origin: origin, fetches: make(map[key]*fetch), retries: make(map[key]bool)}
 	if opts != nil {

@@ -17,8 +17,10 @@ import (
 )
 
 // A record is a tag: the kind and a hash of the repository's name, the size, the
-// time in seconds since 1970, and the digest, separated by dots. It points at a
-// manifest that contains the repository's name.
+// time in nanoseconds since 1970, and the digest, separated by dots. It points at a
+// manifest that contains the repository's name. Processes that share the cache registry
+// have records of their own for the same content, by their times. Earlier versions wrote
+// seconds, which are shorter and so sort before.
 
 const mediaTypeRepository = "application/vnd.ociunify.repository+json"
 
@@ -38,7 +40,7 @@ func recordTag(h holding, size int64) string {
 	return strings.Join([]string{
 		string(rune(h.kind)) + repoHash(h.repo),
 		strconv.FormatInt(size, 36),
-		strconv.FormatInt(time.Now().Unix(), 36),
+		strconv.FormatInt(time.Now().UnixNano(), 36),
 		algorithm + base64.RawURLEncoding.EncodeToString(sum),
 	}, ".")
 }

@@ -72,6 +72,7 @@ var dependencies = []string{
 
 // clients has what packages of nested modules import beside dependencies.
 var clients = map[string][]string{
+	"ociregistry/ocibucket/cmd/ociserve":        {"github.com/Azure/azure-sdk-for-go/sdk/azidentity"},
 	"ociregistry/ocibucket/objstore/azurestore": {"github.com/Azure/azure-sdk-for-go/sdk"},
 	"ociregistry/ocibucket/objstore/s3store":    {"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
 	"ociregistry/ocibucket/objstore/storetest":  {"github.com/go-quicktest/qt"},

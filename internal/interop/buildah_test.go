@@ -8,7 +8,10 @@ import (
 
 func TestBuildah(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	testBuildah(t, startServer(t))
+}
+
+func testBuildah(t *testing.T, s *server) {
 	buildah := newContainersClient(t, "buildah")
 	image := newImage(t, formatOCI, "amd64")
 	s.push(t, "image", "v1", image)

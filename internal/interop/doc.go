@@ -13,8 +13,8 @@
 // then skipped. Cosign signs and verifies what is copied; its test is skipped where
 // it is missing.
 //
-// The matrix of clients runs over a bucket, too, if versitygw is in PATH, which internal/servers/install.sh
-// installs; with OCIBUCKET_SERVERS it must be.
+// The matrix of clients, podman, buildah and cosign run over buckets, too, in each of versitygw and Azurite
+// that is in PATH, which internal/servers/install.sh installs; with OCIBUCKET_SERVERS they must be.
 //
 // No other registry is installed: the tests make images of their own, the same
 // ones in every run. After each push they read what the registry holds by plain

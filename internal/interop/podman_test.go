@@ -18,7 +18,10 @@ func (c podman) checkImage(t testing.TB, name string, want map[string][]byte) {
 
 func TestPodman(t *testing.T) {
 	t.Parallel()
-	s := startServer(t)
+	testPodman(t, startServer(t))
+}
+
+func testPodman(t *testing.T, s *server) {
 	podman := podman{newContainersClient(t, "podman")}
 	image, index, docker := newImage(t, formatOCI, "amd64"), newIndex(t), newImage(t, formatDocker, "amd64")
 	s.push(t, "image", "v1", image)

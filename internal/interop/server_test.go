@@ -238,8 +238,9 @@ func (s *server) pushTags(t testing.TB, repo string) []string {
 		tags = append(tags, fmt.Sprintf("tag%04d", i))
 	}
 	s.push(t, repo, tags[0], c)
-	for _, tag := range tags[1:] {
-		s.put(t, http.MethodPut, repo+"/manifests/"+tag, c.root.MediaType, c.blobs[c.root.Digest])
+	for more := range slices.Chunk(tags[1:], 100) {
+		query := url.Values{"tag": more}.Encode()
+		s.put(t, http.MethodPut, repo+"/manifests/"+c.root.Digest+"?"+query, c.root.MediaType, c.blobs[c.root.Digest])
 	}
 	return tags
 }

@@ -46,11 +46,17 @@ func (c cosign) verify(t *testing.T, image string, args ...string) {
 	c.run(t, c.verification(image, args...)...)
 }
 
-// TestCosign signs images in each of the ways in which cosign stores signatures,
-// and verifies them elsewhere, where they have got to without cosign, when the
-// server where they were signed is gone.
 func TestCosign(t *testing.T) {
 	t.Parallel()
+	testCosign(t, func(t *testing.T) *server { return startServer(t) }, func(t *testing.T, origin string) *server {
+		return startServing(t, []string{"-cache", origin, "-dir", t.TempDir()}, http.StatusBadGateway)
+	})
+}
+
+// testCosign signs images in each of the ways in which cosign stores signatures,
+// and verifies them elsewhere, where they have got to without cosign, when the
+// server where they were signed is gone.
+func testCosign(t *testing.T, start func(*testing.T) *server, startCache func(t *testing.T, origin string) *server) {
 	c := newCosign(t)
 	roots := c.writeFile(t, "roots.json", []byte(`{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}`))
 	tests := []struct {
@@ -65,9 +71,10 @@ func TestCosign(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			origin, copied := startServer(t), startServer(t)
-			// Whether there are referrers that nobody has asked for, the cache cannot know.
-			cache := startServing(t, []string{"-cache", "http://" + origin.host, "-dir", t.TempDir()}, http.StatusBadGateway)
+			origin, copied := start(t), start(t)
+			// Whether there are referrers that nobody has asked for, the cache cannot know: it may answer
+			// that its origin failed.
+			cache := startCache(t, "http://"+origin.host)
 			image, unsigned := newIndex(t), newImage(t, formatOCI, "amd64")
 			origin.push(t, "app", "v1", image)
 			origin.push(t, "app", "unsigned", unsigned)

@@ -35,14 +35,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// S3 starts versitygw on a new directory, in which there is a bucket, and returns its URL.
-func S3(t testing.TB, bucket string) string {
-	t.Helper()
-	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, bucket), 0o777))
-	return Versitygw(t, dir)
-}
-
 // Versitygw starts versitygw on a directory, whose directories are its buckets, and returns
 // its URL. Several may have one directory.
 func Versitygw(t testing.TB, dir string) string {
@@ -59,17 +51,18 @@ func Versitygw(t testing.TB, dir string) string {
 	return "http://" + forward(t, socket)
 }
 
-// Azure starts Azurite, without containers, and returns the URL of its account.
-func Azure(t testing.TB) string {
+// azurite starts Azurite, without containers, and returns its URL.
+func azurite(t testing.TB, args ...string) string {
 	t.Helper()
-	cmd := command(t, "azurite-blob", "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
+	args = append(args, "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
+	cmd := command(t, "azurite-blob", args...)
 	cmd.Dir = t.TempDir()
 	line := start(t, cmd, "successfully listens on")
 	_, url, ok := strings.Cut(line, "listens on ")
 	if !ok {
 		t.Fatalf("azurite-blob said %q", line)
 	}
-	return strings.TrimSpace(url) + "/" + AzureAccount
+	return strings.TrimSpace(url)
 }
 
 // command returns a command, or skips the test if it is not installed.

@@ -18,6 +18,14 @@
 // second. Different repositories do not wait for each other. Clients can be sent to the bucket
 // for the bytes ([Registry.BlobURL]), which then do not pass through the process.
 //
+// # A cache of a fleet
+//
+// A registry in a bucket can be what several caches of one origin keep: each machine has a Cache of package
+// ociunify over a Registry of its own, with Options.Sparse, as images arrive and go in parts.
+// What one has fetched, all serve; each asks the origin where a tag points. See the example, and
+// ociunify.NewCache for what each knows for itself alone. With CacheOptions.MaxBytes, the
+// bucket holds up to that for each process.
+//
 // # What it costs
 //
 // Stores charge for requests, for what is stored, and for what leaves their network. DESIGN.md has a table of the requests

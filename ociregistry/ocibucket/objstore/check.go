@@ -13,8 +13,9 @@ const (
 	MaxKey = 1024
 	// MaxList is the maximum number of keys of a page.
 	MaxList = 1000
-	// MaxPresign is the maximum of PresignOptions.Expires.
-	MaxPresign = 7 * 24 * time.Hour
+	// MaxPresign is the maximum of PresignOptions.Expires. No store has URLs for more than 7 days, and
+	// in Azure the key that signs them must be valid for longer than they are.
+	MaxPresign = 6 * 24 * time.Hour
 	// maxName is the maximum length of an ETag, an upload's ID and a token, in bytes.
 	maxName = 4096
 )

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/azurestore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/s3store"
@@ -50,6 +52,7 @@ func openS3(ctx context.Context, bucket string, s *settings) (objstore.Store, er
 	return s3store.New(ctx, opts)
 }
 
+// openAzure takes the key of the environment or, if there is none, the credential that the SDK finds.
 func openAzure(container string, s *settings) (objstore.Store, error) {
 	opts := azurestore.Options{
 		Container: container,
@@ -60,10 +63,16 @@ func openAzure(container string, s *settings) (objstore.Store, error) {
 	switch err := s.check(); {
 	case err != nil:
 		return nil, err
-	case opts.Account == "" || opts.Key == "":
-		return nil, errors.New("AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY are needed in the environment")
+	case opts.Account == "":
+		return nil, errors.New("AZURE_STORAGE_ACCOUNT is needed in the environment")
 	case opts.URL == "":
 		opts.URL = "https://" + opts.Account + ".blob.core.windows.net"
+	}
+	if opts.Key == "" {
+		var err error
+		if opts.Credential, err = azidentity.NewDefaultAzureCredential(nil); err != nil {
+			return nil, err
+		}
 	}
 	return azurestore.New(opts)
 }

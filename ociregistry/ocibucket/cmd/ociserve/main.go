@@ -15,7 +15,8 @@
 //		number of machines, can serve the same one
 //	-redirect duration
 //		send clients to the bucket for all but small blobs, by URLs that are valid
-//		for this long, such as 10m, and at most a day. They must be able to reach it
+//		for this long, such as 10m, and for less than half a day. They must be able to
+//		reach it. In AWS, a URL that temporary credentials have signed ends with these
 //	-htpasswd file
 //		let only the users in a file in, which htpasswd -B writes: see below
 //	-anonymous-pull
@@ -44,8 +45,14 @@
 //
 //	azure://CONTAINER/PREFIX?endpoint=URL
 //
-// with the account and its key in the environment, as AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY.
-// The default of the endpoint is that of the account.
+// with the account in the environment, as AZURE_STORAGE_ACCOUNT. The default of the endpoint is that
+// of the account. The credentials are the account's key, if AZURE_STORAGE_KEY has it in the environment,
+// or come from where the tools of Azure find them: the environment, such as AZURE_TENANT_ID,
+// AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, the identity of a workload or of the machine, or az login;
+// with AZURE_TOKEN_CREDENTIALS=prod, not the last. Without a key the role Storage Blob Data
+// Contributor is needed; for -redirect, in the scope of the account, not of the container
+// alone, and an endpoint whose host begins with the account's name. Connection strings and SAS
+// tokens are not read.
 //
 // When the program starts, it finds out whether the storage keeps its promises, and refuses to
 // serve from one that does not.

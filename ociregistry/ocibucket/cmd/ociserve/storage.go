@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"iter"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/seed-40b21970/oci/internal/serve"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket"
+	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
 
 // bucket is the storage that the program has besides that of its namesake.
@@ -39,6 +43,10 @@ func bucket() serve.Storage {
 			}
 			opened := &serve.Opened{Registry: r, Verify: verify(r)}
 			if redirect > 0 {
+				if err := tryRedirect(ctx, r, store, redirect); err != nil {
+					r.Close()
+					return nil, fmt.Errorf("-redirect: %w", err)
+				}
 				opened.Redirect = redirectTo(r, redirect)
 			}
 			return opened, nil
@@ -57,6 +65,20 @@ func verify(r *ocibucket.Registry) func(context.Context) iter.Seq2[fmt.Stringer,
 			}
 		}
 	}
+}
+
+// tryRedirect finds out whether URLs can be signed that are valid for some time, before a client needs one.
+func tryRedirect(ctx context.Context, r *ocibucket.Registry, store objstore.Store, valid time.Duration) error {
+	const nothing = "nothing" // neither an object nor a repository need be there
+	_, err := objstore.Retry(store, nil).Presign(ctx, nothing, objstore.PresignOptions{Expires: valid})
+	if err != nil {
+		return err
+	}
+	_, err = r.BlobURL(ctx, nothing, digest.FromString(nothing), valid)
+	if errors.Is(err, ociregistry.ErrBlobUnknown) || errors.Is(err, ociregistry.ErrNameUnknown) {
+		return nil
+	}
+	return err
 }
 
 // redirectTo returns a hook that sends clients to URLs which are valid for some time.

@@ -49,7 +49,7 @@ func (p *pace) giveWay(ctx context.Context) {
 	}
 	pause := p.request/2 + rand.N(2*p.request+1)
 	if p.turn > 0 {
-		pause += rand.N(time.Duration(p.turn) * p.request)
+		pause += rand.N(time.Duration(p.turn)*p.request + 1)
 	} else {
 		p.every = min(max(2*p.every, 2), maxEvery)
 	}

@@ -1,9 +1,12 @@
 package azurestore
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
 
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
@@ -35,7 +38,28 @@ func failure(op, key string, write bool, err error) error {
 		}
 	}
 	e.Kind = kindOf(status, code, write)
+	if errors.Is(err, errNoToken) {
+		e.Kind = objstore.ErrDenied
+	}
 	return e
+}
+
+// errNoToken is an error of a request that was not sent, for want of a token.
+var errNoToken = errors.New("no token")
+
+// credential is the caller's. Its errors are errNoToken: it has itself tried again what was worth it.
+type credential struct{ azcore.TokenCredential }
+
+func (c credential) GetToken(ctx context.Context, opts policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := c.TokenCredential.GetToken(ctx, opts)
+	if err == nil {
+		return token, nil
+	}
+	reason := errNoToken
+	if ctx.Err() != nil {
+		reason = ctx.Err()
+	}
+	return token, fmt.Errorf("%w: %w", reason, err)
 }
 
 func kindOf(status int, code bloberror.Code, write bool) error {

@@ -12,16 +12,14 @@
 package azurestore
 
 import (
-	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/service"
 
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 )
@@ -32,10 +30,15 @@ type Options struct {
 	Container string
 	// URL is that of the account's blob service, as in https://ACCOUNT.blob.core.windows.net.
 	URL string
-	// Account and Key are the account's name and its shared key, in base64. With them there are
-	// presigned URLs.
-	Account, Key string
-	// Credential is the caller's, where there is no shared key: see package azidentity.
+	// Account is the account's name.
+	Account string
+	// Key is the account's shared key, in base64. With it there are presigned URLs.
+	Key string
+	// Credential is the caller's, where there is no shared key: see package azidentity. It needs
+	// a URL of https. There are presigned URLs if the host of the URL is ACCOUNT and a dot and more.
+	// The service gives out keys for them if the caller may generateUserDelegationKey: the
+	// roles Storage Blob Data Contributor and Storage Blob Delegator may, if they are
+	// given for the account.
 	Credential azcore.TokenCredential
 	// Transport makes the requests. It must not repeat any. Nil means the SDK's.
 	Transport policy.Transporter
@@ -45,41 +48,51 @@ type Options struct {
 // options that cannot be.
 func New(opts Options) (objstore.Store, error) {
 	s := &store{name: opts.Container}
-	if opts.Container == "" || opts.URL == "" {
-		return nil, invalid(errors.New("no container, or no URL"))
-	}
-	url := strings.TrimSuffix(opts.URL, "/") + "/" + opts.Container
-	client := &container.ClientOptions{ClientOptions: policy.ClientOptions{
-		// A conditional write that the SDK made again would fail on its own success.
-		Retry:     policy.RetryOptions{MaxRetries: -1},
-		Transport: opts.Transport,
-	}}
-	var err error
-	switch {
-	case opts.Key != "":
-		s.key, err = azblob.NewSharedKeyCredential(opts.Account, opts.Key)
-		if err == nil {
-			s.client, err = container.NewClientWithSharedKeyCredential(url, s.key, client)
-		}
-	case opts.Credential != nil:
-		s.client, err = container.NewClient(url, opts.Credential, client)
-	default:
-		err = errors.New("neither a key nor a credential")
-	}
-	if err != nil {
-		return nil, invalid(err)
+	if err := s.connect(opts); err != nil {
+		return nil, &objstore.Error{Op: "New", Kind: objstore.ErrInvalid, Err: err}
 	}
 	return objstore.Check(s), nil
 }
 
-func invalid(err error) error {
-	return &objstore.Error{Op: "New", Kind: objstore.ErrInvalid, Err: err}
+func (s *store) connect(opts Options) (err error) {
+	if opts.Container == "" || opts.URL == "" {
+		return errors.New("no container, or no URL")
+	}
+	url := strings.TrimSuffix(opts.URL, "/") + "/" + opts.Container
+	client := policy.ClientOptions{
+		// A conditional write that the SDK made again would fail on its own success.
+		Retry:     policy.RetryOptions{MaxRetries: -1},
+		Transport: opts.Transport,
+	}
+	if opts.Key != "" {
+		key, err := azblob.NewSharedKeyCredential(opts.Account, opts.Key)
+		if err != nil {
+			return err
+		}
+		s.sign = sharedSign(key)
+		s.client, err = container.NewClientWithSharedKeyCredential(url, key, &container.ClientOptions{ClientOptions: client})
+		return err
+	}
+	switch {
+	case opts.Credential == nil:
+		return errors.New("neither a key nor a credential")
+	case !strings.HasPrefix(url, "https://"):
+		return errors.New("a token is sent by https only")
+	}
+	caller := credential{opts.Credential}
+	if opts.Account != "" && strings.HasPrefix(url, "https://"+opts.Account+".") {
+		if s.sign, err = delegatedSign(opts.URL, caller, &service.ClientOptions{ClientOptions: client}); err != nil {
+			return err
+		}
+	}
+	s.client, err = container.NewClient(url, caller, &container.ClientOptions{ClientOptions: client})
+	return err
 }
 
 type store struct {
 	client *container.Client
 	name   string
-	key    *azblob.SharedKeyCredential // nil if there is none
+	sign   signFunc // nil if there are no presigned URLs
 }
 
 // maxParts is the service's limit of the blocks of a blob.
@@ -88,25 +101,9 @@ const maxParts = 50000
 func (s *store) Capabilities() objstore.Capabilities {
 	return objstore.Capabilities{
 		DeleteIfMatch: true,
-		Presign:       s.key != nil,
+		Presign:       s.sign != nil,
 		MinPartSize:   1,
 		MaxPartSize:   4000 << 20,
 		MaxParts:      maxParts,
 	}
-}
-
-func (s *store) Presign(ctx context.Context, key string, opts objstore.PresignOptions) (string, error) {
-	protocol := sas.ProtocolHTTPS
-	url := s.client.NewBlobClient(key).URL()
-	if strings.HasPrefix(url, "http:") {
-		protocol = sas.ProtocolHTTPSandHTTP
-	}
-	query, err := sas.BlobSignatureValues{
-		Protocol: protocol, ExpiryTime: time.Now().UTC().Add(opts.Expires), ContentType: opts.ContentType,
-		ContainerName: s.name, BlobName: key, Permissions: (&sas.BlobPermissions{Read: true}).String(),
-	}.SignWithSharedKey(s.key)
-	if err != nil {
-		return "", failure("Presign", key, false, err)
-	}
-	return url + "?" + query.Encode(), ctx.Err()
 }

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/servers"
@@ -27,22 +26,14 @@ func open(t testing.TB, url string) objstore.Store {
 
 func TestContract_OnAzurite(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t testing.TB) objstore.Store {
-		url := servers.Azure(t)
-		key, err := azblob.NewSharedKeyCredential(servers.AzureAccount, servers.AzureKey)
-		qt.Assert(t, qt.IsNil(err))
-		client, err := azblob.NewClientWithSharedKeyCredential(url, key, nil)
-		qt.Assert(t, qt.IsNil(err))
-		_, err = client.CreateContainer(t.Context(), "container", nil)
-		qt.Assert(t, qt.IsNil(err))
-		return open(t, url)
-	})
+	storetest.Run(t, func(t testing.TB) objstore.Store { return open(t, servers.Azure(t, "container")) })
 }
 
 func TestNew_RefusesOptionsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for _, opts := range []azurestore.Options{
 		{}, {Container: "c"}, {Container: "c", URL: "https://a"}, {Container: "c", URL: "https://a", Account: "a", Key: "not base64!"},
+		{Container: "c", URL: "http://a", Credential: identity{}},
 	} {
 		_, err := azurestore.New(opts)
 		qt.Check(t, qt.ErrorIs(err, objstore.ErrInvalid), qt.Commentf("%+v", opts))
