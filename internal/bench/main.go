@@ -7,7 +7,9 @@
 //	go run . -rows Library            # only client libraries, against ocimem
 //	go run . -servers ocifs           # only servers whose names it matches
 //	go run . -counts 10               # more samples
-//	go run . -short                   # some seconds: does everything work?
+//	go run . -rows Bucket             # only object storage; needs versitygw in PATH
+//	go run . -short                   # a minute or more: does everything work?
+//	go run . -page -o RESULTS.md      # the page beside this file, in some ten minutes
 //	go run . -dir /mnt/disk           # where servers on disk keep content
 //	go run . -prepare 20m             # more patience with those that push slowly
 //	go run . -benchfmt new.txt        # also samples for benchstat -col /server new.txt
@@ -16,8 +18,11 @@
 //
 // Everything takes more than an hour, 8 GiB of memory and 8 GiB of disk.
 //
-// There are three groups, and servers are compared within theirs: in memory; on
-// disk, where a power cut may take what was acknowledged; and on disk for sure.
+// Servers are compared within their group: in memory; on disk, where a power cut
+// may take what was acknowledged; on disk for sure; caches of another registry;
+// over object storage; and client libraries. Some need a program in PATH, and are
+// left out, with a note, where there is none: object storage versitygw, which
+// internal/servers/install.sh installs, and zot's cache zot, as zot.go says.
 //
 // A sample is one row's work, done by one server. The server is a fresh process
 // that has nothing else to do: this program, started once more. The row brings
@@ -25,8 +30,9 @@
 // gives it back to the system and forgets its peak of memory; and then the
 // measured work begins. In rows that are named Cold, the server is not used
 // before. Servers take turns, in rounds that each start with another one, so that
-// what else the machine does hits all alike. The first round does not count. The
-// tables show the median and the extremes of the rounds' ratios.
+// what else the machine does hits all alike. The first round does not count, but
+// with -page and -short all do. The tables show the median and the extremes of the
+// rounds' ratios.
 //
 // In rows that are named Image, each operation is about a small image in a
 // repository of its own: it pushes one into a new repository, as load generators
@@ -36,9 +42,20 @@
 // adds content: what they have put off until then counts in their CPU time and
 // memory, but not in the time that clients have waited.
 //
-// The largest repository is pushed once for all rows and rounds, and its servers
-// go on from one to the next. A server that needs minutes for that is not
-// measured.
+// The largest repository, and the one set of many repositories, are pushed once
+// for all rows and rounds, and their servers go on from one to the next. A server
+// that needs minutes for that is not measured.
+//
+// In rows that are named Reopen, BucketOpenGet and BucketGetFirst, a new process
+// goes on with what another one was sent. The first two are about its first
+// answer, and count what it does before it can be asked. BucketGetFirst does not
+// count that; each operation is the first one about a repository.
+//
+// In rows that are named Bucket, servers have a bucket each in one store, versitygw,
+// which they reach through a proxy in this process. It counts requests and bytes,
+// and with delay=20ms has each request wait that long before it is answered, as
+// services across a network do. These charge for requests, so the numbers of them
+// matter most. Without the delay, the time is above all that of versitygw.
 //
 // The limits beside them are a bare net/http server (bare.go) that does the
 // least that any server must, with its content where the group's is, and
@@ -62,6 +79,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -77,11 +95,14 @@ func main() {
 // config is what the command line says.
 type config struct {
 	serve    string // be this server instead
+	at       string // and keep content there
 	rows     *regexp.Regexp
+	page     bool // only pageRows, and no limits
 	servers  *regexp.Regexp
 	counts   int
 	scale    scale
 	dir      string
+	output   string
 	profile  string
 	json     string
 	benchfmt string
@@ -92,6 +113,7 @@ func parseFlags(args []string) (*config, error) {
 	cfg := &config{rows: everything, servers: everything, scale: fullScale}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&cfg.serve, "serve", "", "be the named `server` (for the program's own use)")
+	flags.StringVar(&cfg.at, "at", ".", "have content in the `directory or bucket` (with -serve)")
 	flags.Func("rows", "measure only rows that match the `regexp`", func(s string) (err error) {
 		cfg.rows, err = regexp.Compile(s)
 		return err
@@ -102,6 +124,8 @@ func parseFlags(args []string) (*config, error) {
 	})
 	flags.IntVar(&cfg.counts, "counts", 0, "samples of each server in each row (default 6; 1 with -short)")
 	short := flags.Bool("short", false, "little work: see that everything works, in seconds")
+	page := flags.Bool("page", false, "the rows and the scale of RESULTS.md, in some ten minutes")
+	flags.StringVar(&cfg.output, "o", "", "write the tables to the `file`, and not to standard output")
 	flags.StringVar(&cfg.dir, "dir", "", "keep the content of servers below the `directory` (default that for temporary files)")
 	prepare := flags.Duration("prepare", 0, "how long a server may take to get ready (default 2m)")
 	flags.StringVar(&cfg.profile, "profile", "", "write CPU and memory profiles of the servers to the `directory`")
@@ -113,8 +137,11 @@ func parseFlags(args []string) (*config, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if *short {
+	switch {
+	case *short:
 		cfg.scale = shortScale
+	case *page:
+		cfg.scale, cfg.page = pageScale, true
 	}
 	if *prepare != 0 {
 		cfg.scale.prepare = *prepare
@@ -138,7 +165,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return s.serve(os.Stdin, out)
+		return s.serve(cfg.at, os.Stdin, out)
 	}
 	if cfg.profile != "" {
 		if err := os.MkdirAll(cfg.profile, 0o777); err != nil {
@@ -147,16 +174,24 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	var selected []row
 	for _, r := range rows(cfg.scale) {
-		if cfg.rows.MatchString(r.name) {
+		if cfg.rows.MatchString(r.name) && (!cfg.page || pageRows.MatchString(r.name)) {
 			selected = append(selected, r)
 		}
 	}
 	if len(selected) == 0 {
 		return errors.New("-rows matches no row")
 	}
+	selected, missing := withoutStore(selected)
+	if len(selected) == 0 {
+		return missing
+	}
 	res, err := measureAll(ctx, cfg, selected)
 	if err != nil {
 		return err
+	}
+	res.args = args
+	if missing != nil {
+		res.note("nothing over object storage: " + missing.Error())
 	}
 	if err := writeTo(cfg.json, res.writeJSON); err != nil {
 		return err
@@ -164,7 +199,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := writeTo(cfg.benchfmt, res.writeBenchmarks); err != nil {
 		return err
 	}
+	if cfg.output != "" {
+		return writeTo(cfg.output, res.writeMarkdown)
+	}
 	return res.writeMarkdown(out)
+}
+
+// withoutStore leaves out the rows that need a store, if there can be none, and
+// returns why.
+func withoutStore(rows []row) ([]row, error) {
+	isBucket := func(r row) bool { return isBucketRow(r.name) }
+	if !slices.ContainsFunc(rows, isBucket) {
+		return rows, nil
+	}
+	missing := haveStore()
+	if missing != nil {
+		fmt.Fprintf(os.Stderr, "bench: nothing over object storage: %v\n", missing)
+		rows = slices.DeleteFunc(rows, isBucket)
+	}
+	return rows, missing
 }
 
 // measureAll samples all servers in all rows, and tells its progress on
@@ -174,7 +227,7 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 	res := newResults(cfg.counts, cfg.dir)
 	f := newFleet(cfg.dir)
 	defer func() {
-		if endErr := f.end(); err == nil {
+		if endErr := f.close(); err == nil {
 			err = endErr
 		}
 	}()
@@ -193,9 +246,14 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
 	var these []server
 	for _, s := range servers {
-		if cfg.servers.MatchString(s.name) && s.suits(m.name) {
-			these = append(these, s)
+		if !cfg.servers.MatchString(s.name) || !s.suits(m.name) || cfg.page && s.limit {
+			continue
 		}
+		if s.missing() {
+			res.note(fmt.Sprintf("not %s, as there is no %s in PATH", s.title, s.program))
+			continue
+		}
+		these = append(these, s)
 	}
 	for round := 1 - cfg.scale.discard; round <= cfg.counts; round++ {
 		for j := range these {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -15,15 +17,16 @@ import (
 // quantity, a table of the servers that are compared with it.
 func (r *results) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s/%s, %s, GOMAXPROCS %d, %s, content on %s; %d samples of each.\n",
-		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.GOMAXPROCS(0), runtime.Version(),
-		filesystem(cmp.Or(r.dir, os.TempDir())), r.counts)
+	r.writeHead(&b)
 	for _, ours := range servers {
-		if ours.against != "" || !r.hasGroup(ours) {
+		if ours.against != "" || len(r.tried(append(comparedWith(ours), ours))) == 0 {
 			continue
 		}
 		for _, m := range ours.metrics() {
 			r.writeTable(&b, ours, m)
+		}
+		if ours.storage == inBucket {
+			r.writeRequests(&b, ours)
 		}
 		r.writeBehind(&b, ours)
 	}
@@ -37,17 +40,24 @@ servers and SHA-256 are limits, not registries: what the work costs at the
 least, if each body is kept by itself. Server CPU is user and system time of the
 server's process, its garbage collector included, and on disk also what it has
 put off until after the measured work; peak memory is what was resident at most
-(VmHWM), with stored content and the program itself. With "*", the server has in
-memory what ours writes to files: it has forgotten it when it is started again.
-"–" is nothing to measure, "n/a" what a server cannot do, "too slow to prepare"
-what it would take too long to get ready for.
+(VmHWM), with stored content and the program itself.
+
+Rows named Reopen are the first answer of a new process, with what it does before
+it can be asked; so is BucketOpenGet. BucketGetFirst is without that. Over object
+storage, servers reach a store through a proxy that counts requests, and at
+delay=20ms has each of them wait that long beside what it takes. COPY is a PUT, and
+LIST is a GET of a list. Requests of clients that were redirected count, too.
+
+With "*", the server has in memory what ours writes to files: it has forgotten it
+when it is started again. "–" is nothing to measure, "n/a" what a server cannot
+do, "too slow to prepare" what it would take too long to get ready for.
 `)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
-	others := comparedWith(ours)
+	others := r.tried(comparedWith(ours))
 	fmt.Fprintf(b, "\n## %s: %s\n\n| row | %s |", ours.group, m.title, ours.title)
 	for _, s := range others {
 		fmt.Fprintf(b, " %s |", s.title)
@@ -65,18 +75,49 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 	}
 }
 
-// hasGroup says whether anything was tried with a server or those that are
-// compared with it.
-func (r *results) hasGroup(ours server) bool {
-	for _, s := range append(comparedWith(ours), ours) {
-		for _, row := range r.rows {
-			at := cell{row, s.name}
-			if r.samples[at] != nil || r.fails[at] != nil {
-				return true
-			}
-		}
+// writeRequests writes a table of the requests to the store, by what they are. It
+// has the last sample: they are the same in each, or nearly.
+func (r *results) writeRequests(b *strings.Builder, ours server) {
+	group := append([]server{ours}, r.tried(comparedWith(ours))...)
+	fmt.Fprintf(b, "\n## %s: kinds of requests to the store\n\n| row |", ours.group)
+	for _, s := range group {
+		fmt.Fprintf(b, " %s |", s.title)
 	}
-	return false
+	fmt.Fprintf(b, "\n| --- |%s\n", strings.Repeat(" --- |", len(group)))
+	for _, row := range r.rows {
+		if !ours.suits(row) {
+			continue
+		}
+		fmt.Fprintf(b, "| %s |", row)
+		for _, s := range group {
+			fmt.Fprintf(b, " %s |", r.requestsCell(cell{row, s.name}))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func (r *results) requestsCell(at cell) string {
+	samples := r.samples[at]
+	if len(samples) == 0 {
+		return "–"
+	}
+	last := samples[len(samples)-1]
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(last.Requests)) {
+		n := strconv.FormatFloat(float64(last.Requests[kind])/float64(last.Ops), 'f', 1, 64)
+		kinds = append(kinds, strings.TrimSuffix(n, ".0")+" "+kind)
+	}
+	return cmp.Or(strings.Join(kinds, ", "), "none")
+}
+
+// tried returns those of some servers with which anything was tried.
+func (r *results) tried(some []server) []server {
+	return slices.DeleteFunc(some, func(s server) bool {
+		return !slices.ContainsFunc(r.rows, func(row string) bool {
+			at := cell{row, s.name}
+			return r.samples[at] != nil || r.fails[at] != nil
+		})
+	})
 }
 
 func comparedWith(ours server) []server {
@@ -189,6 +230,13 @@ func threeDigits(x float64) string {
 }
 
 func formatSize(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
+
+func formatBytes(bytes float64) string {
+	if bytes < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", bytes/(1<<10))
+	}
+	return formatSize(bytes)
+}
 
 // filesystem returns the name of the filesystem that a directory is on: on some
 // of them, a sync costs nothing.
