@@ -1,7 +1,6 @@
 package ociunify
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,15 +36,15 @@ type Route struct {
 // [ociregistry.ErrUnsupported], is left out; any other error is one of the list.
 //
 // MountBlob between repositories of two routes copies the blob. Without a source it
-// fails with [ociregistry.ErrUnsupported], because no registry knows what the others have;
-// callers upload the blob instead.
+// fails with [ociregistry.ErrUnsupported], and callers upload the blob instead: no registry knows
+// what the others have, and that of the target may know the blob from a repository that is not
+// seen here.
 //
 // An upload session belongs to the registry of its repository, so its id leads back there.
 //
 // The error says that a prefix is no repository name, or is given twice.
 func Routes(list []Route) (ociregistry.Interface, error) {
 	r := &routes{list: slices.Clone(list)}
-	slices.SortStableFunc(r.list, func(a, b Route) int { return cmp.Compare(len(b.Prefix), len(a.Prefix)) })
 	seen := make(map[string]bool)
 	for _, route := range r.list {
 		switch {
@@ -65,19 +64,25 @@ type routes struct {
 	byrepo.Reads
 	byrepo.Writes
 	byrepo.Deletes
-	list []Route // the longest prefix first
+	list []Route
 }
 
-// Leads reports whether the repository is one of those that have the prefix. Another route may
-// have a longer one.
-func (r Route) Leads(repo string) bool {
+// RouteOf returns the index of the route that leads to a repository, which is the one with the
+// longest prefix, or -1 if there is none.
+func RouteOf(list []Route, repo string) int {
+	best := -1
+	for i, route := range list {
+		if route.leads(repo) && (best < 0 || len(route.Prefix) > len(list[best].Prefix)) {
+			best = i
+		}
+	}
+	return best
+}
+
+// leads reports whether the repository is one of those that have the prefix.
+func (r Route) leads(repo string) bool {
 	rest, ok := strings.CutPrefix(repo, r.Prefix)
 	return ok && (r.Prefix == "" || rest == "" || rest[0] == '/')
-}
-
-// find returns the number of the route of a repository, or -1.
-func (r *routes) find(repo string) int {
-	return slices.IndexFunc(r.list, func(route Route) bool { return route.Leads(repo) })
 }
 
 // noRoute is the registry of repositories without a route.
@@ -91,7 +96,7 @@ var noRoute = &ociregistry.Funcs{NewError: func(_ context.Context, method, repo 
 
 // to returns the registry of a repository.
 func (r *routes) to(repo string) ociregistry.Interface {
-	if i := r.find(repo); i >= 0 {
+	if i := RouteOf(r.list, repo); i >= 0 {
 		return r.list[i].Registry
 	}
 	return noRoute
@@ -111,7 +116,7 @@ func (r *routes) MountBlob(ctx context.Context, fromRepo, toRepo string, digest 
 	if fromRepo == "" {
 		return ociregistry.Descriptor{}, at.Wrap(errMountFromAny)
 	}
-	if r.find(fromRepo) == r.find(toRepo) {
+	if RouteOf(r.list, fromRepo) == RouteOf(r.list, toRepo) {
 		return r.to(toRepo).MountBlob(ctx, fromRepo, toRepo, digest)
 	}
 	rd, err := r.to(fromRepo).GetBlob(ctx, fromRepo, digest)
@@ -151,7 +156,7 @@ func (r *routes) names(ctx context.Context, route int, startAfter string) iter.S
 				return
 			case name > prefix && !strings.HasPrefix(name, prefix):
 				return
-			case r.find(name) == route && !yield(name, nil):
+			case RouteOf(r.list, name) == route && !yield(name, nil):
 				return
 			}
 		}

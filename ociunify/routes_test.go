@@ -75,6 +75,17 @@ func TestRoutes_LongestPrefixWins(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ociregistry.ErrNameUnknown))
 }
 
+func TestRouteOf_IsThatWithTheLongestPrefix(t *testing.T) {
+	t.Parallel()
+	list := []ociunify.Route{{Prefix: "team"}, {Prefix: "team/app"}, {Prefix: "b"}}
+	for repo, want := range map[string]int{
+		"team": 0, "team/x": 0, "team/apps": 0, "team/app": 1, "team/app/x": 1, "b/team/app": 2, "teams": -1, "a": -1, "": -1,
+	} {
+		qt.Check(t, qt.Equals(ociunify.RouteOf(list, repo), want), qt.Commentf("%s", repo))
+	}
+	qt.Check(t, qt.Equals(ociunify.RouteOf(append(list, ociunify.Route{}), "a"), 3))
+}
+
 func TestRoutes_MountCopiesBetweenRegistries(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -89,7 +89,7 @@ func serve(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	server := cfg.site.server(handler, problems, requests)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	greet(stdout, cfg, listener.Addr())
+	greet(stdout, cfg, listener.Addr(), authorize != nil)
 	select {
 	case err = <-served:
 	case <-ctx.Done():
@@ -114,10 +114,19 @@ func drain(server *http.Server) error {
 	return nil
 }
 
-// greet prints what is served and where, and how to use it.
-func greet(w io.Writer, cfg config, bound net.Addr) {
+// greet prints what is served and where, and how to use it. Clients that may not do everything
+// without a user must log in.
+func greet(w io.Writer, cfg config, bound net.Addr, users bool) {
 	url, addr := cfg.site.url(bound), cfg.site.visible(bound)
-	fmt.Fprintf(w, "Serving %s on %s\n", cfg.what(), url)
+	socket, curl := "", "curl "
+	if bound.Network() == "unix" {
+		socket = bound.String()
+		curl += "--unix-socket " + socket + " "
+	}
+	if users {
+		curl += "-u USER "
+	}
+	fmt.Fprintf(w, "Serving %s on %s\n", cfg.what(), cmp.Or(socket, url))
 	for _, r := range cfg.routes {
 		fmt.Fprintf(w, "  %s/ from %s\n", r.key, r.what())
 	}
@@ -125,16 +134,26 @@ func greet(w io.Writer, cfg config, bound net.Addr) {
 		fmt.Fprintf(w, "  ?ns=%s from %s\n", ns.key, ns.what())
 	}
 	fmt.Fprintln(w)
+	if socket == "" { // which few clients can use
+		greetClients(w, cfg, addr, users)
+	}
+	fmt.Fprintf(w, "List what it has:\n  %s%s_catalog\n", curl, url)
+	if cfg.site.web && socket == "" {
+		fmt.Fprintf(w, "Look at it with a browser:\n  %s\n", strings.TrimSuffix(url, apiPath))
+	}
+	fmt.Fprintln(w)
+}
+
+// greetClients prints how to use what is served at an address with clients of registries.
+func greetClients(w io.Writer, cfg config, addr string, users bool) {
+	if users {
+		fmt.Fprintf(w, "Log in to it as one of its users:\n  docker login %s\n", addr)
+	}
 	if cfg.origin.host != "" {
 		fmt.Fprintf(w, "Pull through it, by the names that repositories have there:\n  crane pull %s/REPOSITORY:TAG image.tar\n", addr)
 	} else if !cfg.onlyRoutes && !cfg.disk.ReadOnly {
 		greetPusher(w, addr, cmp.Or(cfg.repo, "alpine"), cfg.site.cert == "")
 	}
-	fmt.Fprintf(w, "List what it has:\n  curl %s_catalog\n", url)
-	if cfg.site.web {
-		fmt.Fprintf(w, "Look at it with a browser:\n  %s\n", strings.TrimSuffix(url, apiPath))
-	}
-	fmt.Fprintln(w)
 }
 
 // greetPusher prints how to push to a repository.

@@ -243,7 +243,7 @@ func TestGreeting_TellsHowToPush(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		var out bytes.Buffer
 		cfg.site.addr = "h:0"
-		greet(&out, cfg, &net.TCPAddr{Port: 1})
+		greet(&out, cfg, &net.TCPAddr{Port: 1}, false)
 		first, rest, _ := strings.Cut(out.String(), "\n")
 		qt.Check(t, qt.Equals(first, test.first))
 		qt.Check(t, qt.StringContains(rest, "curl http://h:1/v2/_catalog"))
@@ -255,6 +255,24 @@ func TestGreeting_TellsHowToPush(t *testing.T) {
 			qt.Check(t, qt.Equals(strings.Contains(rest, "crane pull h:1/"), strings.HasPrefix(test.args, "-cache")))
 		}
 	}
+}
+
+func TestGreeting_TellsUsersToLogIn(t *testing.T) {
+	t.Parallel()
+	for _, users := range []bool{true, false} {
+		var out bytes.Buffer
+		greet(&out, config{site: site{addr: "h:0"}}, &net.TCPAddr{Port: 1}, users)
+		qt.Check(t, qt.Equals(strings.Contains(out.String(), "  docker login h:1\n"), users))
+		qt.Check(t, qt.Equals(strings.Contains(out.String(), "  curl -u USER http://h:1/v2/_catalog\n"), users))
+	}
+}
+
+// Few clients can use a socket in the file system, and none takes its path for a host.
+func TestGreeting_OfASocketTellsItsPath(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	greet(&out, config{site: site{prefix: "/registry", web: true}}, &net.UnixAddr{Net: "unix", Name: "/run/oci.sock"}, false)
+	qt.Check(t, qt.Equals(out.String(), "Serving memory on /run/oci.sock\n\nList what it has:\n  curl --unix-socket /run/oci.sock http://localhost/registry/v2/_catalog\n\n"))
 }
 
 func TestRecorderCountsEveryWayToWrite(t *testing.T) {

@@ -208,16 +208,11 @@ func (r *routed) join() (Opened, error) {
 
 // redirect is that of the route of a repository.
 func (r *routed) redirect(ctx context.Context, repo string, digest ociregistry.Digest) (string, time.Time, error) {
-	best := -1
-	for i, route := range r.routes {
-		if route.Leads(repo) && (best < 0 || len(route.Prefix) > len(r.routes[best].Prefix)) {
-			best = i
-		}
-	}
-	if best < 0 || r.redirects[best] == nil {
+	i := ociunify.RouteOf(r.routes, repo)
+	if i < 0 || r.redirects[i] == nil {
 		return "", time.Time{}, nil
 	}
-	return r.redirects[best](ctx, repo, digest)
+	return r.redirects[i](ctx, repo, digest)
 }
 
 // borrowed is a registry that somebody else closes.

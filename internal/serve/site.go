@@ -169,9 +169,11 @@ func (s *site) url(bound net.Addr) string {
 	return scheme + "://" + s.visible(bound) + s.prefix + "/" + apiPath
 }
 
+// visible returns the host, and the port, that clients name. Those of a socket in the file system
+// can name any.
 func (s *site) visible(bound net.Addr) string {
 	if bound.Network() == "unix" {
-		return bound.String()
+		return "localhost"
 	}
 	host, _, _ := net.SplitHostPort(s.addr)
 	if host == "" || host == "0.0.0.0" || host == "::" {

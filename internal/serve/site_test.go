@@ -222,7 +222,7 @@ func TestGreeting_FitsTheTransport(t *testing.T) {
 		{"cert.pem", "  regctl image copy alpine:latest localhost:1234/", "tls-verify=false"},
 	} {
 		var out locked.Buffer
-		greet(&out, config{site: site{addr: ":0", cert: test.cert}}, bound)
+		greet(&out, config{site: site{addr: ":0", cert: test.cert}}, bound, false)
 		qt.Check(t, qt.StringContains(out.String(), test.has))
 		qt.Check(t, qt.Not(qt.StringContains(out.String(), test.lack)))
 	}

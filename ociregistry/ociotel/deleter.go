@@ -8,6 +8,7 @@ import (
 
 func (r *registry) DeleteBlob(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	c := r.begin(ctx, prefix+"DeleteBlob", repo)
+	defer c.unwound()
 	c.blob(digest)
 	err := r.r.DeleteBlob(c.ctx, repo, digest)
 	c.end(err)
@@ -16,6 +17,7 @@ func (r *registry) DeleteBlob(ctx context.Context, repo string, digest ociregist
 
 func (r *registry) DeleteManifest(ctx context.Context, repo string, digest ociregistry.Digest) error {
 	c := r.begin(ctx, prefix+"DeleteManifest", repo)
+	defer c.unwound()
 	c.manifest(digest)
 	err := r.r.DeleteManifest(c.ctx, repo, digest)
 	c.end(err)
@@ -24,6 +26,7 @@ func (r *registry) DeleteManifest(ctx context.Context, repo string, digest ocire
 
 func (r *registry) DeleteTag(ctx context.Context, repo string, name string) error {
 	c := r.begin(ctx, prefix+"DeleteTag", repo)
+	defer c.unwound()
 	c.tag(name)
 	err := r.r.DeleteTag(c.ctx, repo, name)
 	c.end(err)

@@ -56,7 +56,7 @@
 // alone, unless Options.Repositories asks for repositories.
 //
 // The error.type is the code of a sentinel of package ociregistry, such as BLOB_UNKNOWN; or
-// "canceled" or "timeout"; or an HTTP status, such as 499 for a client that has gone away; or
+// "canceled", "timeout" or, of a call that panicked, "panic"; or an HTTP status, such as 499 for a client that has gone away; or
 // "_OTHER".
 //
 // [semantic conventions]: https://opentelemetry.io/docs/specs/semconv/

@@ -28,12 +28,17 @@ func isSentinel(code string) bool {
 	return slices.ContainsFunc(sentinels, func(err ociregistry.Error) bool { return err.Code() == code })
 }
 
+// errPanic is the error of a call that panics.
+var errPanic = errors.New("panic")
+
 // errorType returns the error.type of an error that is not nil. There are few.
 func errorType(err error) string {
 	var coded ociregistry.Error
 	var status ociregistry.HTTPError
 	var timeout net.Error
 	switch {
+	case err == errPanic:
+		return "panic"
 	case errors.As(err, &coded) && isSentinel(coded.Code()):
 		return coded.Code()
 	case errors.As(err, &status) && isStatus(status.StatusCode()):

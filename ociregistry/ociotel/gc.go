@@ -14,7 +14,7 @@ import (
 // are the zero Options.
 func OnGC(opts *Options) func(ctx context.Context, report *ocigc.Report, took time.Duration, err error) {
 	s := newSettings(opts)
-	return newGCInstruments(&s).record
+	return newGCInstruments(s).record
 }
 
 type gcInstruments struct {

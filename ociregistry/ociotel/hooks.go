@@ -33,7 +33,7 @@ func OnLookup(opts *Options) func(context.Context, ociunify.Lookup) {
 // took that succeeded, and the bytes of content that they moved. Nil opts are the zero Options.
 func OnEvent(opts *Options) func(context.Context, ociserver.Event) {
 	s := newSettings(opts)
-	i := newEventInstruments(&s)
+	i := newEventInstruments(s)
 	return func(ctx context.Context, e ociserver.Event) { i.record(ctx, e, nil) }
 }
 
@@ -41,7 +41,7 @@ func OnEvent(opts *Options) func(context.Context, ociserver.Event) {
 // [OnEvent] does for requests that failed. Nil opts are the zero Options.
 func OnFailure(opts *Options) func(context.Context, ociserver.Event, error) {
 	s := newSettings(opts)
-	return newEventInstruments(&s).record
+	return newEventInstruments(s).record
 }
 
 type eventInstruments struct {

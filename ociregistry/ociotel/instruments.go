@@ -2,13 +2,11 @@ package ociotel
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
 // Keys of the attributes of metrics that have none in the semantic conventions.
@@ -31,19 +29,6 @@ func must[T any](instrument T, err error) T {
 		otel.Handle(err)
 	}
 	return instrument
-}
-
-// attributes returns the attributes of a measurement: those of all, the repository if that is
-// wanted, the type of the error if there is one, and more.
-func (s *settings) attributes(repo string, err error, more ...attribute.KeyValue) metric.MeasurementOption {
-	attrs := slices.Concat(s.common, more)
-	if s.repositories && repo != "" {
-		attrs = append(attrs, semconv.ContainerImageName(repo))
-	}
-	if err != nil {
-		attrs = append(attrs, semconv.ErrorTypeKey.String(errorType(err)))
-	}
-	return metric.WithAttributeSet(attribute.NewSet(attrs...))
 }
 
 // callInstruments are the instruments of a registry.

@@ -40,13 +40,18 @@ func list[T any](begin func() *call, elements func(context.Context) iter.Seq2[T,
 	return func(yield func(T, error) bool) {
 		c, count := begin(), 0
 		var failed error
-		defer func() { // also when the loop's body panics
+		inside := true // the registry is running, and not the loop's body
+		defer func() { // also when either panics
+			if inside {
+				failed = errPanic
+			}
 			if c.span.IsRecording() {
 				c.span.SetAttributes(attribute.Int("oci.list.length", count))
 			}
 			c.end(failed)
 		}()
 		for x, err := range elements(c.ctx) {
+			inside = false
 			if err != nil {
 				failed = err
 			} else {
@@ -55,6 +60,8 @@ func list[T any](begin func() *call, elements func(context.Context) iter.Seq2[T,
 			if !yield(x, err) {
 				return
 			}
+			inside = true
 		}
+		inside = false
 	}
 }

@@ -75,6 +75,7 @@ type collector struct {
 
 func (g *collector) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, error) {
 	c := g.base.begin(ctx, prefix+"GC", "")
+	defer c.unwound()
 	report, err := g.collects.GC(c.ctx, opts)
 	g.gc.record(c.ctx, report, c.since(), err)
 	c.end(err)
@@ -87,12 +88,13 @@ type usageReporter struct {
 	usage ociregistry.UsageReporter
 }
 
-func (u *usageReporter) Usage(ctx context.Context, prefix string) (int64, error) {
+func (u *usageReporter) Usage(ctx context.Context, below string) (int64, error) {
 	c := u.base.begin(ctx, prefix+"Usage", "")
+	defer c.unwound()
 	if c.span.IsRecording() {
-		c.span.SetAttributes(attribute.String("oci.usage.prefix", prefix))
+		c.span.SetAttributes(attribute.String("oci.usage.prefix", below))
 	}
-	n, err := u.usage.Usage(c.ctx, prefix)
+	n, err := u.usage.Usage(c.ctx, below)
 	c.end(err)
 	return n, err
 }

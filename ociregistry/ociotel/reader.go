@@ -11,30 +11,35 @@ import (
 
 func (r *registry) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	c := r.begin(ctx, prefix+"GetBlob", repo)
+	defer c.unwound()
 	c.blob(digest)
 	return c.blobReader(r.r.GetBlob(c.ctx, repo, digest))
 }
 
 func (r *registry) GetBlobRange(ctx context.Context, repo string, digest ociregistry.Digest, offset0, offset1 int64) (ociregistry.BlobReader, error) {
 	c := r.begin(ctx, prefix+"GetBlobRange", repo)
+	defer c.unwound()
 	c.blob(digest)
 	return c.blobReader(r.r.GetBlobRange(c.ctx, repo, digest, offset0, offset1))
 }
 
 func (r *registry) GetManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	c := r.begin(ctx, prefix+"GetManifest", repo)
+	defer c.unwound()
 	c.manifest(digest)
 	return c.manifestReader(r.r.GetManifest(c.ctx, repo, digest))
 }
 
 func (r *registry) GetTag(ctx context.Context, repo string, tagName string) (ociregistry.BlobReader, error) {
 	c := r.begin(ctx, prefix+"GetTag", repo)
+	defer c.unwound()
 	c.tag(tagName)
 	return c.manifestReader(r.r.GetTag(c.ctx, repo, tagName))
 }
 
 func (r *registry) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"ResolveBlob", repo)
+	defer c.unwound()
 	c.blob(digest)
 	desc, err := r.r.ResolveBlob(c.ctx, repo, digest)
 	if err == nil {
@@ -46,6 +51,7 @@ func (r *registry) ResolveBlob(ctx context.Context, repo string, digest ociregis
 
 func (r *registry) ResolveManifest(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"ResolveManifest", repo)
+	defer c.unwound()
 	c.manifest(digest)
 	desc, err := r.r.ResolveManifest(c.ctx, repo, digest)
 	return c.resolved(desc, err)
@@ -53,6 +59,7 @@ func (r *registry) ResolveManifest(ctx context.Context, repo string, digest ocir
 
 func (r *registry) ResolveTag(ctx context.Context, repo string, tagName string) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"ResolveTag", repo)
+	defer c.unwound()
 	c.tag(tagName)
 	desc, err := r.r.ResolveTag(c.ctx, repo, tagName)
 	return c.resolved(desc, err)

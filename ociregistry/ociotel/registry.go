@@ -51,9 +51,10 @@ type settings struct {
 	meter        metric.Meter
 	common       []attribute.KeyValue // of all spans and metrics
 	repositories bool
+	sets         attributeSets
 }
 
-func newSettings(opts *Options) settings {
+func newSettings(opts *Options) *settings {
 	if opts == nil {
 		opts = &Options{}
 	}
@@ -64,7 +65,7 @@ func newSettings(opts *Options) settings {
 	if meters == nil {
 		meters = otel.GetMeterProvider()
 	}
-	s := settings{
+	s := &settings{
 		tracer:       tracers.Tracer(Scope, trace.WithSchemaURL(semconv.SchemaURL)),
 		meter:        meters.Meter(Scope, metric.WithSchemaURL(semconv.SchemaURL)),
 		repositories: opts.Repositories,
@@ -90,7 +91,7 @@ func newSettings(opts *Options) settings {
 // r alone.
 func New(r ociregistry.Interface, opts *Options) ociregistry.Interface {
 	s := newSettings(opts)
-	return wrap(r, &s, newCallInstruments(&s))
+	return wrap(r, s, newCallInstruments(s))
 }
 
 type registry struct {
@@ -111,6 +112,8 @@ type call struct {
 	start  time.Time
 	failed error // of a Commit, while the writer is open
 	ended  bool
+
+	returned bool // from the registry
 }
 
 // prefix is that of the names of spans, before the name of the method.
@@ -173,8 +176,16 @@ func (c *call) end(err error) {
 	c.finish(err)
 }
 
+// unwound, which must be deferred, ends a call that the registry did not return from.
+func (c *call) unwound() {
+	if !c.returned {
+		c.end(errPanic)
+	}
+}
+
 // record records how long a method took.
 func (c *call) record(method string, err error) {
+	c.returned = true
 	c.r.instruments.call(c.ctx, method, c.repo, c.since(), err)
 }
 

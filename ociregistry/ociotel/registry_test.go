@@ -189,6 +189,57 @@ func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 
 // An answer of a registry is an attribute, and any other error a span that failed.
+// A registry without methods panics in each of them.
+func TestNew_EndsTheSpansOfCallsThatPanic(t *testing.T) {
+	t.Parallel()
+	ctx, o := t.Context(), newTelemetry(t)
+	r := ociotel.New(struct{ ocigc.Collector }{}, o.opts)
+	reporter := ociotel.New(struct{ ociregistry.UsageReporter }{}, o.opts)
+	for method, call := range map[string]func(){
+		"GetBlob":               func() { r.GetBlob(ctx, "foo", absent) },
+		"GetBlobRange":          func() { r.GetBlobRange(ctx, "foo", absent, 0, 1) },
+		"GetManifest":           func() { r.GetManifest(ctx, "foo", absent) },
+		"GetTag":                func() { r.GetTag(ctx, "foo", "v1") },
+		"ResolveBlob":           func() { r.ResolveBlob(ctx, "foo", absent) },
+		"ResolveManifest":       func() { r.ResolveManifest(ctx, "foo", absent) },
+		"ResolveTag":            func() { r.ResolveTag(ctx, "foo", "v1") },
+		"PushBlob":              func() { r.PushBlob(ctx, "foo", ociregistry.Descriptor{}, nil) },
+		"PushBlobChunked":       func() { r.PushBlobChunked(ctx, "foo", 0) },
+		"PushBlobChunkedResume": func() { r.PushBlobChunkedResume(ctx, "foo", "id", 0, 0) },
+		"MountBlob":             func() { r.MountBlob(ctx, "foo", "bar", absent) },
+		"PushManifest":          func() { r.PushManifest(ctx, "foo", "v1", nil, "") },
+		"DeleteBlob":            func() { r.DeleteBlob(ctx, "foo", absent) },
+		"DeleteManifest":        func() { r.DeleteManifest(ctx, "foo", absent) },
+		"DeleteTag":             func() { r.DeleteTag(ctx, "foo", "v1") },
+		"Repositories":          func() { ociregistry.All(r.Repositories(ctx, "")) },
+		"Tags":                  func() { ociregistry.All(r.Tags(ctx, "foo", "")) },
+		"Referrers":             func() { ociregistry.All(r.Referrers(ctx, "foo", absent, "")) },
+		"GC":                    func() { r.(ocigc.Collector).GC(ctx, nil) },
+		"Usage":                 func() { reporter.(ociregistry.UsageReporter).Usage(ctx, "foo") },
+	} {
+		qt.Check(t, qt.PanicMatches(call, ".*nil pointer.*"), qt.Commentf("%s", method))
+		span := o.only()
+		qt.Check(t, qt.Equals(span.Name, "ociregistry."+method))
+		qt.Check(t, qt.Equals(span.Status.Code, codes.Error))
+		qt.Check(t, qt.Equals(attr(span, "error.type"), "panic"))
+	}
+	qt.Check(t, qt.HasLen(o.points("oci.registry.call.duration"), 20))
+}
+
+// What the body of a loop does is not what the registry does.
+func TestNew_BlamesNoListForItsLoop(t *testing.T) {
+	t.Parallel()
+	o, mem := newTelemetry(t), ocimem.New()
+	pushHello(t, mem, "foo")
+	r := ociotel.New(mem, o.opts)
+	qt.Check(t, qt.PanicMatches(func() {
+		for range r.Repositories(t.Context(), "") {
+			panic("the loop")
+		}
+	}, "the loop"))
+	qt.Check(t, qt.Equals(o.only().Status.Code, codes.Unset))
+}
+
 func TestNew_TellsAnswersFromFailures(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -16,6 +16,7 @@ import (
 // from r whether it can be read again.
 func (r *registry) PushBlob(ctx context.Context, repo string, desc ociregistry.Descriptor, content io.Reader) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"PushBlob", repo)
+	defer c.unwound()
 	c.blob(desc.Digest)
 	c.size(desc.Size)
 	pushed, err := r.r.PushBlob(c.ctx, repo, desc, content)
@@ -28,17 +29,20 @@ func (r *registry) PushBlob(ctx context.Context, repo string, desc ociregistry.D
 
 func (r *registry) PushBlobChunked(ctx context.Context, repo string, chunkSize int) (ociregistry.BlobWriter, error) {
 	c := r.begin(ctx, prefix+"PushBlobChunked", repo)
+	defer c.unwound()
 	return c.writer(r.r.PushBlobChunked(c.ctx, repo, chunkSize))
 }
 
 func (r *registry) PushBlobChunkedResume(ctx context.Context, repo, id string, offset int64, chunkSize int) (ociregistry.BlobWriter, error) {
 	c := r.begin(ctx, prefix+"PushBlobChunkedResume", repo)
+	defer c.unwound()
 	c.upload = id
 	return c.writer(r.r.PushBlobChunkedResume(c.ctx, repo, id, offset, chunkSize))
 }
 
 func (r *registry) MountBlob(ctx context.Context, fromRepo, toRepo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"MountBlob", toRepo)
+	defer c.unwound()
 	c.blob(digest)
 	if fromRepo != "" && c.span.IsRecording() {
 		c.span.SetAttributes(attribute.String("oci.blob.from", fromRepo))
@@ -50,6 +54,7 @@ func (r *registry) MountBlob(ctx context.Context, fromRepo, toRepo string, diges
 
 func (r *registry) PushManifest(ctx context.Context, repo string, ref string, contents []byte, mediaType string, tags ...string) (ociregistry.Descriptor, error) {
 	c := r.begin(ctx, prefix+"PushManifest", repo)
+	defer c.unwound()
 	if c.span.IsRecording() {
 		c.pushing(ref, tags)
 		c.span.SetAttributes(attribute.Int("oci.content.size", len(contents)), attribute.String("oci.content.media_type", mediaType))

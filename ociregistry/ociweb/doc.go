@@ -15,7 +15,8 @@
 // tag, and makes no cache fetch the rest of it. No page reads a layer. The pages and their
 // paths are:
 //
-//   - /, the repositories: Repositories, no further than MaxNames of [Options].
+//   - /, the repositories: Repositories, no further than MaxNames of [Options]. A search in a
+//     long list may use what another page has read up to five seconds before.
 //   - /r/REPOSITORY, its tags: Tags, no further than MaxNames. For each of the tags that the
 //     page shows, at most 50, it also reads the manifest, and the configuration of an image.
 //     Of an index, it reads that of one platform. In the order of time or of size, which

@@ -35,6 +35,12 @@ type Options struct {
 	// DefaultMaxNames, or DefaultMaxRemoteNames for a registry that is Remote.
 	MaxNames int
 
+	// ListPerRequest says that the list of repositories depends on the context of the call, as
+	// on the user in it. Otherwise a page that reads more than 256 names of the list may go on in
+	// one that another page has read up to five seconds before, whose names Authorize is asked
+	// for again.
+	ListPerRequest bool
+
 	// MaxManifestSize is the size in bytes of the largest manifest that the pages read. Of a
 	// larger one they show what is known without. Zero means
 	// [ociserver.DefaultMaxManifestSize].
@@ -94,6 +100,7 @@ func New(registry ociregistry.Interface, opts *Options) http.Handler {
 type server struct {
 	registry ociregistry.Interface
 	opts     Options
+	shared   shared
 	turns    chan struct{} // has a value for each page that is being made; nil means no limit
 }
 

@@ -161,6 +161,10 @@ func TestTags_CanBeInTheOrderOfTimeAndSize(t *testing.T) {
 	a := page(t, h, "/r/foo?sort=newest")
 	qt.Check(t, qt.StringContains(a.body, `aria-current="true">version`))
 	qt.Check(t, qt.Not(qt.StringContains(a.body, ">newest</a>")))
+	qt.Check(t, qt.StringContains(a.body, "Up to 200 tags can be ordered by time and size: search for fewer."))
+	a = page(t, h, "/r/foo?q=v&sort=newest")
+	qt.Check(t, qt.StringContains(a.body, `aria-current="true">newest`))
+	qt.Check(t, qt.Not(qt.StringContains(a.body, "search for fewer")))
 }
 
 func TestTags_SayWhatTheyPointAt(t *testing.T) {

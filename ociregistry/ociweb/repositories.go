@@ -28,7 +28,7 @@ func (x *exchange) repositories() (page, error) {
 	q, after := x.query("q"), x.query("after")
 	p := repositoriesPage{Query: q}
 	matches := matcher(q)
-	found, err := x.read(x.registry.Repositories(x.ctx, after), repositoriesPerPage, func(repo string) bool {
+	found, err := x.read(x.repositoriesAfter(after), repositoriesPerPage, func(repo string) bool {
 		return matches(repo) && x.mayPull(repo)
 	})
 	switch {

@@ -34,6 +34,7 @@ type tagsPage struct {
 	Prev     string
 	Next     string // URLs; may be empty
 	Range    string // which tags these are
+	Unsorted string // why there are no orders of what manifests say
 	Note     string // why they are in another order
 	Compare  string // the URL of the form's action
 	Found    bool   // the repository has tags
@@ -143,6 +144,9 @@ func (p *tagsPage) compareRows(a, b tagRow) int {
 func (x *exchange) order(p *tagsPage, n int) string {
 	asked := x.query("sort")
 	chosen := ""
+	if n > maxSummaries && p.Detailed {
+		p.Unsorted = "Up to " + number(maxSummaries) + " tags can be ordered by time and size: search for fewer."
+	}
 	for _, o := range orders {
 		if (o.Name == "newest" || o.Name == "size") && (n > maxSummaries || x.opts.Remote) {
 			continue
