@@ -21,6 +21,7 @@ func (cfg config) withPages(api http.Handler, registry ociregistry.Interface, au
 	pages := ociweb.New(registry, &ociweb.Options{
 		Authorize:     authorize,
 		Remote:        cfg.hasRemote(),
+		ShareList:     true,
 		AnswerTimeout: cfg.site.timeout,
 		Logger:        logger,
 	})

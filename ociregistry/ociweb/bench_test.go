@@ -32,7 +32,7 @@ func BenchmarkPages(b *testing.B) {
 		reg  ociregistry.Interface
 	}{{"ocimem", ocimem.New()}, {"ocifs", dir}} {
 		fill(b, backend.reg, repos, tags)
-		h := ociweb.New(backend.reg, nil)
+		h := ociweb.New(backend.reg, &ociweb.Options{ShareList: true})
 		for _, page := range []struct{ name, path string }{
 			{"repositories", "/"},
 			{"search repositories", "/?q=9999"},

@@ -35,11 +35,11 @@ type Options struct {
 	// DefaultMaxNames, or DefaultMaxRemoteNames for a registry that is Remote.
 	MaxNames int
 
-	// ListPerRequest says that the list of repositories depends on the context of the call, as
-	// on the user in it. Otherwise a page that reads more than 256 names of the list may go on in
-	// one that another page has read up to five seconds before, whose names Authorize is asked
-	// for again.
-	ListPerRequest bool
+	// ShareList lets a page that reads more than 256 names of the list of repositories go on in
+	// the list that another page has read up to five seconds before, whoever had asked for that.
+	// It makes searches fast where a list is long. It is not for a registry whose list depends on
+	// the context of the call, as on the user in it. Authorize is asked again for each name.
+	ShareList bool
 
 	// MaxManifestSize is the size in bytes of the largest manifest that the pages read. Of a
 	// larger one they show what is known without. Zero means

@@ -43,9 +43,6 @@ func (s *shared) set(list *names) {
 // far returns the shared list for a page that has read far from start on. It makes one if there
 // is none, unless the page begins where the list may not reach; then it may return nil.
 func (x *exchange) far(start string) (*names, error) {
-	if x.opts.ListPerRequest {
-		return nil, nil
-	}
 	if list := x.shared.get(); list != nil || start != "" {
 		return list, nil
 	}
@@ -60,9 +57,12 @@ func (x *exchange) far(start string) (*names, error) {
 	})
 }
 
-// repositoriesAfter lists the repositories after start: the near ones as they are, and those
+// repositoriesAfter lists the repositories after start: if pages share a list, the near ones as they are, and those
 // that are far away as they were a moment ago.
 func (x *exchange) repositoriesAfter(start string) iter.Seq2[string, error] {
+	if !x.opts.ShareList {
+		return x.registry.Repositories(x.ctx, start)
+	}
 	return func(yield func(string, error) bool) {
 		c := chain{yield: yield, last: start}
 		if c.pass(x.registry.Repositories(x.ctx, start), ownNames); c.passed < ownNames {

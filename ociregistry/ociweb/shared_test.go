@@ -34,7 +34,7 @@ func TestRepositories_SearchesShareTheListForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := manyRepositories(t, 1000)
 		reg := &spy{Interface: c.reg}
-		h := ociweb.New(reg, nil)
+		h := ociweb.New(reg, &ociweb.Options{ShareList: true})
 		search := func(q string, names int, want ...string) {
 			t.Helper()
 			reg.names = 0
@@ -57,28 +57,30 @@ func TestRepositories_PagesOfASharedListHaveEachNameOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := manyRepositories(t, 1000)
-		for _, opts := range []ociweb.Options{{}, {MaxNames: 300}, {MaxNames: 999}, {MaxNames: 1000}, {ListPerRequest: true}, {Remote: true, MaxNames: 500}} {
-			h := ociweb.New(c.reg, &opts)
-			var got []string
-			for path := "/?q=7"; path != ""; {
-				a := page(t, h, path)
-				got = append(got, repositoriesOf(a)...)
-				path = next(a)
-			}
-			qt.Check(t, qt.HasLen(got, 271), qt.Commentf("%+v", opts))
-			for i, repo := range got {
-				qt.Check(t, qt.IsTrue(i == 0 || got[i-1] < repo), qt.Commentf("%+v", opts))
+		for _, opts := range []ociweb.Options{{}, {MaxNames: 300}, {MaxNames: 999}, {MaxNames: 1000}, {Remote: true, MaxNames: 500}} {
+			for _, opts.ShareList = range []bool{false, true} {
+				h := ociweb.New(c.reg, &opts)
+				var got []string
+				for path := "/?q=7"; path != ""; {
+					a := page(t, h, path)
+					got = append(got, repositoriesOf(a)...)
+					path = next(a)
+				}
+				qt.Check(t, qt.HasLen(got, 271), qt.Commentf("%+v", opts))
+				for i, repo := range got {
+					qt.Check(t, qt.IsTrue(i == 0 || got[i-1] < repo), qt.Commentf("%+v", opts))
+				}
 			}
 		}
 	})
 }
 
-func TestRepositories_AreReadForEachRequestIfTheyDependOnIt(t *testing.T) {
+func TestRepositories_AreReadForEachRequestUnlessTheListIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := manyRepositories(t, 1000)
 		reg := &spy{Interface: c.reg}
-		h := ociweb.New(reg, &ociweb.Options{ListPerRequest: true})
+		h := ociweb.New(reg, nil)
 		for range 2 {
 			reg.names = 0
 			page(t, h, "/?q=1000")
@@ -96,7 +98,7 @@ func TestRepositories_OfASharedListAreAuthorizedForEachRequest(t *testing.T) {
 			c.manifest("text/plain", "x", "v1")
 		}
 		reg := &spy{Interface: c.reg}
-		h := ociweb.New(reg, &ociweb.Options{Authorize: authorizer(new([]ociserver.Access))})
+		h := ociweb.New(reg, &ociweb.Options{ShareList: true, Authorize: authorizer(new([]ociserver.Access))})
 		for _, password := range []string{"opensesame", "", "opensesame"} {
 			rec := httptest.NewRecorder()
 			req := httptest.NewRequest("GET", "/?q=last", nil)
@@ -145,7 +147,7 @@ func TestRepositories_ConcurrentSearchesReadOneList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reg := &blocked{Interface: manyRepositories(t, 1000).reg, far: make(chan error)}
-		h := ociweb.New(reg, nil)
+		h := ociweb.New(reg, &ociweb.Options{ShareList: true})
 		gone, leave := context.WithCancel(t.Context())
 		answers := make(chan int)
 		search := func(ctx context.Context) {
@@ -176,7 +178,7 @@ func TestRepositories_AListThatFailsOrThatNobodyWaitsForIsNotShared(t *testing.T
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		reg := &blocked{Interface: manyRepositories(t, 1000).reg, far: make(chan error, 1)}
-		h := ociweb.New(reg, nil)
+		h := ociweb.New(reg, &ociweb.Options{ShareList: true})
 		reg.far <- errors.New("the disk is on fire")
 		qt.Check(t, qt.Equals(get(t, h, "/?q=1000").status, 500))
 
