@@ -215,7 +215,7 @@ func concurrentCommit(t *test) {
 					break
 				}
 			}
-			return unless(errs[1], "Write", ociregistry.ErrRangeInvalid, ociregistry.ErrBlobUploadUnknown)
+			return unless(errs[1], "Write", ociregistry.ErrRangeInvalid, ociregistry.ErrBlobUploadUnknown, ociregistry.ErrBlobUploadInvalid)
 		})
 		if errs[0] == nil {
 			t.wantBlob(repo, data, desc.Digest)
