@@ -97,6 +97,7 @@ func (p *pair) Referrers(ctx context.Context, repo string, digest ociregistry.Di
 func TestContract_OfTwoProcesses(t *testing.T) {
 	ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
 		store := memstore.New(nil)
-		return &pair{registries: [2]*Registry{mustOpen(t, store, nil), mustOpen(t, store, nil)}}
+		opts := &Options{PartSize: contractPart}
+		return &pair{registries: [2]*Registry{mustOpen(t, store, opts), mustOpen(t, store, opts)}}
 	}, nil)
 }
