@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+
+	"github.com/seed-40b21970/oci/internal/uploadid"
 )
 
 // Error is an error with a code of the distribution specification, section "Error
@@ -103,6 +105,9 @@ type inUseError struct{ WireError }
 //
 // The answer to an HTTP request does not contain it (see [MarshalError]). The client
 // knows what it asked for, and tells that in its own OpError.
+//
+// An upload id is as good as a password for its session. So the message has a hash in place of
+// one, and can be logged.
 type OpError struct {
 	Op         string // the method of Interface, such as "GetBlob"
 	Registry   string // the host of a remote registry, or empty
@@ -114,6 +119,10 @@ type OpError struct {
 // Error returns a message of the form "GetBlob host/repo@digest: cause". It shortens
 // long names, because invalid names can have any length.
 func (e *OpError) Error() string {
+	ref, cause := e.Ref, e.Err.Error()
+	if e.isOfUpload() {
+		ref, cause = uploadid.Redact(ref, ref), uploadid.Redact(cause, ref)
+	}
 	var b strings.Builder
 	b.WriteString(e.Op)
 	sep := " "
@@ -124,20 +133,30 @@ func (e *OpError) Error() string {
 			sep = "/"
 		}
 	}
-	if e.Ref != "" {
+	if ref != "" {
 		switch {
 		case sep == " ":
 			b.WriteString(" ")
-		case strings.Contains(e.Ref, ":"):
+		case strings.Contains(ref, ":"):
 			b.WriteString("@")
 		default:
 			b.WriteString(":")
 		}
-		b.WriteString(shorten(e.Ref))
+		b.WriteString(shorten(ref))
 	}
 	b.WriteString(": ")
-	b.WriteString(e.Err.Error())
+	b.WriteString(cause)
 	return b.String()
+}
+
+// isOfUpload reports whether Ref is the id of an upload: the call resumes it, or is of a
+// BlobWriter. Commit has a digest.
+func (e *OpError) isOfUpload() bool {
+	switch e.Op {
+	case "PushBlobChunkedResume", "Write", "ReadFrom", "Cancel", "Close":
+		return true
+	}
+	return false
 }
 
 // shorten returns the part of s that an error message contains.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -254,6 +255,20 @@ func TestOpError_MessageTellsWhatWasAsked(t *testing.T) {
 		test.err.Err = io.EOF
 		qt.Check(t, qt.Equals(test.err.Error(), test.want))
 		qt.Check(t, qt.ErrorIs(&test.err, io.EOF))
+	}
+}
+
+// An upload id is as good as a password, and errors are logged.
+func TestOpError_MessageHasNoUploadID(t *testing.T) {
+	t.Parallel()
+	const id = "0123456789abcdef"
+	for _, op := range []string{"PushBlobChunkedResume", "Write", "ReadFrom", "Cancel", "Close"} {
+		for _, ref := range []string{id, strings.Repeat(id, 100)} {
+			cause := &fs.PathError{Op: "open", Path: "/uploads/" + ref + ".state", Err: fs.ErrPermission}
+			err := &ociregistry.OpError{Op: op, Repository: "foo", Ref: ref, Err: cause}
+			qt.Check(t, qt.Matches(err.Error(), op+" foo:[0-9a-f]{8}: open /uploads/[0-9a-f]{8}.state: permission denied"))
+			qt.Check(t, qt.Equals(err.Ref, ref))
+		}
 	}
 }
 

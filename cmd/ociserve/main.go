@@ -43,7 +43,9 @@
 //		below
 //	-ns host=kind:value
 //		serve requests that read, and whose parameter ns is a host, from elsewhere,
-//		as containerd asks a mirror of several registries; can be repeated
+//		as containerd asks a mirror of several registries; can be repeated. Of a host
+//		that is not named, nothing is served, so that no client gets a repository of
+//		the same name from another registry. Without this flag, ns is ignored
 //
 // A proxy and a cache use the credentials that Docker and Podman keep for the host, and the
 // certificates in their directories certs.d, on behalf of everyone who can reach the program.

@@ -21,7 +21,7 @@ const module = "github.com/seed-40b21970/oci"
 // layers has the packages that may exist, the lowest first. A package may
 // import packages of lower layers.
 var layers = [][]string{
-	{"ociregistry/ociref", "internal/httpfield"},
+	{"ociregistry/ociref", "internal/httpfield", "internal/uploadid"},
 	{"ociregistry"},
 	{"internal/call"}, // which others below internal import
 	{"internal/*"},

@@ -46,11 +46,11 @@ func (w *reservingWriter) begin(n int64) error {
 
 // fail returns the error of a call for which there is no room. It ends the session, unless
 // that is because of the context.
-func (w *reservingWriter) fail(op string, err error) error {
+func (w *reservingWriter) fail(op, ref string, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.denied == nil {
-		err = call.New(op, w.repo, w.ID()).Wrap(err)
+		err = call.New(op, w.repo, ref).Wrap(err)
 		if !errors.Is(err, ociregistry.ErrDenied) {
 			return err
 		}
@@ -71,7 +71,7 @@ func (w *reservingWriter) end(closed bool) {
 
 func (w *reservingWriter) Write(p []byte) (int, error) {
 	if err := w.begin(int64(len(p))); err != nil {
-		return 0, w.fail("Write", err)
+		return 0, w.fail("Write", w.ID(), err)
 	}
 	n, err := w.BlobWriter.Write(p)
 	if err != nil {
@@ -87,13 +87,13 @@ func (w *reservingWriter) ReadFrom(r io.Reader) (int64, error) {
 		return io.Copy(struct{ io.Writer }{w}, r)
 	}
 	if err := w.begin(0); err != nil {
-		return 0, w.fail("Write", err)
+		return 0, w.fail("Write", w.ID(), err)
 	}
 	reserving := &reservingReader{ctx: w.ctx, r: r, v: w.v}
 	n, err := from.ReadFrom(reserving)
 	switch {
 	case reserving.failed != nil:
-		return n, w.fail("Write", reserving.failed)
+		return n, w.fail("Write", w.ID(), reserving.failed)
 	case err != nil:
 		w.end(false)
 	}
@@ -102,7 +102,7 @@ func (w *reservingWriter) ReadFrom(r io.Reader) (int64, error) {
 
 func (w *reservingWriter) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	if err := w.begin(0); err != nil && !w.q.hasBlob(w.ctx, w.repo, digest) {
-		return ociregistry.Descriptor{}, w.fail("Commit", err)
+		return ociregistry.Descriptor{}, w.fail("Commit", string(digest), err)
 	}
 	w.v.finish()
 	defer w.end(false)

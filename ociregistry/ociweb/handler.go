@@ -250,6 +250,11 @@ func (x *exchange) recoverPanic() {
 	if v == http.ErrAbortHandler {
 		panic(v)
 	}
+	x.fail(x.logPanic(v))
+}
+
+// logPanic logs a panic, and returns the error that stands for it.
+func (x *exchange) logPanic(v any) error {
 	x.opts.Logger.LogAttrs(x.ctx, slog.LevelError, "panic", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	x.fail(errors.New("internal error"))
+	return errors.New("internal error")
 }

@@ -46,7 +46,12 @@ func (x *exchange) far(start string) (*names, error) {
 	if list := x.shared.get(); list != nil || start != "" {
 		return list, nil
 	}
-	return x.shared.reading.Do(x.ctx, struct{}{}, func(ctx context.Context) (*names, error) {
+	return x.shared.reading.Do(x.ctx, struct{}{}, func(ctx context.Context) (_ *names, err error) {
+		defer func() { // the goroutine is not that of the request
+			if v := recover(); v != nil {
+				err = x.logPanic(v)
+			}
+		}()
 		list, err := x.read(x.registry.Repositories(ctx, ""), x.opts.MaxNames, func(string) bool { return true })
 		if err != nil {
 			return nil, err

@@ -118,9 +118,10 @@ func TestRepositories_OfASharedListAreAuthorizedForEachRequest(t *testing.T) {
 // blocked is a registry whose lists wait after the first names, and may fail then.
 type blocked struct {
 	ociregistry.Interface
-	far   chan error
-	lists atomic.Int32 // that have come so far
-	left  atomic.Int32 // that have ended with their contexts
+	far    chan error
+	panics bool
+	lists  atomic.Int32 // that have come so far
+	left   atomic.Int32 // that have ended with their contexts
 }
 
 func (b *blocked) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
@@ -129,6 +130,9 @@ func (b *blocked) Repositories(ctx context.Context, startAfter string) iter.Seq2
 		for repo, err := range b.Interface.Repositories(ctx, startAfter) {
 			if n++; n == 500 {
 				b.lists.Add(1)
+				if b.panics {
+					panic("out of cheese")
+				}
 				select {
 				case err = <-b.far:
 				case <-ctx.Done():
@@ -194,6 +198,10 @@ func TestRepositories_AListThatFailsOrThatNobodyWaitsForIsNotShared(t *testing.T
 		synctest.Wait()
 		qt.Check(t, qt.Equals(reg.left.Load(), 1))
 
+		reg.panics = true
+		qt.Check(t, qt.Equals(get(t, h, "/?q=1000").status, 500))
+
+		reg.panics = false
 		reg.far <- nil
 		qt.Check(t, qt.DeepEquals(repositoriesOf(page(t, h, "/?q=1000")), []string{"app-1000"}))
 	})
