@@ -16,7 +16,8 @@ import (
 )
 
 // Repositories implements [ociregistry.Lister.Repositories]. Of repositories that somebody may have left empty
-// it looks whether they are; else 1,000 names cost two requests. Those that cannot be read are omitted, and reported to [Options.Logger].
+// it looks whether they are; else 1,000 names cost two requests. Those that cannot be read are omitted, and
+// reported to [Options.Logger].
 func (r *Registry) Repositories(ctx context.Context, startAfter string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.repositories(ctx, startAfter, yield); err != nil {

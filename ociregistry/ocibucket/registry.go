@@ -220,8 +220,8 @@ const (
 	maxPrefix   = 256 // what is left is enough for the longest keys
 )
 
-// Close ends what is done in the background, and writes down when manifests were pulled, and what was changed. Open readers remain usable. Calls that are under way may
-// fail. Calling Close again does nothing.
+// Close ends what is done in the background, and writes down when manifests were pulled, and what was changed. Open
+// readers remain usable. Calls that are under way may fail. Calling Close again does nothing.
 func (r *Registry) Close() error {
 	r.pulls.Close()
 	r.repos.Close()

@@ -13,7 +13,8 @@ var _ ociregistry.UsageReporter = (*Registry)(nil)
 // read more than ten seconds ago. Between, a call makes no request. What a process has not written down when it
 // is killed counts after the next [Registry.GC] of any process, and so does what becomes of a request that got no answer.
 //
-// The first call for a prefix lists the links of its repositories, and reads those that no manifest names. After that, a call
+// The first call for a prefix lists the links of its repositories, and reads those that no manifest names. Of the others it
+// takes the size that manifests say: only manifests that were pushed while the blob was missing can be wrong. After that, a call
 // costs a LIST, a GET for each process that has changed something, one for each blob that was changed, and one
 // for each repository whose log is longer. For two days after the last call of any process, all that change
 // something make a GET and a PUT in ten seconds; else it is the GET alone.

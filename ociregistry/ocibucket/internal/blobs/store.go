@@ -33,7 +33,7 @@ type Options struct {
 	PartSize int64
 	// Concurrency is how many parts of a blob are sent at a time.
 	Concurrency int
-	// Tally learns of each change of a link, and so do other processes by News, which may be nil.
+	// Tally learns of each change of a link, and so do other processes by News.
 	Tally *tally.Tally
 	News  *news.Log
 }

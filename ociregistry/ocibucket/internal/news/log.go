@@ -57,7 +57,7 @@ type noted struct {
 	found     *formats.Found
 }
 
-// NewLog returns the log of a process. What is noted in a nil Log is told to nobody.
+// NewLog returns the log of a process.
 func NewLog(b *bucket.Bucket, log *slog.Logger) *Log {
 	return &Log{bucket: b, log: log, noted: map[string]*noted{}, mine: map[string]bool{}}
 }
@@ -80,9 +80,6 @@ func (l *Log) Manifests(repo string) { l.note(repo, func(n *noted) { n.manifests
 func (l *Log) Found(repo string, f formats.Found) { l.note(repo, func(n *noted) { n.found = &f }) }
 
 func (l *Log) note(repo string, f func(*noted)) {
-	if l == nil {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
