@@ -1,10 +1,11 @@
-// Package servers starts servers of object storage for tests, of this module and of nested ones: versitygw
-// for S3, Azurite for Azure. install.sh installs them.
+// Package servers starts servers of object storage for tests and measurements, of this module and of nested ones:
+// versitygw for S3, Azurite for Azure. install.sh installs them.
 package servers
 
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -47,15 +48,10 @@ func S3(t testing.TB, bucket string) string {
 // its URL. Several may have one directory.
 func Versitygw(t testing.TB, dir string) string {
 	t.Helper()
-	// It can't tell which port it chose, but it listens on sockets that have names. These are
-	// short ones.
-	run, err := os.MkdirTemp("", "vgw")
+	look(t, "versitygw")
+	socket, stop, err := RunVersitygw(dir)
 	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(run) })
-	socket := filepath.Join(run, "s")
-	cmd := command(t, "versitygw", "--keep-alive", "--port", socket, "posix", dir)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+S3Access, "ROOT_SECRET_ACCESS_KEY="+S3Secret)
-	start(t, cmd, "service listening on")
+	t.Cleanup(stop)
 	return "http://" + forward(t, socket)
 }
 
@@ -75,32 +71,47 @@ func Azure(t testing.TB) string {
 // command returns a command, or skips the test if it is not installed.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
+	look(t, name)
+	return exec.Command(name, args...)
+}
+
+// look skips the test if a program is not installed.
+func look(t testing.TB, name string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
 		if os.Getenv(Required) != "" {
 			t.Fatalf("%s is set: %v", Required, err)
 		}
 		t.Skipf("internal/servers/install.sh installs it: %v", err)
 	}
-	return exec.Command(path, args...)
 }
 
 // start starts a server, returns the line by which it says that it is ready, and ends it with the test.
 func start(t testing.TB, cmd *exec.Cmd, ready string) string {
 	t.Helper()
+	line, end, err := run(cmd, ready)
+	must(t, err)
+	t.Cleanup(end)
+	return line
+}
+
+// run starts a server, and returns the line by which it says that it is ready, and what ends it.
+func run(cmd *exec.Cmd, ready string) (line string, end func(), err error) {
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
-	must(t, cmd.Start())
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
 	exited := make(chan struct{})
 	go func() {
 		cmd.Wait()
 		in.Close()
 		close(exited)
 	}()
-	t.Cleanup(func() {
+	end = func() {
 		cmd.Process.Kill()
 		<-exited
-	})
+	}
 	found := make(chan string, 1)
 	go func() {
 		defer close(found)
@@ -116,13 +127,14 @@ func start(t testing.TB, cmd *exec.Cmd, ready string) string {
 	select {
 	case line, ok := <-found:
 		if !ok {
-			t.Fatalf("%s ended before it was ready", cmd.Path)
+			end()
+			return "", nil, fmt.Errorf("%s ended before it was ready", cmd.Path)
 		}
-		return line
+		return line, end, nil
 	case <-time.After(time.Minute):
-		t.Fatalf("%s was not ready in a minute", cmd.Path)
+		end()
+		return "", nil, fmt.Errorf("%s was not ready in a minute", cmd.Path)
 	}
-	return ""
 }
 
 // forward passes connections of a new TCP port on to a Unix socket, and returns the port's address.
