@@ -25,26 +25,28 @@ import (
 // isCacheRow says whether a row is for caches.
 func isCacheRow(name string) bool { return strings.HasPrefix(name, "Cache") }
 
+// isReopenRow says whether a row is for servers that keep what they have.
+func isReopenRow(name string) bool { return strings.HasPrefix(name, "Reopen") }
+
 // suits says whether a row is for a server.
 func (s *server) suits(row string) bool {
-	return isLibraryRow(row) == (s.library != nil) && isCacheRow(row) == s.cache
+	if isReopenRow(row) && (s.storage == inMemory || s.forgets(row)) {
+		return false
+	}
+	return isLibraryRow(row) == (s.library != nil) && isCacheRow(row) == s.cache && isBucketRow(row) == (s.storage == inBucket)
 }
 
 // openCache returns an open function for the cache that newCache returns, of an origin at a
 // host.
 func openCache(newCache func(dir, origin string) (http.Handler, func() error, error)) func(string) (http.Handler, func() error, error) {
 	return func(dir string) (http.Handler, func() error, error) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		origin, addr, endOrigin, err := openOrigin()
 		if err != nil {
 			return nil, nil, err
 		}
-		origin := ociserver.New(ocimem.New(), nil)
-		server := &http.Server{Handler: origin}
-		go server.Serve(l)
-		cache, end, err := newCache(dir, l.Addr().String())
+		cache, end, err := newCache(dir, addr)
 		if err != nil {
-			server.Close()
-			return nil, nil, err
+			return nil, nil, errors.Join(err, endOrigin())
 		}
 		h := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if req.Method == http.MethodGet || req.Method == http.MethodHead {
@@ -53,8 +55,20 @@ func openCache(newCache func(dir, origin string) (http.Handler, func() error, er
 			}
 			origin.ServeHTTP(w, req)
 		})
-		return h, func() error { return errors.Join(end(), server.Close()) }, nil
+		return h, func() error { return errors.Join(end(), endOrigin()) }, nil
 	}
+}
+
+// openOrigin serves ocimem at an address.
+func openOrigin() (origin http.Handler, addr string, end func() error, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", nil, err
+	}
+	origin = ociserver.New(ocimem.New(), nil)
+	server := &http.Server{Handler: origin}
+	go server.Serve(l)
+	return origin, l.Addr().String(), server.Close, nil
 }
 
 // newOurCache opens ocifs as a cache. It looks up each tag at its origin, as the others do.

@@ -22,18 +22,19 @@ const (
 // client is one client of a server. It does no more than the protocol needs:
 // what it pulls, it does not hash. It is used by one goroutine at a time.
 type client struct {
-	ctx  context.Context
-	http *http.Client // shared by all clients
-	base string       // the server's URL
-	path string       // of the repository's URLs
-	buf  []byte       // for what is pulled
-	tee  io.Writer    // gets what is pulled, if it is not nil
-	lib  library      // what is measured, in the rows of libraries
+	ctx   context.Context
+	http  *http.Client // shared by all clients
+	base  string       // the server's URL
+	reads string       // and that for GET and HEAD, if it is another one
+	path  string       // of the repository's URLs
+	buf   []byte       // for what is pulled
+	tee   io.Writer    // gets what is pulled, if it is not nil
+	lib   library      // what is measured, in the rows of libraries
 }
 
 // clone returns another client of the same server.
 func (c *client) clone() *client {
-	return &client{ctx: c.ctx, http: c.http, base: c.base, path: c.path, buf: make([]byte, len(c.buf))}
+	return &client{ctx: c.ctx, http: c.http, base: c.base, reads: c.reads, path: c.path, buf: make([]byte, len(c.buf))}
 }
 
 // in lets the client use another repository from now on.
@@ -60,7 +61,11 @@ func newHTTPClient() *http.Client {
 // do sends a request, and fails unless the answer has the given status.
 // A negative size is unknown.
 func (c *client) do(method, target string, body io.Reader, size int64, want int, header ...string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(c.ctx, method, c.base+target, body)
+	base := c.base
+	if c.reads != "" && (method == http.MethodGet || method == http.MethodHead) {
+		base = c.reads
+	}
+	req, err := http.NewRequestWithContext(c.ctx, method, base+target, body)
 	if err != nil {
 		return nil, err
 	}

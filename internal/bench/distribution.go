@@ -36,6 +36,7 @@ func openDistribution(dir string) (_ http.Handler, close func() error, _ error) 
 			"delete":      {"enabled": true},
 			"maintenance": {"uploadpurging": map[any]any{"enabled": false}},
 		},
+		Catalog: configuration.Catalog{MaxEntries: 1000},
 	})
 	return app, app.Shutdown, nil
 }

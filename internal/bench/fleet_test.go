@@ -22,9 +22,9 @@ func TestTooSlow(t *testing.T) {
 	cfg := &config{counts: 2, servers: regexp.MustCompile("^(ocimem|ggcr)$")}
 	again := &tagged{tags: 100, image: repo.image, manifest: repo.manifest}
 	res, err := measureAll(t.Context(), cfg, []row{
-		{name: "One", clients: 1, ops: 1, repo: repo, work: repo.put},
-		{name: "Two", clients: 1, ops: 1, repo: repo, work: repo.page(10)},
-		{name: "Three", clients: 1, ops: 1, repo: again, work: again.page(10)},
+		{name: "One", clients: 1, ops: 1, stock: repo, work: repo.put},
+		{name: "Two", clients: 1, ops: 1, stock: repo, work: repo.page(10)},
+		{name: "Three", clients: 1, ops: 1, stock: again, work: again.page(10)},
 	})
 	qt.Assert(t, qt.IsNil(err))
 	var out strings.Builder
@@ -32,7 +32,7 @@ func TestTooSlow(t *testing.T) {
 	for _, name := range []string{"One", "Two", "Three"} {
 		qt.Check(t, qt.StringContains(out.String(), "| "+name+" | too slow to prepare | – | too slow to prepare | – |"))
 	}
-	qt.Check(t, qt.StringContains(out.String(), "\ntoo slow to prepare: One, ggcr registry: push tags: too slow to prepare: "))
+	qt.Check(t, qt.StringContains(out.String(), "\ntoo slow to prepare: One, ggcr registry: push stock: too slow to prepare: "))
 	qt.Check(t, qt.Equals(res.fails[cell{"One", "ggcr"}], res.fails[cell{"Two", "ggcr"}]))
 }
 
@@ -51,7 +51,7 @@ func TestFleet(t *testing.T) {
 	shared, other := newTagged(3, shortScale), newTagged(3, shortScale)
 	shared.shared, other.shared = true, true
 
-	get := func(repo *tagged) *process {
+	get := func(repo stock) *process {
 		p, err := f.get(t.Context(), s, repo)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(f.put(p)))
@@ -76,7 +76,7 @@ func TestServerEnds(t *testing.T) {
 	s := server{open: func(string) (http.Handler, func() error, error) {
 		return http.NotFoundHandler(), func() error { return fail }, nil
 	}}
-	qt.Check(t, qt.ErrorIs(s.serve(strings.NewReader(""), io.Discard), fail))
+	qt.Check(t, qt.ErrorIs(s.serve(".", strings.NewReader(""), io.Discard), fail))
 }
 
 func TestBare(t *testing.T) {

@@ -42,6 +42,17 @@ func (im *ownImage) push(c *client) error {
 	return c.putManifest(ownTag, im.manifest)
 }
 
+// patch is push by a client that uploads blobs as docker and crane do.
+func (im *ownImage) patch(c *client) error {
+	c.in(im.repo)
+	for _, b := range im.blobs {
+		if err := c.patchBlob(b); err != nil {
+			return err
+		}
+	}
+	return c.putManifest(ownTag, im.manifest)
+}
+
 // pull pulls the manifest by its tag, then the configuration and the layer.
 func (im *ownImage) pull(c *client) error {
 	size, err := c.in(im.repo).getManifest(ownTag)
@@ -88,12 +99,12 @@ func pushChecked(c *client, images []ownImage) error {
 }
 
 // pushImages pushes a new image into a new repository in each operation.
-func pushImages(layerSize int64) func(n int) work {
+func pushImages(layerSize int64, push func(*ownImage, *client) error) func(n int) work {
 	return func(n int) work {
 		images := newOwnImages(n+1, layerSize)
 		return work{
 			prepare: func(c *client, s server) error { return pushChecked(c, images[n:]) },
-			do:      func(c *client, i int) error { return images[i].push(c) },
+			do:      func(c *client, i int) error { return push(&images[i], c) },
 			hash:    func(i int) { images[i].hash() },
 		}
 	}

@@ -307,7 +307,7 @@ func libraryRows(s scale) []row {
 			n, err := c.lib.manifest(c.ctx, tag)
 			return checkSize(n, err, int64(len(data)))
 		})},
-		{name: tags("LibraryTags", repo.tags), ops: 100, repo: repo, work: func(int) work {
+		{name: tags("LibraryTags", repo.tags), ops: 100, stock: repo, work: func(int) work {
 			return work{
 				prepare: func(*client, server) error { return nil },
 				do: func(c *client, _ int) error {

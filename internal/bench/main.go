@@ -62,6 +62,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -77,11 +78,14 @@ func main() {
 // config is what the command line says.
 type config struct {
 	serve    string // be this server instead
+	at       string // and keep content there
 	rows     *regexp.Regexp
+	page     bool // only pageRows
 	servers  *regexp.Regexp
 	counts   int
 	scale    scale
 	dir      string
+	output   string
 	profile  string
 	json     string
 	benchfmt string
@@ -92,6 +96,7 @@ func parseFlags(args []string) (*config, error) {
 	cfg := &config{rows: everything, servers: everything, scale: fullScale}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&cfg.serve, "serve", "", "be the named `server` (for the program's own use)")
+	flags.StringVar(&cfg.at, "at", ".", "have content in the `directory or bucket` (with -serve)")
 	flags.Func("rows", "measure only rows that match the `regexp`", func(s string) (err error) {
 		cfg.rows, err = regexp.Compile(s)
 		return err
@@ -102,6 +107,8 @@ func parseFlags(args []string) (*config, error) {
 	})
 	flags.IntVar(&cfg.counts, "counts", 0, "samples of each server in each row (default 6; 1 with -short)")
 	short := flags.Bool("short", false, "little work: see that everything works, in seconds")
+	page := flags.Bool("page", false, "the rows and the scale of RESULTS.md, in some ten minutes")
+	flags.StringVar(&cfg.output, "o", "", "write the tables to the `file`, and not to standard output")
 	flags.StringVar(&cfg.dir, "dir", "", "keep the content of servers below the `directory` (default that for temporary files)")
 	prepare := flags.Duration("prepare", 0, "how long a server may take to get ready (default 2m)")
 	flags.StringVar(&cfg.profile, "profile", "", "write CPU and memory profiles of the servers to the `directory`")
@@ -113,8 +120,11 @@ func parseFlags(args []string) (*config, error) {
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
-	if *short {
+	switch {
+	case *short:
 		cfg.scale = shortScale
+	case *page:
+		cfg.scale, cfg.page = pageScale, true
 	}
 	if *prepare != 0 {
 		cfg.scale.prepare = *prepare
@@ -138,7 +148,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		return s.serve(os.Stdin, out)
+		return s.serve(cfg.at, os.Stdin, out)
 	}
 	if cfg.profile != "" {
 		if err := os.MkdirAll(cfg.profile, 0o777); err != nil {
@@ -147,16 +157,24 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	var selected []row
 	for _, r := range rows(cfg.scale) {
-		if cfg.rows.MatchString(r.name) {
+		if cfg.rows.MatchString(r.name) && (!cfg.page || pageRows.MatchString(r.name)) {
 			selected = append(selected, r)
 		}
 	}
 	if len(selected) == 0 {
 		return errors.New("-rows matches no row")
 	}
+	selected, missing := withoutStore(selected)
+	if len(selected) == 0 {
+		return missing
+	}
 	res, err := measureAll(ctx, cfg, selected)
 	if err != nil {
 		return err
+	}
+	res.args = args
+	if missing != nil {
+		res.note("nothing over object storage: " + missing.Error())
 	}
 	if err := writeTo(cfg.json, res.writeJSON); err != nil {
 		return err
@@ -164,7 +182,25 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := writeTo(cfg.benchfmt, res.writeBenchmarks); err != nil {
 		return err
 	}
+	if cfg.output != "" {
+		return writeTo(cfg.output, res.writeMarkdown)
+	}
 	return res.writeMarkdown(out)
+}
+
+// withoutStore leaves out the rows that need a store, if there can be none, and
+// returns why.
+func withoutStore(rows []row) ([]row, error) {
+	isBucket := func(r row) bool { return isBucketRow(r.name) }
+	if !slices.ContainsFunc(rows, isBucket) {
+		return rows, nil
+	}
+	missing := haveStore()
+	if missing != nil {
+		fmt.Fprintf(os.Stderr, "bench: nothing over object storage: %v\n", missing)
+		rows = slices.DeleteFunc(rows, isBucket)
+	}
+	return rows, missing
 }
 
 // measureAll samples all servers in all rows, and tells its progress on
@@ -174,7 +210,7 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 	res := newResults(cfg.counts, cfg.dir)
 	f := newFleet(cfg.dir)
 	defer func() {
-		if endErr := f.end(); err == nil {
+		if endErr := f.close(); err == nil {
 			err = endErr
 		}
 	}()
@@ -193,9 +229,14 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
 	var these []server
 	for _, s := range servers {
-		if cfg.servers.MatchString(s.name) && s.suits(m.name) {
-			these = append(these, s)
+		if !cfg.servers.MatchString(s.name) || !s.suits(m.name) {
+			continue
 		}
+		if s.missing() {
+			res.note(fmt.Sprintf("not %s, as there is no %s in PATH", s.title, s.program))
+			continue
+		}
+		these = append(these, s)
 	}
 	for round := 1 - cfg.scale.discard; round <= cfg.counts; round++ {
 		for j := range these {

@@ -32,6 +32,10 @@ type sample struct {
 	ClientAllocs uint64 `json:"client_allocs"`
 
 	Peak int64 `json:"peak_bytes"` // resident in the server
+
+	// What went to the store, of servers that have one.
+	Requests   map[string]int `json:"store_requests,omitempty"`
+	StoreBytes int64          `json:"store_bytes,omitempty"`
 }
 
 // measurer takes the samples of a row.
@@ -59,7 +63,7 @@ func (m *measurer) measure(ctx context.Context, s server, round int) (*sample, e
 	if s.open == nil {
 		return m.hash(s, round)
 	}
-	p, err := m.fleet.get(ctx, s, m.repo)
+	p, err := m.fleet.get(ctx, s, m.stock)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +88,15 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 			return nil, fmt.Errorf("prepare: %w", err)
 		}
 	}
+	if m.opening {
+		p.slow(m.delay)
+	}
+	if m.restart {
+		m.fleet.http.CloseIdleConnections()
+		if err := p.restart(ctx); err != nil {
+			return nil, fmt.Errorf("restart: %w", err)
+		}
+	}
 	clients := make([]*client, m.clients)
 	for i := range clients {
 		clients[i] = m.fleet.client(ctx, p)
@@ -93,17 +106,17 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		t := newTransport()
 		defer t.CloseIdleConnections()
 		var err error
-		if clients[i].lib, err = s.library(p.addr, t); err != nil {
+		if clients[i].lib, err = s.library(p.Addr, t); err != nil {
 			return nil, err
 		}
 	}
 	ops := m.opsOn(s)
 	warm := warmUp(ops)
-	if m.cold {
+	if m.cold || m.restart {
 		warm = 0
 	}
 	first := 0
-	if m.repo != nil && m.repo.shared {
+	if m.stock != nil && m.stock.once() {
 		first = round * (ops + warm)
 	}
 	if _, err := m.run(ops, warm, m.scale.limit/10, func(worker, i int) error {
@@ -112,10 +125,7 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 
-	if err := m.settle(s, p); err != nil {
-		return nil, err
-	}
-	before, err := p.reset(m.profileName(s, round))
+	before, err := m.reset(s, p, round)
 	if err != nil {
 		return nil, err
 	}
@@ -128,6 +138,9 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		return m.work.do(clients[worker], first+i)
 	})
 	wall := time.Since(start)
+	if m.opening {
+		wall += p.Opening
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +157,7 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 	if err != nil {
 		return nil, err
 	}
+	stored := p.slow(0)
 	return &sample{
 		Row:       m.name,
 		Server:    s.name,
@@ -157,7 +171,24 @@ func (m *measurer) sample(ctx context.Context, s server, p *process, round int) 
 		Peak:      after.Peak,
 
 		ClientAllocs: clientAfter.Allocs - clientBefore.Allocs,
+
+		Requests:   stored.requests,
+		StoreBytes: stored.bytes,
 	}, nil
+}
+
+// reset has the process begin to measure, and returns what it has used until
+// then.
+func (m *measurer) reset(s server, p *process, round int) (usage, error) {
+	if m.opening {
+		return p.Before, nil
+	}
+	if err := m.settle(s, p); err != nil {
+		return usage{}, err
+	}
+	before, err := p.reset(m.profileName(s, round))
+	p.slow(m.delay)
+	return before, err
 }
 
 // settle waits until a server on disk rests, and nothing is left to be written.
@@ -178,7 +209,9 @@ func (m *measurer) settle(s server, p *process) error {
 		last = u.CPU
 		time.Sleep(m.scale.rest)
 	}
-	syscall.Sync()
+	if s.storage != inBucket {
+		syscall.Sync()
+	}
 	return nil
 }
 

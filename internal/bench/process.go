@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
@@ -30,49 +31,86 @@ type usage struct {
 
 // process is a server that runs in a process of its own.
 type process struct {
+	server  server
+	store   *store // of its bucket; nil if it has none
 	cmd     *exec.Cmd
 	dir     string
 	stdin   io.WriteCloser
 	answers *json.Decoder
-	addr    string
+	hello
+}
+
+// hello is what a server says first.
+type hello struct {
+	Addr    string
+	Reads   string        // where GET and HEAD go, if that is elsewhere
+	Before  usage         // before it was opened
+	Opening time.Duration // how long that took
 }
 
 // start starts a server. Its directory is made in the one that is given, or in
-// the system's for temporary files if none is.
-func start(ctx context.Context, s server, parent string) (_ *process, err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
+// the system's for temporary files if none is. The directory is a bucket if
+// there is a store.
+func start(ctx context.Context, s server, parent string, st *store) (*process, error) {
 	dir, err := os.MkdirTemp(parent, "bench-")
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			os.RemoveAll(dir)
-		}
-	}()
-	cmd := exec.CommandContext(ctx, program, "-serve", s.name)
-	cmd.Dir = dir
+	p := &process{server: s, store: st, dir: dir}
+	if err := p.run(ctx); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return p, nil
+}
+
+// run starts the process of the server.
+func (p *process) run(ctx context.Context) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	place := "."
+	if p.store != nil {
+		place = p.store.url + "/" + filepath.Base(p.dir)
+	}
+	cmd := exec.CommandContext(ctx, program, "-serve", p.server.name, "-at", place)
+	cmd.Dir = p.dir
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	p := &process{cmd: cmd, dir: dir, stdin: stdin, answers: json.NewDecoder(stdout)}
-	if err := p.answers.Decode(&p.addr); err != nil {
-		p.stop()
-		return nil, fmt.Errorf("%s does not start: %w", s.name, err)
+	p.cmd, p.stdin, p.answers, p.hello = cmd, stdin, json.NewDecoder(stdout), hello{}
+	if err := p.answers.Decode(&p.hello); err != nil {
+		p.end()
+		return fmt.Errorf("%s does not start: %w", p.server.name, err)
 	}
-	return p, nil
+	return nil
+}
+
+// slow makes each request to the store wait from now on, and returns what went
+// to it since the last call. Without a store, that is nothing.
+func (p *process) slow(delay time.Duration) traffic {
+	if p.store == nil {
+		return traffic{}
+	}
+	return p.store.reset(delay)
+}
+
+// restart ends the process, and starts another one with the same content.
+func (p *process) restart(ctx context.Context) error {
+	if err := p.end(); err != nil {
+		return err
+	}
+	return p.run(ctx)
 }
 
 // reset lets the process tidy up and begin to measure. If profile is not empty,
@@ -93,20 +131,29 @@ func (p *process) ask(command string) (u usage, err error) {
 	return u, err
 }
 
-// stop ends the process and waits until the system has its memory back.
-func (p *process) stop() error {
+// stop ends the process, waits until the system has its memory back, and removes
+// its content.
+func (p *process) stop() error { return errors.Join(p.end(), os.RemoveAll(p.dir)) }
+
+func (p *process) end() error {
 	p.stdin.Close()
-	err := p.cmd.Wait()
-	return errors.Join(err, os.RemoveAll(p.dir))
+	return p.cmd.Wait()
 }
 
 // serve is the other end of a process: it serves until there is no more input,
-// and ends well. Its directory is the current one.
-func (s server) serve(in io.Reader, out io.Writer) (err error) {
-	handler, end, err := s.open(".")
+// and ends well.
+func (s server) serve(place string, in io.Reader, out io.Writer) (err error) {
+	tidy()
+	before, err := ownUsage()
 	if err != nil {
 		return err
 	}
+	began := time.Now()
+	handler, end, err := s.open(place)
+	if err != nil {
+		return err
+	}
+	opening := time.Since(began)
 	if end != nil {
 		defer func() { err = errors.Join(err, end()) }()
 	}
@@ -117,13 +164,18 @@ func (s server) serve(in io.Reader, out io.Writer) (err error) {
 	httpServer := &http.Server{Handler: handler}
 	go httpServer.Serve(l)
 	defer httpServer.Close()
-	return answer(l.Addr().String(), in, out)
+	child, _ := handler.(*external)
+	first := hello{Addr: l.Addr().String(), Before: before, Opening: opening}
+	if child != nil {
+		first.Reads = child.addr
+	}
+	return answer(first, child, in, out)
 }
 
-// answer answers commands until there are no more.
-func answer(addr string, in io.Reader, out io.Writer) error {
+// answer says hello, and answers commands until there are no more.
+func answer(first hello, child *external, in io.Reader, out io.Writer) error {
 	answers := json.NewEncoder(out)
-	if err := answers.Encode(addr); err != nil {
+	if err := answers.Encode(first); err != nil {
 		return err
 	}
 	profile := ""
@@ -134,6 +186,9 @@ func answer(addr string, in io.Reader, out io.Writer) error {
 		command, prefix, _ := strings.Cut(commands.Text(), " ")
 		if command == "reset" {
 			tidy()
+			if child != nil {
+				forgetPeak(strconv.Itoa(child.pid))
+			}
 			profile = prefix
 			if err := startProfile(profile); err != nil {
 				return err
@@ -142,6 +197,13 @@ func answer(addr string, in io.Reader, out io.Writer) error {
 		u, err := ownUsage()
 		if err != nil {
 			return err
+		}
+		if child != nil {
+			v, err := usageOf(child.pid)
+			if err != nil {
+				return err
+			}
+			u = u.plus(v)
 		}
 		if command == "usage" {
 			if err := stopProfile(profile); err != nil {
@@ -154,15 +216,18 @@ func answer(addr string, in io.Reader, out io.Writer) error {
 	}
 }
 
-// tidy frees what can be freed, and makes the system forget the peak of this
-// process's memory (proc(5), clear_refs). A system that does not let it goes on
-// to count from the process's start.
+// tidy frees what can be freed, and forgets the peak of this process's memory.
 func tidy() {
 	runtime.GC()
 	debug.FreeOSMemory()
 	forgetProgram()
-	os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	forgetPeak("self")
 }
+
+// forgetPeak makes the system forget the peak of a process's memory (proc(5),
+// clear_refs). A system that does not let it goes on to count from the process's
+// start.
+func forgetPeak(pid string) { os.WriteFile("/proc/"+pid+"/clear_refs", []byte("5"), 0) }
 
 // forgetProgram gives back those pages of the program's file that were read and
 // not written. The program has all servers in it, and the start-up of one's
@@ -192,7 +257,7 @@ func ownUsage() (usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return usage{}, err
 	}
-	peak, err := peakMemory()
+	peak, err := peakMemory("self")
 	var heap runtime.MemStats
 	runtime.ReadMemStats(&heap)
 	return usage{
@@ -203,9 +268,9 @@ func ownUsage() (usage, error) {
 	}, err
 }
 
-// peakMemory returns VmHWM of this process (proc(5), status).
-func peakMemory() (int64, error) {
-	status, err := os.ReadFile("/proc/self/status")
+// peakMemory returns VmHWM of a process (proc(5), status).
+func peakMemory(pid string) (int64, error) {
+	status, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		return 0, err
 	}
@@ -215,7 +280,7 @@ func peakMemory() (int64, error) {
 			return n << 10, err
 		}
 	}
-	return 0, errors.New("/proc/self/status has no VmHWM")
+	return 0, errors.New("/proc/" + pid + "/status has no VmHWM")
 }
 
 func startProfile(prefix string) error {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -15,15 +17,16 @@ import (
 // quantity, a table of the servers that are compared with it.
 func (r *results) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s/%s, %s, GOMAXPROCS %d, %s, content on %s; %d samples of each.\n",
-		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.GOMAXPROCS(0), runtime.Version(),
-		filesystem(cmp.Or(r.dir, os.TempDir())), r.counts)
+	r.writeHead(&b)
 	for _, ours := range servers {
 		if ours.against != "" || !r.hasGroup(ours) {
 			continue
 		}
 		for _, m := range ours.metrics() {
 			r.writeTable(&b, ours, m)
+		}
+		if ours.storage == inBucket {
+			r.writeRequests(&b, ours)
 		}
 		r.writeBehind(&b, ours)
 	}
@@ -34,7 +37,11 @@ the samples, and how far the furthest of them is from it. The others are ratios,
 theirs ÷ ours: above 1, ours is the faster or smaller one. Each round of samples
 gives one ratio; shown are their median and (the least..the greatest). Bare
 servers and SHA-256 are limits, not registries: what the work costs at the
-least, if each body is kept by itself. Server CPU is user and system time of the
+least, if each body is kept by itself. Over object storage, servers make requests
+to a store through a proxy that counts them, and which at delay=20ms has each of
+them wait that long beside what it takes; COPY is a PUT, and LIST a GET of a list.
+Reopen, First and Open are rows of new processes: Reopen and Open count what a
+process does before it can be asked, First does not. Server CPU is user and system time of the
 server's process, its garbage collector included, and on disk also what it has
 put off until after the measured work; peak memory is what was resident at most
 (VmHWM), with stored content and the program itself. With "*", the server has in
@@ -63,6 +70,41 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 		}
 		b.WriteByte('\n')
 	}
+}
+
+// writeRequests writes a table of the requests to the store, by what they are. It
+// has the last sample: they are the same in each, or nearly.
+func (r *results) writeRequests(b *strings.Builder, ours server) {
+	group := append([]server{ours}, comparedWith(ours)...)
+	fmt.Fprintf(b, "\n## %s: kinds of requests to the store\n\n| row |", ours.group)
+	for _, s := range group {
+		fmt.Fprintf(b, " %s |", s.title)
+	}
+	fmt.Fprintf(b, "\n| --- |%s\n", strings.Repeat(" --- |", len(group)))
+	for _, row := range r.rows {
+		if !ours.suits(row) {
+			continue
+		}
+		fmt.Fprintf(b, "| %s |", row)
+		for _, s := range group {
+			fmt.Fprintf(b, " %s |", r.requestsCell(cell{row, s.name}))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func (r *results) requestsCell(at cell) string {
+	samples := r.samples[at]
+	if len(samples) == 0 {
+		return "–"
+	}
+	last := samples[len(samples)-1]
+	var kinds []string
+	for _, kind := range slices.Sorted(maps.Keys(last.Requests)) {
+		n := strconv.FormatFloat(float64(last.Requests[kind])/float64(last.Ops), 'f', 1, 64)
+		kinds = append(kinds, strings.TrimSuffix(n, ".0")+" "+kind)
+	}
+	return cmp.Or(strings.Join(kinds, ", "), "none")
 }
 
 // hasGroup says whether anything was tried with a server or those that are
@@ -189,6 +231,13 @@ func threeDigits(x float64) string {
 }
 
 func formatSize(bytes float64) string { return fmt.Sprintf("%.1f MiB", bytes/(1<<20)) }
+
+func formatBytes(bytes float64) string {
+	if bytes < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", bytes/(1<<10))
+	}
+	return formatSize(bytes)
+}
 
 // filesystem returns the name of the filesystem that a directory is on: on some
 // of them, a sync costs nothing.

@@ -7,10 +7,14 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"time"
 )
 
 // results are all samples of a run.
 type results struct {
+	args    []string // of the command
+	began   time.Time
+	notes   []string // what was left out
 	counts  int
 	dir     string   // where content was kept, or empty
 	rows    []string // as they came
@@ -22,7 +26,7 @@ type results struct {
 type cell struct{ row, server string }
 
 func newResults(counts int, dir string) *results {
-	return &results{counts: counts, dir: dir, samples: make(map[cell][]*sample), fails: make(map[cell]error)}
+	return &results{began: time.Now(), counts: counts, dir: dir, samples: make(map[cell][]*sample), fails: make(map[cell]error)}
 }
 
 // add adds a sample, or why there is none. There need not be a reason.
@@ -37,6 +41,13 @@ func (r *results) add(row string, s server, sample *sample, err error) {
 	}
 	if sample != nil {
 		r.samples[at] = append(r.samples[at], sample)
+	}
+}
+
+// note tells of something that was not measured.
+func (r *results) note(text string) {
+	if !slices.Contains(r.notes, text) {
+		r.notes = append(r.notes, text)
 	}
 }
 
@@ -60,10 +71,28 @@ var libraryMetrics = []metric{
 	{"client allocations", func(s *sample) float64 { return float64(s.ClientAllocs) / float64(s.Ops) }, threeDigits},
 }
 
+// bucketMetrics are those of servers over object storage.
+var bucketMetrics = append([]metric{
+	{"requests to the store", func(s *sample) float64 { return float64(s.requests()) / float64(s.Ops) }, threeDigits},
+	{"bytes to and from the store", func(s *sample) float64 { return float64(s.StoreBytes) / float64(s.Ops) }, formatBytes},
+}, metrics...)
+
+// requests returns the number of requests to the store.
+func (s *sample) requests() int {
+	sum := 0
+	for _, n := range s.Requests {
+		sum += n
+	}
+	return sum
+}
+
 // metrics returns what is of interest of a server, or of the library with it.
 func (s *server) metrics() []metric {
-	if s.library != nil {
+	switch {
+	case s.library != nil:
 		return libraryMetrics
+	case s.storage == inBucket:
+		return bucketMetrics
 	}
 	return metrics
 }

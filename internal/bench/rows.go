@@ -23,9 +23,19 @@ type row struct {
 	// first of its life.
 	cold bool
 
-	// repo is what is in the repository before the work is prepared. Nil is
-	// nothing.
-	repo *tagged
+	// stock is what the server has before the work is prepared. Nil is nothing.
+	stock stock
+
+	// restart says that the server's process is another one than that which
+	// prepared the work, and is not used before the operations.
+	restart bool
+
+	// opening says that what the new process does before it can be asked counts
+	// as well.
+	opening bool
+
+	// delay is how long each request to the store waits, beside what it takes.
+	delay time.Duration
 
 	scale scale
 
@@ -51,26 +61,35 @@ type work struct {
 
 // scale says how much work there is.
 type scale struct {
-	small, large int64         // sizes of blobs in bytes
-	layer        int64         // the size in bytes of the layer of an image that has one
-	few, many    int           // numbers of tags
-	tags         []int         // numbers of tags for comparison with each other; pushing the last takes long
-	page         int           // size of a page of tags
-	divisor      int           // of the number of operations
-	limit        time.Duration // for operations
-	rest         time.Duration // a pause after which a server has nothing left to do
-	prepare      time.Duration // for pushing tags
-	counts       int           // default of -counts
-	discard      int           // rounds before those that count
+	small, large int64           // sizes of blobs in bytes
+	layer        int64           // the size in bytes of the layer of an image that has one
+	object       int64           // the size in bytes of a large blob in a bucket
+	few, many    int             // numbers of tags
+	tags         []int           // numbers of tags for comparison with each other; pushing the last takes long
+	page         int             // size of a page of tags
+	repos        int             // number of repositories, where there are many
+	bucketTags   int             // number of tags of a repository in a bucket
+	delays       []time.Duration // of requests to the store
+	divisor      int             // of the number of operations
+	limit        time.Duration   // for operations
+	rest         time.Duration   // a pause after which a server has nothing left to do
+	prepare      time.Duration   // for pushing tags
+	counts       int             // default of -counts
+	discard      int             // rounds before those that count
 }
 
 var (
 	fullScale = scale{
-		small: 4 << 10, large: 128 << 20, layer: 1 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100,
+		small: 4 << 10, large: 128 << 20, layer: 1 << 20, object: 64 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100, repos: 10_000, bucketTags: 1000, delays: storeDelays,
 		divisor: 1, limit: time.Second, rest: 400 * time.Millisecond, prepare: 2 * time.Minute, counts: 6, discard: 1,
 	}
+	// pageScale is that of the committed page.
+	pageScale = scale{
+		small: 4 << 10, large: 32 << 20, layer: 1 << 20, object: 64 << 20, few: 300, many: 5000, tags: []int{1000, 100_000}, page: 100, repos: 10_000, bucketTags: 1000, delays: storeDelays,
+		divisor: 2, limit: 200 * time.Millisecond, rest: 100 * time.Millisecond, prepare: 30 * time.Second, counts: 3,
+	}
 	shortScale = scale{
-		small: 4 << 10, large: 256 << 10, layer: 64 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10,
+		small: 4 << 10, large: 256 << 10, layer: 64 << 10, object: 256 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10, repos: 40, bucketTags: 10, delays: []time.Duration{time.Millisecond},
 		divisor: 500, limit: 50 * time.Millisecond, prepare: 10 * time.Second, counts: 1,
 	}
 )
@@ -112,28 +131,35 @@ func rows(s scale) []row {
 		{name: "ManifestGet", clients: 1, ops: 8000, work: getManifests(16)},
 		{name: "ManifestGet", clients: 16, ops: 16000, work: getManifests(16)},
 		{name: "ManifestGet/beside=" + size(heldBlobs*s.large), clients: 16, ops: 16000, work: getManifestsBeside(large, heldBlobs, 16)},
-		{name: tags("TagPage", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.page(s.page)},
-		{name: tags("TagPage", s.many), clients: 1, ops: 8000, repo: manyTags, work: manyTags.page(s.page)},
-		{name: tags("TagList", s.few), clients: 1, ops: 8000, repo: fewTags, work: fewTags.list()},
-		{name: tags("TagList", s.many), clients: 1, ops: 1000, repo: manyTags, work: manyTags.list()},
+		{name: tags("TagPage", s.few), clients: 1, ops: 8000, stock: fewTags, work: fewTags.page(s.page)},
+		{name: tags("TagPage", s.many), clients: 1, ops: 8000, stock: manyTags, work: manyTags.page(s.page)},
+		{name: tags("TagList", s.few), clients: 1, ops: 8000, stock: fewTags, work: fewTags.list()},
+		{name: tags("TagList", s.many), clients: 1, ops: 1000, stock: manyTags, work: manyTags.list()},
 	}
 	for i, n := range s.tags {
 		repo := newTagged(n, s)
 		repo.shared = i == len(s.tags)-1
 		table = append(table,
-			row{name: tags("TagPage", n), clients: 1, ops: 8000, repo: repo, work: repo.page(s.page)},
-			row{name: tags("ManifestGet", n), clients: 1, ops: 8000, repo: repo, work: repo.get(16)},
-			row{name: tags("TagPut", n), clients: 1, ops: 2000, grows: true, repo: repo, work: repo.put},
+			row{name: tags("TagPage", n), clients: 1, ops: 8000, stock: repo, work: repo.page(s.page)},
+			row{name: tags("ManifestGet", n), clients: 1, ops: 8000, stock: repo, work: repo.get(16)},
+			row{name: tags("ReopenGet", n), ops: 1, restart: true, opening: true, stock: repo, work: repo.get(16)},
+			row{name: tags("TagPut", n), clients: 1, ops: 2000, grows: true, stock: repo, work: repo.put},
 		)
 	}
+	repos := &manyRepos{s.repos, s.prepare}
+	table = append(table,
+		row{name: fmt.Sprintf("RepoPage/repos=%d", s.repos), ops: 2000, stock: repos, work: repos.page(s.page)},
+		row{name: fmt.Sprintf("ReopenRepoPage/repos=%d", s.repos), ops: 1, restart: true, opening: true, stock: repos, work: repos.page(s.page)},
+	)
 	for _, clients := range []int{2, 10} {
 		table = append(table,
-			row{name: "ImagePush/layer=" + size(s.layer), clients: clients, ops: 200, grows: true, work: pushImages(s.layer)},
+			row{name: "ImagePush/layer=" + size(s.layer), clients: clients, ops: 200, grows: true, work: pushImages(s.layer, (*ownImage).push)},
 			row{name: "ImagePull/layer=" + size(s.layer), clients: clients, ops: 400, work: pullImages(s.layer)},
 			row{name: "ImageMixed/layer=" + size(s.layer), clients: clients, ops: 400, grows: true, work: mixImages(s.layer)},
 		)
 	}
 	table = append(table, cacheRows(s)...)
+	table = append(table, bucketRows(s)...)
 	table = append(table, libraryRows(s)...)
 	for i := range table {
 		r := &table[i]

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"os/exec"
 	"strings"
 
 	cuemem "cuelabs.dev/go/oci/ociregistry/ocimem"
@@ -42,12 +43,16 @@ type server struct {
 	memoryRows func(row string) bool
 
 	// open returns the server's handler, and what ends it well, if there is
-	// such a thing. It has a directory of its own that is empty and is removed
-	// in the end. If open is nil, hashing the content is all that is measured.
-	open func(dir string) (_ http.Handler, close func() error, _ error)
+	// such a thing. Its place is a directory of its own, or the URL of a bucket,
+	// which is empty at first and is removed in the end. If open is nil, hashing the
+	// content is all that is measured.
+	open func(place string) (_ http.Handler, close func() error, _ error)
 
 	// cache says that the server is a cache of another registry.
 	cache bool
+
+	// program is what must be in PATH, if the server is another program.
+	program string
 
 	// library returns the client library that is measured, with a server that is
 	// the same for all of them. It is nil if the server is what is measured.
@@ -58,6 +63,15 @@ type server struct {
 // keep, other than the one it is compared with.
 func (s *server) forgets(row string) bool { return s.memoryRows != nil && s.memoryRows(row) }
 
+// missing reports whether the server is a program that is not installed.
+func (s *server) missing() bool {
+	if s.program == "" {
+		return false
+	}
+	_, err := exec.LookPath(s.program)
+	return err != nil
+}
+
 // storage is where a server keeps content.
 type storage int
 
@@ -65,6 +79,7 @@ const (
 	inMemory storage = iota
 	onDisk           // in files: what it acknowledged, a power cut may take
 	durable          // in files, and nothing is acknowledged before it is on the disk
+	inBucket         // in object storage
 )
 
 // servers are measured in this order.
@@ -169,6 +184,33 @@ var servers = []server{{
 	storage: durable,
 	cache:   true,
 	open:    openCache(newDistributionCache),
+}, {
+	name:    "zot-cache",
+	title:   "zot, sync on demand",
+	against: "cache",
+	storage: durable,
+	cache:   true,
+	program: zotProgram,
+	open:    openZotCache,
+}, {
+	name:    "ocibucket",
+	title:   "ocibucket",
+	group:   "Object storage",
+	storage: inBucket,
+	open:    openOcibucket,
+}, {
+	name:    "distribution-s3",
+	title:   "distribution v3, S3 driver",
+	against: "ocibucket",
+	storage: inBucket,
+	open:    openDistributionS3(map[string]any{"blobdescriptor": "inmemory"}),
+}, {
+	// As it must be if several processes share the bucket.
+	name:    "distribution-s3-shared",
+	title:   "the same without its cache",
+	against: "ocibucket",
+	storage: inBucket,
+	open:    openDistributionS3(nil),
 }, {
 	name:    "ociclient",
 	title:   "ociclient",

@@ -25,10 +25,10 @@ type tagged struct {
 	image    image
 	manifest []byte
 
-	// shared says that the repository is pushed once for all rows that have it,
-	// and all of their samples.
-	shared bool
+	shared bool // by all rows that have it
 }
+
+func (t *tagged) once() bool { return t.shared }
 
 func newTagged(tags int, s scale) *tagged {
 	im := newImage()

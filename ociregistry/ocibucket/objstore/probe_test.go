@@ -87,3 +87,17 @@ func TestProbe_ReturnsWhatTheStoreRefuses(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, objstore.ErrDenied))
 	qt.Check(t, qt.Not(qt.ErrorIs(err, objstore.ErrConditions)))
 }
+
+// TestProbe_TakesTheTimeOfFewRequests has a store that takes a second for each.
+func TestProbe_TakesTheTimeOfFewRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New(&memstore.Options{Fault: func(memstore.Request) memstore.Fault {
+			return memstore.Fault{Delay: time.Second}
+		}})
+		began := time.Now()
+		qt.Assert(t, qt.IsNil(objstore.Probe(t.Context(), s, "p/")))
+		qt.Check(t, qt.IsTrue(time.Since(began) <= 25*time.Second), qt.Commentf("%v", time.Since(began)))
+		qt.Check(t, qt.HasLen(s.Keys(), 0))
+	})
+}
