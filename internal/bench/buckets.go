@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
 	_ "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
@@ -45,16 +45,14 @@ func bucketAt(place string) (endpoint, bucket string) {
 	return strings.TrimSuffix(place, "/"+path.Base(place)), path.Base(place)
 }
 
-// openOcibucket opens ocibucket as its program does.
+// openOcibucket opens ocibucket as its program does, with credentials from the
+// environment.
 func openOcibucket(place string) (http.Handler, func() error, error) {
+	os.Setenv("AWS_ACCESS_KEY_ID", objectservers.S3Access)
+	os.Setenv("AWS_SECRET_ACCESS_KEY", objectservers.S3Secret)
 	ctx := context.Background()
 	endpoint, bucket := bucketAt(place)
-	st, err := s3store.New(ctx, s3store.Options{
-		Bucket:      bucket,
-		Region:      storeRegion,
-		Endpoint:    endpoint,
-		Credentials: credentials.NewStaticCredentialsProvider(objectservers.S3Access, objectservers.S3Secret, ""),
-	})
+	st, err := s3store.New(ctx, s3store.Options{Bucket: bucket, Region: storeRegion, Endpoint: endpoint})
 	if err != nil {
 		return nil, nil, err
 	}

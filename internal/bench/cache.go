@@ -25,17 +25,6 @@ import (
 // isCacheRow says whether a row is for caches.
 func isCacheRow(name string) bool { return strings.HasPrefix(name, "Cache") }
 
-// isReopenRow says whether a row is for servers that keep what they have.
-func isReopenRow(name string) bool { return strings.HasPrefix(name, "Reopen") }
-
-// suits says whether a row is for a server.
-func (s *server) suits(row string) bool {
-	if isReopenRow(row) && (s.storage == inMemory || s.forgets(row)) {
-		return false
-	}
-	return isLibraryRow(row) == (s.library != nil) && isCacheRow(row) == s.cache && isBucketRow(row) == (s.storage == inBucket)
-}
-
 // openCache returns an open function for the cache that newCache returns, of an origin at a
 // host.
 func openCache(newCache func(dir, origin string) (http.Handler, func() error, error)) func(string) (http.Handler, func() error, error) {

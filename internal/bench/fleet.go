@@ -96,6 +96,7 @@ func (f *fleet) client(ctx context.Context, p *process) *client {
 
 // put takes a server back.
 func (f *fleet) put(p *process) error {
+	p.slow(0)
 	f.http.CloseIdleConnections()
 	for _, k := range f.kept {
 		if k.process == p {

@@ -7,7 +7,9 @@
 //	go run . -rows Library            # only client libraries, against ocimem
 //	go run . -servers ocifs           # only servers whose names it matches
 //	go run . -counts 10               # more samples
-//	go run . -short                   # some seconds: does everything work?
+//	go run . -rows Bucket             # only object storage; needs versitygw in PATH
+//	go run . -short                   # a minute or more: does everything work?
+//	go run . -page -o RESULTS.md      # the page beside this file, in some ten minutes
 //	go run . -dir /mnt/disk           # where servers on disk keep content
 //	go run . -prepare 20m             # more patience with those that push slowly
 //	go run . -benchfmt new.txt        # also samples for benchstat -col /server new.txt
@@ -16,8 +18,11 @@
 //
 // Everything takes more than an hour, 8 GiB of memory and 8 GiB of disk.
 //
-// There are three groups, and servers are compared within theirs: in memory; on
-// disk, where a power cut may take what was acknowledged; and on disk for sure.
+// Servers are compared within their group: in memory; on disk, where a power cut
+// may take what was acknowledged; on disk for sure; caches of another registry;
+// over object storage; and client libraries. Some need a program in PATH, and are
+// left out, with a note, where there is none: object storage versitygw, which
+// internal/servers/install.sh installs, and zot's cache zot, as zot.go says.
 //
 // A sample is one row's work, done by one server. The server is a fresh process
 // that has nothing else to do: this program, started once more. The row brings
@@ -25,8 +30,9 @@
 // gives it back to the system and forgets its peak of memory; and then the
 // measured work begins. In rows that are named Cold, the server is not used
 // before. Servers take turns, in rounds that each start with another one, so that
-// what else the machine does hits all alike. The first round does not count. The
-// tables show the median and the extremes of the rounds' ratios.
+// what else the machine does hits all alike. The first round does not count, but
+// with -page and -short all do. The tables show the median and the extremes of the
+// rounds' ratios.
 //
 // In rows that are named Image, each operation is about a small image in a
 // repository of its own: it pushes one into a new repository, as load generators
@@ -36,9 +42,20 @@
 // adds content: what they have put off until then counts in their CPU time and
 // memory, but not in the time that clients have waited.
 //
-// The largest repository is pushed once for all rows and rounds, and its servers
-// go on from one to the next. A server that needs minutes for that is not
-// measured.
+// The largest repository, and the one set of many repositories, are pushed once
+// for all rows and rounds, and their servers go on from one to the next. A server
+// that needs minutes for that is not measured.
+//
+// In rows that are named Reopen, BucketOpenGet and BucketGetFirst, a new process
+// goes on with what another one was sent. The first two are about its first
+// answer, and count what it does before it can be asked. BucketGetFirst does not
+// count that; each operation is the first one about a repository.
+//
+// In rows that are named Bucket, servers have a bucket each in one store, versitygw,
+// which they reach through a proxy in this process. It counts requests and bytes,
+// and with delay=20ms has each request wait that long before it is answered, as
+// services across a network do. These charge for requests, so the numbers of them
+// matter most. Without the delay, the time is above all that of versitygw.
 //
 // The limits beside them are a bare net/http server (bare.go) that does the
 // least that any server must, with its content where the group's is, and
@@ -80,7 +97,7 @@ type config struct {
 	serve    string // be this server instead
 	at       string // and keep content there
 	rows     *regexp.Regexp
-	page     bool // only pageRows
+	page     bool // only pageRows, and no limits
 	servers  *regexp.Regexp
 	counts   int
 	scale    scale
@@ -229,7 +246,7 @@ func measureAll(ctx context.Context, cfg *config, rows []row) (_ *results, err e
 func measureRow(ctx context.Context, cfg *config, m *measurer, res *results) error {
 	var these []server
 	for _, s := range servers {
-		if !cfg.servers.MatchString(s.name) || !s.suits(m.name) {
+		if !cfg.servers.MatchString(s.name) || !s.suits(m.name) || cfg.page && s.limit {
 			continue
 		}
 		if s.missing() {

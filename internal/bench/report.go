@@ -19,7 +19,7 @@ func (r *results) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
 	r.writeHead(&b)
 	for _, ours := range servers {
-		if ours.against != "" || !r.hasGroup(ours) {
+		if ours.against != "" || len(r.tried(append(comparedWith(ours), ours))) == 0 {
 			continue
 		}
 		for _, m := range ours.metrics() {
@@ -37,24 +37,27 @@ the samples, and how far the furthest of them is from it. The others are ratios,
 theirs ÷ ours: above 1, ours is the faster or smaller one. Each round of samples
 gives one ratio; shown are their median and (the least..the greatest). Bare
 servers and SHA-256 are limits, not registries: what the work costs at the
-least, if each body is kept by itself. Over object storage, servers make requests
-to a store through a proxy that counts them, and which at delay=20ms has each of
-them wait that long beside what it takes; COPY is a PUT, and LIST a GET of a list.
-Reopen, First and Open are rows of new processes: Reopen and Open count what a
-process does before it can be asked, First does not. Server CPU is user and system time of the
+least, if each body is kept by itself. Server CPU is user and system time of the
 server's process, its garbage collector included, and on disk also what it has
 put off until after the measured work; peak memory is what was resident at most
-(VmHWM), with stored content and the program itself. With "*", the server has in
-memory what ours writes to files: it has forgotten it when it is started again.
-"–" is nothing to measure, "n/a" what a server cannot do, "too slow to prepare"
-what it would take too long to get ready for.
+(VmHWM), with stored content and the program itself.
+
+Rows named Reopen are the first answer of a new process, with what it does before
+it can be asked; so is BucketOpenGet. BucketGetFirst is without that. Over object
+storage, servers reach a store through a proxy that counts requests, and at
+delay=20ms has each of them wait that long beside what it takes. COPY is a PUT, and
+LIST is a GET of a list. Requests of clients that were redirected count, too.
+
+With "*", the server has in memory what ours writes to files: it has forgotten it
+when it is started again. "–" is nothing to measure, "n/a" what a server cannot
+do, "too slow to prepare" what it would take too long to get ready for.
 `)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
-	others := comparedWith(ours)
+	others := r.tried(comparedWith(ours))
 	fmt.Fprintf(b, "\n## %s: %s\n\n| row | %s |", ours.group, m.title, ours.title)
 	for _, s := range others {
 		fmt.Fprintf(b, " %s |", s.title)
@@ -75,7 +78,7 @@ func (r *results) writeTable(b *strings.Builder, ours server, m metric) {
 // writeRequests writes a table of the requests to the store, by what they are. It
 // has the last sample: they are the same in each, or nearly.
 func (r *results) writeRequests(b *strings.Builder, ours server) {
-	group := append([]server{ours}, comparedWith(ours)...)
+	group := append([]server{ours}, r.tried(comparedWith(ours))...)
 	fmt.Fprintf(b, "\n## %s: kinds of requests to the store\n\n| row |", ours.group)
 	for _, s := range group {
 		fmt.Fprintf(b, " %s |", s.title)
@@ -107,18 +110,14 @@ func (r *results) requestsCell(at cell) string {
 	return cmp.Or(strings.Join(kinds, ", "), "none")
 }
 
-// hasGroup says whether anything was tried with a server or those that are
-// compared with it.
-func (r *results) hasGroup(ours server) bool {
-	for _, s := range append(comparedWith(ours), ours) {
-		for _, row := range r.rows {
+// tried returns those of some servers with which anything was tried.
+func (r *results) tried(some []server) []server {
+	return slices.DeleteFunc(some, func(s server) bool {
+		return !slices.ContainsFunc(r.rows, func(row string) bool {
 			at := cell{row, s.name}
-			if r.samples[at] != nil || r.fails[at] != nil {
-				return true
-			}
-		}
-	}
-	return false
+			return r.samples[at] != nil || r.fails[at] != nil
+		})
+	})
 }
 
 func comparedWith(ours server) []server {

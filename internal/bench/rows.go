@@ -71,6 +71,7 @@ type scale struct {
 	bucketTags   int             // number of tags of a repository in a bucket
 	delays       []time.Duration // of requests to the store
 	divisor      int             // of the number of operations
+	objectDiv    int             // the same over object storage, where they are few
 	limit        time.Duration   // for operations
 	rest         time.Duration   // a pause after which a server has nothing left to do
 	prepare      time.Duration   // for pushing tags
@@ -81,16 +82,16 @@ type scale struct {
 var (
 	fullScale = scale{
 		small: 4 << 10, large: 128 << 20, layer: 1 << 20, object: 64 << 20, few: 300, many: 5000, tags: []int{10, 1000, 100_000}, page: 100, repos: 10_000, bucketTags: 1000, delays: storeDelays,
-		divisor: 1, limit: time.Second, rest: 400 * time.Millisecond, prepare: 2 * time.Minute, counts: 6, discard: 1,
+		divisor: 1, objectDiv: 1, limit: time.Second, rest: 400 * time.Millisecond, prepare: 2 * time.Minute, counts: 6, discard: 1,
 	}
 	// pageScale is that of the committed page.
 	pageScale = scale{
 		small: 4 << 10, large: 32 << 20, layer: 1 << 20, object: 64 << 20, few: 300, many: 5000, tags: []int{1000, 100_000}, page: 100, repos: 10_000, bucketTags: 1000, delays: storeDelays,
-		divisor: 2, limit: 200 * time.Millisecond, rest: 100 * time.Millisecond, prepare: 30 * time.Second, counts: 3,
+		divisor: 8, objectDiv: 2, limit: 200 * time.Millisecond, rest: 100 * time.Millisecond, prepare: 30 * time.Second, counts: 3,
 	}
 	shortScale = scale{
 		small: 4 << 10, large: 256 << 10, layer: 64 << 10, object: 256 << 10, few: 30, many: 60, tags: []int{10, 20, 40}, page: 10, repos: 40, bucketTags: 10, delays: []time.Duration{time.Millisecond},
-		divisor: 500, limit: 50 * time.Millisecond, prepare: 10 * time.Second, counts: 1,
+		divisor: 500, objectDiv: 500, limit: 50 * time.Millisecond, prepare: 10 * time.Second, counts: 1,
 	}
 )
 
@@ -165,7 +166,11 @@ func rows(s scale) []row {
 		r := &table[i]
 		r.clients = max(r.clients, 1)
 		r.name += fmt.Sprintf("/clients=%d", r.clients)
-		r.ops = max(r.ops/s.divisor, r.clients)
+		divisor := s.divisor
+		if isBucketRow(r.name) {
+			divisor = s.objectDiv
+		}
+		r.ops = max(r.ops/divisor, r.clients)
 		r.scale = s
 	}
 	return table

@@ -63,6 +63,17 @@ type server struct {
 // keep, other than the one it is compared with.
 func (s *server) forgets(row string) bool { return s.memoryRows != nil && s.memoryRows(row) }
 
+// isReopenRow says whether a row is for servers that keep what they have.
+func isReopenRow(name string) bool { return strings.HasPrefix(name, "Reopen") }
+
+// suits says whether a row is for a server.
+func (s *server) suits(row string) bool {
+	if isReopenRow(row) && (s.storage == inMemory || s.forgets(row)) {
+		return false
+	}
+	return isLibraryRow(row) == (s.library != nil) && isCacheRow(row) == s.cache && isBucketRow(row) == (s.storage == inBucket)
+}
+
 // missing reports whether the server is a program that is not installed.
 func (s *server) missing() bool {
 	if s.program == "" {

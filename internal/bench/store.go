@@ -155,7 +155,9 @@ func (c counted) Read(p []byte) (int, error) {
 // buffers are those of the proxy.
 type buffers struct{}
 
-var proxyBuffers = sync.Pool{New: func() any { return make([]byte, 256<<10) }}
+const proxyBuffer = 256 << 10
 
-func (buffers) Get() []byte  { return proxyBuffers.Get().([]byte) }
-func (buffers) Put(b []byte) { proxyBuffers.Put(b) }
+var proxyBuffers = sync.Pool{New: func() any { return new([proxyBuffer]byte) }}
+
+func (buffers) Get() []byte  { return proxyBuffers.Get().(*[proxyBuffer]byte)[:] }
+func (buffers) Put(b []byte) { proxyBuffers.Put((*[proxyBuffer]byte)(b)) }
