@@ -49,7 +49,7 @@ func (r *results) writeHead(b *strings.Builder) {
 	fmt.Fprintf(b, "- %s/%s, %s, %d cores, GOMAXPROCS %d, %s, content on %s\n",
 		runtime.GOOS, runtime.GOARCH, cpuModel(), runtime.NumCPU(), runtime.GOMAXPROCS(0), runtime.Version(),
 		filesystem(cmp.Or(r.dir, os.TempDir())))
-	fmt.Fprintf(b, "- %d samples of each\n- %s\n", r.counts, strings.Join(versions(), ", "))
+	fmt.Fprintf(b, "- samples of each: %d\n- %s\n", r.counts, strings.Join(versions(), ", "))
 	for _, note := range r.notes {
 		fmt.Fprintf(b, "- %s\n", note)
 	}

@@ -34,7 +34,7 @@ func TestPage_SaysHowItCameAbout(t *testing.T) {
 	res.writeHead(&b)
 	for _, want := range []string{
 		"Measured by `go run . -page -o RESULTS.md` in internal/bench, on 2",
-		" cores, GOMAXPROCS ", "- 3 samples of each\n",
+		" cores, GOMAXPROCS ", "- samples of each: 3\n",
 	} {
 		qt.Check(t, qt.StringContains(b.String(), want))
 	}

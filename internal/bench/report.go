@@ -35,12 +35,12 @@ func (r *results) writeMarkdown(w io.Writer) error {
 How to read this. The second column is ours, for one operation: the median of
 the samples, and how far the furthest of them is from it. The others are ratios,
 theirs ÷ ours: above 1, ours is the faster or smaller one. Each round of samples
-gives one ratio; shown are their median and (the least..the greatest). Bare
-servers and SHA-256 are limits, not registries: what the work costs at the
-least, if each body is kept by itself. Server CPU is user and system time of the
-server's process, its garbage collector included, and on disk also what it has
-put off until after the measured work; peak memory is what was resident at most
-(VmHWM), with stored content and the program itself.
+gives one ratio; shown are their median and (the least..the greatest), unless
+all are the same. Bare servers and SHA-256 are limits, not registries: what the
+work costs at the least, if each body is kept by itself. Server CPU is user and
+system time of the server's process, its garbage collector included, and on disk
+also what it has put off until after the measured work; peak memory is what was
+resident at most (VmHWM), with stored content and the program itself.
 
 Rows named Reopen are the first answer of a new process, with what it does before
 it can be asked; so is BucketOpenGet. BucketGetFirst is without that. Over object
@@ -166,6 +166,9 @@ func failed(err error) string {
 }
 
 func formatRatio(v summary) string {
+	if v.min == v.max {
+		return fmt.Sprintf("%.2f", v.median)
+	}
 	return fmt.Sprintf("%.2f (%.2f..%.2f)", v.median, v.min, v.max)
 }
 
