@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -45,27 +44,6 @@ func Versitygw(t testing.TB, dir string) string {
 	must(t, err)
 	t.Cleanup(stop)
 	return "http://" + forward(t, socket)
-}
-
-// RunVersitygw runs versitygw on a directory until stop is called, for programs that are no
-// test. It can't tell which port it chose, but it listens on sockets that have names.
-func RunVersitygw(dir string) (socket string, stop func(), err error) {
-	run, err := os.MkdirTemp("", "vgw") // names of sockets are short
-	if err != nil {
-		return "", nil, err
-	}
-	socket = filepath.Join(run, "s")
-	cmd := exec.Command("versitygw", "--keep-alive", "--port", socket, "posix", dir)
-	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+S3Access, "ROOT_SECRET_ACCESS_KEY="+S3Secret)
-	_, end, err := start(cmd, "service listening on")
-	if err != nil {
-		os.RemoveAll(run)
-		return "", nil, err
-	}
-	return socket, func() {
-		end()
-		os.RemoveAll(run)
-	}, nil
 }
 
 // azurite starts Azurite, without containers, and returns its URL.
