@@ -64,7 +64,11 @@ func (x *exchange) uploadChunk() error {
 func (x *exchange) finishUpload() error {
 	ctx := outlast(x.ctx())
 	defer ctx.end()
-	w, b, err := x.resumeUpload(wire.WithWholeUpload(ctx))
+	resume := wire.WithWholeUpload(ctx)
+	if x.req.ContentLength == 0 {
+		resume = wire.WithCommitAsItIs(resume)
+	}
+	w, b, err := x.resumeUpload(resume)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/countstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
 // A bench is a registry whose requests are counted.
@@ -76,6 +78,20 @@ func (b *bench) session(repo string, blob ocitest.Blob) {
 	b.must(err)
 }
 
+// sessionOverHTTP pushes a blob by POST, PATCH and PUT, by a client that sends no offsets.
+func (b *bench) sessionOverHTTP(repo string, blob ocitest.Blob) {
+	h := ociserver.New(b.Registry, nil)
+	ask := func(method, target string, body io.Reader) string {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequestWithContext(b.ctx, method, target, body))
+		qt.Assert(b, qt.IsTrue(rec.Code < 300), qt.Commentf("%s: %d %s", method, rec.Code, rec.Body))
+		return rec.Header().Get("Location")
+	}
+	location := ask("POST", "/v2/"+repo+"/blobs/uploads/", nil)
+	location = ask("PATCH", location, blob.NewReader())
+	ask("PUT", location+"?digest="+string(blob.Descriptor.Digest), nil)
+}
+
 func (b *bench) read(r ociregistry.BlobReader, err error) {
 	b.Helper()
 	b.must(err)
@@ -97,6 +113,10 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 		{"POST, PATCH and PUT of 4 KiB", 7, func(b *bench) func() {
 			blob := b.blob(small)
 			return func() { b.session("app", blob) }
+		}},
+		{"the same over HTTP, without offsets", 7, func(b *bench) func() {
+			blob := b.blob(small)
+			return func() { b.sessionOverHTTP("app", blob) }
 		}},
 		{"POST, PATCH and PUT of a MiB", 8, func(b *bench) func() {
 			blob := b.blob(large)

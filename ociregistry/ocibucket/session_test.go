@@ -12,6 +12,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
@@ -405,4 +406,35 @@ func TestSession_WrongDigestDoesNotEndWhatOthersHaveAdded(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))
 	_, err = resumed(t, b, id, 9).Commit(digest.FromString("something"))
 	qt.Check(t, qt.IsNil(err))
+}
+
+// Who commits a session as it is need not know where it is, and gets what others have added.
+func TestSession_IsCommittedAsOthersLeftIt(t *testing.T) {
+	t.Parallel()
+	for _, added := range []int{0, 10, 100_000, 600_000} {
+		a, b := twoProcesses(t, memstore.New(nil))
+		data := ocitest.NewBlob(1, int64(added)+20).Bytes()
+		ctx := wire.WithCommitAsItIs(t.Context())
+		for _, d := range []ociregistry.Digest{digest.FromBytes(data), digest.FromBytes(data[:20])} {
+			id := parked(t, a, data[:20])
+			if added > 0 {
+				w := resumed(t, b, id, 20)
+				_, err := w.Write(data[20:])
+				qt.Assert(t, qt.IsNil(err))
+				qt.Assert(t, qt.IsNil(w.Close()))
+			}
+			w, err := a.PushBlobChunkedResume(ctx, "app", id, -1, 0)
+			qt.Assert(t, qt.IsNil(err))
+			desc, err := w.Commit(d)
+			if d == digest.FromBytes(data) {
+				qt.Assert(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(desc.Size, int64(len(data))))
+				wantContent(t, b, "app", d, data)
+			} else {
+				qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrDigestInvalid)))
+			}
+			_, err = b.PushBlobChunkedResume(t.Context(), "app", id, -1, 0)
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
+		}
+	}
 }

@@ -169,6 +169,26 @@ func (s *session) commit(ctx context.Context, d ociregistry.Digest) error {
 	return err
 }
 
+// commitAsItIs commits the session wherever it is: first as it is known, and if others have changed it, as they left
+// it. It returns the size.
+func (s *session) commitAsItIs(ctx context.Context, d ociregistry.Digest) (size int64, err error) {
+	for range attempts {
+		if s.etag == "" && s.saved.Status != formats.Gone {
+			if err := s.load(ctx); err != nil {
+				return 0, err
+			}
+		}
+		if err := ended(s.saved); err != nil {
+			return 0, err
+		}
+		size = s.size
+		if err = s.commit(ctx, d); !errors.Is(err, ociregistry.ErrRangeInvalid) {
+			return size, err
+		}
+	}
+	return 0, err
+}
+
 // beginCommit checks the digest as far as it is known, brings all bytes into the bucket, and changes
 // the session so that nothing can be added.
 func (s *session) beginCommit(ctx context.Context, d ociregistry.Digest) error {

@@ -106,12 +106,15 @@ func (s *session) detached(ctx context.Context, f func(context.Context) error) e
 // committed: what is written relies on its Date.
 const maxAge = 10 * time.Minute
 
+// anywhere is the offset of a caller who does not ask where a session is.
+const anywhere = -2
+
 // resume returns the size of a session of a repository, which a caller believes to be at an offset.
 func (s *session) resume(ctx context.Context, repo string, offset int64) (int64, error) {
 	if err := s.acquire(ctx); err != nil {
 		return 0, err
 	}
-	if !s.dirty || s.size == offset {
+	if !s.dirty || s.size == offset || offset == anywhere {
 		defer s.giveTurn()
 		return s.find(ctx, repo, offset)
 	}
@@ -130,7 +133,8 @@ func (s *session) resume(ctx context.Context, repo string, offset int64) (int64,
 }
 
 func (s *session) find(ctx context.Context, repo string, offset int64) (int64, error) {
-	if !s.dirty && (s.etag == "" || s.size != offset && s.saved.Status != formats.Gone) {
+	moved := s.size != offset && offset != anywhere
+	if !s.dirty && (s.etag == "" || moved && s.saved.Status != formats.Gone) {
 		if err := s.load(ctx); err != nil {
 			return 0, err
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/wire"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/blobs"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/internal/bucket"
@@ -94,8 +95,12 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
 	s := u.byID.Use(id)
+	asItIs := offset == -1 && wire.IsCommitAsItIs(ctx)
+	if asItIs {
+		offset = anywhere
+	}
 	size, err := s.resume(ctx, repo, offset)
-	if err == nil && offset != -1 && offset != size {
+	if err == nil && offset >= 0 && offset != size {
 		err = errAt(size)
 	}
 	if err != nil {
@@ -103,7 +108,9 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 		return nil, err
 	}
 	u.open.use(id)
-	return newWriter(ctx, s, repo, chunkSize, size), nil
+	w := newWriter(ctx, s, repo, chunkSize, size)
+	w.asItIs = asItIs
+	return w, nil
 }
 
 func errAt(size int64) error {

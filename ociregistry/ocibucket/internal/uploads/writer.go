@@ -16,6 +16,7 @@ type Writer struct {
 	session   *session
 	repo      string
 	chunkSize int
+	asItIs    bool // it is at the end of the session, wherever that is, and commits that
 
 	mu     sync.Mutex // for Close and Cancel by another goroutine
 	at     position
@@ -73,6 +74,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err != nil {
 		return 0, w.wrap(err, "Write", w.session.id)
 	}
+	w.asItIs = false
 	n, err := w.session.append(w.ctx, &w.at, p)
 	w.failed = err
 	return n, w.wrap(err, "Write", w.session.id)
@@ -90,33 +92,43 @@ func (w *Writer) withTurn(ctx context.Context, f func(context.Context) error) er
 func (w *Writer) Commit(digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.commit(digest); err != nil {
+	size, err := w.commit(digest)
+	if err != nil {
 		return ociregistry.Descriptor{}, w.wrap(err, "Commit", string(digest))
 	}
-	return ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest, Size: w.at.offset}, nil
+	return ociregistry.Descriptor{MediaType: "application/octet-stream", Digest: digest, Size: size}, nil
 }
 
-func (w *Writer) commit(digest ociregistry.Digest) error {
+func (w *Writer) commit(digest ociregistry.Digest) (size int64, err error) {
 	if err := ociregistry.CheckDigest(digest); err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.usable(); err != nil {
-		return err
+		return 0, err
 	}
-	at := w.at
-	err := w.withTurn(w.ctx, func(ctx context.Context) error {
+	at, asItIs := w.at, w.asItIs
+	var committed int64
+	err = w.withTurn(w.ctx, func(ctx context.Context) (err error) {
+		if asItIs {
+			committed, err = w.session.commitAsItIs(ctx, digest)
+			return err
+		}
 		if err := w.session.at(ctx, at); err != nil {
 			return err
 		}
+		committed = at.offset
 		return w.session.commit(ctx, digest)
 	})
 	if err == nil || errors.Is(err, ociregistry.ErrDigestInvalid) || errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
 		w.end()
 	}
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return committed, nil
 }
 
 // end notes that the session has ended for the writer.
