@@ -110,7 +110,11 @@ func (x *exchange) resumeUpload(ctx context.Context) (ociregistry.BlobWriter, *b
 	if err != nil {
 		return nil, nil, x.offerResume(err)
 	}
-	b, err := x.blobBody(length, w.Size())
+	size := int64(0)
+	if length != 0 { // else the size may cost a request that nobody needs
+		size = w.Size()
+	}
+	b, err := x.blobBody(length, size)
 	if err != nil {
 		w.Close()
 		return nil, nil, err

@@ -6,8 +6,8 @@ import "context"
 type asItIsKey struct{}
 
 // WithCommitAsItIs returns a context for resuming an upload session at its end, by one who
-// commits it as it is, and does not ask for its size. A backend need not find out where the end
-// is: the digest says whether the session is what the client takes it for.
+// commits it as it is. A backend need not find out where that is, unless the writer is asked for
+// its size: the digest says whether the session is what the client takes it for.
 func WithCommitAsItIs(ctx context.Context) context.Context {
 	return context.WithValue(ctx, asItIsKey{}, true)
 }

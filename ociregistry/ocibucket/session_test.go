@@ -438,3 +438,29 @@ func TestSession_IsCommittedAsOthersLeftIt(t *testing.T) {
 		}
 	}
 }
+
+// A writer that commits its session as it is knows where that is when it is asked, as by a quota.
+func TestSession_AsItIsHasItsSize(t *testing.T) {
+	t.Parallel()
+	a, b := twoProcesses(t, memstore.New(nil))
+	id := parked(t, a, []byte("some"))
+	ctx := wire.WithCommitAsItIs(t.Context())
+	w := resumed(t, b, id, 4)
+	_, err := w.Write([]byte("thing"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(w.Close()))
+	for _, text := range []string{"", " more"} {
+		w, err := a.PushBlobChunkedResume(ctx, "app", id, -1, 0)
+		qt.Assert(t, qt.IsNil(err))
+		if text == "" {
+			qt.Check(t, qt.Equals(w.Size(), 9))
+			qt.Assert(t, qt.IsNil(w.Close()))
+			continue
+		}
+		_, err = w.Write([]byte(text))
+		qt.Assert(t, qt.IsNil(err))
+		desc, err := w.Commit(digest.FromString("something more"))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(desc.Size, 14))
+	}
+}

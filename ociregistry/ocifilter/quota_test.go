@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -475,4 +476,41 @@ func TestQuota_OfADirectoryThatTwoProcessesServe(t *testing.T) {
 	b.wantUsage("", 0)
 	b.must(b.push("team/a", blobOf(4, 60)))
 	other.wantUsage("team/a", 60)
+}
+
+// slowUsage takes its time to know the usage.
+type slowUsage struct {
+	*ocimem.Registry
+	known chan struct{}
+}
+
+func (s *slowUsage) Usage(ctx context.Context, prefix string) (int64, error) {
+	select {
+	case <-s.known:
+		return s.Registry.Usage(ctx, prefix)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func TestQuota_ACallEndsWithItsContextWhileAnotherOneAsksForTheUsage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		slow := &slowUsage{ocimem.New(), make(chan struct{})}
+		q, err := ocifilter.Quota(slow, []ocifilter.QuotaRule{{MaxBytes: 100}})
+		qt.Assert(t, qt.IsNil(err))
+		push := func(ctx context.Context, text string) error {
+			desc := ociregistry.Descriptor{Digest: digest.FromString(text), Size: int64(len(text))}
+			_, err := q.PushBlob(ctx, "app", desc, strings.NewReader(text))
+			return err
+		}
+		first := make(chan error)
+		go func() { first <- push(t.Context(), "first") }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		qt.Check(t, qt.ErrorIs(push(ctx, "second"), context.DeadlineExceeded))
+		close(slow.known)
+		qt.Check(t, qt.IsNil(<-first))
+	})
 }

@@ -17,6 +17,7 @@ type limit struct {
 	mu        sync.Mutex
 	reserved  int64
 	finishing int64         // the part of reserved that the registry may already count
+	released  int64         // of what was reserved, ever: the registry may count it since
 	changed   chan struct{} // closed and replaced when finishing becomes less
 }
 
@@ -44,25 +45,46 @@ func (l *limit) acquire(ctx context.Context, n int64) error {
 // that is finishing has ended, it returns a channel to wait for that. Such a push waits for the
 // registry, and for no client.
 func (l *limit) tryAcquire(ctx context.Context, n, reserve int64) (wait chan struct{}, err error) {
+	for {
+		before := l.releasedBefore()
+		used, err := l.usage.Usage(ctx, l.Prefix) // which may take its time
+		if err != nil {
+			return nil, err
+		}
+		wait, again, err := l.tryWith(used, before, n, reserve)
+		if !again {
+			return wait, err
+		}
+	}
+}
+
+func (l *limit) releasedBefore() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	used, err := l.usage.Usage(ctx, l.Prefix)
-	if err != nil {
-		return nil, err
-	}
-	room := l.MaxBytes - used
+	return l.released
+}
+
+// tryWith is tryAcquire when the registry used so many bytes, at a time after so many had been released. What
+// was released since may be among them, or not: if that matters, the registry is to be asked again.
+func (l *limit) tryWith(used, before, n, reserve int64) (wait chan struct{}, again bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	unsure := l.released - before
+	room := l.MaxBytes - used - l.reserved
 	switch {
-	case n <= room-l.reserved:
+	case n <= room-unsure:
 		l.reserved += reserve
-		return nil, nil
-	case n <= room-l.reserved+l.finishing:
-		return l.changed, nil
+		return nil, false, nil
+	case n <= room && unsure > 0:
+		return nil, true, nil
+	case n <= room+l.finishing:
+		return l.changed, false, nil
 	}
 	whose := l.Prefix
 	if whose == "" {
 		whose = "the registry"
 	}
-	return nil, fmt.Errorf("%w: the quota of %s is %d bytes; %d are used, and %d more do not fit",
+	return nil, false, fmt.Errorf("%w: the quota of %s is %d bytes; %d are used, and %d more do not fit",
 		ociregistry.ErrDenied, whose, l.MaxBytes, used+l.reserved-l.finishing, n)
 }
 
@@ -147,6 +169,7 @@ func (l *limit) release(n, finishing int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reserved -= n
+	l.released += n
 	l.finishing -= finishing
 	close(l.changed)
 	l.changed = make(chan struct{})

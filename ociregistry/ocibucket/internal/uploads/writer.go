@@ -16,10 +16,10 @@ type Writer struct {
 	session   *session
 	repo      string
 	chunkSize int
-	asItIs    bool // it is at the end of the session, wherever that is, and commits that
 
 	mu     sync.Mutex // for Close and Cancel by another goroutine
 	at     position
+	asItIs bool  // it is at the end of the session, and nobody has asked where that is
 	failed error // of a Write; nothing can follow it
 	closed bool
 	done   bool // committed or cancelled
@@ -47,7 +47,20 @@ func (w *Writer) ChunkSize() int { return w.chunkSize }
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.locate() // after an error, the session tells what is wrong
 	return w.at.offset
+}
+
+// locate finds out where the writer is.
+func (w *Writer) locate() error {
+	if !w.asItIs || w.usable() != nil {
+		return nil
+	}
+	size, err := w.session.resume(w.ctx, w.repo, -1)
+	if err == nil {
+		w.at.offset, w.asItIs = size, false
+	}
+	return err
 }
 
 func (w *Writer) wrap(err error, op, ref string) error { return call.New(op, w.repo, ref).Wrap(err) }
@@ -71,10 +84,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err == nil {
 		err = w.usable()
 	}
+	if err == nil {
+		err = w.locate()
+	}
 	if err != nil {
 		return 0, w.wrap(err, "Write", w.session.id)
 	}
-	w.asItIs = false
 	n, err := w.session.append(w.ctx, &w.at, p)
 	w.failed = err
 	return n, w.wrap(err, "Write", w.session.id)
