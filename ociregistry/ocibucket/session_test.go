@@ -252,6 +252,7 @@ func TestSession_ThatIsBeingCommittedCanOnlyBeCommitted(t *testing.T) {
 	asked := false
 	meanwhile = func() {
 		asked = true
+		qt.Check(t, qt.Equals(resumed(t, a, id, -1).Size(), 100)) // what late has written is lost
 		qt.Check(t, qt.ErrorIs(late.Close(), error(ociregistry.ErrBlobUploadInvalid)))
 		_, err := a.PushBlobChunkedResume(t.Context(), "app", id, 104, 0)
 		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrRangeInvalid)))

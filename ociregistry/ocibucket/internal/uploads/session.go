@@ -145,13 +145,14 @@ func (s *session) find(ctx context.Context, repo string, offset int64) (int64, e
 	return s.size, nil
 }
 
-// saveBeforeOthers keeps what one writer has written, before another one is told that it is there. It may be
-// lost by that.
+// saveBeforeOthers keeps what one writer has written, before another one is told that it is there. If another process
+// was first, it is lost, and the session is known as that process left it.
 func (s *session) saveBeforeOthers(ctx context.Context) error {
-	if err := s.saveDirty(ctx); err != nil && !errors.Is(err, ociregistry.ErrRangeInvalid) {
-		return err
+	err := s.saveDirty(ctx)
+	if errors.Is(err, ociregistry.ErrRangeInvalid) || errors.Is(err, errCommitting) || errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // at checks that a writer may go on at its position. A session that is committing can be finished at its end.
