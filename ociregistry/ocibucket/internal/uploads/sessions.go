@@ -95,12 +95,12 @@ func (u *Sessions) Resume(ctx context.Context, repo, id string, offset int64, ch
 		return nil, ociregistry.ErrBlobUploadUnknown
 	}
 	s := u.byID.Use(id)
-	asItIs := offset == -1 && wire.IsCommitAsItIs(ctx)
+	asItIs, believed := offset == -1 && wire.IsCommitAsItIs(ctx), offset
 	if asItIs {
-		offset = anywhere
+		believed = anywhere
 	}
-	size, err := s.resume(ctx, repo, offset)
-	if err == nil && offset >= 0 && offset != size {
+	size, err := s.resume(ctx, repo, believed)
+	if err == nil && offset != -1 && offset != size {
 		err = errAt(size)
 	}
 	if err != nil {
