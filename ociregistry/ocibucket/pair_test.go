@@ -9,18 +9,23 @@ import (
 
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocibucket/objstore/memstore"
+	"github.com/seed-40b21970/oci/ociregistry/ocigc"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
-// A pair is two registries in one bucket, as of two processes, which take turns: what one has
-// written the other reads. Upload sessions stay in one of them; see TestSessions_GoOnInAnotherProcess.
+// A pair is two registries in one bucket, or more, as of several processes, which take turns: what one has
+// written another one reads. Upload sessions stay in one of them; see TestSessions_GoOnInAnotherProcess.
 type pair struct {
 	*ociregistry.Funcs
-	registries [2]*Registry
+	registries []*Registry
 	calls      atomic.Int64
 }
 
-func (p *pair) next() *Registry { return p.registries[p.calls.Add(1)%2] }
+func (p *pair) next() *Registry { return p.registries[int(p.calls.Add(1))%len(p.registries)] }
+
+func (p *pair) GC(ctx context.Context, opts *ocigc.Options) (*ocigc.Report, error) {
+	return p.next().GC(ctx, opts)
+}
 
 func (p *pair) GetBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.BlobReader, error) {
 	return p.next().GetBlob(ctx, repo, digest)
@@ -98,6 +103,6 @@ func TestContract_OfTwoProcesses(t *testing.T) {
 	ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
 		store := memstore.New(nil)
 		opts := &Options{PartSize: contractPart}
-		return &pair{registries: [2]*Registry{mustOpen(t, store, opts), mustOpen(t, store, opts)}}
+		return &pair{registries: []*Registry{mustOpen(t, store, opts), mustOpen(t, store, opts)}}
 	}, nil)
 }

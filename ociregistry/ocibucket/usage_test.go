@@ -46,7 +46,7 @@ func TestUsage(t *testing.T) {
 type usagePair struct{ *pair }
 
 func newUsagePair(t testing.TB, store objstore.Store, opts *Options) *usagePair {
-	return &usagePair{&pair{registries: [2]*Registry{mustOpen(t, store, opts), mustOpen(t, store, opts)}}}
+	return &usagePair{&pair{registries: []*Registry{mustOpen(t, store, opts), mustOpen(t, store, opts)}}}
 }
 
 func (p *usagePair) Usage(ctx context.Context, prefix string) (int64, error) {
