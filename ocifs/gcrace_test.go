@@ -43,9 +43,7 @@ var raceCalls = []struct {
 	{"PushBlob small", func(ctx context.Context, r *Registry, g *raceGarbage) error {
 		_, err := r.PushBlob(ctx, "app", g.small.Descriptor, g.small.NewReader())
 		return err
-	}, func(ctx context.Context, r *Registry, g *raceGarbage) (ociregistry.BlobReader, error) {
-		return r.GetBlob(ctx, "app", g.small.Descriptor.Digest)
-	}},
+	}, readRaceSmall},
 	{"ResolveManifest", func(ctx context.Context, r *Registry, g *raceGarbage) error {
 		_, err := r.ResolveManifest(ctx, "app", g.image.Descriptor.Digest)
 		return err
@@ -53,6 +51,19 @@ var raceCalls = []struct {
 	{"PushManifest", func(ctx context.Context, r *Registry, g *raceGarbage) error {
 		return g.image.Push(ctx, r, "app")
 	}, readRaceManifest},
+	{"PushManifest after a delete", func(ctx context.Context, r *Registry, g *raceGarbage) error {
+		if err := r.DeleteManifest(ctx, "app", g.image.Descriptor.Digest); err != nil {
+			return err
+		}
+		return g.image.Push(ctx, r, "app")
+	}, readRaceManifest},
+	{"PushBlob small after a delete", func(ctx context.Context, r *Registry, g *raceGarbage) error {
+		if err := r.DeleteBlob(ctx, "app", g.small.Descriptor.Digest); err != nil {
+			return err
+		}
+		_, err := r.PushBlob(ctx, "app", g.small.Descriptor, g.small.NewReader())
+		return err
+	}, readRaceSmall},
 	{"PushManifest that names it", func(ctx context.Context, r *Registry, g *raceGarbage) error {
 		_, err := r.PushManifest(ctx, "app", "v1", g.index.Manifest, g.index.Descriptor.MediaType)
 		return err
@@ -68,6 +79,10 @@ type raceGarbage struct {
 
 func readRaceBlob(ctx context.Context, r *Registry, g *raceGarbage) (ociregistry.BlobReader, error) {
 	return r.GetBlob(ctx, "app", g.blob.Descriptor.Digest)
+}
+
+func readRaceSmall(ctx context.Context, r *Registry, g *raceGarbage) (ociregistry.BlobReader, error) {
+	return r.GetBlob(ctx, "app", g.small.Descriptor.Digest)
 }
 
 func readRaceManifest(ctx context.Context, r *Registry, g *raceGarbage) (ociregistry.BlobReader, error) {

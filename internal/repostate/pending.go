@@ -52,6 +52,16 @@ func (s *State) IsPending(c Content) bool {
 	return m != nil && m.Text != "" && m.Text == c.Text && m.Blob == c.Blob
 }
 
+// IsManifestPending reports whether the journal alone has the text of a manifest. What is stored
+// under its digest, if anything, is older: it was deleted, or is damaged.
+func (s *State) IsManifestPending(digest ociregistry.Digest) bool {
+	if _, stored := s.stored[digest]; stored {
+		return false
+	}
+	m := s.Manifest(digest)
+	return m != nil && m.Text != ""
+}
+
 // SetStored notes that the backend has stored the content of a digest, which was pending.
 // The state keeps its text until [State.ClearPending].
 func (s *State) SetStored(digest ociregistry.Digest) { s.stored[digest] = struct{}{} }

@@ -296,20 +296,18 @@ func (t *times) ofFile(digest ociregistry.Digest) (at, size int64) {
 
 // isPending reports whether a manifest is in the journal alone.
 func (t *times) isPending(digest ociregistry.Digest) (pending bool) {
-	t.repo.View(func(s *repostate.State) {
-		m := s.Manifest(digest)
-		pending = m != nil && m.Text != ""
-	})
+	t.repo.View(func(s *repostate.State) { pending = s.IsManifestPending(digest) })
 	return pending
 }
 
-// ofManifest returns the time of a manifest. One that is in the journal alone is young. One
-// that is missing has no time.
+// ofManifest returns the time of a manifest. One that is in the journal alone is young, even if
+// there is a file: that of a manifest that was deleted stays until the next fold. One that is
+// missing has no time.
 func (t *times) ofManifest(digest ociregistry.Digest, isPending func(ociregistry.Digest) bool) int64 {
-	at, _ := t.age(digest)
-	if at == 0 && isPending(digest) {
+	if isPending(digest) {
 		return t.now()
 	}
+	at, _ := t.age(digest)
 	return at
 }
 

@@ -169,10 +169,7 @@ func (s *sweep) removeBefore(end int, until time.Time) error {
 }
 
 // isPending is that of times, for one who has the lock of the state.
-func (s *sweep) isPending(digest ociregistry.Digest) bool {
-	m := s.state.Manifest(digest)
-	return m != nil && m.Text != ""
-}
+func (s *sweep) isPending(digest ociregistry.Digest) bool { return s.state.IsManifestPending(digest) }
 
 // thingsBefore returns what may be deleted of the next things.
 func (s *sweep) thingsBefore(end int) (digests []ociregistry.Digest) {
