@@ -114,7 +114,7 @@ func (v *verification) rebuild(p Problem) Problem {
 // rebuild moves away a journal or an index.json that keeps a repository from being opened,
 // and returns the new name of the last of them.
 func (r *Registry) rebuild(ctx context.Context, repo *repos.Repository) (moved string, err error) {
-	if err := r.layouts.CheckDirs(repo.Dir); err != nil {
+	if _, err := r.layouts.CheckDirs(repo.Dir); err != nil {
 		return "", err
 	}
 	name := layout.JournalPath(repo.Dir)

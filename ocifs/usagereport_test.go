@@ -258,6 +258,59 @@ func TestUsage_HasWhatOthersDoWhoBeganBefore(t *testing.T) {
 	wantUsage(t, other, "", 1123)
 }
 
+// What one process does to files counts although another one folds the repository before or
+// after, which removes the mark that both have made.
+func TestUsage_HasWhatOthersDoToRepositoriesThatItFolds(t *testing.T) {
+	t.Parallel()
+	changes := map[string]func(r *Registry, large, small ocitest.Blob) error{
+		"push": func(r *Registry, _, _ ocitest.Blob) error {
+			b := ocitest.NewBlob(9, 20_000)
+			_, err := r.PushBlob(context.Background(), "a", b.Descriptor, b.NewReader())
+			return err
+		},
+		"mount": func(r *Registry, large, _ ocitest.Blob) error {
+			_, err := r.MountBlob(context.Background(), "other", "a", ocitest.NewBlob(8, 30_000).Descriptor.Digest)
+			return err
+		},
+		"delete a large blob": func(r *Registry, large, _ ocitest.Blob) error {
+			return r.DeleteBlob(context.Background(), "a", large.Descriptor.Digest)
+		},
+		"delete a small blob": func(r *Registry, _, small ocitest.Blob) error {
+			return r.DeleteBlob(context.Background(), "a", small.Descriptor.Digest)
+		},
+	}
+	left := map[string]int64{"push": 160_030, "mount": 170_030, "delete a large blob": 40_030, "delete a small blob": 140_000}
+	for name, change := range changes {
+		for _, foldedFirst := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,folded first=%t", name, foldedFirst), func(t *testing.T) {
+				t.Parallel()
+				dir := scratch.Dir(t)
+				r, other := openUnsynced(t, dir), openUnsynced(t, dir)
+				pushData(t, other, "other", 8, 30_000)
+				large, small := pushData(t, other, "a", 1, 100_000), pushData(t, other, "a", 2, 30)
+				foldAll(t, used(t, r, "a"))
+				pushData(t, other, "a", 3, 40_000)
+				pushData(t, r, "a", 1, 100_000) // so that it has a mark of both
+				wantUsage(t, r, "a", 140_030)
+				setOld(t, dir)
+				for _, r := range []*Registry{r, other} {
+					wantUsage(t, r, "a", 140_030)
+				}
+				if foldedFirst {
+					foldAll(t, used(t, r, "a"))
+					wantUsage(t, r, "a", 140_030)
+				}
+				qt.Assert(t, qt.IsNil(change(other, large, small)))
+				if !foldedFirst {
+					foldAll(t, used(t, r, "a"))
+				}
+				wantUsage(t, r, "a", left[name])
+				wantUsage(t, other, "a", left[name])
+			})
+		}
+	}
+}
+
 // What other programs write to index.json counts when a call notices it, and the blobs that
 // they add after a collection.
 func TestUsage_HasWhatOtherProgramsDo(t *testing.T) {

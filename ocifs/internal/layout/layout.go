@@ -225,19 +225,19 @@ func (t Tree) SyncParents(dir string) error {
 	return nil
 }
 
-// CheckDirs returns an error if a directory of a layout, or one that leads to it, is
-// a symbolic link, which could lead out of the root.
-func (t Tree) CheckDirs(layout string) error {
-	there := layout == t.Root
+// CheckDirs reports whether a layout's directory is there. It returns an error if one of the
+// layout, or one that leads to it, is a symbolic link, which could lead out of the root.
+func (t Tree) CheckDirs(layout string) (there bool, err error) {
+	there = layout == t.Root
 	for dir := layout; len(dir) > len(t.Root); dir = filepath.Dir(dir) {
 		is, err := t.checkDir(dir)
 		if err != nil {
-			return err
+			return false, err
 		}
 		there = there || dir == layout && is
 	}
 	if !there {
-		return nil
+		return false, nil
 	}
 	dirs := []string{filepath.Join(layout, PrivateDir), filepath.Join(layout, "blobs")}
 	for _, alg := range blobs.Algorithms {
@@ -245,10 +245,10 @@ func (t Tree) CheckDirs(layout string) error {
 	}
 	for _, dir := range dirs {
 		if _, err := t.checkDir(dir); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // checkDir returns an error if a directory is a symbolic link, and reports whether

@@ -53,12 +53,14 @@ type Watcher struct {
 	generation string      // of the log
 	seen       fs.FileInfo // the log, when it was read last
 	offset     int64       // the log was read up to here
+	marked     []string    // the repositories that had a mark then
 }
 
 // Changes are what a [Watcher] has found out.
 type Changes struct {
 	All      bool     // any repository may have changed
 	Marked   []string // repositories that have a mark of any process
+	Folded   []string // those of which this process has removed it, or that had one at the last call
 	Unmarked []string // those of which others have removed it since the last call
 }
 
@@ -76,8 +78,9 @@ func (w *Watcher) Changes() (c Changes, err error) {
 	if c.Marked, _, err = w.Dir.namesIn(w.Dir.watched()); err != nil {
 		return c, err
 	}
-	lost := false
-	c.Unmarked, lost, err = w.read()
+	// A mark that is there may have its name in the log already, and be removed only later.
+	c.Folded, w.marked = w.marked, c.Marked
+	lost, err := w.read(&c)
 	c.All = moved || begun || lost
 	return c, err
 }
@@ -140,17 +143,17 @@ func (w *Watcher) begin() (bool, error) {
 // generationSize is the length of the first line of a log.
 var generationSize = int64(len(rand.Text()) + 1)
 
-// read returns the names that others have appended to the log since it was read last, and
-// whether some may have been lost.
-func (w *Watcher) read() (names []string, lost bool, err error) {
+// read adds the names that were appended to the log since it was read last, and reports whether
+// some may have been lost.
+func (w *Watcher) read(c *Changes) (lost bool, err error) {
 	d := w.Dir
 	info, err := disk.Lstat(d.FS, d.log())
 	if err != nil || info != nil && disk.Unchanged(info, w.seen) {
-		return nil, false, err
+		return false, err
 	}
 	text, err := disk.ReadFirst(d.FS, d.log(), -1)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	generation := text[:min(generationSize, int64(len(text)))]
 	lost = generation != w.generation || int64(len(text)) < w.offset
@@ -164,11 +167,13 @@ func (w *Watcher) read() (names []string, lost bool, err error) {
 		switch {
 		case ociregistry.CheckRepository(name) != nil:
 			lost = true
-		case id != d.ID:
-			names = append(names, name)
+		case id == d.ID:
+			c.Folded = append(c.Folded, name)
+		default:
+			c.Unmarked = append(c.Unmarked, name)
 		}
 	}
 	w.offset += int64(len(rest))
 	w.seen = info
-	return names, lost, nil
+	return lost, nil
 }

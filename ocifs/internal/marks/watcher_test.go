@@ -67,6 +67,32 @@ func TestWatcher_FindsMarksAndThoseThatOthersHaveRemoved(t *testing.T) {
 	b.want(false, "", "short")
 }
 
+// A mark that this process removes may be another one's, too. One that is there at a call may
+// have its name in the log already, and is told of again when it is gone.
+func TestWatcher_FindsMarksThatItsProcessRemoves(t *testing.T) {
+	t.Parallel()
+	b := newWatchBed(t)
+	b.want(true, "", "")
+	b.add(b.other, "a")
+	b.mine.Remove("a")
+	b.wantFolded("a")
+	b.wantFolded("")
+	b.add(b.other, "b")
+	b.wantFolded("")
+	b.other.note("b")
+	b.wantFolded("b")
+	b.other.Remove("b")
+	b.wantFolded("b")
+	b.wantFolded("")
+}
+
+func (b *watchBed) wantFolded(want string) {
+	b.Helper()
+	c, err := b.watcher.Changes()
+	qt.Assert(b, qt.IsNil(err))
+	qt.Check(b, qt.Equals(strings.Join(c.Folded, " "), want))
+}
+
 // A second watcher finds the same, whenever it begins.
 func TestWatcher_IsOneOfSeveral(t *testing.T) {
 	t.Parallel()

@@ -85,17 +85,25 @@ func (repo *Repository) HasLayout() bool {
 func (repo *Repository) addFileOnce(ctx context.Context, put func() error) error {
 	repo.adding.Add(1)
 	_, err := repo.set.work.NewName() // shows others that this process writes here
-	repo.scheduleFold()               // others learn from the mark that there are changes
 	if err == nil {
-		err = put()
+		err = repo.changeFiles(put)
 	}
-	repo.scheduleFold() // in case it was folded meanwhile
 	if err == nil {
 		err = repo.anchorFirst(ctx)
 	} else if syncErr := repo.set.store.SyncBlobDirs(repo.Dir); syncErr != nil {
 		return err // and keep counting it
 	}
 	repo.adding.Add(-1)
+	return err
+}
+
+// changeFiles calls change, which changes files. Others learn of it from the mark, which is
+// there before and after.
+func (repo *Repository) changeFiles(change func() error) error {
+	repo.scheduleFold()
+	err := change()
+	repo.set.markAgain(repo)
+	repo.scheduleFold() // in case it was folded meanwhile
 	return err
 }
 

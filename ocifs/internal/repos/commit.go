@@ -227,8 +227,8 @@ func (repo *Repository) finish(journal disk.File, changes []*Change) {
 	shrunk := false
 	for _, c := range changes {
 		if c.Finish != nil && c.Err == nil {
-			repo.scheduleFold() // others learn from the mark that there are changes
-			c.Err = c.Finish()
+			repo.set.work.NewName() // as addFileOnce does, but to delete something needs no room
+			c.Err = repo.changeFiles(c.Finish)
 		}
 		if c.work != nil {
 			c.Err = c.work(journal)

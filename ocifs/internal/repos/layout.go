@@ -16,29 +16,26 @@ import (
 // makeLayout makes the repository's directory a layout with a journal, or adds what
 // is missing.
 func (repo *Repository) makeLayout(ctx context.Context) error {
-	err := repo.set.layouts.CheckDirs(repo.Dir)
+	there, err := repo.set.layouts.CheckDirs(repo.Dir)
 	if err != nil {
 		return err
 	}
 	for range 100 {
-		err = repo.tryLayout(ctx)
+		err = repo.tryLayout(ctx, there)
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
-		// Another process has just made the directory, or removed a parent of it.
+		// Another process has just made the directory, or has removed it or a parent of it.
+		there = errors.Is(err, fs.ErrExist)
 	}
 	return err
 }
 
 // tryLayout creates the directory together with everything that a layout has. If the
-// directory exists, it adds what is missing.
-func (repo *Repository) tryLayout(ctx context.Context) error {
+// directory is there, it adds what is missing.
+func (repo *Repository) tryLayout(ctx context.Context, there bool) error {
 	set, dir := repo.set, repo.Dir
-	info, err := disk.Lstat(set.fs, dir)
-	if err != nil {
-		return err
-	}
-	if info != nil {
+	if there {
 		return repo.Locked(ctx, repo.Complete)
 	}
 	made, err := set.layouts.Make(dir)

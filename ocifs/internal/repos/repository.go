@@ -287,7 +287,8 @@ func (repo *Repository) readOn(now stamps, at journal.Position) (bool, error) {
 	}
 	repo.mu.Lock()
 	end := journal.ReadRecords(text, at, repo.state.ApplyRecord)
-	torn := end == at && text != "" && !repo.atTorn(now)
+	// A record at the end that was incomplete before, and was not written to since, stays so.
+	torn := end == at && text != "" && !disk.Unchanged(now.journal, repo.seen.journal)
 	if !torn {
 		repo.at, repo.seen = end, now
 	}
@@ -297,12 +298,6 @@ func (repo *Repository) readOn(now stamps, at journal.Position) (bool, error) {
 		repo.scheduleFold()
 	}
 	return !torn, nil
-}
-
-// atTorn reports whether the end of the journal was found incomplete before, and was
-// not written to since.
-func (repo *Repository) atTorn(now stamps) bool {
-	return disk.Unchanged(now.journal, repo.seen.journal)
 }
 
 // load reads the whole state anew.
@@ -321,7 +316,7 @@ func (repo *Repository) load() error {
 	if err != nil {
 		return err
 	}
-	if err := repo.set.layouts.CheckDirs(repo.Dir); err != nil {
+	if _, err := repo.set.layouts.CheckDirs(repo.Dir); err != nil {
 		return err
 	}
 	if seen.index == nil && !at.HasRecords() {

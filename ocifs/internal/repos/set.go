@@ -162,14 +162,6 @@ func (set *Set) Usable() error {
 
 var errClosed = fmt.Errorf("ocifs: the registry is closed: %w", fs.ErrClosed)
 
-// repoDir returns the directory of a repository.
-func (set *Set) repoDir(name string) string {
-	if set.single != "" {
-		return set.dir
-	}
-	return names.Path(set.dir, name)
-}
-
 // EachDir calls f for each directory that may be a repository, in byte order of the names
 // that follow startAfter, and skip for each directory that cannot be read, below which
 // there may be others.
@@ -208,7 +200,10 @@ func (set *Set) Use(name string) *Repository {
 }
 
 func (set *Set) newRepository(name string) *Repository {
-	dir := set.repoDir(name)
+	dir := set.dir
+	if set.single == "" {
+		dir = names.Path(set.dir, name)
+	}
 	repo := &Repository{
 		Name:     strings.Clone(name),
 		Dir:      dir,

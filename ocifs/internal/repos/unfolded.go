@@ -44,12 +44,12 @@ func (set *Set) mark(repo *Repository) {
 	}
 }
 
-// markAgain is mark for a repository whose journal gets its first record. The journal is
-// locked. Whoever folded the records before may have removed a mark that this process
-// found, or made, after they were gone. So that this one stays, a mark of a repository
-// that exists is only removed while its journal is locked and has no records.
+// markAgain is mark for a repository whose mark others may have removed. If its journal gets
+// its first record, and is locked, whoever folded the records before may have removed a mark that
+// this process found, or made, after they were gone. So that this one stays, a mark of a
+// repository that exists is only removed while its journal is locked and has no records.
 func (set *Set) markAgain(repo *Repository) {
-	if set.toFold(repo) || !set.marks.Has(repo.Name) {
+	if set.toFold(repo) || set.single == "" && !set.marks.Has(repo.Name) {
 		set.writeMark(repo)
 	}
 }

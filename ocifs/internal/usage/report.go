@@ -93,21 +93,8 @@ func (r *Reporter) look(ctx context.Context) error {
 		r.counts = make(map[string]*count)
 		r.load()
 	}
-	changes, err := r.changes()
-	if err != nil {
+	if err := r.doubtChanges(); err != nil {
 		return err
-	}
-	if changes.All {
-		r.looked = false
-	}
-	for _, name := range changes.Unmarked {
-		r.Tally.Doubt(name)
-	}
-	alone := len(changes.Marked) > 0 && !r.Work.HasOthers()
-	for _, name := range changes.Marked {
-		if !alone || !r.isOwn(name) {
-			r.Tally.Doubt(name)
-		}
 	}
 	doubtful := r.Tally.Doubtful()
 	if err := r.lookAtThese(ctx, doubtful); err != nil {
@@ -118,6 +105,33 @@ func (r *Reporter) look(ctx context.Context) error {
 	}
 	if time.Since(r.saved) > saveEvery {
 		r.save()
+	}
+	return nil
+}
+
+// doubtChanges puts in doubt what others may have changed since the last call.
+func (r *Reporter) doubtChanges() error {
+	others := r.Work.HasOthers() // one who ends from now on may not have said what he has changed
+	changes, err := r.changes()
+	if err != nil {
+		return err
+	}
+	if changes.All {
+		r.looked = false
+	}
+	for _, name := range changes.Unmarked {
+		r.Tally.Doubt(name)
+	}
+	alone := !others && len(changes.Marked)+len(changes.Folded) > 0 && !r.Work.HasOthers()
+	for _, name := range changes.Marked {
+		if !alone || !r.isOwn(name) {
+			r.Tally.Doubt(name)
+		}
+	}
+	for _, name := range changes.Folded {
+		if !alone {
+			r.Tally.Doubt(name)
+		}
 	}
 	return nil
 }
