@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -132,10 +133,16 @@ func TestReferrers_PageBeginsWhereItIsAsked(t *testing.T) {
 	})
 	_, err := ociregistry.All(r.Referrers(t.Context(), "app", digest.FromString("other"), ""))
 	qt.Assert(t, qt.IsNil(err)) // what they name is known now, and most texts are not in memory any more
-	before := fsys.Count("OpenFile")
+	var read atomic.Int32
+	fsys.Set(func(op, name string) error { // a snapshot may be written meanwhile
+		if op == "OpenFile" && filepath.Base(filepath.Dir(name)) == "sha256" {
+			read.Add(1)
+		}
+		return nil
+	})
 	all, err := ociregistry.All(r.Referrers(ociregistry.WithReferrersAfter(t.Context(), last[:len(last)-2]), "app", subject, ""))
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.HasLen(all, 1))
 	qt.Check(t, qt.Equals(all[0].Digest, last))
-	qt.Check(t, qt.IsTrue(fsys.Count("OpenFile")-before < 5))
+	qt.Check(t, qt.IsTrue(read.Load() <= 1)) // its text may be in memory
 }
