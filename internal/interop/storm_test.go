@@ -209,9 +209,11 @@ func (s *storm) isQuick() bool {
 
 // pullAll pulls each repository that moves.
 func (s *storm) pullAll() {
+	var all sync.WaitGroup
 	for i, m := range s.repos {
-		s.pullTag(m, i%2 == 0)
+		all.Go(func() { s.pullTag(m, i%2 == 0) })
 	}
+	all.Wait()
 }
 
 // pull pulls images until it is stopped.
