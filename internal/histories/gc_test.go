@@ -93,7 +93,10 @@ func newFleet(t *testing.T, c *cluster, program string, store ...string) *fleet 
 	t.Cleanup(transport.CloseIdleConnections)
 	var clients []ociregistry.Interface
 	for i := range c.servers {
-		client, err := ociclient.New(c.at(i).host, &ociclient.Options{Insecure: true, Transport: transport})
+		client, err := ociclient.New(c.at(i).host, &ociclient.Options{
+			Insecure: true, Transport: transport,
+			Timeouts: ociclient.Timeouts{Header: -1, Commit: -1, Idle: -1}, // the machine may stand still
+		})
 		qt.Assert(t, qt.IsNil(err))
 		clients = append(clients, client)
 	}
