@@ -77,7 +77,7 @@ func TestStore_IsMissedClearly(t *testing.T) {
 	err := run(t.Context(), []string{"-short", "-rows", "^Bucket"}, io.Discard)
 	qt.Check(t, qt.ErrorMatches(err, missing))
 	var out strings.Builder
-	err = run(t.Context(), []string{"-short", "-rows", "^(Bucket|ManifestGet/clients=16)", "-servers", "^(ocimem|ocibucket)$"}, &out)
+	err = run(t.Context(), []string{"-short", patience, "-rows", "^(Bucket|ManifestGet/clients=16)", "-servers", "^(ocimem|ocibucket)$"}, &out)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.StringContains(out.String(), "\n- nothing over object storage: "+missing))
 	qt.Check(t, qt.StringContains(out.String(), "| ManifestGet/clients=16 |"))

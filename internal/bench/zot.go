@@ -94,7 +94,7 @@ func freeAddr() (string, error) {
 // awaitAnswer waits until there is an answer from a server that has just started.
 func awaitAnswer(url string) error {
 	var err error
-	for range 600 {
+	for range 6000 { // some minutes, on a machine that does much else
 		var resp *http.Response
 		if resp, err = http.Get(url); err == nil {
 			return resp.Body.Close()

@@ -19,11 +19,12 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// start starts Chromium, until the test ends, and returns the context of its tabs.
+// start starts Chromium, until the test ends, and returns the context of its tabs. It has a directory
+// of chromedp's, which knows that processes of Chromium may write to it for a while after its end.
 func start(t *testing.T) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath("chromium"), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox,
+		chromedp.ExecPath("chromium"), chromedp.NoSandbox,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)

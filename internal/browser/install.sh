@@ -9,6 +9,7 @@
 # the script that the tests want in OCI_BROWSER_AXE is printed at the end. What is there
 # already is left alone.
 set -eu
+. "$(dirname "$0")/../servers/again.sh"
 
 axe=4.14.1
 
@@ -18,17 +19,14 @@ dir=$(cd "$dir" && pwd)
 
 packages=
 command -v chromium >/dev/null || packages="chromium fonts-dejavu-core"
-command -v npm >/dev/null || packages="$packages nodejs npm"
+command -v npm >/dev/null || packages="$packages nodejs npm ca-certificates"
 if [ -n "$packages" ]; then
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq >&2
-	# Word splitting is meant.
-	apt-get install -y -qq --no-install-recommends $packages >&2
+	debian $packages # word splitting is meant
 fi
 
 script=$dir/axe-core-$axe/node_modules/axe-core/axe.min.js
 if [ ! -f "$script" ]; then
-	npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$dir/axe-core-$axe" axe-core@$axe >&2
+	again npm install --loglevel=error --no-audit --no-fund --ignore-scripts --prefix "$dir/axe-core-$axe" axe-core@$axe >&2
 fi
 
 echo "$script"

@@ -43,8 +43,7 @@ func inBucket(t *testing.T) *bucketBackend {
 		Command: func(_ string, i int) []string {
 			return []string{b.program, "-addr", "127.0.0.1:0", "-quiet", "-bucket", b.urls[i%len(b.urls)]}
 		},
-		// A request that a dead process has sent is carried out soon.
-		Linger: 2 * time.Second,
+		Lingers: true,
 	}
 	return b
 }

@@ -122,7 +122,7 @@ func TestCheck(t *testing.T) {
 			qt.Assert(t, qt.IsNil(writeHistory(&text, test.events)))
 			events, err := readHistory(bytes.NewReader(text.Bytes()))
 			qt.Assert(t, qt.IsNil(err))
-			v := checkRepo("x", events, checkTime)
+			v := checkRepo("x", events, maxSteps)
 			qt.Assert(t, qt.Equals(v == nil, test.want), qt.Commentf("%s", text.String()))
 			plain := porcupine.CheckOperations(model, plainOperations("x", events))
 			qt.Assert(t, qt.Equals(plain, test.want)) // the two ways to check agree

@@ -10,7 +10,7 @@ import (
 
 // cluster is the servers of one registry.
 type cluster struct {
-	linger time.Duration
+	lingers bool // as in Backend
 
 	mu      sync.Mutex
 	servers []*life // nil in the place of one that is not there at the moment
@@ -37,14 +37,14 @@ func (c *cluster) set(i int, l *life) {
 }
 
 // nothingAfter returns when nothing can come any more of what a server was asked
-// for, if it has died.
+// for, if that is known because it has died.
 func (c *cluster) nothingAfter(l *life) (at time.Time, dead bool) {
-	if l.proc == nil {
+	if l.proc == nil || c.lingers {
 		return at, false
 	}
 	select {
 	case <-l.proc.died:
-		return l.proc.at.Add(c.linger), true
+		return l.proc.at, true
 	default:
 		return at, false
 	}
@@ -59,7 +59,7 @@ type processes struct {
 
 // startProcesses starts n processes of a backend on one directory.
 func startProcesses(b Backend, dir string, n int) (*processes, error) {
-	p := &processes{&cluster{linger: b.Linger, servers: make([]*life, n)}, func(i int) []string { return b.Command(dir, i) }, make([]int, n)}
+	p := &processes{&cluster{lingers: b.Lingers, servers: make([]*life, n)}, func(i int) []string { return b.Command(dir, i) }, make([]int, n)}
 	for i := range n {
 		if err := p.start(i); err != nil {
 			p.stopAll()

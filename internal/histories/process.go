@@ -25,10 +25,10 @@ type Backend struct {
 	// well, in a time, when it is interrupted.
 	Command func(dir string, i int) []string
 
-	// Linger is how long after the death of a process something may still come of
-	// what it had begun. With files that is nothing: what a dead process wrote is
-	// there. A request to a store on another machine may be on its way.
-	Linger time.Duration
+	// Lingers says that something may still come, until the end of a round, of what a
+	// process had begun before its death: a request to a store on another machine may be on
+	// its way. With files that is not so: what a dead process wrote is there.
+	Lingers bool
 }
 
 // process is one life of a server.
@@ -41,8 +41,8 @@ type process struct {
 	at   time.Time     // of its end
 }
 
-// startTime is how long a process may take to serve.
-const startTime = 30 * time.Second
+// startTime is how long a process may take to serve, and to end, on a machine that does much else.
+const startTime = 5 * time.Minute
 
 func startProcess(command []string) (*process, error) {
 	p := &process{cmd: exec.Command(command[0], command[1:]...), died: make(chan struct{})}

@@ -2,8 +2,14 @@ package interop
 
 import (
 	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 )
 
@@ -18,11 +24,12 @@ func TestCache(t *testing.T) {
 				"image": newImage(t, formatOCI, "amd64"),
 				"index": newIndex(t),
 			}
-			origin := startServer(t)
+			source := startServer(t)
 			for repo, c := range contents {
-				origin.push(t, repo, "v1", c)
+				source.push(t, repo, "v1", c)
 			}
-			args := []string{"-cache", "http://" + origin.host, "-dir", t.TempDir()}
+			origin := countBlobs(t, source)
+			args := []string{"-cache", origin.URL, "-dir", t.TempDir()}
 			pull := func(cache *server) {
 				t.Helper()
 				tool := tools[name](t, cache)
@@ -35,13 +42,13 @@ func TestCache(t *testing.T) {
 			}
 			cache := startServing(t, args)
 			pull(cache)
-			asked := blobsRead(t, origin)
+			asked := origin.blobs.Load()
 			pull(cache)
-			if again := blobsRead(t, origin); again != asked {
+			if again := origin.blobs.Load(); again != asked || asked == 0 {
 				t.Errorf("the origin was asked for %d blobs, and then for %d", asked, again)
 			}
 			cache.stop()
-			origin.stop()
+			origin.Close()
 			cache = startServing(t, args)
 			cache.warning = "the origin failed; "
 			pull(cache)
@@ -49,13 +56,22 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// blobsRead returns how many blobs were read of a server.
-func blobsRead(t *testing.T, s *server) (n int) {
-	t.Helper()
-	for _, r := range s.requests(t) {
-		if r.method == "GET" && filepath.Base(filepath.Dir(r.path)) == "blobs" {
-			n++
+// countedOrigin passes requests on to a server, and counts those for blobs as they come. In the log of the server there
+// is a request when it was answered, of which the client may know before.
+type countedOrigin struct {
+	*httptest.Server
+	blobs atomic.Int64
+}
+
+func countBlobs(t *testing.T, s *server) *countedOrigin {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.host})
+	o := new(countedOrigin)
+	o.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method == http.MethodGet && path.Base(path.Dir(req.URL.Path)) == "blobs" {
+			o.blobs.Add(1)
 		}
-	}
-	return n
+		proxy.ServeHTTP(w, req)
+	}))
+	t.Cleanup(o.Close)
+	return o
 }

@@ -406,7 +406,7 @@ func unknownAuthority(u *usage) {
 	}
 	other := &site{host: u.site.host, via: u.site.via, roots: x509.NewCertPool()}
 	reg := other.client(u.T, ociclient.Options{Retry: ociclient.RetryPolicy{Wait: time.Hour, MaxWait: time.Hour}})
-	ctx, cancel := context.WithTimeout(u.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(u.Context(), patience)
 	defer cancel()
 	_, err := reg.ResolveTag(ctx, "errors", "v1")
 	qt.Check(u, qt.ErrorAs(err, new(x509.UnknownAuthorityError)))

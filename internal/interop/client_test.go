@@ -114,8 +114,11 @@ func (c *client) fails(t testing.TB, want string, args ...string) {
 	}
 }
 
+// patience is how long the tests wait for what takes moments, on a machine that does much else.
+const patience = 5 * time.Minute
+
 func (c *client) command(t testing.TB, args []string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, c.path, slices.Concat(c.args, args)...)
 	cmd.Dir = c.home

@@ -9,6 +9,7 @@
 # The directory is interop in the user's cache unless it is given. Its name is
 # printed at the end, for PATH. What is there already is left alone.
 set -eu
+. "$(dirname "$0")/../servers/again.sh"
 
 crane=v0.22.1
 regctl=v0.11.7
@@ -32,24 +33,24 @@ has() {
 }
 
 has crane $crane ||
-	GOBIN=$dir go install github.com/google/go-containerregistry/cmd/crane@$crane
+	again env GOBIN="$dir" go install github.com/google/go-containerregistry/cmd/crane@$crane
 has regctl $regctl ||
-	GOBIN=$dir go install github.com/regclient/regclient/cmd/regctl@$regctl
+	again env GOBIN="$dir" go install github.com/regclient/regclient/cmd/regctl@$regctl
 # For oras, go install would ask for the list of versions first, which not every
 # module proxy has. To download one version takes no list. The module cache is
 # read-only, hence the copy.
 if ! has oras $oras; then
-	go mod download -json oras.land/oras@$oras >oras.json || {
+	again go mod download -json oras.land/oras@$oras >oras.json || {
 		cat oras.json >&2
 		exit 1
 	}
 	cp -R "$(sed -n 's/^[[:space:]]*"Dir": "\(.*\)",*$/\1/p' oras.json)" oras
 	chmod -R u+w oras
-	(cd oras && go build -o "$dir/oras" ./cmd/oras)
+	(cd oras && again go build -o "$dir/oras" ./cmd/oras)
 fi
 
 has cosign $cosign ||
-	GOBIN=$dir go install github.com/sigstore/cosign/v2/cmd/cosign@$cosign ||
+	again env GOBIN="$dir" go install github.com/sigstore/cosign/v2/cmd/cosign@$cosign ||
 	echo "cosign was not built: signatures are NOT TESTED" >&2
 
 packages=
@@ -57,10 +58,7 @@ for package in skopeo podman buildah nginx; do
 	command -v $package >/dev/null || packages="$packages $package"
 done
 if [ -n "$packages" ]; then
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update
-	# Word splitting is meant.
-	apt-get install -y --no-install-recommends $packages
+	debian $packages # word splitting is meant
 fi
 
 echo "$dir"

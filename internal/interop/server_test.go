@@ -143,6 +143,9 @@ func (s *server) requests(t testing.TB) []request {
 	t.Helper()
 	var requests []request
 	for line := range strings.Lines(string(readFile(t, s.log))) {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is just being written
+		}
 		fields, err := parseLogLine(line)
 		if err != nil {
 			t.Fatalf("log line %q: %v", line, err)

@@ -48,6 +48,7 @@ func NewAzureTLS(t testing.TB, container string) *AzureTLS {
 	roots := x509.NewCertPool()
 	roots.AddCert(own.Certificate())
 	transport := &http.Transport{
+		IdleConnTimeout: azureIdle,
 		TLSClientConfig: &tls.Config{RootCAs: roots},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)

@@ -29,6 +29,18 @@ func Azure(t testing.TB, container string) string {
 	return account
 }
 
+// azureIdle is for how long clients of Azurite keep connections that they do not use. It closes them after 5 seconds;
+// a request by one that it is about to close fails, and may have been carried out.
+const azureIdle = time.Second
+
+// AzureClient returns a client that makes no request which fails because Azurite closes connections.
+func AzureClient(t testing.TB) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.IdleConnTimeout = azureIdle
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
 // Bucket is a bucket of a server, as the program takes it.
 type Bucket struct {
 	Endpoint string

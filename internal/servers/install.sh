@@ -8,6 +8,7 @@
 # The directory is ocibucket in the user's cache unless it is given. Its name is
 # printed at the end, for PATH. What is there already is left alone.
 set -eu
+. "$(dirname "$0")/again.sh"
 
 versitygw=v1.8.0
 azurite=3.37.0
@@ -23,16 +24,12 @@ cd "$tmp"
 export CGO_ENABLED=0 GOWORK=off
 
 go version -m "$dir/versitygw" 2>/dev/null | grep -q "versitygw[[:space:]]$versitygw\([[:space:]]\|$\)" ||
-	GOBIN=$dir go install github.com/versity/versitygw/cmd/versitygw@$versitygw
+	again env GOBIN="$dir" go install github.com/versity/versitygw/cmd/versitygw@$versitygw
 
-if ! command -v npm >/dev/null; then
-	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends nodejs npm
-fi
+command -v npm >/dev/null || debian nodejs npm ca-certificates
 package=$dir/azurite-$azurite/node_modules
 if [ ! -x "$package/.bin/azurite-blob" ]; then
-	npm install --silent --no-audit --no-fund --prefix "$dir/azurite-$azurite" azurite@$azurite
+	again npm install --loglevel=error --no-audit --no-fund --prefix "$dir/azurite-$azurite" azurite@$azurite >&2
 fi
 ln -sfn "azurite-$azurite/node_modules/.bin/azurite-blob" "$dir/azurite-blob"
 

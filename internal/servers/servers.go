@@ -53,12 +53,12 @@ func azurite(t testing.TB, args ...string) string {
 	args = append(args, "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
 	cmd := exec.Command("azurite-blob", args...)
 	cmd.Dir = t.TempDir()
-	line, end, err := start(cmd, "successfully listens on")
+	p, err := start(cmd, "successfully listens on")
 	must(t, err)
-	t.Cleanup(end)
-	_, url, ok := strings.Cut(line, "listens on ")
+	t.Cleanup(p.end)
+	_, url, ok := strings.Cut(p.line, "listens on ")
 	if !ok {
-		t.Fatalf("azurite-blob said %q", line)
+		t.Fatalf("azurite-blob said %q", p.line)
 	}
 	return strings.TrimSpace(url)
 }
@@ -74,45 +74,65 @@ func look(t testing.TB, name string) {
 	}
 }
 
-// start starts a server, and returns the line by which it says that it is ready, and what ends it.
-func start(cmd *exec.Cmd, ready string) (line string, end func(), err error) {
+// program is a server that runs.
+type program struct {
+	line   string        // by which it said that it is ready
+	exited chan struct{} // closed when it has ended
+	cmd    *exec.Cmd
+}
+
+// startTime is how long a server may take to be ready, on a machine that does much else.
+const startTime = 5 * time.Minute
+
+// start starts a server, which says that it is ready by a line with some words.
+func start(cmd *exec.Cmd, ready string) (*program, error) {
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
 	if err := cmd.Start(); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	exited := make(chan struct{})
+	p := &program{exited: make(chan struct{}), cmd: cmd}
 	go func() {
 		cmd.Wait()
 		in.Close()
-		close(exited)
+		close(p.exited)
 	}()
-	end = func() {
-		cmd.Process.Kill()
-		<-exited
+	late := time.AfterFunc(startTime, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	var said strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); fmt.Fprintln(&said, lines.Text()) {
+		if strings.Contains(lines.Text(), ready) {
+			go io.Copy(io.Discard, out)
+			p.line = lines.Text()
+			return p, nil
+		}
 	}
-	found := make(chan string, 1)
-	go func() {
-		defer close(found)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			if strings.Contains(lines.Text(), ready) {
-				found <- lines.Text()
-				break
-			}
+	go io.Copy(io.Discard, out)
+	p.end()
+	return nil, fmt.Errorf("%s ended, or was not ready in %v: %s", cmd.Path, startTime, said.String())
+}
+
+// end ends the server.
+func (p *program) end() {
+	p.cmd.Process.Kill()
+	<-p.exited
+}
+
+// awaitSocket waits until the server listens on a Unix socket.
+func (p *program) awaitSocket(socket string) error {
+	late := time.After(startTime)
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			return conn.Close()
 		}
-		go io.Copy(io.Discard, out)
-	}()
-	select {
-	case line, ok := <-found:
-		if !ok {
-			end()
-			return "", nil, fmt.Errorf("%s ended before it was ready", cmd.Path)
+		select {
+		case <-time.After(time.Millisecond):
+		case <-p.exited:
+			return fmt.Errorf("%s ended: %w", p.cmd.Path, err)
+		case <-late:
+			return err
 		}
-		return line, end, nil
-	case <-time.After(time.Minute):
-		end()
-		return "", nil, fmt.Errorf("%s was not ready in a minute", cmd.Path)
 	}
 }
 

@@ -16,13 +16,18 @@ func RunVersitygw(dir string) (socket string, stop func(), err error) {
 	socket = filepath.Join(temp, "s")
 	cmd := exec.Command("versitygw", "--keep-alive", "--port", socket, "posix", dir)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+S3Access, "ROOT_SECRET_ACCESS_KEY="+S3Secret)
-	_, end, err := start(cmd, "service listening on")
+	p, err := start(cmd, "service listening on")
 	if err != nil {
 		os.RemoveAll(temp)
 		return "", nil, err
 	}
-	return socket, func() {
-		end()
+	stop = func() {
+		p.end()
 		os.RemoveAll(temp)
-	}, nil
+	}
+	if err := p.awaitSocket(socket); err != nil { // it says that it listens before it does
+		stop()
+		return "", nil, err
+	}
+	return socket, stop, nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
@@ -99,6 +100,9 @@ func (b *bench) read(r ociregistry.BlobReader, err error) {
 	b.must(err)
 	b.must(r.Close())
 }
+
+// These tests count requests by a clock that is not real: what a process does now and then, such as every ten seconds,
+// is not among them, however long they take.
 
 func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 	t.Parallel()
@@ -267,15 +271,17 @@ func TestRequests_AreNotMoreThanTheTableSays(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t)
-			call := test.prepare(b)
-			b.quiet()
-			b.store.Reset()
-			call()
-			b.repos.Wait()
-			counts := b.store.Reset()
-			t.Logf("%v", counts)
-			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%v: not more than %d", counts, test.most))
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				call := test.prepare(b)
+				b.quiet()
+				b.store.Reset()
+				call()
+				b.repos.Wait()
+				counts := b.store.Reset()
+				t.Logf("%v", counts)
+				qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%v: not more than %d", counts, test.most))
+			})
 		})
 	}
 }
@@ -311,136 +317,144 @@ func (b *bench) tag(repo string, n int) ociregistry.Digest {
 
 func TestRequests_OfAProcessThatKnowsNothing(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	for i := range 20 {
-		a := b.image("app", fmt.Sprintf("i%d", i), 100)
-		var tags []string
-		for k := range 5000 {
-			tags = append(tags, fmt.Sprintf("t%d-%d", i, k))
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		for i := range 20 {
+			a := b.image("app", fmt.Sprintf("i%d", i), 100)
+			var tags []string
+			for k := range 5000 {
+				tags = append(tags, fmt.Sprintf("t%d-%d", i, k))
+			}
+			_, err := b.PushManifest(b.ctx, "app", "", a.Manifest, a.Descriptor.MediaType, tags...)
+			b.must(err)
+			b.quiet()
 		}
-		_, err := b.PushManifest(b.ctx, "app", "", a.Manifest, a.Descriptor.MediaType, tags...)
-		b.must(err)
-		b.quiet()
-	}
-	images := 21
-	count := func(most int, when string) {
-		t.Helper()
-		for _, test := range []struct {
-			name string
-			most int
-			call func(r *Registry)
-		}{
-			{"GET of a manifest by tag", most, func(r *Registry) { b.read(r.GetTag(b.ctx, "app", "t1-7")) }},
-			{"list of 100,000 tags", most - 1, func(r *Registry) {
-				tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
-				b.must(err)
-				qt.Check(t, qt.HasLen(tags, 100_000+images))
-			}},
-			{"usage", most + 4, func(r *Registry) {
-				_, err := r.Usage(b.ctx, "app")
-				b.must(err)
-			}},
-		} {
-			r := mustOpen(t, b.store, nil)
-			b.store.Reset()
-			test.call(r)
-			counts := b.store.Reset()
-			t.Logf("%s, %s: %v", test.name, when, counts)
-			qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%s, %s: %v", test.name, when, counts))
+		images := 21
+		count := func(most int, when string) {
+			t.Helper()
+			for _, test := range []struct {
+				name string
+				most int
+				call func(r *Registry)
+			}{
+				{"GET of a manifest by tag", most, func(r *Registry) { b.read(r.GetTag(b.ctx, "app", "t1-7")) }},
+				{"list of 100,000 tags", most - 1, func(r *Registry) {
+					tags, err := ociregistry.All(r.Tags(b.ctx, "app", ""))
+					b.must(err)
+					qt.Check(t, qt.HasLen(tags, 100_000+images))
+				}},
+				{"usage", most + 4, func(r *Registry) {
+					_, err := r.Usage(b.ctx, "app")
+					b.must(err)
+				}},
+			} {
+				r := mustOpen(t, b.store, nil)
+				b.store.Reset()
+				test.call(r)
+				counts := b.store.Reset()
+				t.Logf("%s, %s: %v", test.name, when, counts)
+				qt.Check(t, qt.IsTrue(counts.Total() <= test.most), qt.Commentf("%s, %s: %v", test.name, when, counts))
+			}
 		}
-	}
-	count(4, "after large pushes")
+		count(4, "after large pushes")
 
-	// The log goes on after the last snapshot, by records that the newest one carries.
-	before := b.newest(keys.Snapshots("app"))
-	for b.newest(keys.Records("app")) < before+40 {
-		images++
-		b.image("app", fmt.Sprintf("i%d", images), 100)
-		b.quiet()
-	}
-	qt.Assert(t, qt.Equals(b.newest(keys.Snapshots("app")), before))
-	count(4, "40 pushes after a snapshot")
+		// The log goes on after the last snapshot, by records that the newest one carries.
+		before := b.newest(keys.Snapshots("app"))
+		for b.newest(keys.Records("app")) < before+40 {
+			images++
+			b.image("app", fmt.Sprintf("i%d", images), 100)
+			b.quiet()
+		}
+		qt.Assert(t, qt.Equals(b.newest(keys.Snapshots("app")), before))
+		count(4, "40 pushes after a snapshot")
 
-	// When they are too many, some carry the others, until there is another snapshot.
-	for b.newest(keys.Snapshots("app")) == before {
-		images++
-		b.image("app", fmt.Sprintf("i%d", images), 100)
-		b.quiet()
-	}
-	count(4, "at the next snapshot")
+		// When they are too many, some carry the others, until there is another snapshot.
+		for b.newest(keys.Snapshots("app")) == before {
+			images++
+			b.image("app", fmt.Sprintf("i%d", images), 100)
+			b.quiet()
+		}
+		count(4, "at the next snapshot")
+	})
 }
 
 // However long the log since a snapshot is, two records have it: the newest one, and one that carries all before it.
 func TestRequests_OfAProcessThatKnowsNothingOfALongLog(t *testing.T) {
 	t.Parallel()
-	store := countstore.New(memstore.New(nil))
-	r, err := open(t.Context(), store, nil, settings{grace: defaultGrace, minTail: 1 << 20, maxCarried: 4 << 10})
-	qt.Assert(t, qt.IsNil(err))
-	defer r.Close()
-	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: r}
-	a := b.image("app", "v0", 100)
-	for i := range 1000 {
-		tag := fmt.Sprint("t", i)
-		_, err := b.PushManifest(b.ctx, "app", tag, a.Manifest, a.Descriptor.MediaType)
-		b.must(err)
-		if i%50 != 49 {
-			continue
+	synctest.Test(t, func(t *testing.T) {
+		store := countstore.New(memstore.New(nil))
+		r, err := open(t.Context(), store, nil, settings{grace: defaultGrace, minTail: 1 << 20, maxCarried: 4 << 10})
+		qt.Assert(t, qt.IsNil(err))
+		defer r.Close()
+		b := &bench{TB: t, ctx: t.Context(), store: store, Registry: r}
+		a := b.image("app", "v0", 100)
+		for i := range 1000 {
+			tag := fmt.Sprint("t", i)
+			_, err := b.PushManifest(b.ctx, "app", tag, a.Manifest, a.Descriptor.MediaType)
+			b.must(err)
+			if i%50 != 49 {
+				continue
+			}
+			other := mustOpen(t, store, nil)
+			store.Reset()
+			desc, err := other.ResolveTag(b.ctx, "app", tag)
+			b.must(err)
+			qt.Check(t, qt.Equals(desc.Digest, a.Descriptor.Digest))
+			counts := store.Reset()
+			qt.Check(t, qt.IsTrue(counts.Total() <= 3), qt.Commentf("%v after %d pushes", counts, i+1))
 		}
-		other := mustOpen(t, store, nil)
-		store.Reset()
-		desc, err := other.ResolveTag(b.ctx, "app", tag)
-		b.must(err)
-		qt.Check(t, qt.Equals(desc.Digest, a.Descriptor.Digest))
-		counts := store.Reset()
-		qt.Check(t, qt.IsTrue(counts.Total() <= 3), qt.Commentf("%v after %d pushes", counts, i+1))
-	}
-	qt.Check(t, qt.Equals(b.newest(keys.Snapshots("app")), 0))
+		qt.Check(t, qt.Equals(b.newest(keys.Snapshots("app")), 0))
+	})
 }
 
 // What a collection costs grows with blobs alone: here with a config, which is small, and a layer for each tag.
 func TestRequests_OfACollection(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	store := countstore.New(memstore.New(&memstore.Options{Now: func() time.Time { return now }}))
-	b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
-	before := 0
-	for i := range 4 {
-		for k := range 50 {
-			b.image("app", fmt.Sprintf("v%d-%d", i, k), 1<<20)
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		store := countstore.New(memstore.New(&memstore.Options{Now: func() time.Time { return now }}))
+		b := &bench{TB: t, ctx: t.Context(), store: store, Registry: mustOpen(t, store, nil)}
+		before := 0
+		for i := range 4 {
+			for k := range 50 {
+				b.image("app", fmt.Sprintf("v%d-%d", i, k), 1<<20)
+			}
+			b.quiet()
+			now = now.Add(100 * time.Hour)
+			b.store.Reset()
+			_, err := b.GC(b.ctx, nil)
+			b.must(err)
+			counts := b.store.Reset()
+			cost := counts.Total() - counts["Delete"] // of what is left over, once
+			if i > 0 {
+				more := cost - before
+				qt.Check(t, qt.IsTrue(more <= 50*(1+3+1)+20), qt.Commentf("%d more for 50 images: %v", more, counts))
+			}
+			before = cost
 		}
-		b.quiet()
-		now = now.Add(100 * time.Hour)
-		b.store.Reset()
-		_, err := b.GC(b.ctx, nil)
-		b.must(err)
-		counts := b.store.Reset()
-		cost := counts.Total() - counts["Delete"] // of what is left over, once
-		if i > 0 {
-			more := cost - before
-			qt.Check(t, qt.IsTrue(more <= 50*(1+3+1)+20), qt.Commentf("%d more for 50 images: %v", more, counts))
-		}
-		before = cost
-	}
+	})
 }
 
 // The mark of a new name goes when content has come: nobody has to look at it.
 func TestRequests_OfAListOfNewRepositories(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	for i := range 100 {
-		b.image(fmt.Sprintf("image%d", i), "v1", 100)
-		b.push(fmt.Sprintf("blob%d", i), 100)
-		_, err := b.PushManifest(b.ctx, fmt.Sprintf("manifest%d", i), "v1", []byte("text"), "text/plain")
-		b.must(err)
-	}
-	b.quiet()
-	for name, r := range map[string]*Registry{"who has pushed them": b.Registry, "another process": mustOpen(t, b.store, nil)} {
-		b.store.Reset()
-		names, err := ociregistry.All(r.Repositories(b.ctx, ""))
-		b.must(err)
-		qt.Check(t, qt.HasLen(names, 301))
-		qt.Check(t, qt.Equals(b.store.Reset().String(), "List:2"), qt.Commentf(name))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		for i := range 100 {
+			b.image(fmt.Sprintf("image%d", i), "v1", 100)
+			b.push(fmt.Sprintf("blob%d", i), 100)
+			_, err := b.PushManifest(b.ctx, fmt.Sprintf("manifest%d", i), "v1", []byte("text"), "text/plain")
+			b.must(err)
+		}
+		b.quiet()
+		for name, r := range map[string]*Registry{"who has pushed them": b.Registry, "another process": mustOpen(t, b.store, nil)} {
+			b.store.Reset()
+			names, err := ociregistry.All(r.Repositories(b.ctx, ""))
+			b.must(err)
+			qt.Check(t, qt.HasLen(names, 301))
+			qt.Check(t, qt.Equals(b.store.Reset().String(), "List:2"), qt.Commentf(name))
+		}
+	})
 }
 
 // newest returns the number of the newest record or snapshot, those of which have a prefix.

@@ -27,6 +27,7 @@ func TestContract_OnServers(t *testing.T) {
 		"azurite": func(t testing.TB) (objstore.Store, error) {
 			return azurestore.New(azurestore.Options{
 				Container: "container", URL: servers.Azure(t, "container"), Account: servers.AzureAccount, Key: servers.AzureKey,
+				Transport: servers.AzureClient(t),
 			})
 		},
 	} {

@@ -267,6 +267,42 @@ func TestSession_ThatIsBeingCommittedCanOnlyBeCommitted(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)))
 }
 
+// A process that has seen another one commit a session knows when that has ended.
+func TestSession_ThatWasBeingCommittedIsUnknownAfterThat(t *testing.T) {
+	t.Parallel()
+	blob := ocitest.NewBlob(1, 100)
+	for name, use := range map[string]func(w ociregistry.BlobWriter) error{
+		"Write": func(w ociregistry.BlobWriter) error {
+			_, err := w.Write([]byte("more"))
+			return err
+		},
+		"Commit": func(w ociregistry.BlobWriter) error {
+			_, err := w.Commit(blob.Descriptor.Digest)
+			return err
+		},
+		"Cancel": ociregistry.BlobWriter.Cancel,
+	} {
+		var meanwhile func()
+		a, b := twoProcesses(t, whileCommitting(&meanwhile))
+		id := parked(t, b, blob.Bytes())
+		held := resumed(t, a, id, 100)
+		meanwhile = func() {
+			_, err := resumed(t, a, id, -1).Write([]byte("more"))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadInvalid)), qt.Commentf(name))
+		}
+		_, err := resumed(t, b, id, 100).Commit(blob.Descriptor.Digest)
+		qt.Assert(t, qt.IsNil(err))
+		err = use(held)
+		if name == "Cancel" {
+			qt.Check(t, qt.IsNil(err)) // it has ended
+		} else {
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(name))
+		}
+		_, err = a.PushBlobChunkedResume(t.Context(), "app", id, 100, 0)
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUploadUnknown)), qt.Commentf(name))
+	}
+}
+
 // Who saw the blob there must not be told that the session was unknown: it was there by somebody's commit.
 func TestSession_ThatIsCommittedTwiceAtOnceIsCommitted(t *testing.T) {
 	t.Parallel()

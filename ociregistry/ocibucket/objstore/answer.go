@@ -1,6 +1,7 @@
 package objstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -140,8 +141,10 @@ func goodUploads(p *MultipartPage, opts MultipartOptions) error {
 	return goodNext(p.Next, opts.Next, p.Date)
 }
 
-// exactBody reads left bytes from rc, neither less nor more.
+// exactBody reads left bytes from rc, neither less nor more. It ends with its context at once, when an HTTP client may
+// not have noticed that yet.
 type exactBody struct {
+	ctx  context.Context // of the Get, which bounds the body's life
 	rc   io.ReadCloser
 	key  string
 	left int64
@@ -156,7 +159,10 @@ func (b *exactBody) Read(p []byte) (int, error) {
 		b.err = b.end()
 		return 0, b.err
 	}
-	n, err := b.rc.Read(p[:min(int64(len(p)), b.left)])
+	n, err := 0, b.ctx.Err()
+	if err == nil {
+		n, err = b.rc.Read(p[:min(int64(len(p)), b.left)])
+	}
 	b.left -= int64(n)
 	switch {
 	case err == nil:

@@ -50,7 +50,7 @@ func (c *checked) Get(ctx context.Context, key string, r Range) (*Object, error)
 		o.Body.Close()
 		return nil, bad("Get", key, o.Date, err)
 	}
-	o.Body = &exactBody{rc: o.Body, key: key, left: o.Length}
+	o.Body = &exactBody{ctx: ctx, rc: o.Body, key: key, left: o.Length}
 	return o, nil
 }
 

@@ -102,6 +102,21 @@ func TestCheck_RefusesObjectsThatCannotBe(t *testing.T) {
 	}
 }
 
+func TestCheck_EndsABodyWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	l := &liar{object: objstore.Object{Info: objstore.Info{Size: 5, ETag: "e", LastModified: now, Date: now}, Length: 5}, body: "01234"}
+	o, err := objstore.Check(l).Get(ctx, "a", objstore.Range{})
+	qt.Assert(t, qt.IsNil(err))
+	n, err := o.Body.Read(make([]byte, 2))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(n, 2))
+	cancel()
+	got, err := io.ReadAll(o.Body)
+	qt.Check(t, qt.ErrorIs(err, context.Canceled))
+	qt.Check(t, qt.HasLen(got, 0))
+}
+
 func TestCheck_RefusesListsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	entry := func(key string) objstore.Info { return objstore.Info{Key: key, ETag: "e", LastModified: now} }

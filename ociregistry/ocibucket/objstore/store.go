@@ -128,7 +128,8 @@ type Object struct {
 	Info
 	// Offset and Length say which bytes Body has.
 	Offset, Length int64
-	// Body has exactly Length bytes. It returns ErrTemporary if they do not come.
+	// Body has exactly Length bytes. It returns ErrTemporary if they do not come, and when the
+	// context of the Get has ended.
 	Body io.ReadCloser
 }
 

@@ -26,10 +26,16 @@ func line(t testing.TB, user, password string, cost int) string {
 	return user + ":" + strings.Replace(string(hash), "$2a$", "$2y$", 1) + "\n"
 }
 
+// writes counts the files that were written.
+var writes atomic.Int64
+
+// write writes a file. Each is younger than those before, although a system may count time in ticks, and use an inode
+// again, so that a file looks like one that was removed.
 func write(t testing.TB, name string, lines ...string) {
 	t.Helper()
 	tmp := name + ".new"
 	qt.Assert(t, qt.IsNil(os.WriteFile(tmp, []byte(strings.Join(lines, "")), 0o600)))
+	qt.Assert(t, qt.IsNil(os.Chtimes(tmp, time.Time{}, time.Unix(1_800_000_000+writes.Add(1), 0))))
 	qt.Assert(t, qt.IsNil(os.Rename(tmp, name)))
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
@@ -112,26 +113,28 @@ func TestCommit_ChecksAChangeAgainstThoseBeforeIt(t *testing.T) {
 
 func TestCommit_ShareRecords(t *testing.T) {
 	t.Parallel()
-	store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
-		return memstore.Fault{Delay: 5 * time.Millisecond}
-	}})
-	r := open(t, store)
-	var wg sync.WaitGroup
-	for i := range 100 {
-		wg.Go(func() {
-			if err := r.Commit(t.Context(), put(fmt.Sprint(i), fmt.Sprint("v", i))); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	records := 0
-	for _, key := range store.Keys() {
-		if strings.HasPrefix(key, keys.Records("app")) {
-			records++
+	synctest.Test(t, func(t *testing.T) {
+		store := memstore.New(&memstore.Options{Fault: func(req memstore.Request) memstore.Fault {
+			return memstore.Fault{Delay: 5 * time.Millisecond}
+		}})
+		r := open(t, store)
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				if err := r.Commit(t.Context(), put(fmt.Sprint(i), fmt.Sprint("v", i))); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-	}
-	qt.Check(t, qt.IsTrue(records < 50), qt.Commentf("%d records", records))
+		wg.Wait()
+		records := 0
+		for _, key := range store.Keys() {
+			if strings.HasPrefix(key, keys.Records("app")) {
+				records++
+			}
+		}
+		qt.Check(t, qt.IsTrue(records < 50), qt.Commentf("%d records", records))
+	})
 }
 
 // A link that is known counts until a delete of it is recorded, whoever records it, or the

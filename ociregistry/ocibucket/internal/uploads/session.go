@@ -73,7 +73,14 @@ func (s *session) acquire(ctx context.Context) error {
 	}
 }
 
-func (s *session) giveTurn() { <-s.turn }
+// giveTurn ends the turn. Of a session that is committing, nothing is known for longer: another process may end it, and
+// who is told afterwards that it can be committed would take that for another end.
+func (s *session) giveTurn() {
+	if s.saved.Status == formats.Committing {
+		s.etag = ""
+	}
+	<-s.turn
+}
 
 // finishTime bounds what goes on for a session after the context of its writer has ended.
 const finishTime = 2 * time.Minute

@@ -19,7 +19,10 @@ import (
 
 func open(t testing.TB, url string) objstore.Store {
 	t.Helper()
-	s, err := azurestore.New(azurestore.Options{Container: "container", URL: url, Account: servers.AzureAccount, Key: servers.AzureKey})
+	s, err := azurestore.New(azurestore.Options{
+		Container: "container", URL: url, Account: servers.AzureAccount, Key: servers.AzureKey,
+		Transport: servers.AzureClient(t),
+	})
 	qt.Assert(t, qt.IsNil(err))
 	return s
 }
