@@ -8,8 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,22 +207,14 @@ func TestStreamsThatNobodyReadsEnd(t *testing.T) {
 	})
 }
 
-// deadlineConn counts the write deadlines of a connection. It still accepts files.
-type deadlineConn struct {
-	*net.TCPConn
-	set *atomic.Int64
-}
-
-func (c deadlineConn) SetWriteDeadline(t time.Time) error {
-	if !t.IsZero() {
-		c.set.Add(1)
-	}
-	return c.TCPConn.SetWriteDeadline(t)
-}
-
+// deadlineListener accepts connections that note the write deadlines they get, and can be made
+// to pass.
 type deadlineListener struct {
 	net.Listener
-	set atomic.Int64
+	mu    sync.Mutex
+	conns []*net.TCPConn
+	left  []time.Duration // until each deadline, when it was set
+	late  bool            // all deadlines have passed
 }
 
 func (l *deadlineListener) Accept() (net.Conn, error) {
@@ -229,11 +222,49 @@ func (l *deadlineListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return deadlineConn{c.(*net.TCPConn), &l.set}, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, c.(*net.TCPConn))
+	return deadlineConn{c.(*net.TCPConn), l}, nil
+}
+
+// deadlines returns the time until each deadline when it was set.
+func (l *deadlineListener) deadlines() []time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.left)
+}
+
+// expire makes the deadlines pass, those that are set and those to come.
+func (l *deadlineListener) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.late = true
+	for _, c := range l.conns {
+		c.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
+
+// deadlineConn is a connection of a deadlineListener. It still accepts files.
+type deadlineConn struct {
+	*net.TCPConn
+	l *deadlineListener
+}
+
+func (c deadlineConn) SetWriteDeadline(t time.Time) error {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	if !t.IsZero() {
+		c.l.left = append(c.l.left, time.Until(t))
+		if c.l.late {
+			t = time.Unix(1, 0)
+		}
+	}
+	return c.TCPConn.SetWriteDeadline(t)
 }
 
 // TestFilesThatNobodyReadsEnd has the system send a file to a client that reads everything,
-// for which each piece has its own deadline, and to a client that stops.
+// for which each piece has its own deadline, and to a client that stops, for which one passes.
 func TestFilesThatNobodyReadsEnd(t *testing.T) {
 	t.Parallel()
 	const size = 32 << 20 // more than the system keeps for a connection
@@ -245,35 +276,40 @@ func TestFilesThatNobodyReadsEnd(t *testing.T) {
 	_, err = backend.PushBlob(t.Context(), "foo", ociregistry.Descriptor{Digest: d, Size: size}, strings.NewReader(content))
 	qt.Assert(t, qt.IsNil(err))
 
-	get := func(timeout time.Duration) (log *locked.Buffer, resp *http.Response, set *atomic.Int64, ended chan struct{}) {
+	get := func() (log *locked.Buffer, resp *http.Response, l *deadlineListener, ended chan struct{}) {
 		log, ended = new(locked.Buffer), make(chan struct{})
-		h := ociserver.New(backend, &ociserver.Options{AnswerTimeout: timeout, Logger: log.Logger()})
+		h := ociserver.New(backend, &ociserver.Options{AnswerTimeout: time.Hour, Logger: log.Logger()})
 		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			defer close(ended)
 			h.ServeHTTP(w, req)
 		}))
-		l := &deadlineListener{Listener: srv.Listener}
+		l = &deadlineListener{Listener: srv.Listener}
 		srv.Listener = l
 		srv.Start()
 		t.Cleanup(srv.Close)
 		resp, err := srv.Client().Get(srv.URL + "/v2/foo/blobs/" + string(d))
 		qt.Assert(t, qt.IsNil(err))
 		t.Cleanup(func() { resp.Body.Close() })
-		return log, resp, &l.set, ended
+		return log, resp, l, ended
 	}
 
-	log, resp, set, ended := get(0)
+	log, resp, l, ended := get()
 	hash := digest.SHA256.Digester()
 	_, err = io.Copy(hash.Hash(), resp.Body)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(hash.Digest(), d))
 	<-ended
-	qt.Check(t, qt.IsTrue(set.Load() >= size/(4<<20)))
+	set := l.deadlines()
+	qt.Check(t, qt.IsTrue(len(set) >= size/(4<<20)))
+	for _, left := range set {
+		qt.Check(t, qt.IsTrue(left > time.Hour/2 && left <= time.Hour), qt.Commentf("%v", left))
+	}
 	qt.Check(t, qt.Equals(log.String(), ""))
 
-	log, resp, _, ended = get(time.Second)
+	log, resp, l, ended = get()
 	_, err = io.CopyN(io.Discard, resp.Body, 100_000)
 	qt.Assert(t, qt.IsNil(err))
+	l.expire()
 	<-ended
 	qt.Check(t, qt.StringContains(log.String(), "status=499"))
 	qt.Check(t, qt.IsFalse(strings.Contains(log.String(), "level=ERROR")))

@@ -266,36 +266,38 @@ func TestDeadlineIsSetWithinRequest(t *testing.T) {
 // A context that ends after its request does not affect the next request of the connection.
 func TestConnectionIsKept(t *testing.T) {
 	t.Parallel()
-	h := ociserver.New(ocimem.New(), nil)
-	s := serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		ctx, cancel := context.WithCancel(req.Context())
-		defer cancel()
-		h.ServeHTTP(w, req.WithContext(ctx))
-	}))
-	content := strings.Repeat("x", 100_000)
-	d := string(digest.FromString(content))
-	reused := 0
-	ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			if info.Reused {
-				reused++
+	synctest.Test(t, func(t *testing.T) { // where no client gives a connection up because it takes long
+		h := ociserver.New(ocimem.New(), nil)
+		_, clients := serveInBubble(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			ctx, cancel := context.WithCancel(req.Context())
+			defer cancel()
+			h.ServeHTTP(w, req.WithContext(ctx))
+		}))
+		content := strings.Repeat("x", 100_000)
+		d := string(digest.FromString(content))
+		reused := 0
+		ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) {
+				if info.Reused {
+					reused++
+				}
+			},
+		})
+		for range 20 {
+			for _, r := range []string{"POST /v2/foo/blobs/uploads/?digest=" + d, "GET /v2/foo/blobs/" + d} {
+				method, path, _ := strings.Cut(r, " ")
+				req, err := http.NewRequestWithContext(ctx, method, "http://x"+path, strings.NewReader(content))
+				qt.Assert(t, qt.IsNil(err))
+				resp, err := clients["HTTP/1.1"].Do(req)
+				qt.Assert(t, qt.IsNil(err))
+				_, err = io.Copy(io.Discard, resp.Body)
+				qt.Assert(t, qt.IsNil(err))
+				resp.Body.Close()
+				qt.Assert(t, qt.IsTrue(resp.StatusCode < 300))
 			}
-		},
-	})
-	for range 20 {
-		for _, r := range []string{"POST /v2/foo/blobs/uploads/?digest=" + d, "GET /v2/foo/blobs/" + d} {
-			method, path, _ := strings.Cut(r, " ")
-			req, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(content))
-			qt.Assert(t, qt.IsNil(err))
-			resp, err := s.client.Do(req)
-			qt.Assert(t, qt.IsNil(err))
-			_, err = io.Copy(io.Discard, resp.Body)
-			qt.Assert(t, qt.IsNil(err))
-			resp.Body.Close()
-			qt.Assert(t, qt.IsTrue(resp.StatusCode < 300))
 		}
-	}
-	qt.Check(t, qt.Equals(reused, 39))
+		qt.Check(t, qt.Equals(reused, 39))
+	})
 }
 
 // No goroutine remains of a request whose client went away.
@@ -329,7 +331,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 
 	srv.Close()
 	// A handler that has returned, or was ended by a panic, takes a moment to be gone.
-	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); ; runtime.Gosched() {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		if !bytes.Contains(stacks, []byte("/ociserver.")) {

@@ -114,12 +114,17 @@ func serveHTTP2(t *testing.T, h http.Handler) *site {
 // Every request that has reached the handler before the shutdown gets its whole answer.
 func TestShutdown_AnswersEveryRequestThatHasBegun(t *testing.T) {
 	t.Parallel()
+	const mark = "Begun" // the header of answers that have begun before the shutdown
 	var begun, answered atomic.Int64
+	var stopping atomic.Bool
 	loaded := make(chan struct{})
 	h := ociserver.New(ocimem.New(), nil)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if begun.Add(1) == 100 {
-			close(loaded)
+		if !stopping.Load() {
+			w.Header().Set(mark, "true")
+			if begun.Add(1) == 100 {
+				close(loaded)
+			}
 		}
 		h.ServeHTTP(w, req)
 	})}
@@ -150,7 +155,9 @@ func TestShutdown_AnswersEveryRequestThatHasBegun(t *testing.T) {
 				if err != nil || resp.StatusCode >= 300 || method == "GET" && n != int64(len(content)) {
 					t.Errorf("%s %s: status %d, %d bytes, %v", method, path, resp.StatusCode, n, err)
 				}
-				answered.Add(1)
+				if resp.Header.Get(mark) != "" {
+					answered.Add(1)
+				}
 				return true
 			}
 			repo := fmt.Sprintf("/v2/repo%d", i)
@@ -159,6 +166,7 @@ func TestShutdown_AnswersEveryRequestThatHasBegun(t *testing.T) {
 		})
 	}
 	<-loaded
+	stopping.Store(true)
 	qt.Check(t, qt.IsNil(srv.Shutdown(context.Background())))
 	clients.Wait()
 	qt.Check(t, qt.ErrorIs(<-served, http.ErrServerClosed))

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/seed-40b21970/oci/internal/patient"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
@@ -49,6 +50,7 @@ func serveHandler(t testing.TB, h http.Handler) *site {
 
 func newSite(t testing.TB, srv *httptest.Server) *site {
 	client := srv.Client()
+	client.Transport.(*http.Transport).DialContext = patient.Dial
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &site{t: t, url: srv.URL, client: client, close: srv.Close}
 }

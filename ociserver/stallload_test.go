@@ -34,9 +34,9 @@ import (
 const stallEnv = "OCISERVER_STALL"
 
 // TestStalledBodiesCostLittle sends bodies that stall, at once or after some bytes, to a
-// separate process. It checks the memory of that process, when the bodies are answered, and
-// that other clients are not slowed down. There are 40 bodies of each kind, and 2000 with
-// OCISERVER_FULL.
+// separate process. It checks that the bodies are answered, and the memory of that process.
+// There are 40 bodies of each kind. With OCISERVER_FULL there are 2000, and the test checks when
+// they are answered, and that other clients are not slowed down.
 func TestStalledBodiesCostLittle(t *testing.T) {
 	if spec := os.Getenv(stallEnv); spec != "" {
 		serveStalled(t, spec)
@@ -64,7 +64,9 @@ func TestStalledBodiesCostLittle(t *testing.T) {
 						t.Parallel()
 					}
 					s := startStalled(t, fmt.Sprintf("%s %s %s", backend, limit, where))
-					blob := "/v2/foo/blobs/" + string(s.pushBlob("foo", strings.Repeat(helloWorld, 100_000)))
+					patience := *s
+					patience.url += "/patient"
+					blob := "/v2/foo/blobs/" + string(patience.pushBlob("foo", strings.Repeat(helloWorld, 100_000)))
 					alone := s.medianPull(blob, pulls)
 					s.do("GET", "/idle", "").want(t, http.StatusOK)
 					start := time.Now()
@@ -78,8 +80,8 @@ func TestStalledBodiesCostLittle(t *testing.T) {
 					t.Logf("%.1f MiB; the last ended after %s; a pull took %s beside them, and %s alone",
 						float64(used)/(1<<20), took.Round(time.Millisecond), beside, alone)
 					qt.Check(t, qt.IsTrue(raceDetector || used < bar))
-					qt.Check(t, qt.IsTrue(took < limit+20*time.Second))
 					if full {
+						qt.Check(t, qt.IsTrue(took < limit+20*time.Second))
 						qt.Check(t, qt.IsTrue(float64(beside) < 1.2*float64(alone)))
 					}
 					s.close()
@@ -179,6 +181,7 @@ func serveStalled(t *testing.T, spec string) {
 	var idle, most atomic.Int64
 	mux := http.NewServeMux()
 	mux.Handle("/", ociserver.New(backend, &ociserver.Options{ManifestTimeout: d, BlobTimeout: d}))
+	mux.Handle("/patient/", http.StripPrefix("/patient", ociserver.New(backend, nil)))
 	mux.HandleFunc("/idle", func(http.ResponseWriter, *http.Request) {
 		debug.FreeOSMemory()
 		idle.Store(memoryInUse())

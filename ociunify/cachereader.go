@@ -196,11 +196,34 @@ func (c *Cache) miss(ctx context.Context, at call.Call, err error) {
 // ResolveBlob implements [ociregistry.Reader.ResolveBlob].
 func (c *Cache) ResolveBlob(ctx context.Context, repo string, digest ociregistry.Digest) (ociregistry.Descriptor, error) {
 	at := call.New("ResolveBlob", repo, string(digest))
-	r, err := c.resolve(ctx, kindBlob, at, ociregistry.Interface.ResolveBlob)
+	r, err := c.resolveBlob(ctx, at)
 	if c.opts.OnLookup != nil {
 		c.looked(ctx, kindBlob, at, r.outcome, err)
 	}
 	return r.desc, err
+}
+
+// resolveBlob is ResolveBlob, and says where the descriptor comes from.
+func (c *Cache) resolveBlob(ctx context.Context, at call.Call) (resolved, error) {
+	if c.fetching.Load() > 0 {
+		if desc, ok := c.fetchedBlob(c.key(kindBlob, at.Repository, at.Ref)); ok {
+			return resolved{desc, OutcomeFetched}, nil
+		}
+	}
+	return c.resolve(ctx, kindBlob, at, ociregistry.Interface.ResolveBlob)
+}
+
+// fetchedBlob returns the descriptor of a blob that has arrived in whole, and that the cache
+// registry has yet to take.
+func (c *Cache) fetchedBlob(k key) (desc ociregistry.Descriptor, ok bool) {
+	c.mu.Lock()
+	f := c.fetches[k]
+	c.mu.Unlock()
+	if f == nil {
+		return desc, false
+	}
+	p := f.progress()
+	return p.desc, p.done && p.err == nil
 }
 
 // ResolveManifest implements [ociregistry.Reader.ResolveManifest].

@@ -225,6 +225,30 @@ func testCallersWhoLeave(t *testing.T, finish bool, stage int) {
 	qt.Check(t, qt.IsNil(c.Close()))
 }
 
+// A blob that a caller has read is known, even if the cache registry has yet to take it.
+func TestCache_ResolvesABlobThatIsYetToBeKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mem := ocimem.New()
+		origin, cache := count(mem), count(ocimem.New())
+		layer := pushed(t, mem, "foo", 1).Blobs[2]
+		c := ociunify.NewCache(cache, origin, nil)
+		take := cache.hold("PushBlob")
+		got, err := readBlob(t.Context(), c, "foo", layer.Descriptor.Digest)
+		wantBytes(t, got, err, layer.Bytes())
+		origin.set("", errBroken)
+		arrived, err := c.ResolveBlob(t.Context(), "foo", layer.Descriptor.Digest)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(arrived.Size, layer.Descriptor.Size))
+		close(take)
+		synctest.Wait()
+		kept, err := c.ResolveBlob(t.Context(), "foo", layer.Descriptor.Digest)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(arrived, kept))
+		qt.Check(t, qt.IsNil(c.Close()))
+	})
+}
+
 func TestCache_BoundsTheMemoryOfManyReaders(t *testing.T) {
 	const n, size = 300, 64 << 20
 	mem := ocimem.New()
@@ -240,16 +264,19 @@ func TestCache_BoundsTheMemoryOfManyReaders(t *testing.T) {
 	open := origin.hold("GetBlob")
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	var asking sync.WaitGroup
+	var asking, joined sync.WaitGroup
 	var wrong atomic.Int64
+	joined.Add(n)
 	for i := range n {
 		asking.Go(func() {
 			rd, err := c.GetBlob(t.Context(), "foo", blob.Descriptor.Digest)
+			joined.Done()
 			if err != nil {
 				wrong.Add(1)
 				return
 			}
 			defer rd.Close()
+			joined.Wait() // for those who would have to fetch it again if all others had left
 			// A few read all; the others leave after some of it.
 			want := int64(size)
 			if i%20 != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/patient"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -138,6 +139,9 @@ var dockerAccept = http.Header{"Accept": {
 // docker speaks like the Docker engine to the registry at a URL.
 type docker struct{ base string }
 
+// dockerClient gets the answers to requests that the server refuses to read.
+var dockerClient = &http.Client{Transport: &http.Transport{DialContext: patient.Dial}}
+
 // do makes a request and returns the answer and its body. The target is a path,
 // or a whole URL.
 func (d docker) do(t *testing.T, method, target string, body io.Reader, header http.Header) (*http.Response, []byte) {
@@ -154,7 +158,7 @@ func (d docker) do(t *testing.T, method, target string, body io.Reader, header h
 	if method == http.MethodGet {
 		req.Header.Set("Accept-Encoding", "identity")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := dockerClient.Do(req)
 	qt.Assert(t, qt.IsNil(err))
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
@@ -179,8 +180,8 @@ func TestCollectsWhileItServes(t *testing.T) {
 				break
 			}
 		}
+		awaitLog(t, log, `blobs=1 uploads=0 bytes=3`) // which comes when all is collected
 		qt.Check(t, qt.Equals(stop(), 0))
-		qt.Check(t, qt.StringContains(log.String(), `blobs=1 uploads=0 bytes=3`))
 	}
 }
 
@@ -204,18 +205,20 @@ func removedBlob(t *testing.T, url string) bool {
 
 func TestProgressLine_IsShownAndCleared(t *testing.T) {
 	t.Parallel()
-	var out bytes.Buffer
-	line := &progressLine{w: &out}
-	line.clear()
-	line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 1, Blobs: 2}, Repository: strings.Repeat("a", 100)})
-	line.show(ocigc.Progress{Repository: "too soon"})
-	line.clear()
-	line.last = time.Time{}
-	line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 3}, Repository: "b"})
-	want := []string{"1 repository, 2 blobs: " + strings.Repeat("a", 40), "\r\x1b[K", "3 repositories, nothing: b"}
-	qt.Check(t, qt.Equals(out.String(), strings.Join(want, "")))
-	qt.Check(t, qt.IsNil(newProgressLine(&out)))
-	(*progressLine)(nil).show(ocigc.Progress{})
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		line := &progressLine{w: &out}
+		line.clear()
+		line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 1, Blobs: 2}, Repository: strings.Repeat("a", 100)})
+		line.show(ocigc.Progress{Repository: "too soon"})
+		line.clear()
+		time.Sleep(time.Second)
+		line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 3}, Repository: "b"})
+		want := []string{"1 repository, 2 blobs: " + strings.Repeat("a", 40), "\r\x1b[K", "3 repositories, nothing: b"}
+		qt.Check(t, qt.Equals(out.String(), strings.Join(want, "")))
+		qt.Check(t, qt.IsNil(newProgressLine(&out)))
+		(*progressLine)(nil).show(ocigc.Progress{})
+	})
 }
 
 func TestCounts_AreEnglish(t *testing.T) {

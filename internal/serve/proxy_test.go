@@ -245,9 +245,8 @@ func TestProxy_PassesErrorsOn(t *testing.T) {
 // no origin.
 func TestProxy_OfNothingIsABadGateway(t *testing.T) {
 	t.Parallel()
-	o := startOrigin(t, http.NotFoundHandler())
+	o := &origin{Server: &httptest.Server{URL: "http://127.0.0.1:1"}} // where nothing listens
 	d, _ := o.proxy(t)
-	o.Close()
 	resp, body := d.do(t, "GET", "/v2/foo/manifests/v1", nil, nil)
 	qt.Check(t, qt.Equals(resp.StatusCode, http.StatusBadGateway), qt.Commentf("%s", body))
 	resp, _ = d.do(t, "GET", "/v2/", nil, nil)

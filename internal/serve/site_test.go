@@ -19,11 +19,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/locked"
+	"github.com/seed-40b21970/oci/ocimem"
+	"github.com/seed-40b21970/oci/ociserver"
 )
 
 // writeCertificate writes a new certificate for localhost and its key, and returns a pool
@@ -157,16 +160,40 @@ func TestUploadMax_RefusesLargerBlobs(t *testing.T) {
 	}
 }
 
+// only is a listener that accepts the connections of a channel.
+type only chan net.Conn
+
+func (o only) Accept() (net.Conn, error) {
+	c, ok := <-o
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (o only) Close() error   { close(o); return nil }
+func (o only) Addr() net.Addr { return &net.TCPAddr{} }
+
 func TestTimeout_EndsRequestsOfClientsThatSendNothing(t *testing.T) {
 	t.Parallel()
-	url, _, _ := start(t, "-timeout", "50ms")
-	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/v2"))
-	qt.Assert(t, qt.IsNil(err))
-	defer conn.Close()
-	io.WriteString(conn, "POST /v2/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nfo")
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.StringContains(line, " 408 "))
+	synctest.Test(t, func(t *testing.T) {
+		cfg, err := Program{}.parseFlags([]string{"-mem", "-timeout", "7s"}, io.Discard)
+		qt.Assert(t, qt.IsNil(err))
+		problems, requests := cfg.site.loggers(io.Discard)
+		srv := cfg.site.server(ociserver.New(ocimem.New(), cfg.site.options(problems)), problems, requests)
+		conns := make(only, 1)
+		go srv.Serve(conns)
+		defer srv.Close()
+		conn, far := net.Pipe()
+		defer conn.Close()
+		conns <- far
+		start := time.Now()
+		io.WriteString(conn, "POST /v2/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nfo")
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.StringContains(line, " 408 "))
+		qt.Check(t, qt.Equals(time.Since(start), 7*time.Second)) // of the bubble's clock
+	})
 }
 
 func TestLogFormat_JSON(t *testing.T) {

@@ -64,7 +64,7 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 	cmd.Stdin = strings.NewReader(serverURL)
 	var out boundedBuffer
 	cmd.Stdout = &out
-	cmd.WaitDelay = time.Second // a child of the helper may hold its output open
+	cmd.WaitDelay = 10 * time.Second // a child of the helper may hold its output open
 	err := cmd.Run()
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):

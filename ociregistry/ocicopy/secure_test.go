@@ -6,10 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -108,6 +110,17 @@ func (s *secured) dial(t *testing.T, config *tls.Config, user, password string) 
 	return c
 }
 
+// hungUp reports whether a pass failed because the server hung up on the client. In TLS 1.3, a
+// server checks the certificate of a client that may write already, and that may notice that it
+// cannot before it reads why.
+func hungUp(s Summary) bool {
+	if len(s.Failures) != 1 {
+		return false
+	}
+	err, op := s.Failures[0].Err, (*net.OpError)(nil)
+	return errors.Is(err, net.ErrClosed) || errors.As(err, &op) && op.Op == "write"
+}
+
 // The error says what is wrong with certificates or credentials, and contains no secret.
 // Nothing is written to the destination. With a wrong certificate, no request reaches the
 // source.
@@ -141,6 +154,9 @@ func TestCopy_SaysWhatIsWrongWithCertificatesAndCredentials(t *testing.T) {
 				source := s.dial(t, test.config, test.user, test.password)
 				m := mustMirror(t, dst, &MirrorOptions{Attempts: -1}, hub(source, Rule{Repositories: "a"}))
 				summary := mustPass(t, m)
+				for !test.reached && hungUp(summary) {
+					summary = mustPass(t, m)
+				}
 				qt.Check(t, qt.Equals(s.requests.Load() > 0, test.reached))
 				if test.want == "" {
 					qt.Check(t, qt.DeepEquals(summary, Summary{Updated: 1}))

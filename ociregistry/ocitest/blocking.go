@@ -206,21 +206,27 @@ func closedUpload(t *test) {
 		ociregistry.BlobWriter.Cancel,
 	} {
 		w := t.mustStart("foo", 0)
-		begun, done := make(chan struct{}), make(chan error, 1)
+		begun, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		go func() {
 			_, err := w.Write(make([]byte, 100))
 			close(begun)
 			for n := 0; err == nil && n < 1<<20; n++ {
 				_, err = w.Write(make([]byte, 10))
 			}
+			if err == nil {
+				<-ended
+				_, err = w.Write(make([]byte, 10))
+			}
 			done <- err
 		}()
 		<-begun
 		name := []string{"Close", "Cancel"}[i]
-		if err := end(w); err != nil {
+		err := end(w)
+		close(ended)
+		if err != nil {
 			t.Errorf("%s of an upload while another goroutine writes: %v", name, err)
 		}
-		err := t.promptly("Write to an upload that another goroutine ended", func() error { return <-done })
+		err = t.promptly("Write to an upload that another goroutine ended", func() error { return <-done })
 		if err == nil {
 			t.Errorf("Write after another goroutine called %s: got no error", name)
 		}

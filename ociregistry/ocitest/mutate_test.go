@@ -48,8 +48,8 @@ func TestDefectsAreCaught(t *testing.T) {
 					if !g.serial {
 						t.Parallel()
 					}
-					// Where goroutines have to meet, once may not be enough.
-					for range 5 {
+					// Where goroutines have to meet, a few times may not be enough.
+					for range 100 {
 						if d.run(t, c).failed {
 							return
 						}

@@ -42,7 +42,7 @@ type Options struct {
 	AdoptsUploadIDs bool
 
 	// Patience is the time after which a call that must not block has failed. It matters
-	// only if something is wrong. Zero means ten seconds.
+	// only if something is wrong. Zero means half a minute.
 	Patience time.Duration
 }
 

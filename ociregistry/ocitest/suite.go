@@ -94,7 +94,7 @@ func newSuite(newRegistry func(testing.TB) ociregistry.Interface, opts *Options)
 	s.opts.Absent = s.opts.Absent.closure()
 	s.opts.Denied = s.opts.Denied.closure() &^ s.opts.Absent
 	if s.opts.Patience == 0 {
-		s.opts.Patience = 10 * time.Second
+		s.opts.Patience = 30 * time.Second
 	}
 	return s
 }
