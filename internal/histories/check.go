@@ -26,8 +26,8 @@ type violation struct {
 }
 
 // maxSteps bounds the search for an order of what one repository went through. Steps are counted, and not time, so
-// that the speed of the machine has no say in what is found.
-const maxSteps = 20_000_000
+// that the speed of the machine has no say in what is found. Most searches take some hundred, few ten thousand.
+const maxSteps = 2_000_000
 
 // check looks for repositories whose part of a history is not linearizable, or cannot be found to be within maxSteps.
 func check(events []*Event) (violations []*violation) {
