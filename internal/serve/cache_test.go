@@ -72,7 +72,7 @@ func TestWhole_FetchesTheImageOfAManifest(t *testing.T) {
 		qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusOK))
 		for _, blob := range [][]byte{config, layer} {
 			file := filepath.Join(dir, "a/b/blobs/sha256", digest.FromBytes(blob).Encoded())
-			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+			for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 				if _, err := os.Stat(file); err == nil {
 					break
 				}

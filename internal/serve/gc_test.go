@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
@@ -174,18 +175,15 @@ func TestCollectsWhileItServes(t *testing.T) {
 	t.Parallel()
 	for _, storage := range [][]string{{"-mem"}, {"-dir", t.TempDir()}} {
 		url, log, stop := start(t, append(storage, "-gc-interval", "10ms", "-gc-delay", "0", "-gc-untagged")...)
-		for {
-			if strings.Contains(log.String(), `msg="collected garbage"`) && removedBlob(t, url) {
-				break
-			}
-		}
+		awaitLog(t, log, `msg="collected garbage"`)
+		pushUntilRemoved(t, url)
+		awaitLog(t, log, `blobs=1 uploads=0 bytes=3`)
 		qt.Check(t, qt.Equals(stop(), 0))
-		qt.Check(t, qt.StringContains(log.String(), `blobs=1 uploads=0 bytes=3`))
 	}
 }
 
-// removedBlob reports whether a blob is gone that it pushes, if it is not there.
-func removedBlob(t *testing.T, url string) bool {
+// pushUntilRemoved pushes a blob, and waits until it is gone.
+func pushUntilRemoved(t *testing.T, url string) {
 	const digest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 	resp, err := http.Post(url+"/foo/blobs/uploads/?digest="+digest, "", strings.NewReader("foo"))
 	qt.Assert(t, qt.IsNil(err))
@@ -197,25 +195,27 @@ func removedBlob(t *testing.T, url string) bool {
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusNotFound {
-			return true
+			return
 		}
 	}
 }
 
 func TestProgressLine_IsShownAndCleared(t *testing.T) {
 	t.Parallel()
-	var out bytes.Buffer
-	line := &progressLine{w: &out}
-	line.clear()
-	line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 1, Blobs: 2}, Repository: strings.Repeat("a", 100)})
-	line.show(ocigc.Progress{Repository: "too soon"})
-	line.clear()
-	line.last = time.Time{}
-	line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 3}, Repository: "b"})
-	want := []string{"1 repository, 2 blobs: " + strings.Repeat("a", 40), "\r\x1b[K", "3 repositories, nothing: b"}
-	qt.Check(t, qt.Equals(out.String(), strings.Join(want, "")))
-	qt.Check(t, qt.IsNil(newProgressLine(&out)))
-	(*progressLine)(nil).show(ocigc.Progress{})
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		line := &progressLine{w: &out}
+		line.clear()
+		line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 1, Blobs: 2}, Repository: strings.Repeat("a", 100)})
+		line.show(ocigc.Progress{Repository: "too soon"})
+		line.clear()
+		time.Sleep(time.Second)
+		line.show(ocigc.Progress{Summary: ocigc.Summary{Repositories: 3}, Repository: "b"})
+		want := []string{"1 repository, 2 blobs: " + strings.Repeat("a", 40), "\r\x1b[K", "3 repositories, nothing: b"}
+		qt.Check(t, qt.Equals(out.String(), strings.Join(want, "")))
+		qt.Check(t, qt.IsNil(newProgressLine(&out)))
+		(*progressLine)(nil).show(ocigc.Progress{})
+	})
 }
 
 func TestCounts_AreEnglish(t *testing.T) {
