@@ -28,7 +28,7 @@ func All(t testing.TB) Count {
 // connection whose other side was closed.
 func (c Count) Check(t testing.TB) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); ; runtime.Gosched() {
 		now := All(t)
 		if now.goroutines <= c.goroutines && now.descriptors <= c.descriptors {
 			return
