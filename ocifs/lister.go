@@ -38,7 +38,7 @@ func (r *Registry) repositories(ctx context.Context, startAfter string, yield fu
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		has, err := r.repos.Exists(name)
+		has, err := r.repos.Exists(name, dir)
 		if disk.IsExhausted(err) {
 			return false, err
 		}

@@ -10,13 +10,20 @@ import (
 
 // Do calls f for all numbers below n, up to concurrency of them at a time, and returns
 // when all calls have returned. After an error of f it may leave numbers out; the error
-// wraps those of f.
+// wraps those of f. If a call panics, so does Do, with the same value, in the goroutine of the
+// caller, who may recover.
 func Do(concurrency, n int, f func(i int) error) error {
 	var wg sync.WaitGroup
 	var next atomic.Int64
+	var panicked atomic.Pointer[any]
 	errs := make([]error, min(concurrency, n))
 	for w := range errs {
 		wg.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					panicked.Store(&v)
+				}
+			}()
 			for errs[w] == nil {
 				i := int(next.Add(1)) - 1
 				if i >= n {
@@ -27,6 +34,9 @@ func Do(concurrency, n int, f func(i int) error) error {
 		})
 	}
 	wg.Wait()
+	if v := panicked.Load(); v != nil {
+		panic(*v)
+	}
 	return errors.Join(errs...)
 }
 

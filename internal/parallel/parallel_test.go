@@ -83,3 +83,21 @@ func TestEach_ReturnsTheErrorOfItsContext(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(parallel.Each(ctx, 2, []int{1, 2, 3}, never), context.Canceled))
 	qt.Check(t, qt.IsNil(parallel.Each(t.Context(), 2, nil, never)))
 }
+
+// A caller that recovers, as servers do, need not know that there were other goroutines.
+func TestDo_PanicsInTheGoroutineOfItsCaller(t *testing.T) {
+	t.Parallel()
+	var called atomic.Int32
+	panicking := func(i int) error {
+		called.Add(1)
+		if i == 3 {
+			panic("three")
+		}
+		return nil
+	}
+	qt.Check(t, qt.PanicMatches(func() { parallel.Do(2, 10, panicking) }, "three"))
+	qt.Check(t, qt.Equals(called.Load(), 10))
+	qt.Check(t, qt.PanicMatches(func() {
+		parallel.Each(t.Context(), 2, []int{1, 2, 3, 4}, func(_ context.Context, i int) error { return panicking(i) })
+	}, "three"))
+}

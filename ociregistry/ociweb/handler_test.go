@@ -217,13 +217,26 @@ func TestErrors_OfTheRegistryAreAnsweredAsTheAPIDoes(t *testing.T) {
 	}
 }
 
+// A page reads several manifests at a time: one that panics does not end the process.
 func TestPanics_AreAnsweredAndLogged(t *testing.T) {
 	t.Parallel()
-	var log locked.Buffer
-	h := ociweb.New(&ociregistry.Funcs{Tags_: func(context.Context, string, string) iter.Seq2[string, error] { panic("oh") }},
-		&ociweb.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	qt.Check(t, qt.Equals(get(t, h, "/r/foo").status, http.StatusInternalServerError))
-	qt.Check(t, qt.StringContains(log.String(), "panic=oh"))
+	for name, reg := range map[string]*ociregistry.Funcs{
+		"of the page": {Tags_: func(context.Context, string, string) iter.Seq2[string, error] { panic("oh") }},
+		"of a row": {
+			Tags_: func(context.Context, string, string) iter.Seq2[string, error] {
+				return ociregistry.SliceSeq([]string{"v1", "v2"})
+			},
+			GetTag_: func(context.Context, string, string) (ociregistry.BlobReader, error) { panic("oh") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log locked.Buffer
+			h := ociweb.New(reg, &ociweb.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			qt.Check(t, qt.Equals(get(t, h, "/r/foo").status, http.StatusInternalServerError))
+			qt.Check(t, qt.StringContains(log.String(), "panic=oh"))
+		})
+	}
 }
 
 // Many registries have no catalog. A page that opens what is known by name is better than an

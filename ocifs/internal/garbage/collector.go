@@ -106,11 +106,11 @@ func (c *collection) Repositories(ctx context.Context, startAfter string) iter.S
 			stopped = stopped || !yield(name, nil)
 			return !stopped
 		}
-		err := c.Repos.EachDir(startAfter, func(name, _ string) (more bool, err error) {
+		err := c.Repos.EachDir(startAfter, func(name, dir string) (more bool, err error) {
 			if err := ctx.Err(); err != nil || stopped {
 				return false, err
 			}
-			has, err := c.Repos.Exists(name)
+			has, err := c.Repos.Exists(name, dir)
 			if disk.IsExhausted(err) {
 				return false, err
 			}

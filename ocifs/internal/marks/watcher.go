@@ -54,6 +54,7 @@ type Watcher struct {
 	seen       fs.FileInfo // the log, when it was read last
 	offset     int64       // the log was read up to here
 	marked     []string    // the repositories that had a mark then
+	all        bool        // any repository may have changed since
 }
 
 // Changes are what a [Watcher] has found out.
@@ -64,100 +65,103 @@ type Changes struct {
 	Unmarked []string // those of which others have removed it since the last call
 }
 
-// Changes returns what has changed since the last call. The first time, that may be all.
+// Changes returns what has changed since the last call that returned no error. The first time,
+// that may be all.
 func (w *Watcher) Changes() (c Changes, err error) {
-	moved, err := w.move()
-	if err != nil {
+	if err := w.move(); err != nil {
 		return c, err
 	}
-	begun, err := w.begin()
-	if err != nil {
+	if err := w.begin(); err != nil {
 		return c, err
 	}
 	// Before a mark is removed, its name is in the log: it is here or there.
 	if c.Marked, _, err = w.Dir.namesIn(w.Dir.watched()); err != nil {
 		return c, err
 	}
+	if err := w.read(&c); err != nil {
+		return c, err
+	}
 	// A mark that is there may have its name in the log already, and be removed only later.
-	c.Folded, w.marked = w.marked, c.Marked
-	lost, err := w.read(&c)
-	c.All = moved || begun || lost
-	return c, err
+	c.Folded = append(c.Folded, w.marked...)
+	w.marked = c.Marked
+	c.All, w.all = w.all, false
+	return c, nil
 }
 
-// move moves the marks to where they are watched, and reports whether some may have been
-// removed elsewhere.
-func (w *Watcher) move() (bool, error) {
+// move moves the marks to where they are watched. Some may have been removed elsewhere.
+func (w *Watcher) move() error {
 	d := w.Dir
 	if info, err := disk.Lstat(d.FS, d.Path); info == nil {
-		return false, err
+		return err
 	}
 	if there, err := disk.Lstat(d.FS, d.watched()); err != nil {
-		return false, err
+		return err
 	} else if there == nil {
 		err := d.FS.Rename(d.Path, d.watched())
 		if disk.IsAbsent(err) {
 			err = nil // another watcher was first
 		}
-		return true, err
+		w.all = true
+		return err
 	}
 	// Somebody made the directory before he saw that the marks are watched.
 	entries, err := d.FS.ReadDir(d.Path, 0)
 	if err != nil && !disk.IsAbsent(err) {
-		return false, err
+		return err
 	}
+	w.all = true
 	for _, e := range entries {
 		err := d.FS.Rename(filepath.Join(d.Path, e.Name()), filepath.Join(d.watched(), e.Name()))
 		if err != nil && !disk.IsAbsent(err) {
-			return false, err
+			return err
 		}
 	}
 	d.FS.Remove(d.Path) // if there are marks again, the next call moves them
-	return true, nil
+	return nil
 }
 
-// begin makes the directory and the log, if they do not exist, and reports whether it has made
-// the log.
-func (w *Watcher) begin() (bool, error) {
+// begin makes the directory and the log, if they do not exist.
+func (w *Watcher) begin() error {
 	d := w.Dir
 	if info, err := disk.Lstat(d.FS, d.log()); info != nil || err != nil {
-		return false, err
+		return err
 	}
 	if err := disk.MakeDirs(d.FS, filepath.Dir(d.Path), d.watched()); err != nil {
-		return false, err
+		return err
 	}
+	w.all = true
 	f, err := d.FS.OpenFile(d.log(), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, disk.FilePerm)
 	if errors.Is(err, fs.ErrExist) {
-		return true, nil
+		return nil
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 	if _, err = f.Write([]byte(rand.Text() + "\n")); err != nil {
 		d.FS.Remove(d.log())
 	}
-	return true, err
+	return err
 }
 
 // generationSize is the length of the first line of a log.
 var generationSize = int64(len(rand.Text()) + 1)
 
-// read adds the names that were appended to the log since it was read last, and reports whether
-// some may have been lost.
-func (w *Watcher) read(c *Changes) (lost bool, err error) {
+// read adds the names that were appended to the log since it was read last. Some may have been
+// lost.
+func (w *Watcher) read(c *Changes) error {
 	d := w.Dir
 	info, err := disk.Lstat(d.FS, d.log())
 	if err != nil || info != nil && disk.Unchanged(info, w.seen) {
-		return false, err
+		return err
 	}
 	text, err := disk.ReadFirst(d.FS, d.log(), -1)
 	if err != nil {
-		return false, err
+		return err
 	}
 	generation := text[:min(generationSize, int64(len(text)))]
-	lost = generation != w.generation || int64(len(text)) < w.offset
-	if lost {
+	if generation != w.generation || int64(len(text)) < w.offset {
+		w.all = true
 		w.generation, w.offset = generation, min(generationSize, int64(len(text)))
 	}
 	rest := text[w.offset:]
@@ -166,7 +170,7 @@ func (w *Watcher) read(c *Changes) (lost bool, err error) {
 		id, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		switch {
 		case ociregistry.CheckRepository(name) != nil:
-			lost = true
+			w.all = true
 		case id == d.ID:
 			c.Folded = append(c.Folded, name)
 		default:
@@ -175,5 +179,5 @@ func (w *Watcher) read(c *Changes) (lost bool, err error) {
 	}
 	w.offset += int64(len(rest))
 	w.seen = info
-	return lost, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package marks
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 )
 
 // watchBed is a directory of marks that one process watches and others change.
@@ -156,6 +158,44 @@ func TestWatcher_LooksAtAllIfTheLogIsLost(t *testing.T) {
 			qt.Check(t, qt.IsTrue(c.All || slices.Contains(c.Unmarked, "b")))
 		})
 	}
+}
+
+// What a call does not tell because it fails, the next one does.
+func TestWatcher_TellsLaterWhatACallThatFailsHasFound(t *testing.T) {
+	t.Parallel()
+	failed := 0
+	for at := 1; ; at++ {
+		b := newWatchBed(t)
+		hooks := &disktest.Hooks{}
+		b.watcher.Dir.FS = hooks
+		b.add(b.other, "a")
+		b.want(true, "a", "")
+		b.other.Remove("a")
+		b.add(b.other, "b")
+		b.mine.Remove("b")
+		qt.Assert(t, qt.IsNil(os.Mkdir(b.mine.Path, disk.DirPerm))) // so that the next call tells of all
+		calls := 0
+		hooks.Set(func(string, string) error {
+			if calls++; calls == at {
+				return fs.ErrInvalid
+			}
+			return nil
+		})
+		c, err := b.watcher.Changes()
+		if err == nil {
+			qt.Check(t, qt.IsTrue(c.All))
+			if calls < at {
+				break
+			}
+			continue
+		}
+		failed++
+		hooks.Set(nil)
+		c, err = b.watcher.Changes()
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(c.All), qt.Commentf("call %d", at))
+	}
+	qt.Check(t, qt.IsTrue(failed > 3))
 }
 
 // A log that nobody reads any more does not grow without bound.

@@ -178,25 +178,28 @@ func (repo *Repository) exists() (bool, error) {
 	return repo.hasBlobs()
 }
 
-// Exists reports whether a repository holds anything. For most repositories it need
-// not read the state: a file below blobs is enough, unless the journal may say that
-// it is not a blob.
-func (set *Set) Exists(name string) (bool, error) {
-	repo := set.Use(name)
-	defer repo.Release()
-	info, err := disk.Lstat(set.fs, repo.journal)
+// Exists reports whether a repository, which has or would have that directory, holds anything.
+// For most repositories it need not read the state: a file below blobs is enough, unless the
+// journal may say that it is not a blob.
+func (set *Set) Exists(name, dir string) (bool, error) {
+	journalInfo, err := disk.Lstat(set.fs, layout.JournalPath(dir))
 	if err != nil {
 		return false, err
 	}
-	if info == nil || info.Size() <= int64(journal.HeaderSize) {
-		index, err := disk.Lstat(set.fs, repo.index)
+	empty := journalInfo == nil || journalInfo.Size() <= int64(journal.HeaderSize)
+	if empty {
+		index, err := disk.Lstat(set.fs, layout.IndexPath(dir))
 		if err != nil {
 			return false, err
 		}
-		if index == nil {
-			return false, repo.checkNoBlobs()
+		if index != nil {
+			return set.store.HasAny(dir, func(ociregistry.Digest) bool { return true })
 		}
-		return repo.hasBlobs()
+	}
+	repo := set.Use(name)
+	defer repo.Release()
+	if empty {
+		return false, repo.checkNoBlobs()
 	}
 	err = repo.Find()
 	if errors.Is(err, ociregistry.ErrNameUnknown) {
