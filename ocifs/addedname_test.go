@@ -18,6 +18,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -27,34 +28,36 @@ import (
 // first.
 func TestPushManifest_SyncsNameOfBlobBeingAdded(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	dir := scratch.Kept(t)
-	r, h := openHooked(t, dir, nil)
-	for _, text := range []string{"1", "2"} { // and it is anchored
-		_, err := r.PushManifest(ctx, "foo", "", []byte(text), "text/plain")
-		qt.Assert(t, qt.IsNil(err))
-	}
-	b := ocitest.NewBlob(1, 100_000)
-	contents := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`, b.Descriptor.Digest, b.Descriptor.Size)
-
-	blobs := filepath.Join(dir, "foo", "blobs", "sha256")
-	var syncs, before int
-	var pushErr error
-	h.Set(func(op, name string) error {
-		switch {
-		case op == "SyncDir" && name == blobs:
-			syncs++
-		case op == "Link" && strings.HasPrefix(name, filepath.Join(dir, ".ocifs", "blobs")): // in foo it has been linked
-			_, pushErr = r.PushManifest(ctx, "foo", "v1", []byte(contents), "application/vnd.oci.image.manifest.v1+json")
-			before = syncs
+	disktest.Still(t, func(t *testing.T) {
+		ctx := t.Context()
+		dir := scratch.Kept(t)
+		r, h := openHooked(t, dir, nil)
+		for _, text := range []string{"1", "2"} { // and it is anchored
+			_, err := r.PushManifest(ctx, "foo", "", []byte(text), "text/plain")
+			qt.Assert(t, qt.IsNil(err))
 		}
-		return nil
+		b := ocitest.NewBlob(1, 100_000)
+		contents := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`, b.Descriptor.Digest, b.Descriptor.Size)
+
+		blobs := filepath.Join(dir, "foo", "blobs", "sha256")
+		var syncs, before int
+		var pushErr error
+		h.Set(func(op, name string) error {
+			switch {
+			case op == "SyncDir" && name == blobs:
+				syncs++
+			case op == "Link" && strings.HasPrefix(name, filepath.Join(dir, ".ocifs", "blobs")): // in foo it has been linked
+				_, pushErr = r.PushManifest(ctx, "foo", "v1", []byte(contents), "application/vnd.oci.image.manifest.v1+json")
+				before = syncs
+			}
+			return nil
+		})
+		_, err := r.PushBlob(ctx, "foo", b.Descriptor, b.NewReader())
+		h.Set(nil)
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.IsNil(pushErr))
+		qt.Check(t, qt.Not(qt.Equals(before, 0)))
 	})
-	_, err := r.PushBlob(ctx, "foo", b.Descriptor, b.NewReader())
-	h.Set(nil)
-	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.IsNil(pushErr))
-	qt.Check(t, qt.Not(qt.Equals(before, 0)))
 }
 
 // TestPushManifest_SyncsNameAddedByOtherRegistry stops a push of a blob before its
@@ -82,70 +85,72 @@ func TestPushManifest_SyncsNameAddedByOtherRegistry(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := scratch.Kept(t)
-			first, firstFS := openHooked(t, dir, nil)
-			reg, fsys := first, firstFS
-			if test.another {
-				reg, fsys = openHooked(t, dir, nil)
-			}
-			for _, r := range []*Registry{first, reg} { // the first push of each makes more durable
-				_, err := r.PushManifest(ctx, "foo", "before", []byte(`{"schemaVersion":2,"manifests":[]}`), ocispec.MediaTypeImageIndex)
-				qt.Assert(t, qt.IsNil(err))
-			}
+			disktest.Still(t, func(t *testing.T) {
+				dir := scratch.Kept(t)
+				first, firstFS := openHooked(t, dir, nil)
+				reg, fsys := first, firstFS
+				if test.another {
+					reg, fsys = openHooked(t, dir, nil)
+				}
+				for _, r := range []*Registry{first, reg} { // the first push of each makes more durable
+					_, err := r.PushManifest(ctx, "foo", "before", []byte(`{"schemaVersion":2,"manifests":[]}`), ocispec.MediaTypeImageIndex)
+					qt.Assert(t, qt.IsNil(err))
+				}
 
-			blobs := filepath.Join(dir, "foo", "blobs", "sha256")
-			added, goOn := make(chan struct{}), make(chan struct{})
-			reached := sync.OnceFunc(func() { close(added) })
-			firstFS.Set(func(op, name string) error {
-				if op != "SyncDir" || name != blobs {
+				blobs := filepath.Join(dir, "foo", "blobs", "sha256")
+				added, goOn := make(chan struct{}), make(chan struct{})
+				reached := sync.OnceFunc(func() { close(added) })
+				firstFS.Set(func(op, name string) error {
+					if op != "SyncDir" || name != blobs {
+						return nil
+					}
+					if _, err := os.Lstat(filepath.Join(blobs, blob.Digest.Encoded())); err == nil { // else it is a fold
+						reached()
+						<-goOn
+					}
 					return nil
+				})
+				if !test.adding {
+					close(goOn)
 				}
-				if _, err := os.Lstat(filepath.Join(blobs, blob.Digest.Encoded())); err == nil { // else it is a fold
-					reached()
-					<-goOn
+				var push sync.WaitGroup
+				push.Go(func() {
+					_, err := first.PushBlob(ctx, "foo", blob, bytes.NewReader(data))
+					qt.Check(t, qt.IsNil(err))
+				})
+				<-added
+				if !test.adding {
+					push.Wait()
 				}
-				return nil
-			})
-			if !test.adding {
-				close(goOn)
-			}
-			var push sync.WaitGroup
-			push.Go(func() {
-				_, err := first.PushBlob(ctx, "foo", blob, bytes.NewReader(data))
-				qt.Check(t, qt.IsNil(err))
-			})
-			<-added
-			if !test.adding {
-				push.Wait()
-			}
 
-			var mu sync.Mutex
-			var synced []string
-			fsys.Set(func(op, name string) error {
+				var mu sync.Mutex
+				var synced []string
+				fsys.Set(func(op, name string) error {
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case op == "SyncDir" && name == blobs:
+						synced = append(synced, "blobs")
+					case op == "file.Sync" && strings.Contains(name, "journal"):
+						synced = append(synced, "journal")
+					}
+					return nil
+				})
+				_, err := reg.PushManifest(ctx, "foo", "tag", image, ocispec.MediaTypeImageManifest)
+				qt.Assert(t, qt.IsNil(err))
 				mu.Lock()
-				defer mu.Unlock()
-				switch {
-				case op == "SyncDir" && name == blobs:
-					synced = append(synced, "blobs")
-				case op == "file.Sync" && strings.Contains(name, "journal"):
-					synced = append(synced, "journal")
+				got := slices.Clone(synced)
+				mu.Unlock()
+				if test.adding {
+					close(goOn)
 				}
-				return nil
+				push.Wait()
+				want := []string{"journal"}
+				if test.want {
+					want = []string{"blobs", "journal"}
+				}
+				qt.Check(t, qt.DeepEquals(got, want))
 			})
-			_, err := reg.PushManifest(ctx, "foo", "tag", image, ocispec.MediaTypeImageManifest)
-			qt.Assert(t, qt.IsNil(err))
-			mu.Lock()
-			got := slices.Clone(synced)
-			mu.Unlock()
-			if test.adding {
-				close(goOn)
-			}
-			push.Wait()
-			want := []string{"journal"}
-			if test.want {
-				want = []string{"blobs", "journal"}
-			}
-			qt.Check(t, qt.DeepEquals(got, want))
 		})
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
 
+// The contract is not checked beside other tests: it measures what the process allocates.
 func TestContract(t *testing.T) {
-	t.Parallel()
 	tests := []struct {
 		name     string
 		opts     ocifs.Options
@@ -26,7 +26,6 @@ func TestContract(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
 			ocitest.Run(t, func(t testing.TB) ociregistry.Interface {
 				r := newRegistry(t, &test.opts)
 				if test.verified {

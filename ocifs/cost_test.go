@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
@@ -59,62 +60,67 @@ func entryOf(text, tag string) string {
 // page does not look for all of them again.
 func TestAbsentManifests_AreListedInLinearTime(t *testing.T) {
 	t.Parallel()
-	const n = 3000
-	present := `{"schemaVersion":2,"manifests":[]}`
-	r, fsys := counted(t, func(dir string) {
-		var entries []string
-		for i := range n {
-			entries = append(entries, entryOf(fmt.Sprint(i), fmt.Sprintf("absent%05d", i)))
-		}
-		entries = append(entries, entryOf(present, "present"))
-		writeLayout(t, filepath.Join(dir, "app"), entries, present)
-	})
-	tags, err := ociregistry.All(r.Tags(t.Context(), "app", ""))
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.DeepEquals(tags, []string{"present"}))
-	qt.Check(t, qt.IsTrue(fsys.Count("Lstat") < 2*n), qt.Commentf("%d", fsys.Count("Lstat")))
-	tags, err = ociregistry.All(r.Tags(t.Context(), "app", "present0"))
-	qt.Check(t, qt.IsNil(err))
-	qt.Check(t, qt.HasLen(tags, 0))
+	disktest.Still(t, func(t *testing.T) {
+		const n = 3000
+		present := `{"schemaVersion":2,"manifests":[]}`
+		r, fsys := counted(t, func(dir string) {
+			var entries []string
+			for i := range n {
+				entries = append(entries, entryOf(fmt.Sprint(i), fmt.Sprintf("absent%05d", i)))
+			}
+			entries = append(entries, entryOf(present, "present"))
+			writeLayout(t, filepath.Join(dir, "app"), entries, present)
+		})
+		tags, err := ociregistry.All(r.Tags(t.Context(), "app", ""))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(tags, []string{"present"}))
+		qt.Check(t, qt.IsTrue(fsys.Count("Lstat") < 2*n), qt.Commentf("%d", fsys.Count("Lstat")))
+		tags, err = ociregistry.All(r.Tags(t.Context(), "app", "present0"))
+		qt.Check(t, qt.IsNil(err))
+		qt.Check(t, qt.HasLen(tags, 0))
 
-	// To find out what they name takes one look at each. Then a call about one blob,
-	// or a page, looks at no other.
-	_, err = r.ResolveBlob(t.Context(), "app", digest.FromString("blob"))
-	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUnknown)))
-	err = r.DeleteBlob(t.Context(), "app", digest.FromString(present)) // which makes a journal: all is read anew
-	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrInUse)))
-	before := fsys.Count("Lstat") + fsys.Count("OpenFile")
-	for range 10 {
+		// To find out what they name takes one look at each. Then a call about one blob,
+		// or a page, looks at no other.
 		_, err = r.ResolveBlob(t.Context(), "app", digest.FromString("blob"))
 		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUnknown)))
-		_, err = ociregistry.All(r.Referrers(t.Context(), "app", digest.FromString("subject"), ""))
-		qt.Check(t, qt.IsNil(err))
-		err = r.DeleteBlob(t.Context(), "app", digest.FromString(present))
+		err = r.DeleteBlob(t.Context(), "app", digest.FromString(present)) // which makes a journal: all is read anew
 		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrInUse)))
-	}
-	after := fsys.Count("Lstat") + fsys.Count("OpenFile")
-	qt.Check(t, qt.IsTrue(after-before < 400), qt.Commentf("%d", after-before))
+		synctest.Wait() // a snapshot is written
+		before := fsys.Count("Lstat") + fsys.Count("OpenFile")
+		for range 10 {
+			_, err = r.ResolveBlob(t.Context(), "app", digest.FromString("blob"))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrBlobUnknown)))
+			_, err = ociregistry.All(r.Referrers(t.Context(), "app", digest.FromString("subject"), ""))
+			qt.Check(t, qt.IsNil(err))
+			err = r.DeleteBlob(t.Context(), "app", digest.FromString(present))
+			qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrInUse)))
+		}
+		after := fsys.Count("Lstat") + fsys.Count("OpenFile")
+		qt.Check(t, qt.IsTrue(after-before < 400), qt.Commentf("%d", after-before))
+	})
 }
 
 // The first page of many tags looks only for its own manifests.
 func TestTags_FirstPageLooksAtItself(t *testing.T) {
 	t.Parallel()
-	r, fsys := counted(t, func(dir string) {
-		var entries, contents []string
-		for i := range 600 {
-			text := fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"i":%d}`, i)
-			entries, contents = append(entries, entryOf(text, fmt.Sprintf("v%04d", i))), append(contents, text)
+	disktest.Still(t, func(t *testing.T) {
+		r, fsys := counted(t, func(dir string) {
+			var entries, contents []string
+			for i := range 600 {
+				text := fmt.Sprintf(`{"schemaVersion":2,"manifests":[],"i":%d}`, i)
+				entries, contents = append(entries, entryOf(text, fmt.Sprintf("v%04d", i))), append(contents, text)
+			}
+			writeLayout(t, filepath.Join(dir, "app"), entries, contents...)
+		})
+		n := 0
+		for _, err := range r.Tags(t.Context(), "app", "v0199") {
+			qt.Assert(t, qt.IsNil(err))
+			if n++; n == 100 {
+				break
+			}
 		}
-		writeLayout(t, filepath.Join(dir, "app"), entries, contents...)
+		qt.Check(t, qt.IsTrue(fsys.Count("Lstat") < 2*ordered.BatchSize), qt.Commentf("%d", fsys.Count("Lstat")))
 	})
-	n := 0
-	for _, err := range r.Tags(t.Context(), "app", "v0199") {
-		qt.Assert(t, qt.IsNil(err))
-		if n++; n == 100 {
-			break
-		}
-	}
-	qt.Check(t, qt.IsTrue(fsys.Count("Lstat") < 2*ordered.BatchSize), qt.Commentf("%d", fsys.Count("Lstat")))
 }
 
 // A page of referrers reads only its own referrers.

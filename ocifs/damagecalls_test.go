@@ -247,7 +247,7 @@ func (b *bed) testRepair(t *testing.T, damaged func() (*fixture, string), locked
 
 // inTime ends all tests if f hangs.
 func inTime(t *testing.T, f func()) {
-	timer := time.AfterFunc(time.Minute, func() { panic(t.Name() + " hangs") })
+	timer := time.AfterFunc(5*time.Minute, func() { panic(t.Name() + " hangs") })
 	defer timer.Stop()
 	f()
 }

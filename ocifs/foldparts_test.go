@@ -61,28 +61,30 @@ func foldAll(t *testing.T, repo *repos.Repository) {
 // while another has made a file of the blob and is about to fold the rest.
 func TestDeleteBlob_ThatFailsDuringFoldKeepsTheBlob(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	dir := scratch.Kept(t)
-	opts := &Options{NoSync: true}
-	r, first := openHooked(t, dir, opts)
-	other, h := openHooked(t, dir, opts)
-	b := ocitest.NewBlob(1, 100)
-	_, err := r.PushBlob(ctx, "foo", b.Descriptor, b.NewReader())
-	qt.Assert(t, qt.IsNil(err))
-	repo := used(t, r, "foo")
-	foldSome(t, first, repo)
+	disktest.Still(t, func(t *testing.T) {
+		ctx := t.Context()
+		dir := scratch.Kept(t)
+		opts := &Options{NoSync: true}
+		r, first := openHooked(t, dir, opts)
+		other, h := openHooked(t, dir, opts)
+		b := ocitest.NewBlob(1, 100)
+		_, err := r.PushBlob(ctx, "foo", b.Descriptor, b.NewReader())
+		qt.Assert(t, qt.IsNil(err))
+		repo := used(t, r, "foo")
+		foldSome(t, first, repo)
 
-	h.Set(func(op, name string) error {
-		if op == "file.WriteAt" && strings.HasSuffix(name, "journal") {
-			return os.ErrInvalid
-		}
-		return nil
+		h.Set(func(op, name string) error {
+			if op == "file.WriteAt" && strings.HasSuffix(name, "journal") {
+				return os.ErrInvalid
+			}
+			return nil
+		})
+		qt.Assert(t, qt.ErrorIs(other.DeleteBlob(ctx, "foo", b.Descriptor.Digest), os.ErrInvalid))
+		h.Set(nil)
+		foldAll(t, repo)
+		_, err = r.ResolveBlob(ctx, "foo", b.Descriptor.Digest)
+		qt.Check(t, qt.IsNil(err))
 	})
-	qt.Assert(t, qt.ErrorIs(other.DeleteBlob(ctx, "foo", b.Descriptor.Digest), os.ErrInvalid))
-	h.Set(nil)
-	foldAll(t, repo)
-	_, err = r.ResolveBlob(ctx, "foo", b.Descriptor.Digest)
-	qt.Check(t, qt.IsNil(err))
 }
 
 // TestFold_SyncsDirectoryMadeByOtherProgram folds into a directory for SHA-512 that
@@ -90,23 +92,25 @@ func TestDeleteBlob_ThatFailsDuringFoldKeepsTheBlob(t *testing.T) {
 // restarted.
 func TestFold_SyncsDirectoryMadeByOtherProgram(t *testing.T) {
 	t.Parallel()
-	dir := scratch.Kept(t)
-	r, h := openHooked(t, dir, nil)
-	data := []byte("content")
-	desc := ociregistry.Descriptor{Digest: digest.SHA512.FromBytes(data), Size: int64(len(data))}
-	_, err := r.PushBlob(t.Context(), "foo", desc, strings.NewReader(string(data)))
-	qt.Assert(t, qt.IsNil(err))
-	blobs := filepath.Join(dir, "foo", "blobs")
-	qt.Assert(t, qt.IsNil(os.Mkdir(filepath.Join(blobs, "sha512"), 0o755)))
+	disktest.Still(t, func(t *testing.T) {
+		dir := scratch.Kept(t)
+		r, h := openHooked(t, dir, nil)
+		data := []byte("content")
+		desc := ociregistry.Descriptor{Digest: digest.SHA512.FromBytes(data), Size: int64(len(data))}
+		_, err := r.PushBlob(t.Context(), "foo", desc, strings.NewReader(string(data)))
+		qt.Assert(t, qt.IsNil(err))
+		blobs := filepath.Join(dir, "foo", "blobs")
+		qt.Assert(t, qt.IsNil(os.Mkdir(filepath.Join(blobs, "sha512"), 0o755)))
 
-	synced := make(chan struct{}, 10)
-	h.Set(func(op, name string) error {
-		if op == "SyncDir" && name == blobs {
-			synced <- struct{}{}
-		}
-		return nil
+		synced := make(chan struct{}, 10)
+		h.Set(func(op, name string) error {
+			if op == "SyncDir" && name == blobs {
+				synced <- struct{}{}
+			}
+			return nil
+		})
+		foldAll(t, used(t, r, "foo"))
+		h.Set(nil)
+		qt.Check(t, qt.Not(qt.Equals(len(synced), 0)))
 	})
-	foldAll(t, used(t, r, "foo"))
-	h.Set(nil)
-	qt.Check(t, qt.Not(qt.Equals(len(synced), 0)))
 }

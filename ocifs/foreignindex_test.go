@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -269,46 +270,48 @@ func TestForeignFiles_KeepDirectoryOfEmptyRepository(t *testing.T) {
 // The registry notices changes that other programs make while it is open.
 func TestForeignIndex_ChangesAreNoticedWhileOpen(t *testing.T) {
 	t.Parallel()
-	const repo = "app"
-	a, b, c := image(1), image(2), image(3)
-	f := newFixture(t, ocifs.Options{})
-	layout := newForeign(t, f.path(repo), a)
-	layout.index(named(a.Descriptor, "v1"))
-	wantTags(t, f, repo, "v1")
+	disktest.Still(t, func(t *testing.T) {
+		const repo = "app"
+		a, b, c := image(1), image(2), image(3)
+		f := newFixture(t, ocifs.Options{})
+		layout := newForeign(t, f.path(repo), a)
+		layout.index(named(a.Descriptor, "v1"))
+		wantTags(t, f, repo, "v1")
 
-	layout.add(b)
-	layout.index(named(a.Descriptor, "v1"), named(b.Descriptor, "v2"))
-	wantTags(t, f, repo, "v1", "v2")
-	wantArtifact(t, f, repo, b, "v2")
+		layout.add(b)
+		layout.index(named(a.Descriptor, "v1"), named(b.Descriptor, "v2"))
+		wantTags(t, f, repo, "v1", "v2")
+		wantArtifact(t, f, repo, b, "v2")
 
-	// It does not know of what is in the journal alone; both are kept.
-	must(t, f).MustPush(repo, c, "v3")
-	layout.index(named(a.Descriptor, "v1"), named(b.Descriptor, "v2"), named(b.Descriptor, "v4"), line(a.Descriptor, `"x":1`))
-	wantTags(t, f, repo, "v1", "v2", "v3", "v4")
-	f.reopen()
-	wantTags(t, f, repo, "v1", "v2", "v3", "v4")
-	wantArtifact(t, f, repo, c, "v3")
-	qt.Check(t, qt.SliceContains(rawEntries(t, f.path(repo)), line(a.Descriptor, `"x":1`)))
+		// It does not know of what is in the journal alone; both are kept.
+		must(t, f).MustPush(repo, c, "v3")
+		layout.index(named(a.Descriptor, "v1"), named(b.Descriptor, "v2"), named(b.Descriptor, "v4"), line(a.Descriptor, `"x":1`))
+		wantTags(t, f, repo, "v1", "v2", "v3", "v4")
+		f.reopen()
+		wantTags(t, f, repo, "v1", "v2", "v3", "v4")
+		wantArtifact(t, f, repo, c, "v3")
+		qt.Check(t, qt.SliceContains(rawEntries(t, f.path(repo)), line(a.Descriptor, `"x":1`)))
 
-	// It writes in place, and deletes.
-	writeFile(t, f.path(repo, "index.json"), `{"schemaVersion":2,"manifests":[`+named(c.Descriptor, "v9")+`]}`)
-	wantTags(t, f, repo, "v9")
-	wantArtifact(t, f, repo, c, "v9")
-	wantNoManifest(t, f, repo, a.Descriptor.Digest)
-	f.reopen()
-	wantTags(t, f, repo, "v9")
+		// It writes in place, and deletes.
+		writeFile(t, f.path(repo, "index.json"), `{"schemaVersion":2,"manifests":[`+named(c.Descriptor, "v9")+`]}`)
+		wantTags(t, f, repo, "v9")
+		wantArtifact(t, f, repo, c, "v9")
+		wantNoManifest(t, f, repo, a.Descriptor.Digest)
+		f.reopen()
+		wantTags(t, f, repo, "v9")
 
-	// It makes a repository, and removes one.
-	newForeign(t, f.path("made"), a).index(named(a.Descriptor, "v1"))
-	wantArtifact(t, f, "made", a, "v1")
-	wantRepositories(t, f, repo, "made")
-	qt.Assert(t, qt.IsNil(os.RemoveAll(f.path("made"))))
-	wantRepositories(t, f, repo)
-	_, err := f.ResolveTag(t.Context(), "made", "v1")
-	qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrNameUnknown)))
-	must(t, f).MustPush("made", b, "v2")
-	f.reopen()
-	wantTags(t, f, "made", "v2")
+		// It makes a repository, and removes one.
+		newForeign(t, f.path("made"), a).index(named(a.Descriptor, "v1"))
+		wantArtifact(t, f, "made", a, "v1")
+		wantRepositories(t, f, repo, "made")
+		qt.Assert(t, qt.IsNil(os.RemoveAll(f.path("made"))))
+		wantRepositories(t, f, repo)
+		_, err := f.ResolveTag(t.Context(), "made", "v1")
+		qt.Check(t, qt.ErrorIs(err, error(ociregistry.ErrNameUnknown)))
+		must(t, f).MustPush("made", b, "v2")
+		f.reopen()
+		wantTags(t, f, "made", "v2")
+	})
 }
 
 // A root that zot wrote is served as it is.

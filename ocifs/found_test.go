@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -33,22 +34,24 @@ func TestPush_FoundInJournalIsDurable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			dir := scratch.Kept(t)
-			other, _ := openHooked(t, dir, &Options{NoSync: true})
-			r, h := openHooked(t, dir, nil)
-			qt.Assert(t, qt.IsNil(test.push(t, other)))
-			var syncs atomic.Int64
-			h.Set(func(op, name string) error {
-				if op == "file.Sync" && strings.HasSuffix(name, filepath.Join("foo", layout.PrivateDir, "journal")) {
-					syncs.Add(1)
-				}
-				return nil
+			disktest.Still(t, func(t *testing.T) {
+				dir := scratch.Kept(t)
+				other, _ := openHooked(t, dir, &Options{NoSync: true})
+				r, h := openHooked(t, dir, nil)
+				qt.Assert(t, qt.IsNil(test.push(t, other)))
+				var syncs atomic.Int64
+				h.Set(func(op, name string) error {
+					if op == "file.Sync" && strings.HasSuffix(name, filepath.Join("foo", layout.PrivateDir, "journal")) {
+						syncs.Add(1)
+					}
+					return nil
+				})
+				qt.Assert(t, qt.IsNil(test.push(t, r)))
+				first := syncs.Load()
+				qt.Check(t, qt.Not(qt.Equals(first, 0)))
+				qt.Assert(t, qt.IsNil(test.push(t, r))) // which finds that it is durable
+				qt.Check(t, qt.Equals(syncs.Load(), first))
 			})
-			qt.Assert(t, qt.IsNil(test.push(t, r)))
-			first := syncs.Load()
-			qt.Check(t, qt.Not(qt.Equals(first, 0)))
-			qt.Assert(t, qt.IsNil(test.push(t, r))) // which finds that it is durable
-			qt.Check(t, qt.Equals(syncs.Load(), first))
 		})
 	}
 }

@@ -111,17 +111,12 @@ func peakHeap(b *testing.B) (stop func() float64) {
 	}
 }
 
-// pullMedian returns the median of the times of pulls of an image, until stop ends.
+// pullMedian returns the median of the times of pulls of an image, until stop ends, but of one
+// at least.
 func pullMedian(b *testing.B, r *Registry, repos int, stop <-chan struct{}) float64 {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var times []time.Duration
 	for {
-		select {
-		case <-stop:
-			slices.Sort(times)
-			return float64(times[len(times)/2].Microseconds())
-		case <-time.After(2 * time.Millisecond):
-		}
 		n := rnd.IntN(repos)
 		repo, tag := fmt.Sprintf("r%d/s%d", n/100, n%100), fmt.Sprintf("v%d", 1+rnd.IntN(9))
 		start := time.Now()
@@ -130,6 +125,12 @@ func pullMedian(b *testing.B, r *Registry, repos int, stop <-chan struct{}) floa
 		_, err = io.Copy(io.Discard, rd)
 		qt.Assert(b, qt.IsNil(errors.Join(err, rd.Close())))
 		times = append(times, time.Since(start))
+		select {
+		case <-stop:
+			slices.Sort(times)
+			return float64(times[len(times)/2].Microseconds())
+		case <-time.After(2 * time.Millisecond):
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-quicktest/qt"
@@ -46,30 +47,33 @@ func TestNoIndex_IsNotOfARepositoryThatIsBeingMade(t *testing.T) {
 			t.Parallel()
 			made := true
 			for moment := int64(1); made; moment++ {
-				dir := scratch.Kept(t)
-				fsys := new(disktest.Hooks)
-				reg, err := open(fsys, dir, "", nil)
-				qt.Assert(t, qt.IsNil(err))
-				another, err := New(dir, nil)
-				qt.Assert(t, qt.IsNil(err))
-				var looks atomic.Int64
 				made = false
-				fsys.Set(func(op, name string) error {
-					if op == "Lstat" && filepath.Base(name) == "index.json" && looks.Add(1) == moment {
-						made = true
-						// Where the first holds the lock, no other can.
-						ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-						defer cancel()
-						if push(ctx, another) == nil {
-							return fs.ErrNotExist
+				disktest.Still(t, func(t *testing.T) {
+					dir := scratch.Kept(t)
+					fsys := new(disktest.Hooks)
+					reg, err := open(fsys, dir, "", nil)
+					qt.Assert(t, qt.IsNil(err))
+					another, err := New(dir, nil)
+					qt.Assert(t, qt.IsNil(err))
+					synctest.Wait() // for what opening does in the background
+					var looks atomic.Int64
+					fsys.Set(func(op, name string) error {
+						if op == "Lstat" && filepath.Base(name) == "index.json" && looks.Add(1) == moment {
+							made = true
+							// Where the first holds the lock, no other can.
+							ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+							defer cancel()
+							if push(ctx, another) == nil {
+								return fs.ErrNotExist
+							}
 						}
-					}
-					return nil
+						return nil
+					})
+					qt.Check(t, qt.IsNil(call(t.Context(), reg)), qt.Commentf("at look %d", moment))
+					fsys.Set(nil)
+					qt.Check(t, qt.IsNil(reg.Close()))
+					qt.Check(t, qt.IsNil(another.Close()))
 				})
-				qt.Check(t, qt.IsNil(call(t.Context(), reg)), qt.Commentf("at look %d", moment))
-				fsys.Set(nil)
-				qt.Check(t, qt.IsNil(reg.Close()))
-				qt.Check(t, qt.IsNil(another.Close()))
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/manifest"
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -407,14 +408,16 @@ func TestNoIndex_WithoutBlobsIsNoError(t *testing.T) {
 // A repository whose journal has what was pushed continues without its index.json.
 func TestNoIndex_WithJournalIsRestored(t *testing.T) {
 	t.Parallel()
-	const repo = "app"
-	f := newFixture(t, ocifs.Options{})
-	must(t, f).MustPushBlob(repo, data(3, 50_000))
-	must(t, f).MustPush(repo, image(1), "v1")
-	if err := os.Remove(f.path(repo, "index.json")); errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
-	must(t, f).MustPush(repo, image(2), "v2")
-	f.reopen()
-	wantTags(t, f, repo, "v1", "v2")
+	disktest.Still(t, func(t *testing.T) {
+		const repo = "app"
+		f := newFixture(t, ocifs.Options{})
+		must(t, f).MustPushBlob(repo, data(3, 50_000))
+		must(t, f).MustPush(repo, image(1), "v1")
+		if err := os.Remove(f.path(repo, "index.json")); errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		must(t, f).MustPush(repo, image(2), "v2")
+		f.reopen()
+		wantTags(t, f, repo, "v1", "v2")
+	})
 }

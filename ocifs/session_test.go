@@ -18,6 +18,7 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -169,31 +170,33 @@ func TestSession_ExpiresOnlyWhenIdle(t *testing.T) {
 // A session that expires while the registry is closed is removed when it is opened.
 func TestSession_ExpiredIsRemovedByOpening(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, ocifs.Options{UploadExpiry: time.Hour})
-	for range 3 {
-		w, err := f.PushBlobChunked(t.Context(), "app", 0)
-		qt.Assert(t, qt.IsNil(err))
-		_, err = w.Write(data(1, 50_000))
-		qt.Assert(t, qt.IsNil(err))
-	}
-	f.close()
-	age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
-	f.open()
-	young, err := f.PushBlobChunked(t.Context(), "app", 0)
-	qt.Assert(t, qt.IsNil(err))
-	_, err = young.Write(data(2, 50_000))
-	qt.Assert(t, qt.IsNil(err))
-	eventually(t, "the old sessions are gone", func() bool {
-		for _, name := range sessionFiles(t, f.dir) {
-			if !strings.HasPrefix(name, young.ID()) {
-				return false
-			}
+	disktest.Still(t, func(t *testing.T) {
+		f := newFixture(t, ocifs.Options{UploadExpiry: time.Hour})
+		for range 3 {
+			w, err := f.PushBlobChunked(t.Context(), "app", 0)
+			qt.Assert(t, qt.IsNil(err))
+			_, err = w.Write(data(1, 50_000))
+			qt.Assert(t, qt.IsNil(err))
 		}
-		return true
+		f.close()
+		age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
+		f.open()
+		young, err := f.PushBlobChunked(t.Context(), "app", 0)
+		qt.Assert(t, qt.IsNil(err))
+		_, err = young.Write(data(2, 50_000))
+		qt.Assert(t, qt.IsNil(err))
+		eventually(t, "the old sessions are gone", func() bool {
+			for _, name := range sessionFiles(t, f.dir) {
+				if !strings.HasPrefix(name, young.ID()) {
+					return false
+				}
+			}
+			return true
+		})
+		_, err = young.Commit(describe(data(2, 50_000)).Digest)
+		qt.Assert(t, qt.IsNil(err))
+		wantEmptyPrivate(t, f)
 	})
-	_, err = young.Commit(describe(data(2, 50_000)).Digest)
-	qt.Assert(t, qt.IsNil(err))
-	wantEmptyPrivate(t, f)
 }
 
 // age makes all files below dir older.

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/ocifs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -110,25 +111,27 @@ func TestSession_LeavesNothingAfterItsEnd(t *testing.T) {
 		for _, size := range []int64{200, 300_000} {
 			t.Run(fmt.Sprint(e.name, "/", size), func(t *testing.T) {
 				t.Parallel()
-				f := newFixture(t, ocifs.Options{})
-				content := data(1, size)
-				e.end(t, f, content)
-				if e.blob {
-					wantBlob(t, f, repo, content)
-				} else {
-					wantRepositories(t, f)
-				}
-				wantEmptyPrivate(t, f)
-				var bytes int64
-				for name, what := range tree(t, f.dir) {
-					if strings.Contains(what, string(content[:100])) {
-						bytes++
-						qt.Check(t, qt.StringContains(name, "blobs"))
+				disktest.Still(t, func(t *testing.T) {
+					f := newFixture(t, ocifs.Options{})
+					content := data(1, size)
+					e.end(t, f, content)
+					if e.blob {
+						wantBlob(t, f, repo, content)
+					} else {
+						wantRepositories(t, f)
 					}
-				}
-				if !e.blob {
-					qt.Check(t, qt.Equals(bytes, 0))
-				}
+					wantEmptyPrivate(t, f)
+					var bytes int64
+					for name, what := range tree(t, f.dir) {
+						if strings.Contains(what, string(content[:100])) {
+							bytes++
+							qt.Check(t, qt.StringContains(name, "blobs"))
+						}
+					}
+					if !e.blob {
+						qt.Check(t, qt.Equals(bytes, 0))
+					}
+				})
 			})
 		}
 	}
@@ -145,37 +148,39 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // A limit on bytes shows that the bytes of ended sessions are released.
 func TestSession_ReleasesItsBytesAtItsEnd(t *testing.T) {
 	t.Parallel()
-	const repo = "app"
-	f := newFixture(t, ocifs.Options{MaxBytes: 100_000, UploadExpiry: time.Hour})
-	content := data(1, 90_000)
-	for i := range 10 {
-		w, err := f.PushBlobChunked(t.Context(), repo, 0)
-		qt.Assert(t, qt.IsNil(err))
-		_, err = w.Write(content)
-		qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
-		switch i % 5 {
-		case 0:
-			err = w.Cancel()
-		case 1:
-			if _, err = w.Commit(digest.FromString("other")); errors.Is(err, ociregistry.ErrDigestInvalid) {
-				err = nil
-			}
-		case 2:
-			_, err = w.Commit(describe(content).Digest)
-			qt.Check(t, qt.IsNil(f.DeleteBlob(t.Context(), repo, describe(content).Digest)))
-		case 3:
-			f.reopen()
-			w, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+	disktest.Still(t, func(t *testing.T) {
+		const repo = "app"
+		f := newFixture(t, ocifs.Options{MaxBytes: 100_000, UploadExpiry: time.Hour})
+		content := data(1, 90_000)
+		for i := range 10 {
+			w, err := f.PushBlobChunked(t.Context(), repo, 0)
 			qt.Assert(t, qt.IsNil(err))
-			err = w.Cancel()
-		case 4:
-			qt.Assert(t, qt.IsNil(w.Close()))
-			age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
-			if _, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0); errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
-				err = nil
+			_, err = w.Write(content)
+			qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
+			switch i % 5 {
+			case 0:
+				err = w.Cancel()
+			case 1:
+				if _, err = w.Commit(digest.FromString("other")); errors.Is(err, ociregistry.ErrDigestInvalid) {
+					err = nil
+				}
+			case 2:
+				_, err = w.Commit(describe(content).Digest)
+				qt.Check(t, qt.IsNil(f.DeleteBlob(t.Context(), repo, describe(content).Digest)))
+			case 3:
+				f.reopen()
+				w, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0)
+				qt.Assert(t, qt.IsNil(err))
+				err = w.Cancel()
+			case 4:
+				qt.Assert(t, qt.IsNil(w.Close()))
+				age(t, filepath.Join(f.dir, ".ocifs", "uploads"), 2*time.Hour)
+				if _, err = f.PushBlobChunkedResume(t.Context(), repo, w.ID(), -1, 0); errors.Is(err, ociregistry.ErrBlobUploadUnknown) {
+					err = nil
+				}
 			}
+			qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
 		}
-		qt.Assert(t, qt.IsNil(err), qt.Commentf("round %d", i))
-	}
-	wantEmptyPrivate(t, f)
+		wantEmptyPrivate(t, f)
+	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociregistry/ocitest"
 )
@@ -39,20 +40,22 @@ func TestUsage_CountsConcurrentPushesOfABlobOnce(t *testing.T) {
 // and in files, and of a deleted manifest whose file still exists.
 func TestUsage_CountsUnfinishedFold(t *testing.T) {
 	t.Parallel()
-	dir := scratch.Kept(t)
-	opts := &Options{NoSync: true, MaxBytes: 1 << 20}
-	r, h := openHooked(t, dir, opts)
-	var digests []ociregistry.Digest
-	for i := range 3 {
-		desc, err := r.PushManifest(t.Context(), "foo", "", ocitest.NewBlob(uint64(i), 100).Bytes(), "text/plain")
-		qt.Assert(t, qt.IsNil(err))
-		digests = append(digests, desc.Digest)
-	}
-	foldSome(t, h, used(t, r, "foo"))
-	qt.Assert(t, qt.IsNil(r.DeleteManifest(t.Context(), "foo", digests[0])))
-	qt.Check(t, qt.Equals(r.quota.Used(), 200))
-	next, _ := openHooked(t, dir, opts)
-	qt.Check(t, qt.Equals(next.quota.Used(), 200))
+	disktest.Still(t, func(t *testing.T) {
+		dir := scratch.Kept(t)
+		opts := &Options{NoSync: true, MaxBytes: 1 << 20}
+		r, h := openHooked(t, dir, opts)
+		var digests []ociregistry.Digest
+		for i := range 3 {
+			desc, err := r.PushManifest(t.Context(), "foo", "", ocitest.NewBlob(uint64(i), 100).Bytes(), "text/plain")
+			qt.Assert(t, qt.IsNil(err))
+			digests = append(digests, desc.Digest)
+		}
+		foldSome(t, h, used(t, r, "foo"))
+		qt.Assert(t, qt.IsNil(r.DeleteManifest(t.Context(), "foo", digests[0])))
+		qt.Check(t, qt.Equals(r.quota.Used(), 200))
+		next, _ := openHooked(t, dir, opts)
+		qt.Check(t, qt.Equals(next.quota.Used(), 200))
+	})
 }
 
 // A manifest that was deleted before it became a file is not counted by the next registry.

@@ -44,8 +44,8 @@ func platformIndex(platforms ...string) *ocitest.Artifact {
 // awaitLog waits until the log has a text.
 func awaitLog(t *testing.T, log *locked.Buffer, text string) {
 	t.Helper()
-	for !strings.Contains(log.String(), text) {
-		time.Sleep(time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(log.String(), text); time.Sleep(time.Millisecond) {
+		qt.Assert(t, qt.IsTrue(time.Now().Before(deadline)), qt.Commentf("log: %s", log))
 	}
 }
 

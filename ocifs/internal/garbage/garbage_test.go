@@ -159,35 +159,37 @@ func TestOrphanAll_MakesYoungWhatAManifestKeeps(t *testing.T) {
 // A turn of a sweep has the journal for no more than maxThings.
 func TestSweep_GivesBackTheJournal(t *testing.T) {
 	t.Parallel()
-	b := newBed(t)
-	repo := b.use("foo")
-	var texts []string
-	var ops []repostate.Op
-	for i := range 3*maxThings + 1 {
-		texts = append(texts, strings.Repeat("x", i+1))
-		ops = append(ops, blob(texts[i]))
-	}
-	b.commit(repo, append(ops, put("kept", "", nil, "v1"))...)
-	b.setOld(repo, texts...)
-	locks := 0
-	removed := 0
-	b.fsys.Set(func(op, name string) error {
-		switch {
-		case op == "TryLock" && filepath.Base(name) == "journal":
-			locks, removed = locks+1, 0
-		case op == "Remove" && strings.HasPrefix(name, filepath.Join(repo.Dir, "blobs")):
-			if removed++; removed > maxThings {
-				t.Errorf("%d files removed at a time", removed)
-			}
+	disktest.Still(t, func(t *testing.T) {
+		b := newBed(t)
+		repo := b.use("foo")
+		var texts []string
+		var ops []repostate.Op
+		for i := range 3*maxThings + 1 {
+			texts = append(texts, strings.Repeat("x", i+1))
+			ops = append(ops, blob(texts[i]))
 		}
-		return nil
+		b.commit(repo, append(ops, put("kept", "", nil, "v1"))...)
+		b.setOld(repo, texts...)
+		locks := 0
+		removed := 0
+		b.fsys.Set(func(op, name string) error {
+			switch {
+			case op == "TryLock" && filepath.Base(name) == "journal":
+				locks, removed = locks+1, 0
+			case op == "Remove" && strings.HasPrefix(name, filepath.Join(repo.Dir, "blobs")):
+				if removed++; removed > maxThings {
+					t.Errorf("%d files removed at a time", removed)
+				}
+			}
+			return nil
+		})
+		report := b.collect()
+		b.fsys.Set(nil)
+		qt.Check(t, qt.Equals(report.Blobs, len(texts)))
+		qt.Check(t, qt.IsTrue(locks >= 4))
+		qt.Check(t, qt.HasLen(b.has(repo, texts...), 0))
+		qt.Check(t, qt.DeepEquals(b.has(repo, "kept"), []string{"kept"}))
 	})
-	report := b.collect()
-	b.fsys.Set(nil)
-	qt.Check(t, qt.Equals(report.Blobs, len(texts)))
-	qt.Check(t, qt.IsTrue(locks >= 4))
-	qt.Check(t, qt.HasLen(b.has(repo, texts...), 0))
-	qt.Check(t, qt.DeepEquals(b.has(repo, "kept"), []string{"kept"}))
 }
 
 // What is touched, tagged or named after a plan was made stays, though the plan removes it.

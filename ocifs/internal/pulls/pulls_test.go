@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
 
@@ -89,26 +90,28 @@ func TestLog_IsWrittenDownNowAndThen(t *testing.T) {
 // Several processes write down what each has seen. The last pull counts, whoever writes last.
 func TestLog_MergesWhatProcessesHaveSeen(t *testing.T) {
 	t.Parallel()
-	root := scratch.Kept(t)
-	var wg sync.WaitGroup
-	for i := range 8 {
-		l := newLog(t, root)
-		l.Note("foo", a, at(int64(10-i)))
-		l.Note("foo", digest.FromString(fmt.Sprint(i)), at(1))
-		wg.Go(l.Close)
-	}
-	wg.Wait()
-	late := newLog(t, root)
-	late.Note("foo", a, at(2)) // an early pull that is written late
-	times, err := late.Times("foo")
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.HasLen(times, 9))
-	qt.Check(t, qt.Equals(times[a], at(10).UnixNano()))
-	late.Close()
-	times, err = newLog(t, root).Times("foo")
-	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.HasLen(times, 9))
-	qt.Check(t, qt.Equals(times[a], at(10).UnixNano()))
+	disktest.Still(t, func(t *testing.T) {
+		root := scratch.Kept(t)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			l := newLog(t, root)
+			l.Note("foo", a, at(int64(10-i)))
+			l.Note("foo", digest.FromString(fmt.Sprint(i)), at(1))
+			wg.Go(l.Close)
+		}
+		wg.Wait()
+		late := newLog(t, root)
+		late.Note("foo", a, at(2)) // an early pull that is written late
+		times, err := late.Times("foo")
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.HasLen(times, 9))
+		qt.Check(t, qt.Equals(times[a], at(10).UnixNano()))
+		late.Close()
+		times, err = newLog(t, root).Times("foo")
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.HasLen(times, 9))
+		qt.Check(t, qt.Equals(times[a], at(10).UnixNano()))
+	})
 }
 
 // A file that is torn, or is no file of pulls at all, loses what it does not have, and no more.

@@ -9,6 +9,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	"github.com/seed-40b21970/oci/internal/repostate"
 	"github.com/seed-40b21970/oci/internal/scratch"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 )
 
 // TestMark_IsRemovedAfterFoldOfAnother folds through another Set than the one that has
@@ -28,19 +29,21 @@ func TestMark_IsRemovedAfterFoldOfAnother(t *testing.T) {
 
 func testMarkOfAnother(t *testing.T, closing func(ended context.Context, repo *Repository)) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	dir := scratch.Kept(t)
-	set, _ := newSet(t, dir)
-	other, _ := newSet(t, dir)
-	set.foldMarked(ctx) // else it comes with Close, and finds the mark
-	repo := used(t, set, "foo")
-	commit(t, repo, repostate.Op{Kind: repostate.PutBlob, Digest: digest.FromString("text"), Text: "text"})
+	disktest.Still(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		dir := scratch.Kept(t)
+		set, _ := newSet(t, dir)
+		other, _ := newSet(t, dir)
+		set.foldMarked(ctx) // else it comes with Close, and finds the mark
+		repo := used(t, set, "foo")
+		commit(t, repo, repostate.Op{Kind: repostate.PutBlob, Digest: digest.FromString("text"), Text: "text"})
 
-	qt.Assert(t, qt.IsNil(used(t, other, "foo").Fold(ctx)))
-	qt.Assert(t, qt.IsNil(repo.refresh()))
-	cancel()
-	closing(ctx, repo)
-	qt.Assert(t, qt.IsNil(set.Close()))
-	_, err := os.Lstat(set.marks.File("foo"))
-	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
+		qt.Assert(t, qt.IsNil(used(t, other, "foo").Fold(ctx)))
+		qt.Assert(t, qt.IsNil(repo.refresh()))
+		cancel()
+		closing(ctx, repo)
+		qt.Assert(t, qt.IsNil(set.Close()))
+		_, err := os.Lstat(set.marks.File("foo"))
+		qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
 	"github.com/seed-40b21970/oci/ocifs/internal/disk"
+	"github.com/seed-40b21970/oci/ocifs/internal/disk/disktest"
 	"github.com/seed-40b21970/oci/ocifs/internal/layout"
 	"github.com/seed-40b21970/oci/ocifs/internal/queue"
 	"github.com/seed-40b21970/oci/ocifs/internal/repos"
@@ -173,33 +174,37 @@ func TestReporter_ReadsWhatIsWrittenDownWithCare(t *testing.T) {
 // process changes counts at once anyway.
 func TestReporter_CountsLargeRepositoriesNowAndThen(t *testing.T) {
 	t.Parallel()
-	b := newBed(t, scratch.Kept(t))
-	content := b.layout("large", "1")
-	file := filepath.Join(content, digest.FromString("1").Encoded())
-	for i := range manyBlobs {
-		qt.Assert(t, qt.IsNil(os.Link(file, filepath.Join(content, digest.FromString(fmt.Sprint("n", i)).Encoded()))))
-	}
-	b.want("", manyBlobs+1)
-	qt.Assert(t, qt.IsNil(os.Link(file, filepath.Join(content, digest.FromString("last").Encoded()))))
-	b.reporter.Tally.Doubt("large")
-	b.want("", manyBlobs+1)
-	b.commit("large", blob("12"))
-	b.want("", manyBlobs+3)
-	b.reporter.counts["large"].next = time.Now()
-	b.want("", manyBlobs+4)
+	disktest.Still(t, func(t *testing.T) {
+		b := newBed(t, scratch.Kept(t))
+		content := b.layout("large", "1")
+		file := filepath.Join(content, digest.FromString("1").Encoded())
+		for i := range manyBlobs {
+			qt.Assert(t, qt.IsNil(os.Link(file, filepath.Join(content, digest.FromString(fmt.Sprint("n", i)).Encoded()))))
+		}
+		b.want("", manyBlobs+1)
+		qt.Assert(t, qt.IsNil(os.Link(file, filepath.Join(content, digest.FromString("last").Encoded()))))
+		b.reporter.Tally.Doubt("large")
+		b.want("", manyBlobs+1)
+		b.commit("large", blob("12"))
+		b.want("", manyBlobs+3)
+		b.reporter.counts["large"].next = time.Now()
+		b.want("", manyBlobs+4)
+	})
 }
 
 // A digest counts once, whether it has several names, or is in a journal.
 func TestCounter_CountsEachDigestOnce(t *testing.T) {
 	t.Parallel()
-	dir := scratch.Kept(t)
-	first := newBed(t, dir)
-	repo := first.commit("a", blob("shared"), blob("folded"), put("manifest"))
-	qt.Assert(t, qt.IsNil(repo.Fold(t.Context())))
-	first.commit("b", blob("shared"), put("in a journal"))
-	first.commit("a", repostate.Op{Kind: repostate.DeleteManifest, Digest: digest.FromString("manifest")})
-	qt.Assert(t, qt.IsNil(first.counter.Count()))
-	qt.Check(t, qt.Equals(first.counter.Quota.Used(), int64(len("shared")+len("folded")+len("in a journal"))))
+	disktest.Still(t, func(t *testing.T) {
+		dir := scratch.Kept(t)
+		first := newBed(t, dir)
+		repo := first.commit("a", blob("shared"), blob("folded"), put("manifest"))
+		qt.Assert(t, qt.IsNil(repo.Fold(t.Context())))
+		first.commit("b", blob("shared"), put("in a journal"))
+		first.commit("a", repostate.Op{Kind: repostate.DeleteManifest, Digest: digest.FromString("manifest")})
+		qt.Assert(t, qt.IsNil(first.counter.Count()))
+		qt.Check(t, qt.Equals(first.counter.Quota.Used(), int64(len("shared")+len("folded")+len("in a journal"))))
+	})
 }
 
 func TestCounter_KnowsWhetherAManifestIsCounted(t *testing.T) {
