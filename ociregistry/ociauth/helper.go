@@ -54,6 +54,10 @@ func ExecHelperWithEnv(env []string) HelperRunner {
 	}
 }
 
+// helperDelay is how long the output of a helper that has ended is waited for, which a child of
+// it, such as an agent, may hold open.
+var helperDelay = 5 * time.Second
+
 func execHelper(ctx context.Context, env []string, helperName, serverURL string) (ConfigEntry, error) {
 	if helperName == "" || strings.ContainsAny(helperName, `/\`) {
 		return ConfigEntry{}, fmt.Errorf("%w: %q is not a valid name", ErrHelperNotFound, helperName)
@@ -64,8 +68,11 @@ func execHelper(ctx context.Context, env []string, helperName, serverURL string)
 	cmd.Stdin = strings.NewReader(serverURL)
 	var out boundedBuffer
 	cmd.Stdout = &out
-	cmd.WaitDelay = 10 * time.Second // a child of the helper may hold its output open
+	cmd.WaitDelay = helperDelay
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) && out.buf.Len() > 0 {
+		err = nil // the helper itself has succeeded
+	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return ConfigEntry{}, fmt.Errorf("%w: %s", ErrHelperNotFound, program)

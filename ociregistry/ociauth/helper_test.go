@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -26,11 +27,26 @@ func TestMain(m *testing.M) {
 }
 
 func helper(mode string) int {
+	if mode == "child" {
+		for _, err := os.Stat(os.Getenv("FILE")); err == nil; _, err = os.Stat(os.Getenv("FILE")) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return 0
+	}
 	input, err := io.ReadAll(os.Stdin)
 	if err != nil || len(os.Args) != 2 || os.Args[1] != "get" {
 		return 3
 	}
 	server := string(input)
+	if file, ok := strings.CutPrefix(mode, "leaves a child until this is gone: "); ok {
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), helperMode+"=child", "FILE="+file)
+		child.Stdout = os.Stdout
+		if child.Start() != nil {
+			return 4
+		}
+		mode = "user"
+	}
 	fmt.Fprintln(os.Stderr, "SECRET on stderr")
 	switch mode {
 	case "user":
@@ -122,6 +138,26 @@ func TestLoadWithEnvGivesHelpersItsEnvironment(t *testing.T) {
 	c, err := LoadWithEnv(nil, env)
 	qt.Assert(t, qt.IsNil(err))
 	entry, err := c.EntryForRegistry("registry.test")
+	qt.Check(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(entry.Password, "of registry.test"))
+}
+
+// The answer of a helper counts although a child that it leaves, such as an agent, holds its output.
+func TestHelperMayLeaveAChild(t *testing.T) {
+	installHelper(t)
+	delay := helperDelay
+	defer func() { helperDelay = delay }()
+	held := filepath.Join(t.TempDir(), "held")
+	qt.Assert(t, qt.IsNil(os.WriteFile(held, nil, 0o666)))
+	defer os.Remove(held)
+	t.Setenv(helperMode, "leaves a child until this is gone: "+held)
+	var entry ConfigEntry
+	var err error
+	for helperDelay = 10 * time.Millisecond; helperDelay < time.Minute; helperDelay *= 10 { // a slow machine needs more
+		if entry, err = ExecHelper("test", "registry.test"); err == nil && entry.Password != "" {
+			break
+		}
+	}
 	qt.Check(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(entry.Password, "of registry.test"))
 }
