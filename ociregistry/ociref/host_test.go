@@ -69,6 +69,7 @@ var hostTests = []validTest{
 	{"example.com:+1", false},
 	{"example.com:80:80", false},
 	{":5000", false},
+	{"example.\u212aom", false}, // the sign of Kelvin, whose lower case is k
 
 	{"[::]", true},
 	{"[::1]", true},
@@ -113,7 +114,7 @@ func TestIsValidHost(t *testing.T) {
 }
 
 // hostRegexp splits a host into address, name and port.
-var hostRegexp = regexp.MustCompile(`^(?:\[([0-9a-fA-F:]+)\]|((?i:[a-z0-9]([a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*)))(?::([0-9]{1,5}))?$`)
+var hostRegexp = regexp.MustCompile(`^(?:\[([0-9a-fA-F:]+)\]|([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*))(?::([0-9]{1,5}))?$`)
 
 func FuzzIsValidHost(f *testing.F) {
 	for _, test := range hostTests {
