@@ -86,9 +86,6 @@ func (OS) Chtimes(name string, modified time.Time) error {
 }
 
 func (OS) ReadDir(name string, n int) ([]fs.DirEntry, error) {
-	if n <= 0 {
-		return os.ReadDir(name)
-	}
 	f, err := openDir(name)
 	if err != nil {
 		return nil, err
