@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/seed-40b21970/oci/internal/pipes"
 	"github.com/seed-40b21970/oci/ociclient"
 	"github.com/seed-40b21970/oci/ociregistry"
 )
@@ -24,24 +25,21 @@ import (
 func overHTTP2(t *testing.T, opts ociclient.Options, serve http.HandlerFunc) ociregistry.Interface {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
-	conns := make(pipes)
+	network := pipes.New()
 	var dialled atomic.Bool
 	srv := &http.Server{Handler: serve, Protocols: &protocols}
-	go srv.Serve(conns)
+	go srv.Serve(network)
 	transport := &http.Transport{
 		Protocols: &protocols,
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
+		DialContext: func(ctx context.Context, kind, address string) (net.Conn, error) {
 			if dialled.Swap(true) {
 				return nil, errors.New("there is a connection already")
 			}
-			client, server := net.Pipe()
-			conns <- server
-			return client, nil
+			return network.Dial(ctx, kind, address)
 		},
 	}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		close(conns)
 		srv.Close()
 		synctest.Wait()
 	})
@@ -50,19 +48,6 @@ func overHTTP2(t *testing.T, opts ociclient.Options, serve http.HandlerFunc) oci
 	qt.Assert(t, qt.IsNil(err))
 	return reg
 }
-
-// pipes is a [net.Listener] whose connections are sent to it.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	if conn, ok := <-p; ok {
-		return conn, nil
-	}
-	return nil, net.ErrClosed
-}
-
-func (p pipes) Close() error   { return nil }
-func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "registry.test"} }
 
 // Over HTTP/2, requests share a connection, which stays open when one of them ends.
 func TestWaitsEndOverHTTP2(t *testing.T) {

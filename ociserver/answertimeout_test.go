@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/locked"
+	"github.com/seed-40b21970/oci/internal/pipes"
 	"github.com/seed-40b21970/oci/ocifs"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
@@ -98,16 +99,16 @@ func TestAnswersThatNobodyReadsEnd(t *testing.T) {
 						backend = unsized(mem)
 					}
 					log := new(locked.Buffer)
-					p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+					n := pipes.New()
 					srv := &http.Server{WriteTimeout: test.whole, Handler: ociserver.New(backend, &ociserver.Options{AnswerTimeout: test.timeout, Logger: log.Logger()})}
-					go srv.Serve(p)
+					go srv.Serve(n)
 					defer srv.Close()
 					for _, request := range requests(paths) {
 						for _, take := range []int64{0, 1, 400, 300_000} {
 							if !strings.Contains(request, "HTTP/1.1") {
 								request += " HTTP/1.1\r\nHost: x"
 							}
-							conn, err := p.dial(t.Context(), "", "")
+							conn, err := n.Dial(t.Context(), "", "")
 							qt.Assert(t, qt.IsNil(err))
 							io.WriteString(conn, request+"\r\n\r\n")
 							start := time.Now()

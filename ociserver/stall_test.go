@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,51 +17,23 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/seed-40b21970/oci/internal/pipes"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociregistry"
 	"github.com/seed-40b21970/oci/ociserver"
 )
 
-// pipes is a network within a synctest bubble. It is a listener and its dialer.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
-
-func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	near, far := net.Pipe()
-	p.conns <- far
-	return near, nil
-}
-
 // serveInBubble serves h in both versions of HTTP until the test ends, and returns a client
 // of each. The clients wait only for the answer.
-func serveInBubble(t *testing.T, h http.Handler) (p *pipes, clients map[string]*http.Client) {
-	p = &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+func serveInBubble(t *testing.T, h http.Handler) (n *pipes.Net, clients map[string]*http.Client) {
+	n = pipes.New()
 	srv := &http.Server{Handler: h, Protocols: new(http.Protocols)}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
-	go srv.Serve(p)
+	go srv.Serve(n)
 	clients = map[string]*http.Client{}
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		tr := &http.Transport{DialContext: p.dial, Protocols: new(http.Protocols)}
+		tr := &http.Transport{DialContext: n.Dial, Protocols: new(http.Protocols)}
 		tr.Protocols.SetHTTP1(version == "HTTP/1.1")
 		tr.Protocols.SetUnencryptedHTTP2(version == "HTTP/2.0")
 		clients[version] = &http.Client{Transport: tr}
@@ -73,7 +44,7 @@ func serveInBubble(t *testing.T, h http.Handler) (p *pipes, clients map[string]*
 		}
 		srv.Close()
 	})
-	return p, clients
+	return n, clients
 }
 
 // trickle is a body that returns a byte in each interval, and after some time nothing until
@@ -251,7 +222,7 @@ func TestUnwantedBodiesThatStallEnd(t *testing.T) {
 			large := strings.Repeat("x", 1_000_000)
 			push(large)
 			push("x")
-			p, _ := serveInBubble(t, ociserver.New(backend, &ociserver.Options{MaxManifestSize: 10}))
+			network, _ := serveInBubble(t, ociserver.New(backend, &ociserver.Options{MaxManifestSize: 10}))
 			for request, status := range map[string]int{
 				"GET /v2/":                        200,
 				"GET /v2/nothing":                 404,
@@ -269,7 +240,7 @@ func TestUnwantedBodiesThatStallEnd(t *testing.T) {
 				if !strings.Contains(request, "HTTP/1.1") {
 					request += " HTTP/1.1\r\nHost: x"
 				}
-				conn, err := p.dial(t.Context(), "", "")
+				conn, err := network.Dial(t.Context(), "", "")
 				qt.Assert(t, qt.IsNil(err))
 				start := time.Now()
 				sent := make(chan struct{})

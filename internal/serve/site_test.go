@@ -25,6 +25,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/seed-40b21970/oci/internal/locked"
+	"github.com/seed-40b21970/oci/internal/pipes"
 	"github.com/seed-40b21970/oci/ocimem"
 	"github.com/seed-40b21970/oci/ociserver"
 )
@@ -160,20 +161,6 @@ func TestUploadMax_RefusesLargerBlobs(t *testing.T) {
 	}
 }
 
-// only is a listener that accepts the connections of a channel.
-type only chan net.Conn
-
-func (o only) Accept() (net.Conn, error) {
-	c, ok := <-o
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-
-func (o only) Close() error   { close(o); return nil }
-func (o only) Addr() net.Addr { return &net.TCPAddr{} }
-
 func TestTimeout_EndsRequestsOfClientsThatSendNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -181,12 +168,12 @@ func TestTimeout_EndsRequestsOfClientsThatSendNothing(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		problems, requests := cfg.site.loggers(io.Discard)
 		srv := cfg.site.server(ociserver.New(ocimem.New(), cfg.site.options(problems)), problems, requests)
-		conns := make(only, 1)
-		go srv.Serve(conns)
+		n := pipes.New()
+		go srv.Serve(n)
 		defer srv.Close()
-		conn, far := net.Pipe()
+		conn, err := n.Dial(t.Context(), "", "")
+		qt.Assert(t, qt.IsNil(err))
 		defer conn.Close()
-		conns <- far
 		start := time.Now()
 		io.WriteString(conn, "POST /v2/foo/blobs/uploads/?digest=sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nfo")
 		line, err := bufio.NewReader(conn).ReadString('\n')
