@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/seed-40b21970/oci/internal/scratch"
 	"github.com/seed-40b21970/oci/ocifs/internal/blobs"
@@ -23,13 +22,9 @@ import (
 // after it has changed.
 func TestVerifiedOnce(t *testing.T) {
 	t.Parallel()
-	r, err := New(scratch.Kept(t), &Options{NoSync: true})
-	qt.Assert(t, qt.IsNil(err))
-	defer r.Close()
-	blob := disktest.RandomBytes(1, 40_000)
-	desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
-	_, err = r.PushBlob(t.Context(), "a", desc, bytes.NewReader(blob))
-	qt.Assert(t, qt.IsNil(err))
+	r := openUnsynced(t, scratch.Kept(t))
+	blob := pushData(t, r, "a", 1, 40_000)
+	desc := blob.Descriptor
 	name := blobs.Path(names.Path(r.dir, "a"), desc.Digest)
 	verifies := func(repo string) bool {
 		t.Helper()
@@ -39,7 +34,7 @@ func TestVerifiedOnce(t *testing.T) {
 		verifying := fmt.Sprintf("%T", br) == "*blobs.verifyingReader"
 		got, err := io.ReadAll(br)
 		qt.Check(t, qt.IsNil(err))
-		qt.Check(t, qt.IsTrue(bytes.Equal(got, blob)))
+		qt.Check(t, qt.IsTrue(bytes.Equal(got, blob.Bytes())))
 		return verifying
 	}
 	touch := func(ago time.Duration) {
@@ -49,7 +44,7 @@ func TestVerifiedOnce(t *testing.T) {
 	touch(time.Hour)
 	qt.Check(t, qt.IsTrue(verifies("a")))
 	qt.Check(t, qt.IsFalse(verifies("a")))
-	_, err = r.MountBlob(t.Context(), "a", "b", desc.Digest)
+	_, err := r.MountBlob(t.Context(), "a", "b", desc.Digest)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.IsFalse(verifies("b"))) // it is the same file
 
@@ -82,13 +77,8 @@ func TestVerifiedOnce(t *testing.T) {
 // allocations of the process.
 func TestVerifiedReadsAllocateNothingMore(t *testing.T) {
 	disktest.Still(t, func(t *testing.T) {
-		r, err := New(scratch.Kept(t), &Options{NoSync: true})
-		qt.Assert(t, qt.IsNil(err))
-		defer r.Close()
-		blob := disktest.RandomBytes(1, 40_000)
-		desc := ociregistry.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
-		_, err = r.PushBlob(t.Context(), "a", desc, bytes.NewReader(blob))
-		qt.Assert(t, qt.IsNil(err))
+		r := openUnsynced(t, scratch.Kept(t))
+		desc := pushData(t, r, "a", 1, 40_000).Descriptor
 		old := time.Now().Add(-time.Hour)
 		qt.Assert(t, qt.IsNil(os.Chtimes(blobs.Path(names.Path(r.dir, "a"), desc.Digest), old, old)))
 		synctest.Wait() // for what opening does in the background
