@@ -21,7 +21,11 @@ func (repo *Repository) makeLayout(ctx context.Context) error {
 		return err
 	}
 	for range 100 {
-		err = repo.tryLayout(ctx, there)
+		if there {
+			err = repo.Locked(ctx, repo.Complete)
+		} else {
+			err = repo.newLayout()
+		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 			break
 		}
@@ -31,13 +35,9 @@ func (repo *Repository) makeLayout(ctx context.Context) error {
 	return err
 }
 
-// tryLayout creates the directory together with everything that a layout has. If the
-// directory is there, it adds what is missing.
-func (repo *Repository) tryLayout(ctx context.Context, there bool) error {
+// newLayout creates the directory together with everything that a layout has.
+func (repo *Repository) newLayout() error {
 	set, dir := repo.set, repo.Dir
-	if there {
-		return repo.Locked(ctx, repo.Complete)
-	}
 	made, err := set.layouts.Make(dir)
 	if err != nil {
 		return err

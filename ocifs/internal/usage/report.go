@@ -128,10 +128,11 @@ func (r *Reporter) doubtChanges() error {
 			r.Tally.Doubt(name)
 		}
 	}
+	if alone {
+		return nil
+	}
 	for _, name := range changes.Folded {
-		if !alone {
-			r.Tally.Doubt(name)
-		}
+		r.Tally.Doubt(name)
 	}
 	return nil
 }
