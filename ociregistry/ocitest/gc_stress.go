@@ -39,9 +39,9 @@ func StressGC(t testing.TB, reg ocigc.Collector, opts StressOptions) {
 	ctx, cancel := context.WithTimeout(t.Context(), opts.Duration)
 	defer cancel()
 	var collected atomic.Int64
+	tested := func() bool { return s.checked.Load() > 0 && (opts.Delay >= 0 || collected.Load() > 0) }
 	goesOn := func() bool { // on a slow machine for longer, so that something is put to the test
-		tested := s.checked.Load() > 0 && (opts.Delay >= 0 || collected.Load() > 0)
-		return (ctx.Err() == nil || !tested) && !t.Failed() && t.Context().Err() == nil
+		return (ctx.Err() == nil || !tested()) && !t.Failed() && t.Context().Err() == nil
 	}
 	var clients, collections sync.WaitGroup
 	for i := range opts.Clients {
@@ -69,6 +69,9 @@ func StressGC(t testing.TB, reg ocigc.Collector, opts StressOptions) {
 	s.checkContent()
 	t.Logf("%d pushes, %d of them again; %d pulls, %d of them checked; %d things collected",
 		s.pushes.Load(), s.pushedAgain.Load(), s.pulls.Load(), s.checked.Load(), collected.Load())
+	if !tested() {
+		t.Errorf("nothing was put to the test")
+	}
 }
 
 // stress is the content and the tags that clients share.
