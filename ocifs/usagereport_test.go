@@ -274,27 +274,29 @@ func TestUsage_HasWhatOthersDoWhoBeganBefore(t *testing.T) {
 // after, which removes the mark that both have made.
 func TestUsage_HasWhatOthersDoToRepositoriesThatItFolds(t *testing.T) {
 	t.Parallel()
-	changes := map[string]func(r *Registry, large, small ocitest.Blob) error{
-		"push": func(r *Registry, _, _ ocitest.Blob) error {
+	for _, test := range []struct {
+		name   string
+		change func(r *Registry, large, small ociregistry.Digest) error
+		left   int64
+	}{
+		{"push", func(r *Registry, _, _ ociregistry.Digest) error {
 			b := ocitest.NewBlob(9, 20_000)
 			_, err := r.PushBlob(context.Background(), "a", b.Descriptor, b.NewReader())
 			return err
-		},
-		"mount": func(r *Registry, large, _ ocitest.Blob) error {
+		}, 160_030},
+		{"mount", func(r *Registry, _, _ ociregistry.Digest) error {
 			_, err := r.MountBlob(context.Background(), "other", "a", ocitest.NewBlob(8, 30_000).Descriptor.Digest)
 			return err
-		},
-		"delete a large blob": func(r *Registry, large, _ ocitest.Blob) error {
-			return r.DeleteBlob(context.Background(), "a", large.Descriptor.Digest)
-		},
-		"delete a small blob": func(r *Registry, _, small ocitest.Blob) error {
-			return r.DeleteBlob(context.Background(), "a", small.Descriptor.Digest)
-		},
-	}
-	left := map[string]int64{"push": 160_030, "mount": 170_030, "delete a large blob": 40_030, "delete a small blob": 140_000}
-	for name, change := range changes {
+		}, 170_030},
+		{"delete a large blob", func(r *Registry, large, _ ociregistry.Digest) error {
+			return r.DeleteBlob(context.Background(), "a", large)
+		}, 40_030},
+		{"delete a small blob", func(r *Registry, _, small ociregistry.Digest) error {
+			return r.DeleteBlob(context.Background(), "a", small)
+		}, 140_000},
+	} {
 		for _, foldedFirst := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s,folded first=%t", name, foldedFirst), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s,folded first=%t", test.name, foldedFirst), func(t *testing.T) {
 				t.Parallel()
 				dir := scratch.Dir(t)
 				r, other := openUnsynced(t, dir), openUnsynced(t, dir)
@@ -312,12 +314,12 @@ func TestUsage_HasWhatOthersDoToRepositoriesThatItFolds(t *testing.T) {
 					foldAll(t, used(t, r, "a"))
 					wantUsage(t, r, "a", 140_030)
 				}
-				qt.Assert(t, qt.IsNil(change(other, large, small)))
+				qt.Assert(t, qt.IsNil(test.change(other, large.Descriptor.Digest, small.Descriptor.Digest)))
 				if !foldedFirst {
 					foldAll(t, used(t, r, "a"))
 				}
-				wantUsage(t, r, "a", left[name])
-				wantUsage(t, other, "a", left[name])
+				wantUsage(t, r, "a", test.left)
+				wantUsage(t, other, "a", test.left)
 			})
 		}
 	}

@@ -209,18 +209,19 @@ func (s *storm) isQuick() bool {
 
 // pullAll pulls each repository that moves.
 func (s *storm) pullAll() {
-	var all sync.WaitGroup
-	for i, m := range s.repos {
-		all.Go(func() { s.pullTag(m, i%2 == 0) })
-	}
-	all.Wait()
+	s.together(func(i int, m *moving) { s.pullTag(m, i%2 == 0) })
 }
 
 // askAll asks what the tags of all of them are. Of an image that is new, no more may come in this weather.
 func (s *storm) askAll() {
+	s.together(func(_ int, m *moving) { s.ask(http.MethodGet, m.name+"/manifests/latest", m.name+" latest") })
+}
+
+// together calls f for each repository that moves, all at once.
+func (s *storm) together(f func(i int, m *moving)) {
 	var all sync.WaitGroup
-	for _, m := range s.repos {
-		all.Go(func() { s.ask(http.MethodGet, m.name+"/manifests/latest", m.name+" latest") })
+	for i, m := range s.repos {
+		all.Go(func() { f(i, m) })
 	}
 	all.Wait()
 }
